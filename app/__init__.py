@@ -1,0 +1,3 @@
+"""The core of Tableside: everything below the faces. Kept empty so that importing one room imports only that room."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Threads, locks between processes, and the one place that knows gevent."""

@@ -1,0 +1,97 @@
+"""Run CPU work in a native thread, so that the caller's event loop goes on answering.
+
+Under gevent's monkey-patching `threading` gives greenlets, which do not leave the hub; `gevent.threadpool` holds the
+real threads. The function that is handed over must touch neither metrics nor logs: their locks belong to the hub.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Protocol, TypeVar
+
+from app.errors import DeadlineExceeded
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs a function elsewhere and waits for its result."""
+
+    def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
+        """Return what `work` returns or raise what it raises; DeadlineExceeded past `deadline_at_s` (monotonic).
+
+        Work whose deadline passes while it still waits for a thread is never started.
+        """
+
+
+class _Cancelled(Exception):
+    pass
+
+
+def _guarded(work: Callable[[], T], deadline_at_s: float | None) -> Callable[[], T]:
+    def run() -> T:
+        if deadline_at_s is not None and time.monotonic() >= deadline_at_s:
+            raise _Cancelled
+        return work()
+
+    return run
+
+
+class ThreadOffload:
+    """Plain threads: tests, the command line, and workers that are not patched."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+
+    def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
+        started_s = time.monotonic()
+        future: Future[T] = self._pool.submit(_guarded(work, deadline_at_s))
+        try:
+            return future.result(None if deadline_at_s is None else max(0.0, deadline_at_s - started_s))
+        except (FutureTimeout, _Cancelled) as late:
+            if isinstance(late, _Cancelled) or not future.done():
+                future.cancel()
+                raise DeadlineExceeded((deadline_at_s or started_s) - started_s) from None
+            raise
+
+
+class GeventOffload:
+    """Native threads of gevent's pool; the waiting greenlet yields to the hub."""
+
+    def __init__(self, threads: int) -> None:
+        from gevent.threadpool import ThreadPool
+
+        self._pool: Any = ThreadPool(threads)
+
+    def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
+        import gevent
+
+        started_s = time.monotonic()
+        if deadline_at_s is None:
+            result: T = self._pool.spawn(work).get()
+            return result
+        budget_s = max(0.0, deadline_at_s - started_s)
+        late = gevent.Timeout(budget_s)
+        with late:
+            try:
+                result = self._pool.spawn(_guarded(work, deadline_at_s)).get()
+                return result
+            except (gevent.Timeout, _Cancelled) as reason:
+                if reason is late or isinstance(reason, _Cancelled):
+                    raise DeadlineExceeded(budget_s) from None
+                raise
+
+
+def is_patched() -> bool:
+    """Whether gevent has patched this process."""
+    monkey = sys.modules.get("gevent.monkey")
+    return bool(monkey and monkey.is_module_patched("threading"))
+
+
+def make_offload(threads: int) -> Offload:
+    """The offload that fits this process."""
+    return GeventOffload(threads) if is_patched() else ThreadOffload(threads)

@@ -1,0 +1,137 @@
+"""Lists of JSON values to one numpy array per column, exactly or with every bad cell named.
+
+The good case is decided in C: the set of Python types in the list. Only when that set holds something the column does
+not take are the cells walked one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.contract.schema import Column, describe
+from app.errors import CellError
+
+Array = npt.NDArray[Any]
+NONE = type(None)
+EXACT = 2**53
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+_NUMBERS = frozenset((float, int))
+ACCEPTED: dict[str, frozenset[type]] = {
+    "FP64": _NUMBERS,
+    "FP32": _NUMBERS,
+    "INT64": _NUMBERS,
+    "BOOL": frozenset((bool,)),
+    "BYTES": frozenset((str,)),
+}
+WORDS = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "an object"}
+
+
+class Problems:
+    """Collects bad cells up to a limit; `extra` counts the rest."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.found: list[CellError] = []
+        self.extra = 0
+
+    def add(self, path: str, message: str) -> None:
+        """Note one bad place."""
+        if len(self.found) < self.limit:
+            self.found.append(CellError(path, message))
+        else:
+            self.extra += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+
+PathOf = Callable[[int], str]
+
+
+def to_array(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> Array:
+    """One column's cells as an array of the dtype the estimator was trained on, shape [rows].
+
+    Bad cells go to `problems` under `path_of(row)`; the array returned then must not be used.
+    """
+    kinds = set(map(type, values))
+    allowed = ACCEPTED[column.datatype] | ({NONE} if column.nullable else set())
+    if not kinds <= allowed:
+        _name_bad_cells(values, column, allowed, problems, path_of)
+        return np.empty(0)
+    if column.closed and column.categories is not None:
+        _check_categories(values, column, problems, path_of)
+    if column.datatype == "INT64":
+        return _integers(values, column, kinds, problems, path_of)
+    if column.datatype in ("FP64", "FP32"):
+        return np.array(values, dtype=column.dtype)
+    return _objects(values, column, kinds)
+
+
+def _integers(
+    values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf
+) -> Array:
+    """Whole numbers; a missing one makes the column float64, as pandas would read it."""
+    before = len(problems.found)
+    if kinds != {int} or _out_of_range(values):
+        for row, value in enumerate(values):
+            if value is None:
+                continue
+            if isinstance(value, float) and not value.is_integer():
+                problems.add(path_of(row), "expected an integer, got a number with a fraction")
+            elif not INT64_MIN <= value <= INT64_MAX:
+                problems.add(path_of(row), "expected an integer of 64 bits")
+            elif NONE in kinds and abs(value) > EXACT:
+                problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells")
+    if len(problems.found) > before:
+        return np.empty(0)
+    if NONE in kinds:
+        return np.array(values, dtype=np.float64)
+    return np.array([int(value) for value in values] if float in kinds else values, dtype=np.int64)
+
+
+def _out_of_range(values: Sequence[Any]) -> bool:
+    return bool(values) and not (INT64_MIN <= min(values) and max(values) <= INT64_MAX)
+
+
+def _objects(values: Sequence[Any], column: Column, kinds: set[type]) -> Array:
+    if column.datatype == "BOOL" and column.dtype == "bool":
+        if NONE not in kinds:
+            return np.array(values, dtype=bool)
+        return _with_missing(values, column)
+    if NONE in kinds:
+        return _with_missing(values, column)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _with_missing(values: Sequence[Any], column: Column) -> Array:
+    mark = np.nan if column.missing == "nan" else None
+    array = np.empty(len(values), dtype=object)
+    array[:] = [mark if value is None else value for value in values]
+    return array
+
+
+def _name_bad_cells(
+    values: Sequence[Any], column: Column, allowed: set[type] | frozenset[type], problems: Problems, path_of: PathOf
+) -> None:
+    expected = describe(column)
+    for row, value in enumerate(values):
+        if type(value) not in allowed:
+            problems.add(path_of(row), f"expected {expected}, got {WORDS.get(type(value), 'null')}")
+
+
+def _check_categories(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> None:
+    known = set(column.categories or ())
+    if set(values) - {None} <= known:
+        return
+    shown = ", ".join(str(category) for category in (column.categories or ())[:10])
+    more = ", ..." if len(known) > 10 else ""
+    for row, value in enumerate(values):
+        if value is not None and value not in known:
+            problems.add(path_of(row), f"not a category of this column; it has {shown}{more}")

@@ -1,0 +1,63 @@
+"""Golden rows: what the trainer's estimator answered at publish, replayed at every load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from app.contract.cells import Array
+from app.contract.decode import from_rows
+from app.contract.schema import Cell, Contract, Golden, Output, plain
+from app.contract.table import Table
+from app.errors import ContractBroken
+
+RELATIVE = 1e-9
+"""How far a number may lie off at load: BLAS may sum in another order on another processor. Labels may not differ."""
+
+Run = Callable[[str, Any], Array]
+
+
+def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
+    """An answer of shape [rows] or [rows, width] as JSON cells; not-finite numbers become None."""
+    wide = array.reshape(len(array), -1)
+    if wide.dtype.kind == "f" and np.isfinite(wide).all():
+        return tuple(map(tuple, wide.astype(np.float64).tolist()))
+    return tuple(tuple(plain(cell) for cell in row) for row in wide)
+
+
+def record(run: Run, table: Table, rows: tuple[tuple[Cell, ...], ...], outputs: Iterable[Output]) -> Golden:
+    """Ask the estimator itself; `run(method, input)` answers an array."""
+    return Golden(rows, {output.name: cells_of(run(output.name, table.to_input())) for output in outputs})
+
+
+def golden_table(contract: Contract) -> Table:
+    """The golden rows, decoded as a client's rows would be."""
+    return from_rows([list(row) for row in contract.golden.rows], contract.input, label="golden")
+
+
+def replay(contract: Contract, run: Run) -> int:
+    """Ask for every golden answer again. Returns the number of rows; raises ContractBroken at the first difference."""
+    table = golden_table(contract)
+    for output in contract.outputs:
+        got = cells_of(run(output.name, table.to_input()))
+        _compare(output.name, contract.golden.answers[output.name], got)
+    return table.rows
+
+
+def _compare(name: str, expected: tuple[tuple[Cell, ...], ...], got: tuple[tuple[Cell, ...], ...]) -> None:
+    if len(expected) != len(got):
+        raise ContractBroken(f"golden rows: {name} answered {len(got)} rows for {len(expected)}")
+    for row, (old, new) in enumerate(zip(expected, got, strict=True)):
+        if len(old) != len(new):
+            raise ContractBroken(f"golden row {row}: {name} has {len(new)} columns, at publish {len(old)}")
+        for column, (was, now) in enumerate(zip(old, new, strict=True)):
+            if not _agrees(was, now):
+                raise ContractBroken(f"golden row {row}: {name}[{column}] is {now!r}, at publish {was!r}")
+
+
+def _agrees(was: Cell, now: Cell) -> bool:
+    if isinstance(was, float) and isinstance(now, (float, int)):
+        return abs(was - now) <= RELATIVE * max(abs(was), abs(now), 1e-3)
+    return was == now and isinstance(was, bool) == isinstance(now, bool)

@@ -1,0 +1,132 @@
+"""The contract: written once, at publish, beside the artifact (`contract.json`)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+FORMAT = 1
+Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
+"""Cell types, in the words of the Open Inference Protocol. BYTES is text in UTF-8."""
+
+Cell = float | int | bool | str | None
+
+
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column of the input table.
+
+    dtype: the dtype the estimator was trained on and is given again. nullable: whether a missing cell is answered.
+    missing: what stands for a missing cell in an object column. closed: categories outside `categories` are refused,
+    because the fitted estimator refuses them. minimum, maximum: the range seen in the sample, for people and docs.
+    """
+
+    name: str
+    datatype: Datatype
+    dtype: str
+    nullable: bool = False
+    missing: Literal["nan", "none"] = "nan"
+    categories: tuple[Cell, ...] | None = None
+    closed: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Input(msgspec.Struct, frozen=True):
+    """The typed input table. form: `frame` (a DataFrame with these columns) or `matrix` (one array, in this order)."""
+
+    form: Literal["frame", "matrix"]
+    columns: tuple[Column, ...]
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether one numeric matrix can spell the table."""
+        return all(column.datatype in ("FP64", "FP32", "INT64") for column in self.columns)
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer the estimator can give: an array of shape [rows, width].
+
+    name: the estimator's method. flat: whether the estimator itself returns one value a row (V1 then answers scalars).
+    classes: of `predict_proba` and `decision_function`, in column order.
+    """
+
+    name: str
+    datatype: Datatype
+    width: int
+    flat: bool
+    classes: tuple[Cell, ...] | None = None
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """The trained file beside the contract."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Rows with the answers the trainer's estimator gave: rows[i][column], answers[output][i][k]."""
+
+    rows: tuple[tuple[Cell, ...], ...]
+    answers: dict[str, tuple[tuple[Cell, ...], ...]]
+
+
+class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything a server must know of one version, and can check."""
+
+    format: int
+    name: str
+    version: int
+    created_at: str
+    kind: Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
+    estimator: str
+    input: Input
+    outputs: tuple[Output, ...]
+    golden: Golden
+    artifact: Artifact
+    environment: dict[str, str]
+    types: tuple[str, ...] = ()
+
+    @property
+    def default_output(self) -> Output:
+        """`predict`, or `transform` for a transformer: what is answered when nothing is asked for."""
+        return self.outputs[0]
+
+    def output(self, name: str) -> Output | None:
+        """The output of that name, if the estimator has it."""
+        return next((output for output in self.outputs if output.name == name), None)
+
+
+def encode(contract: Contract) -> bytes:
+    """The contract as indented JSON, the same bytes for the same contract."""
+    return msgspec.json.format(msgspec.json.encode(contract), indent=1) + b"\n"
+
+
+def decode(text: bytes) -> Contract:
+    """Read a contract. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    contract = msgspec.json.decode(text, type=Contract)
+    if contract.format != FORMAT:
+        raise msgspec.ValidationError(f"contract format {contract.format}; this Tableside reads format {FORMAT}")
+    return contract
+
+
+def describe(column: Column) -> str:
+    """What a cell of this column may hold, for an error message."""
+    words = {"FP64": "a number", "FP32": "a number", "INT64": "an integer", "BOOL": "true or false", "BYTES": "a string"}
+    text = words[column.datatype]
+    return f"{text} or null" if column.nullable else text
+
+
+def plain(value: Any) -> Cell:
+    """A numpy scalar as the JSON value it stands for; NaN and other missing marks become None."""
+    if value is None:
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, (bool, int, str)):
+        return value
+    return None if str(value) in ("<NA>", "NaT", "nan") else str(value)

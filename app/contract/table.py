@@ -1,0 +1,72 @@
+"""One decoded request: named columns of equal length, and the object the estimator is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from app.contract.cells import Array
+from app.contract.schema import Column, Input
+
+
+class Table:
+    """Columns as arrays of shape [rows], in the contract's order; or, for a numeric table, one [rows, columns] matrix."""
+
+    __slots__ = ("arrays", "matrix", "rows", "schema")
+
+    def __init__(self, schema: Input, rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None = None) -> None:
+        self.schema = schema
+        self.rows = rows
+        self.arrays = arrays
+        self.matrix = matrix
+
+    def to_input(self) -> Any:
+        """What the estimator was trained on: a DataFrame with the trained dtypes, or one C-ordered array."""
+        if self.schema.form == "matrix":
+            return self._to_matrix()
+        return self._to_frame()
+
+    def _to_matrix(self) -> Array:
+        columns = self.schema.columns
+        if self.matrix is not None:
+            return np.ascontiguousarray(self.matrix)
+        assert self.arrays is not None
+        parts = [self.arrays[column.name] for column in columns]
+        return np.ascontiguousarray(np.column_stack(parts)) if parts else np.empty((self.rows, 0))
+
+    def _to_frame(self) -> Any:
+        import pandas as pd
+
+        if self.arrays is None:
+            assert self.matrix is not None
+            names = [column.name for column in self.schema.columns]
+            dtypes = {column.dtype for column in self.schema.columns}
+            if len(dtypes) == 1 and str(self.matrix.dtype) in dtypes:
+                return pd.DataFrame(self.matrix, columns=names)
+            split = {name: self.matrix[:, at] for at, name in enumerate(names)}
+            return pd.DataFrame({c.name: _trained(pd, split[c.name], c) for c in self.schema.columns})
+        return pd.DataFrame({c.name: _trained(pd, self.arrays[c.name], c) for c in self.schema.columns})
+
+    def take(self, start: int, stop: int) -> Table:
+        """Rows [start, stop) as a table of their own."""
+        arrays = None if self.arrays is None else {name: array[start:stop] for name, array in self.arrays.items()}
+        return Table(self.schema, stop - start, arrays, None if self.matrix is None else self.matrix[start:stop])
+
+
+def _trained(pd: Any, array: Array, column: Column) -> Any:
+    """The array under the column's trained dtype. A missing cell keeps the wider dtype pandas would have read."""
+    if column.dtype == "category":
+        return pd.Categorical(array, categories=list(column.categories or ()))
+    if column.dtype in ("str", "string"):
+        return pd.array(array, dtype=column.dtype)
+    if column.dtype in ("object", "bool") or column.datatype == "INT64":
+        return array if array.dtype == object or column.dtype in ("bool", "object") else _whole(array, column)
+    return array.astype(column.dtype, copy=False)
+
+
+def _whole(array: Array, column: Column) -> Array:
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return array
+    return array.astype(column.dtype, copy=False)

@@ -1,0 +1,108 @@
+"""What can go wrong, as data. Nothing here knows HTTP; `app.web.problems` maps each class to a status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CellError:
+    """One bad place in a request.
+
+    path: where, as the client would write it (`rows[3].age`, `inputs[0].shape`).
+    message: what was expected there. Never holds the value itself.
+    """
+
+    path: str
+    message: str
+
+
+class TablesideError(Exception):
+    """Base of every error that may reach a client; its text is safe to show."""
+
+
+@dataclass
+class RequestRejected(TablesideError):
+    """The request does not fit the contract. `cells` names each bad place that was found."""
+
+    detail: str
+    cells: tuple[CellError, ...] = field(default=())
+
+    def __str__(self) -> str:
+        if not self.cells:
+            return self.detail
+        first = self.cells[0]
+        more = f" (and {len(self.cells) - 1} more)" if len(self.cells) > 1 else ""
+        return f"{self.detail}: {first.path}: {first.message}{more}"
+
+
+@dataclass
+class ModelNotFound(TablesideError):
+    """No such model, version or alias in the repository."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
+class ModelNotReady(TablesideError):
+    """The model exists but cannot answer now; `detail` holds its state and reason."""
+
+    detail: str
+    retry_after_s: int = 1
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
+class Overloaded(TablesideError):
+    """More work is waiting than can be answered in time."""
+
+    detail: str
+    retry_after_s: int = 1
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
+class DeadlineExceeded(TablesideError):
+    """The answer was not there within the request's deadline."""
+
+    deadline_s: float
+
+    def __str__(self) -> str:
+        return f"no answer within the deadline of {self.deadline_s:g} s"
+
+
+class InferenceFailed(TablesideError):
+    """The estimator raised. Its own text is chained for the log and never sent."""
+
+    def __str__(self) -> str:
+        return "the model failed on this request; the log has the cause under this request id"
+
+
+class NotAllowed(TablesideError):
+    """No key, or not the right one."""
+
+    def __str__(self) -> str:
+        return "this needs the admin key: send 'Authorization: Bearer KEY'"
+
+
+class ContractBroken(TablesideError):
+    """A version cannot be served: damaged, changed, or its golden rows answer differently."""
+
+
+class PublishFailed(TablesideError):
+    """An estimator or its sample cannot be published; the text says what to change."""
+
+
+class SettingsError(TablesideError):
+    """A setting is unknown, malformed or out of range; the text names it."""
+
+
+class StackError(TablesideError):
+    """The stack cannot start or be reached here; one line that says why."""

@@ -1,0 +1,35 @@
+"""The composition root: the only module that imports everything."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app import logs, metrics
+from app.concurrency.offload import make_offload
+from app.serving.registry import Registry
+from app.settings import Settings, load
+from app.web import problems, trace
+from app.web.current import EXTENSION, Wiring
+from app.web.guard import DECLARED
+from blueprints import FACES
+
+
+def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
+    """Wire one application. It serves nothing until its registry has been told to load (`registry.follow` or `reload`).
+
+    Raises SettingsError for settings that cannot be read, RuntimeError for a face that does not say who may call it.
+    """
+    settings = settings or load()
+    logs.configure(settings.log.format, settings.log.level)
+    counters = metrics.make()
+    registry = registry or Registry(settings, counters, make_offload(1))
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
+    app.extensions[EXTENSION] = Wiring(settings, registry, counters, make_offload(settings.server.predict_threads))
+    trace.install(app)
+    problems.install(app)
+    for face in FACES:
+        if face.name not in DECLARED:
+            raise RuntimeError(f"face {face.name} does not say who may call it")
+        app.register_blueprint(face)
+    return app

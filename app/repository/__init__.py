@@ -1,0 +1,1 @@
+"""The model repository on disk: `models/<name>/<version>/`, published atomically, never changed."""

@@ -1,0 +1,67 @@
+"""`models/<name>/model.toml`: the operator's word on a model. It may change; versions may not."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import tomlkit
+import tomlkit.exceptions
+
+from app.errors import ContractBroken
+from app.repository.paths import MODEL_TOML
+
+
+class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """aliases: name to version. versions: which of the published ones are served."""
+
+    aliases: dict[str, int] = {}
+    versions: Literal["all", "latest"] | list[int] = "all"
+
+    def wanted(self, published: list[int]) -> list[int]:
+        """The versions to serve: by `versions`, and whatever an alias points at."""
+        if self.versions == "all":
+            return published
+        chosen = set(published[-1:] if self.versions == "latest" else self.versions)
+        return [version for version in published if version in chosen | set(self.aliases.values())]
+
+
+def read(root: Path, name: str) -> ModelFile:
+    """Read a model's file; defaults where there is none. Raises ContractBroken that names the file and the field."""
+    path = root / name / MODEL_TOML
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return ModelFile()
+    try:
+        return msgspec.toml.decode(text, type=ModelFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise ContractBroken(f"{name}/{MODEL_TOML}: {problem}") from problem
+
+
+def set_alias(root: Path, name: str, alias: str, version: int) -> None:
+    """Point an alias at a version, keeping the operator's comments. Two writers at once both succeed."""
+    path = root / name / MODEL_TOML
+    with _locked(root / name):
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        if "aliases" not in document:
+            document["aliases"] = tomlkit.table()
+        document["aliases"][alias] = version  # type: ignore[index]
+        temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
+        temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+        temporary.replace(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,203 @@
+"""Publish: a trained estimator and a sample become one immutable version, all at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from app.contract import golden, schema
+from app.contract.cells import Array
+from app.contract.decode import from_rows
+from app.contract.schema import Artifact, Cell, Contract, Input
+from app.errors import ContractBroken, PublishFailed
+from app.repository import integrity, modelfile, outputs, paths, sample
+from app.runtimes import sklearn as runtime_sklearn
+from app.runtimes.sklearn import SklearnRuntime
+
+STALE_S = 3600
+Progress = Callable[[str], None]
+
+
+def publish(
+    name: str,
+    estimator: Any,
+    sample_data: Any,
+    *,
+    repository: Path | str = "models",
+    version: int | None = None,
+    alias: str | None = None,
+    target: str | None = None,
+    trusted_types: tuple[str, ...] = (),
+    progress: Progress = lambda step: None,
+) -> Contract:
+    """Publish a fitted estimator as `repository/name/version/` and return its contract.
+
+    sample_data: a DataFrame or array of shape [rows, columns] like the training data; `target` names a column to drop.
+    version: the next free one by default. alias: pointed at the new version afterwards.
+    Raises PublishFailed, and leaves nothing behind, when anything about the estimator or the sample will not serve.
+    """
+    root, _ = Path(repository), paths.check_name(name)
+    if alias is not None:
+        paths.check_alias(alias)
+    if version is not None and version < 1:
+        raise PublishFailed("a version is a whole number from 1")
+    progress("reading the sample")
+    frame = sample.as_frame(sample_data, target)
+    estimator_runtime = SklearnRuntime(estimator)
+    progress("learning the contract")
+    contract = _draft(name, estimator_runtime, frame)
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    draft = folder / f".publishing-{uuid.uuid4().hex}"
+    draft.mkdir()
+    try:
+        progress("writing the artifact")
+        contract = _write_artifact(draft, estimator, contract)
+        progress("replaying the golden rows from the artifact")
+        loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
+        golden.replay(contract, loaded.run)
+        contract = _claim(folder, draft, contract, version)
+    except ContractBroken as problem:
+        hint = "; name them in repository.trusted_types if you trust them" if "not trusted" in str(problem) else ""
+        raise PublishFailed(f"{problem}{hint}") from problem
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    if alias is not None:
+        modelfile.set_alias(root, name, alias, contract.version)
+    return contract
+
+
+def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
+    estimator = runtime.estimator
+    frame, named = sample.align(frame, estimator)
+    described = sample.describe(frame, as_matrix=not named, fitted=sample.fitted_categories(estimator))
+    chosen = sample.golden_rows(frame)
+    rows = sample.rows_as_cells(frame.iloc[chosen], described)
+    found, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
+    described = _probe_missing(runtime, described, rows, found[0].name)
+    table = from_rows(rows, described)
+    answers = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
+    _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, answers)
+    return Contract(
+        format=schema.FORMAT,
+        name=name,
+        version=0,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        kind=outputs.kind_of(estimator),
+        estimator=_class_name(estimator),
+        input=described,
+        outputs=found,
+        golden=answers,
+        artifact=Artifact(paths.ARTIFACT, "", 0),
+        environment=integrity.environment(),
+    )
+
+
+def _class_name(estimator: Any) -> str:
+    steps = getattr(estimator, "steps", None)
+    inner = f"({', '.join(type(part).__name__ for _, part in steps)})" if steps else ""
+    return f"{type(estimator).__name__}{inner}"
+
+
+def _nullable(described: Input) -> Input:
+    columns = tuple(msgspec.structs.replace(column, nullable=True) for column in described.columns)
+    return msgspec.structs.replace(described, columns=columns)
+
+
+def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Cell]], method: str) -> Input:
+    """A column is nullable when the sample had a gap there, or the estimator answers one when asked."""
+    open_schema = _nullable(described)
+
+    def make_input(cells: list[list[Cell]]) -> Any:
+        return from_rows(cells, open_schema).to_input()
+
+    def run(data: Any) -> Array:
+        return runtime.run(method, data)
+
+    whole = next((row for row in rows if None not in row), rows[0])
+    columns = tuple(
+        column
+        if column.nullable
+        else msgspec.structs.replace(column, nullable=sample.answers_missing(run, make_input, whole, at))
+        for at, column in enumerate(described.columns)
+    )
+    return msgspec.structs.replace(described, columns=columns)
+
+
+def _compare_with_trained_dtypes(runtime: SklearnRuntime, frame: Any, described: Input, recorded: Any) -> None:
+    """The sample itself, as the trainer holds it, must answer as its JSON spelling does."""
+    data = frame if described.form == "frame" else np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
+    for name, expected in recorded.answers.items():
+        got = golden.cells_of(runtime.run(name, data))
+        if got != expected:
+            raise PublishFailed(f"{name} answers differently for the sample and for its JSON spelling; please report this")
+
+
+def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract:
+    import zipfile
+
+    import skops.io
+
+    path = draft / paths.ARTIFACT
+    try:
+        skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
+    except Exception as problem:
+        raise PublishFailed(f"the estimator cannot be written as skops: {type(problem).__name__}: {problem}") from problem
+    held = tuple(sorted(skops.io.get_untrusted_types(file=path)))
+    artifact = Artifact(paths.ARTIFACT, integrity.sha256(path), path.stat().st_size)
+    return msgspec.structs.replace(contract, artifact=artifact, types=held)
+
+
+def _claim(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
+    """Give the finished draft a number: rename(2) onto an existing version fails, so two publishers never share one."""
+    while True:
+        published = paths.versions(folder.parent, folder.name)
+        number = version or (published[-1] + 1 if published else 1)
+        numbered = msgspec.structs.replace(contract, version=number)
+        _write_durably(draft / paths.CONTRACT, schema.encode(numbered))
+        for file in draft.iterdir():
+            _sync(file)
+            file.chmod(0o444)
+        _sync(draft)
+        try:
+            draft.rename(folder / str(number))
+        except OSError as taken:
+            if version is not None:
+                raise PublishFailed(f"{folder.name}/{number} is published already; versions never change") from taken
+            if not (folder / str(number) / paths.CONTRACT).is_file():
+                raise PublishFailed(f"{folder / str(number)} is in the way: {taken.strerror}") from taken
+            continue
+        _sync(folder)
+        return numbered
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a crashed publish left behind, long after it could still be at work."""
+    for left in folder.glob(".publishing-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE_S:
+                shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,178 @@
+"""Reading a sample, and what a fitted estimator and its sample say of the input table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.contract.cells import Array
+from app.contract.schema import Cell, Column, Datatype, Input, plain
+from app.errors import PublishFailed
+
+MAX_CATEGORIES = 200
+PROBE = "\u2063tableside: no such category"
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A sample from `.csv` (with a header) or `.parquet`. Raises PublishFailed."""
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise PublishFailed(f"{path}: a sample is a .csv or .parquet file")
+    try:
+        return reader(path)
+    except (OSError, ValueError) as problem:
+        raise PublishFailed(f"{path}: {problem}") from problem
+
+
+def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
+    """The sample as a frame without its target column. Raises PublishFailed."""
+    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(np.asarray(sample))
+    if target is not None:
+        if target not in frame.columns:
+            raise PublishFailed(f"the sample has no target column {target!r}; it has {', '.join(map(str, frame.columns))}")
+        frame = frame.drop(columns=[target])
+    if len(frame) == 0:
+        raise PublishFailed("the sample has no rows; a contract needs some to learn the columns from")
+    return frame.reset_index(drop=True)
+
+
+def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, bool]:
+    """The frame with the estimator's columns in its order, and whether it was fitted on named columns.
+
+    Raises PublishFailed naming missing or surplus columns.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        wanted = [str(name) for name in names]
+        missing = [name for name in wanted if name not in frame.columns]
+        extra = [str(name) for name in frame.columns if name not in wanted]
+        if missing:
+            raise PublishFailed(f"the sample lacks columns the estimator was fitted on: {', '.join(missing)}")
+        if extra:
+            hint = f"--target {extra[0]}" if len(extra) == 1 else "dropping them from the sample"
+            raise PublishFailed(f"the sample has columns the estimator does not know: {', '.join(extra)}; try {hint}")
+        return frame[wanted], True
+    width = getattr(estimator, "n_features_in_", len(frame.columns))
+    if width != len(frame.columns):
+        raise PublishFailed(
+            f"the estimator takes {width} columns, the sample has {len(frame.columns)}; is one the target (--target)?"
+        )
+    renamed = frame.copy()
+    renamed.columns = pd.Index([name if isinstance(name, str) else f"x{at}" for at, name in enumerate(frame.columns)])
+    return renamed, any(_datatype(frame[column]) in ("BYTES", "BOOL") for column in frame.columns)
+
+
+def describe(frame: pd.DataFrame, *, as_matrix: bool, fitted: dict[str, tuple[list[Any], bool]]) -> Input:
+    """Columns as the sample shows them; `fitted` holds the pipeline's own categories and whether they are closed."""
+    columns = tuple(_column(frame[name], fitted.get(str(name)), as_matrix) for name in frame.columns)
+    return Input("matrix" if as_matrix else "frame", columns)
+
+
+def _datatype(series: pd.Series[Any]) -> Datatype:
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return _datatype(pd.Series(series.cat.categories))
+    if pd.api.types.is_bool_dtype(series.dtype):
+        return "BOOL"
+    if pd.api.types.is_integer_dtype(series.dtype):
+        return "INT64"
+    if pd.api.types.is_float_dtype(series.dtype):
+        return "FP32" if series.dtype == np.float32 else "FP64"
+    present = series.dropna()
+    if len(present) and all(isinstance(value, (bool, np.bool_)) for value in present):
+        return "BOOL"
+    if all(isinstance(value, str) for value in present):
+        return "BYTES"
+    raise PublishFailed(f"column {series.name!r} has dtype {series.dtype}; take numbers, booleans or text")
+
+
+def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_matrix: bool) -> Column:
+    datatype: Datatype = "FP64" if as_matrix else _datatype(series)
+    present = series.dropna()
+    missing = "none" if series.dtype == object and any(value is None for value in series) else "nan"
+    categories, closed = (None, False)
+    if fitted is not None:
+        categories, closed = [plain(value) for value in fitted[0]], fitted[1]
+        categories = [value for value in categories if value is not None]
+    elif isinstance(series.dtype, pd.CategoricalDtype):
+        categories, closed = [plain(value) for value in series.cat.categories], True
+    elif datatype == "BYTES" and present.nunique() <= MAX_CATEGORIES and present.nunique() < max(2, len(present)):
+        categories = sorted(present.unique().tolist())
+    numeric = datatype in ("FP64", "FP32", "INT64") and len(present) and not isinstance(series.dtype, pd.CategoricalDtype)
+    return Column(
+        name=str(series.name),
+        datatype=datatype,
+        dtype="float64" if as_matrix else str(series.dtype),
+        nullable=bool(series.isna().any()),
+        missing=missing,  # type: ignore[arg-type]
+        categories=None if categories is None else tuple(categories),
+        closed=closed,
+        minimum=float(present.min()) if numeric else None,
+        maximum=float(present.max()) if numeric else None,
+    )
+
+
+def fitted_categories(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
+    """Column name to (categories, closed) for encoders that sit behind a ColumnTransformer with named columns."""
+    found: dict[str, tuple[list[Any], bool]] = {}
+    for step in _steps(estimator):
+        for _, transformer, columns in getattr(step, "transformers_", ()):
+            names = [columns] if isinstance(columns, str) else list(columns) if _named(columns) else []
+            for encoder in _steps(transformer):
+                groups = getattr(encoder, "categories_", None)
+                if groups is not None and len(groups) == len(names):
+                    closed = getattr(encoder, "handle_unknown", "") == "error"
+                    found.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
+    return found
+
+
+def _named(columns: Any) -> bool:
+    return isinstance(columns, (list, tuple, np.ndarray, pd.Index)) and all(isinstance(c, str) for c in columns)
+
+
+def _steps(estimator: Any) -> list[Any]:
+    steps = getattr(estimator, "steps", None)
+    return [part for _, part in steps] if steps else [estimator]
+
+
+def golden_rows(frame: pd.DataFrame, most: int = 64) -> list[int]:
+    """Positions of rows that together show much of the sample: ends, each column's extremes, gaps and categories."""
+    chosen = dict.fromkeys(np.linspace(0, len(frame) - 1, num=min(16, len(frame)), dtype=int).tolist())
+    for name in frame.columns:
+        series = frame[name].reset_index(drop=True)
+        gaps = np.flatnonzero(series.isna().to_numpy())
+        picks = list(gaps[:1])
+        if pd.api.types.is_numeric_dtype(series.dtype) and series.notna().any():
+            picks += [int(series.argmin()), int(series.argmax())]
+        else:
+            picks += series.drop_duplicates().index.tolist()[:5]
+        chosen.update(dict.fromkeys(int(pick) for pick in picks))
+        if len(chosen) >= most:
+            break
+    return sorted(chosen)[:most]
+
+
+def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
+    """A frame's rows as the JSON cells a client would send."""
+    columns = [[plain(value) for value in frame[column.name]] for column in schema.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    for at, column in enumerate(schema.columns):
+        if column.datatype in ("FP64", "FP32"):
+            for row in rows:
+                row[at] = None if row[at] is None else float(row[at])  # type: ignore[arg-type]
+    return rows
+
+
+def answers_missing(run: Callable[[Any], Array], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int) -> bool:
+    """Whether the estimator answers when cell `at` is missing: asked, not guessed."""
+    probe = list(row)
+    probe[at] = None
+    try:
+        run(make_input([probe]))
+    except Exception:  # noqa: BLE001 - any refusal by the estimator means no
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Code that loads an artifact and runs it: a table goes in, arrays come out."""

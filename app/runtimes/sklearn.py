@@ -1,0 +1,80 @@
+"""scikit-learn estimators from skops files. Pickle is never loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.contract.cells import Array
+from app.errors import ContractBroken
+from app.runtimes.trusted import TRUSTED
+
+METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+
+
+class SklearnRuntime:
+    """An estimator that was loaded from a skops file, or the trainer's own at publish."""
+
+    platform = "scikit-learn_skops"
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = single_threaded(estimator)
+
+    def run(self, method: str, data: Any) -> Array:
+        """See `Runtime.run`. Sparse answers are made dense; a DataFrame's values are taken in its column order."""
+        return as_array(getattr(self.estimator, method)(data))
+
+
+def as_array(answer: Any) -> Array:
+    """An estimator's answer as one array. Raises TypeError for a list of arrays (multi-output probabilities)."""
+    if hasattr(answer, "toarray"):
+        answer = answer.toarray()
+    if hasattr(answer, "to_numpy"):
+        answer = answer.to_numpy()
+    if isinstance(answer, list):
+        raise TypeError("a list of arrays")
+    array: Array = np.asarray(answer)
+    return array
+
+
+def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
+    """Load a skops file whose types are all on our list, skops' own, or `trusted` (the operator's).
+
+    Raises ContractBroken naming the types that are on none of them, or what the file's damage is.
+    """
+    import skops.io
+
+    allowed = TRUSTED | set(trusted)
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - allowed)
+        if unknown:
+            raise ContractBroken(f"{path.name} holds types that are not trusted: {', '.join(unknown)}")
+        needed = [kind for kind in skops.io.get_untrusted_types(file=path) if kind in allowed]
+        return SklearnRuntime(skops.io.load(path, trusted=needed))
+    except ContractBroken:
+        raise
+    except Exception as damage:
+        raise ContractBroken(f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}") from damage
+
+
+def single_threaded(estimator: Any) -> Any:
+    """Set every `n_jobs` in the estimator and its parts to 1: workers are the parallelism here."""
+    seen: set[int] = set()
+    stack = [estimator]
+    while stack:
+        part = stack.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, (list, tuple)):
+            stack.extend(part)
+        elif isinstance(part, dict):
+            stack.extend(part.values())
+        elif hasattr(part, "get_params") and hasattr(part, "__dict__"):
+            if getattr(part, "n_jobs", None) not in (None, 1):
+                part.n_jobs = 1
+            stack.extend(vars(part).values())
+    return estimator

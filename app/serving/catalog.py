@@ -1,0 +1,70 @@
+"""Everything a worker serves at one moment. Never changed: a reload makes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from app.errors import ModelNotFound, ModelNotReady
+from app.repository.paths import split_spec
+from app.serving.lifecycle import State
+from app.serving.servable import Servable
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's versions, lowest first, and its aliases. `reason`: why model.toml could not be read, if so."""
+
+    name: str
+    servables: tuple[Servable, ...]
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+
+    def pick(self, wanted: str | None) -> Servable:
+        """The servable a version or alias means; without one the highest that is ready. Raises ModelNotFound."""
+        if wanted is None or wanted == "latest":
+            ready = [servable for servable in self.servables if servable.state is State.READY]
+            if ready or self.servables:
+                return (ready or list(self.servables))[-1]
+            raise ModelNotFound(f"model {self.name!r} has no version")
+        number = self.aliases.get(wanted)
+        for servable in self.servables:
+            if servable.version == number or str(servable.version) == wanted:
+                return servable
+        known = ", ".join([*(str(servable.version) for servable in self.servables), *self.aliases])
+        raise ModelNotFound(f"model {self.name!r} has no version or alias {wanted!r}; it has {known or 'none'}")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Models by name, of one generation."""
+
+    generation: int
+    models: Mapping[str, Model]
+
+    def __iter__(self) -> Iterator[Servable]:
+        for model in self.models.values():
+            yield from model.servables
+
+    def model(self, name: str) -> Model:
+        """The model of that name. Raises ModelNotFound."""
+        model = self.models.get(name)
+        if model is None:
+            raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(sorted(self.models)[:20]) or 'none'}")
+        return model
+
+    def find(self, spec: str, version: str | None = None) -> Servable:
+        """The servable `name`, `name@alias` or `name/version` means, whatever its state. Raises ModelNotFound."""
+        name, inner = (spec, None) if version is not None else split_spec(spec)
+        return self.model(name).pick(version if version is not None else inner)
+
+    def servable(self, spec: str, version: str | None = None) -> Servable:
+        """Like `find`, and able to answer. Raises ModelNotReady with its state and reason."""
+        found = self.find(spec, version)
+        if found.state is not State.READY:
+            reason = f": {found.reason}" if found.reason else ""
+            raise ModelNotReady(f"model {found.name}/{found.version} is {found.state}{reason}")
+        return found
+
+
+EMPTY = Catalog(0, {})

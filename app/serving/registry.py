@@ -1,0 +1,158 @@
+"""All servables of this worker, and the thread that keeps them at the newest generation."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app import __version__, logs
+from app.concurrency import slots
+from app.concurrency.offload import Offload
+from app.errors import ModelNotReady
+from app.metrics import Metrics
+from app.serving import generations
+from app.serving.catalog import EMPTY, Catalog
+from app.serving.lifecycle import State
+from app.serving.loader import load_catalog
+from app.settings import Settings
+
+log = logs.get("registry")
+
+
+class Registry:
+    """Holds the current catalog; `reload` replaces it in one assignment, so no request sees half of two."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, loading: Offload) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._loading = loading
+        self._first = threading.Event()
+        self._stop = threading.Event()
+        self._one_at_a_time = threading.Lock()
+        self.catalog: Catalog = EMPTY
+        self.draining = False
+        self.failure = ""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the first read of the repository is over."""
+        return self._first.is_set()
+
+    def wait_loaded(self, timeout_s: float) -> Catalog:
+        """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
+        if not self._first.is_set() and not self._first.wait(timeout_s):
+            raise ModelNotReady("the worker is still loading its models")
+        return self.catalog
+
+    def not_ready(self) -> str:
+        """Why this worker should get no traffic; empty when it should."""
+        if self.draining:
+            return "draining: the worker is stopping"
+        if not self.loaded:
+            return "loading: the repository is being read"
+        if not any(servable.state is State.READY for servable in self.catalog):
+            return self.failure or "no model of the repository can be served"
+        return ""
+
+    def reload(self, generation: int) -> None:
+        """Read the repository in a native thread and serve what it holds. A failure keeps the current catalog."""
+        with self._one_at_a_time:
+            root, policy, before = self._settings.repository_path, self._settings.repository, self.catalog
+            try:
+                catalog = self._loading.call(lambda: load_catalog(root, policy, generation, before))
+                self.failure = ""
+            except Exception as problem:  # noqa: BLE001 - whatever the disk does, the worker goes on serving
+                self.failure = f"{type(problem).__name__}: {problem}"
+                log.error("reload_failed", generation=generation, reason=self.failure)
+                catalog = Catalog(generation, before.models)
+            self.catalog = catalog
+            self._first.set()
+            self._report(before, catalog)
+
+    def _report(self, before: Catalog, now: Catalog) -> None:
+        old = {(servable.name, servable.version): servable for servable in before}
+        for servable in now:
+            known = old.pop((servable.name, servable.version), None)
+            if known is not servable:
+                self._log_state(servable.name, servable.version, servable.state, servable.reason, servable.load_s)
+        for servable in old.values():
+            servable.unload() if servable.state is State.READY else None
+            self._log_state(servable.name, servable.version, State.UNAVAILABLE, "no longer in the repository", 0.0)
+        self._metrics.generation.set(now.generation)
+
+    def _log_state(self, name: str, version: int, state: State, reason: str, load_s: float) -> None:
+        labels = (name, str(version))
+        for each in State:
+            self._metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
+        self._metrics.load_seconds.labels(*labels).set(load_s)
+        write = log.info if state is State.READY else log.warning
+        write("model_state", model=name, version=version, state=state.value, reason=reason, load_s=round(load_s, 3))
+
+    def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
+        """Start the thread that loads now and then whenever a newer generation is published below `folder`."""
+        thread = threading.Thread(target=self._follow, args=(folder, acknowledge), name="generations", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """End the following thread."""
+        self._stop.set()
+
+    def _follow(self, folder: Path, acknowledge: Callable[[], None]) -> None:
+        interval_s = self._settings.repository.poll_interval_ms / 1000
+        seen = -1
+        while not self._stop.is_set():
+            try:
+                newest = generations.newest(folder)
+                if newest != seen:
+                    self.reload(newest)
+                    seen = newest
+                    acknowledge()
+            except Exception as problem:  # noqa: BLE001 - this thread is the worker's only way to hear of changes
+                log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
+            self._stop.wait(interval_s)
+
+
+def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[str, object]:
+    """What a worker says of itself in its slot's status file."""
+    return {
+        "pid": os.getpid(),
+        "instance": instance,
+        "version": __version__,
+        "started_at": started_at.isoformat(timespec="seconds"),
+        "generation": registry.catalog.generation,
+        "failure": registry.failure,
+        "models": [
+            {"name": s.name, "version": s.version, "state": s.state.value, "reason": s.reason} for s in registry.catalog
+        ],
+    }
+
+
+def start_worker(registry: Registry, slot: slots.Slot, run_dir: Path, instance: str) -> None:
+    """Begin to load and follow, and keep this worker's status file true."""
+    started_at = datetime.now(UTC)
+
+    def acknowledge() -> None:
+        slot.write_status(status_of(registry, instance, started_at))
+
+    acknowledge()
+    registry.follow(run_dir / "generations", acknowledge)
+
+
+def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
+    """Wait until every living worker serves `generation`. Returns whether they do, and what each says of itself."""
+    give_up_at_s = time.monotonic() + timeout_s
+    while True:
+        workers = slots.statuses(run_dir / "slots")
+        done = bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
+        if done or time.monotonic() >= give_up_at_s:
+            return done, workers
+        time.sleep(0.02)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1

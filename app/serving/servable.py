@@ -1,0 +1,105 @@
+"""One version in one worker: contract, runtime and state; answers tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.concurrency.offload import Offload
+from app.contract.cells import Array
+from app.contract.schema import Contract, Output
+from app.contract.table import Table
+from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError
+from app.runtimes.base import Runtime
+from app.serving.lifecycle import State, check
+
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited for a thread, and computed."""
+
+    arrays: Mapping[str, Array]
+    queue_s: float
+    predict_s: float
+
+
+class Servable:
+    """Built in LOADING; `ready` or `fail` decides. `predict` may be called from many greenlets at once."""
+
+    def __init__(self, name: str, version: int, contract: Contract | None = None) -> None:
+        self.name = name
+        self.version = version
+        self.contract = contract
+        self.runtime: Runtime | None = None
+        self.state = State.LOADING
+        self.reason = ""
+        self.load_s = 0.0
+        self.fingerprint: object = None
+        self._cost_s: float | None = None
+
+    def ready(self, runtime: Runtime, load_s: float) -> None:
+        """The artifact is loaded and its golden rows hold."""
+        self.runtime, self.load_s = runtime, load_s
+        self.state, self.reason = check(self.state, State.READY), ""
+
+    def fail(self, reason: str) -> None:
+        """It will not be served, because of `reason`."""
+        self.state, self.reason = check(self.state, State.UNAVAILABLE), reason
+
+    def unload(self) -> None:
+        """Let go of the estimator; requests that hold it finish with it."""
+        self.state = check(self.state, State.UNLOADING)
+        self.runtime = None
+        self.state, self.reason = check(self.state, State.UNAVAILABLE), "unloaded"
+
+    def outputs(self, wanted: Sequence[str]) -> tuple[Output, ...]:
+        """The outputs of those names, the default one for none. Raises RequestRejected naming what there is."""
+        assert self.contract is not None
+        if not wanted:
+            return (self.contract.default_output,)
+        found = []
+        for name in wanted:
+            output = self.contract.output(name)
+            if output is None:
+                known = ", ".join(output.name for output in self.contract.outputs)
+                raise RequestRejected(f"model {self.name} has no output {name!r}; it has {known}")
+            found.append(output)
+        return tuple(found)
+
+    def predict(
+        self, table: Table, outputs: Sequence[Output], offload: Offload, deadline_at_s: float, inline_below_s: float
+    ) -> Prediction:
+        """Answer a table: on this thread when it is known to be cheap, else in a native one.
+
+        Raises RequestRejected when the estimator refuses the values, InferenceFailed when it fails otherwise,
+        DeadlineExceeded past `deadline_at_s` (monotonic seconds), ModelNotReady when it was unloaded meanwhile.
+        """
+        runtime = self.runtime
+        if runtime is None:
+            raise ModelNotReady(f"model {self.name}/{self.version} is {self.state}: {self.reason}")
+        queued_at_s = time.monotonic()
+
+        def work() -> Prediction:
+            started_s = time.monotonic()
+            data = table.to_input()
+            arrays = {output.name: runtime.run(output.name, data) for output in outputs}
+            return Prediction(arrays, started_s - queued_at_s, time.monotonic() - started_s)
+
+        cheap = self._cost_s is not None and self._cost_s * table.rows < inline_below_s
+        try:
+            prediction = work() if cheap else offload.call(work, deadline_at_s)
+        except TablesideError:
+            raise
+        except ValueError as refusal:
+            raise RequestRejected("the model refuses these values") from refusal
+        except Exception as fault:
+            raise InferenceFailed from fault
+        self._learn(prediction.predict_s / max(1, table.rows))
+        return prediction
+
+    def _learn(self, per_row_s: float) -> None:
+        known = self._cost_s
+        self._cost_s = per_row_s if known is None else known + _SMOOTHING * (per_row_s - known)

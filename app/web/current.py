@@ -1,0 +1,47 @@
+"""The only reader of `current_app`: how a view reaches what was wired in the factory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from app.concurrency.offload import Offload
+from app.metrics import Metrics
+from app.serving.catalog import Catalog
+from app.serving.registry import Registry
+from app.settings import Settings
+
+EXTENSION = "tableside"
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The parts of one application."""
+
+    settings: Settings
+    registry: Registry
+    metrics: Metrics
+    predicting: Offload
+
+
+def wiring() -> Wiring:
+    """The current application's parts."""
+    parts: Wiring = current_app.extensions[EXTENSION]
+    return parts
+
+
+def registry() -> Registry:
+    """All servables of this worker."""
+    return wiring().registry
+
+
+def settings() -> Settings:
+    """What the operator set."""
+    return wiring().settings
+
+
+def catalog() -> Catalog:
+    """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
+    parts = wiring()
+    return parts.registry.wait_loaded(parts.settings.server.request_timeout_s)

@@ -1,0 +1,63 @@
+"""Who may call a face. Each face says so in its own file, at import; the factory refuses one that does not."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import MutableMapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, request
+from werkzeug.exceptions import NotFound
+
+from app.errors import NotAllowed
+from app.web.current import settings
+
+PLANE = "tableside.plane"
+"""WSGI key the worker sets from the listener a connection came in by: `data` or `control`."""
+KEY_FILE = "admin.key"
+
+
+class Access(Enum):
+    """everyone: both planes. control: the control plane's listener only. admin: that, with the admin key."""
+
+    EVERYONE = "everyone"
+    CONTROL = "control"
+    ADMIN = "admin"
+
+
+DECLARED: MutableMapping[str, Access] = {}
+
+
+def allow(face: Blueprint, access: Access) -> None:
+    """Declare who may call every route of `face`."""
+    DECLARED[face.name] = access
+    if access is not Access.EVERYONE:
+        face.before_request(_check_admin if access is Access.ADMIN else _check_plane)
+
+
+def plane(environ: dict[str, Any]) -> str:
+    """The plane a request came in by; `data`, the narrow one, when nothing says otherwise."""
+    return str(environ.get(PLANE, "data"))
+
+
+def _check_plane() -> None:
+    if plane(request.environ) != "control":
+        raise NotFound
+
+
+def _check_admin() -> None:
+    _check_plane()
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    expected = read_key(settings().run_dir)
+    if scheme.lower() != "bearer" or not expected or not hmac.compare_digest(given.strip().encode(), expected.encode()):
+        raise NotAllowed
+
+
+def read_key(run_dir: Path) -> str:
+    """The admin key; empty (nobody gets in) when there is none."""
+    try:
+        return (run_dir / KEY_FILE).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,12 @@
+"""The faces: one folder each, all alike. `FACES` is the mount order; there is no discovery."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from blueprints.admin.views import face as admin
+from blueprints.health.views import face as health
+from blueprints.metrics.views import face as metrics
+from blueprints.predict.views import face as predict
+
+FACES: tuple[Blueprint, ...] = (health, predict, metrics, admin)

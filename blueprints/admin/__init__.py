@@ -1,0 +1,1 @@
+"""The operator API, on the control plane and behind the admin key."""

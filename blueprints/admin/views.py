@@ -1,0 +1,64 @@
+"""The operator API under `/admin/api/`: what is served, by whom, and reading the repository anew."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from app import __version__, logs
+from app.concurrency import slots
+from app.serving import generations
+from app.serving.registry import wait_for_generation
+from app.web import bodies
+from app.web.current import catalog, settings
+from app.web.guard import Access, allow
+
+RELOAD_TIMEOUT_S = 60.0
+
+face = Blueprint("admin", __name__, url_prefix="/admin/api")
+allow(face, Access.ADMIN)
+log = logs.get("admin")
+
+
+@face.get("/models")
+def models() -> Response:
+    """Every model with its versions, their state and reason, as this worker serves them."""
+    serving = catalog()
+    found = [
+        {
+            "name": model.name,
+            "aliases": dict(model.aliases),
+            "reason": model.reason,
+            "versions": [
+                {
+                    "version": servable.version,
+                    "state": servable.state.value,
+                    "reason": servable.reason,
+                    "load_s": round(servable.load_s, 4),
+                    "estimator": servable.contract.estimator if servable.contract else "",
+                    "sha256": servable.contract.artifact.sha256 if servable.contract else "",
+                }
+                for servable in model.servables
+            ],
+        }
+        for _, model in sorted(serving.models.items())
+    ]
+    return bodies.answer({"generation": serving.generation, "models": found})
+
+
+@face.get("/workers")
+def workers() -> Response:
+    """Every living worker of this host, as it last described itself."""
+    return bodies.answer({"version": __version__, "workers": slots.statuses(settings().run_dir / "slots")})
+
+
+@face.post("/reload")
+def reload() -> Response:
+    """Every worker reads the repository anew. 200 when all have; 202, naming who has not, after a minute."""
+    run_dir = settings().run_dir
+    generation = generations.publish(run_dir / "generations", "reload asked for through the admin API")
+    log.info("reload", generation=generation)
+    done, found = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
+    late = [worker for worker in found if worker.get("generation") != generation]
+    return bodies.answer(
+        {"generation": generation, "complete": done, "workers": found, "late": late}, 200 if done else 202
+    )

@@ -1,0 +1,1 @@
+"""Prometheus metrics of all workers, on the control plane."""
