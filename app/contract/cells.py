@@ -72,9 +72,7 @@ def to_array(values: Sequence[Any], column: Column, problems: Problems, path_of:
     return _objects(values, column, kinds)
 
 
-def _integers(
-    values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf
-) -> Array:
+def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf) -> Array:
     """Whole numbers; a missing one makes the column float64, as pandas would read it."""
     before = len(problems.found)
     if kinds != {int} or _out_of_range(values):

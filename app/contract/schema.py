@@ -114,7 +114,13 @@ def decode(text: bytes) -> Contract:
 
 def describe(column: Column) -> str:
     """What a cell of this column may hold, for an error message."""
-    words = {"FP64": "a number", "FP32": "a number", "INT64": "an integer", "BOOL": "true or false", "BYTES": "a string"}
+    words = {
+        "FP64": "a number",
+        "FP32": "a number",
+        "INT64": "an integer",
+        "BOOL": "true or false",
+        "BYTES": "a string",
+    }
     text = words[column.datatype]
     return f"{text} or null" if column.nullable else text
 

@@ -16,7 +16,9 @@ class Table:
 
     __slots__ = ("arrays", "matrix", "rows", "schema")
 
-    def __init__(self, schema: Input, rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None = None) -> None:
+    def __init__(
+        self, schema: Input, rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None = None
+    ) -> None:
         self.schema = schema
         self.rows = rows
         self.arrays = arrays

@@ -131,9 +131,7 @@ def _from_matrix(tensor: Tensor, schema: Input, limit: int) -> Table:
         raise _reject("inputs[0].shape", f"expected [rows, {width}] ({_names(schema)}), got {tensor.shape}")
     for column in schema.columns:
         if tensor.datatype in NUMPY and not _fits(column, tensor.datatype):
-            raise _reject(
-                "inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}"
-            )
+            raise _reject("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     flat = _cells(tensor, "inputs[0]")
     rows = [flat[at : at + width] for at in range(0, len(flat), width)] if width else []
     return from_rows(rows, schema, limit, "inputs[0].data")

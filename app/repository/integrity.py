@@ -56,7 +56,9 @@ def check_artifact(root: Path, contract: Contract) -> Path:
     except OSError as problem:
         raise ContractBroken(f"{path.name}: {problem.strerror or problem}") from problem
     if actual != contract.artifact.sha256:
-        raise ContractBroken(f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}...")
+        raise ContractBroken(
+            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}..."
+        )
     return path
 
 

@@ -22,7 +22,11 @@ def kind_of(estimator: Any) -> Any:
     if is_outlier_detector(estimator):
         return "outlier_detector"
     if hasattr(estimator, "predict"):
-        return "clusterer" if getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_") else "other"
+        return (
+            "clusterer"
+            if getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
+            else "other"
+        )
     return "transformer" if hasattr(estimator, "transform") else "other"
 
 
@@ -40,11 +44,15 @@ def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[s
             outputs.append(_describe(runtime.estimator, method, runtime.run(method, data)))
         except Exception as problem:
             if method == "predict":
-                raise PublishFailed(f"the estimator fails on its own sample: {type(problem).__name__}: {problem}") from problem
+                raise PublishFailed(
+                    f"the estimator fails on its own sample: {type(problem).__name__}: {problem}"
+                ) from problem
             left_out[method] = f"{type(problem).__name__}: {problem}"
     if not outputs:
         reasons = "; ".join(f"{method}: {reason}" for method, reason in left_out.items())
-        raise PublishFailed(f"the estimator has nothing to serve: none of {', '.join(METHODS)} answers {reasons}".rstrip())
+        raise PublishFailed(
+            f"the estimator has nothing to serve: none of {', '.join(METHODS)} answers {reasons}".rstrip()
+        )
     return tuple(outputs), left_out
 
 

@@ -141,7 +141,9 @@ def _compare_with_trained_dtypes(runtime: SklearnRuntime, frame: Any, described:
     for name, expected in recorded.answers.items():
         got = golden.cells_of(runtime.run(name, data))
         if got != expected:
-            raise PublishFailed(f"{name} answers differently for the sample and for its JSON spelling; please report this")
+            raise PublishFailed(
+                f"{name} answers differently for the sample and for its JSON spelling; please report this"
+            )
 
 
 def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract:
@@ -153,7 +155,9 @@ def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract
     try:
         skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
     except Exception as problem:
-        raise PublishFailed(f"the estimator cannot be written as skops: {type(problem).__name__}: {problem}") from problem
+        raise PublishFailed(
+            f"the estimator cannot be written as skops: {type(problem).__name__}: {problem}"
+        ) from problem
     held = tuple(sorted(skops.io.get_untrusted_types(file=path)))
     artifact = Artifact(paths.ARTIFACT, integrity.sha256(path), path.stat().st_size)
     return msgspec.structs.replace(contract, artifact=artifact, types=held)

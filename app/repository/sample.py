@@ -34,7 +34,9 @@ def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
     frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(np.asarray(sample))
     if target is not None:
         if target not in frame.columns:
-            raise PublishFailed(f"the sample has no target column {target!r}; it has {', '.join(map(str, frame.columns))}")
+            raise PublishFailed(
+                f"the sample has no target column {target!r}; it has {', '.join(map(str, frame.columns))}"
+            )
         frame = frame.drop(columns=[target])
     if len(frame) == 0:
         raise PublishFailed("the sample has no rows; a contract needs some to learn the columns from")
@@ -102,7 +104,9 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_ma
         categories, closed = [plain(value) for value in series.cat.categories], True
     elif datatype == "BYTES" and present.nunique() <= MAX_CATEGORIES and present.nunique() < max(2, len(present)):
         categories = sorted(present.unique().tolist())
-    numeric = datatype in ("FP64", "FP32", "INT64") and len(present) and not isinstance(series.dtype, pd.CategoricalDtype)
+    numeric = (
+        datatype in ("FP64", "FP32", "INT64") and len(present) and not isinstance(series.dtype, pd.CategoricalDtype)
+    )
     return Column(
         name=str(series.name),
         datatype=datatype,
@@ -167,7 +171,9 @@ def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
     return rows
 
 
-def answers_missing(run: Callable[[Any], Array], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int) -> bool:
+def answers_missing(
+    run: Callable[[Any], Array], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int
+) -> bool:
     """Whether the estimator answers when cell `at` is missing: asked, not guessed."""
     probe = list(row)
     probe[at] = None

@@ -77,7 +77,9 @@ def check_version(root: Path, name: str, number: int, policy: Repository) -> Run
     artifact = integrity.check_artifact(root, contract)
     differences = integrity.skew(contract)
     if differences and policy.environment_skew == "refuse":
-        raise ContractBroken(f"{'; '.join(differences)}; publish again here, or set repository.environment_skew = 'warn'")
+        raise ContractBroken(
+            f"{'; '.join(differences)}; publish again here, or set repository.environment_skew = 'warn'"
+        )
     runtime = load_sklearn(artifact, policy.trusted_types)
     golden.replay(contract, runtime.run)
     return runtime

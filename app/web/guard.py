@@ -12,10 +12,12 @@ from flask import Blueprint, request
 from werkzeug.exceptions import NotFound
 
 from app.errors import NotAllowed
+from app.settings import split_address
 from app.web.current import settings
 
 PLANE = "tableside.plane"
-"""WSGI key the worker sets from the listener a connection came in by: `data` or `control`."""
+"""WSGI key that says `data` or `control` outright, for tests and other servers; no request header can set it."""
+CONTROL_SOCKET = "ctl.sock"
 KEY_FILE = "admin.key"
 
 
@@ -38,8 +40,14 @@ def allow(face: Blueprint, access: Access) -> None:
 
 
 def plane(environ: dict[str, Any]) -> str:
-    """The plane a request came in by; `data`, the narrow one, when nothing says otherwise."""
-    return str(environ.get(PLANE, "data"))
+    """The plane a request came in by, from the listener of its connection; `data`, the narrow one, in doubt."""
+    connection = environ.get("gunicorn.socket")
+    if PLANE in environ or connection is None:
+        return str(environ.get(PLANE, "data"))
+    name = connection.getsockname()
+    if isinstance(name, str):
+        return "control" if name.rpartition("/")[2] == CONTROL_SOCKET else "data"
+    return "control" if name[:2] == split_address(settings().server.admin_listen) else "data"
 
 
 def _check_plane() -> None:

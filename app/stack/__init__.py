@@ -1,0 +1,1 @@
+"""Starting, describing and stopping the whole stack: sockets, supervisord, gunicorn, nginx."""
