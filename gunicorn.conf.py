@@ -32,13 +32,21 @@ proc_name = "tableside"
 accesslog = None  # the application writes one line a request
 errorlog = "-"
 loglevel = settings.log.level
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"tableside": {"()": "app.logs.formatter", "style": settings.log.format}},
+    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "tableside", "stream": "ext://sys.stdout"}},
+    "root": {"level": "INFO", "handlers": ["out"]},
+    "loggers": {
+        "gunicorn.error": {"level": settings.log.level.upper(), "handlers": [], "propagate": True},
+        "gunicorn.access": {"level": "INFO", "handlers": [], "propagate": False},
+    },
+}
 
 
 def on_starting(server):
     """Import the slow libraries once; every fork shares them. Best effort: a worker imports what is missing."""
-    from app import logs
-
-    logs.configure(settings.log.format, settings.log.level)
     for library in ("numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io"):
         try:
             importlib.import_module(library)

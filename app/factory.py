@@ -20,7 +20,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     Raises SettingsError for settings that cannot be read, RuntimeError for a face that does not say who may call it.
     """
     settings = settings or load()
-    logs.configure(settings.log.format, settings.log.level)
+    logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
     counters = metrics.make()
     registry = registry or Registry(settings, counters, make_offload(1))
     app = Flask(__name__, static_folder=None)

@@ -6,7 +6,9 @@ Other libraries' `logging` records leave through the same renderer. No value of 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -14,6 +16,45 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 Format = Literal["auto", "json", "text"]
+
+
+class _Out:
+    """Standard output that cannot fail its caller. When its reader has died (a killed master's workers write to a pipe
+    nobody reads), lines go on into `fallback`.
+    """
+
+    def __init__(self, fallback: Path | None) -> None:
+        self._fallback = fallback
+
+    def write(self, line: bytes) -> int:
+        """Write the line, all of it; a log that cannot be written must not fail a prediction."""
+        try:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(1, view) :]
+        except OSError:
+            self._turn_over(line)
+        return len(line)
+
+    def _turn_over(self, line: bytes) -> None:
+        if self._fallback is None:
+            return
+        try:
+            fd = os.open(self._fallback, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            for standard in (1, 2):
+                os.dup2(fd, standard)
+            os.close(fd)
+            os.write(1, line)
+        except OSError:
+            self._fallback = None
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class _TextOut(_Out):
+    def write(self, line: str) -> int:  # type: ignore[override]
+        return super().write(line.encode())
 
 
 def _event_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -25,7 +66,6 @@ def _shared() -> list[Any]:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
         _event_first,
     ]
 
@@ -34,39 +74,56 @@ def _json_text(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
-def configure(style: Format = "auto", level: str = "info") -> None:
-    """Set up structlog and the standard library's root logger. Safe to call again."""
-    as_text = style == "text" or (style == "auto" and sys.stdout.isatty())
+def _is_text(style: Format) -> bool:
+    return style == "text" or (style == "auto" and sys.stdout.isatty())
+
+
+def _ending(style: Format, *, as_bytes: bool) -> list[Any]:
+    """The processors that make the line: text for a terminal; else JSON, as bytes for our own lines."""
+    if _is_text(style):
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    serializer: Any = _json_bytes if as_bytes else _json_text
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=serializer)]
+
+
+def _json_bytes(event: EventDict, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)
+
+
+def formatter(style: Format = "auto") -> logging.Formatter:
+    """How the standard library's records are written: gunicorn's, and other libraries'."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(style, as_bytes=False)],
+    )
+
+
+def configure(style: Format = "auto", level: str = "info", fallback: Path | None = None) -> None:
+    """Set up structlog and the standard library's root logger. Safe to call again.
+
+    fallback: the file that takes the lines when standard output is gone.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Any
-    factory: Any
-    if as_text:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), event_key="event", timestamp_key="time")
-        factory = structlog.PrintLoggerFactory(file=sys.stdout)
-        stdlib_renderer = renderer
-    else:
-        renderer = structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str))
-        factory = structlog.BytesLoggerFactory(file=sys.stdout.buffer)
-        stdlib_renderer = structlog.processors.JSONRenderer(serializer=_json_text)
+    factory: Any = (
+        structlog.PrintLoggerFactory(file=_TextOut(fallback))  # type: ignore[arg-type]
+        if _is_text(style)
+        else structlog.BytesLoggerFactory(file=_Out(fallback))  # type: ignore[arg-type]
+    )
     structlog.configure(
-        processors=[*_shared(), renderer],
+        processors=[*_shared(), *_ending(style, as_bytes=True)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=factory,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_shared(),
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, stdlib_renderer],
-        )
-    )
+    handler = logging.StreamHandler(_TextOut(fallback))
+    handler.setFormatter(formatter(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.INFO))
-    for name in ("gunicorn.error", "gunicorn.access"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
 
 
 def get(name: str) -> Any:

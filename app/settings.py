@@ -18,7 +18,7 @@ CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Path of the TOML file; without it `tableside.toml` in the working directory is read if it is there."""
 
 Positive = Annotated[int, Meta(ge=1)]
-Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}$")]
+Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z")]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,7 +152,8 @@ def _overlay(merged: dict[str, Any], variable: str, value: str) -> None:
         msgspec.convert(parsed, keys[key].type, strict=False)
     except msgspec.ValidationError as problem:
         raise SettingsError(f"{variable}: {problem}") from problem
-    merged.setdefault(section, {})[key] = parsed
+    if isinstance(merged.setdefault(section, {}), dict):  # a section that is no table is refused as a whole, later
+        merged[section][key] = parsed
 
 
 def _explain(message: str) -> str:

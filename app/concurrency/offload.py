@@ -53,10 +53,10 @@ class ThreadOffload:
         try:
             return future.result(None if deadline_at_s is None else max(0.0, deadline_at_s - started_s))
         except (FutureTimeout, _Cancelled) as late:
-            if isinstance(late, _Cancelled) or not future.done():
-                future.cancel()
-                raise DeadlineExceeded((deadline_at_s or started_s) - started_s) from None
-            raise
+            if isinstance(late, FutureTimeout) and future.done() and future.exception() is late:
+                raise  # the work's own
+            future.cancel()
+            raise DeadlineExceeded((deadline_at_s or started_s) - started_s) from None
 
 
 class GeventOffload:

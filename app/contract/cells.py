@@ -68,32 +68,61 @@ def to_array(values: Sequence[Any], column: Column, problems: Problems, path_of:
     if column.datatype == "INT64":
         return _integers(values, column, kinds, problems, path_of)
     if column.datatype in ("FP64", "FP32"):
-        return np.array(values, dtype=column.dtype)
+        return _floats(values, column, problems, path_of)
     return _objects(values, column, kinds)
+
+
+def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> Array:
+    """Numbers in the column's own width; one that does not fit is a bad cell, never an infinity."""
+    try:
+        wide: Array = np.array(values, dtype=np.float64)
+        if column.dtype == "float64":
+            return wide
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(column.dtype)
+        if not (np.isinf(narrow) & np.isfinite(wide)).any():
+            return narrow
+    except OverflowError:  # an integer past the largest double
+        pass
+    largest = float(np.finfo(np.float32 if column.datatype == "FP32" else np.float64).max)
+    for row, value in enumerate(values):
+        if value is not None and abs(value) > largest:
+            problems.add(path_of(row), f"too large for a number of {column.dtype}")
+    return np.empty(0)
 
 
 def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf) -> Array:
     """Whole numbers; a missing one makes the column float64, as pandas would read it."""
-    before = len(problems.found)
-    if kinds != {int} or _out_of_range(values):
+    before = len(problems.found) + problems.extra
+    low, high, bits = _limits(column)
+    if kinds != {int} or _out_of_range(values, low, high):
         for row, value in enumerate(values):
             if value is None:
                 continue
             if isinstance(value, float) and not value.is_integer():
                 problems.add(path_of(row), "expected an integer, got a number with a fraction")
-            elif not INT64_MIN <= value <= INT64_MAX:
-                problems.add(path_of(row), "expected an integer of 64 bits")
+            elif not low <= value <= high:
+                problems.add(path_of(row), f"expected an integer of {bits}")
             elif NONE in kinds and abs(value) > EXACT:
                 problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells")
-    if len(problems.found) > before:
+    if len(problems.found) + problems.extra > before:
         return np.empty(0)
     if NONE in kinds:
         return np.array(values, dtype=np.float64)
     return np.array([int(value) for value in values] if float in kinds else values, dtype=np.int64)
 
 
-def _out_of_range(values: Sequence[Any]) -> bool:
-    return bool(values) and not (INT64_MIN <= min(values) and max(values) <= INT64_MAX)
+def _limits(column: Column) -> tuple[int, int, str]:
+    """What the trained integer dtype holds: a larger number would wrap around to another one."""
+    dtype = column.dtype.lower()
+    if dtype in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
+        limits = np.iinfo(dtype)
+        return int(limits.min), int(limits.max), f"{limits.min} to {limits.max}"
+    return 0 if dtype == "uint64" else INT64_MIN, INT64_MAX, "64 bits"
+
+
+def _out_of_range(values: Sequence[Any], low: int, high: int) -> bool:
+    return bool(values) and not (low <= min(values) and max(values) <= high)
 
 
 def _objects(values: Sequence[Any], column: Column, kinds: set[type]) -> Array:

@@ -64,7 +64,10 @@ def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
         return None
     kinds = set(map(type, flat))
     if kinds <= {float, int} or (kinds <= {float, int, NONE} and all(column.nullable for column in schema.columns)):
-        return np.array(flat, dtype=np.float64).reshape(rows, len(schema.columns))
+        try:
+            return np.array(flat, dtype=np.float64).reshape(rows, len(schema.columns))
+        except OverflowError:  # an integer past the largest double; the slow path names it
+            return None
     return None
 
 

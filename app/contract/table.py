@@ -63,8 +63,10 @@ def _trained(pd: Any, array: Array, column: Column) -> Any:
         return pd.Categorical(array, categories=list(column.categories or ()))
     if column.dtype in ("str", "string"):
         return pd.array(array, dtype=column.dtype)
+    if array.dtype == object:
+        return pd.Series(array, dtype=object)  # pandas would turn a bare array of text into its own text dtype
     if column.dtype in ("object", "bool") or column.datatype == "INT64":
-        return array if array.dtype == object or column.dtype in ("bool", "object") else _whole(array, column)
+        return array if column.dtype in ("bool", "object") else _whole(array, column)
     return array.astype(column.dtype, copy=False)
 
 

@@ -79,14 +79,26 @@ def _as_datatype(flat: list[Any], datatype: str, path: str) -> list[Any]:
     """The elements as the tensor's own datatype holds them (an FP32 0.1 is float32's 0.1)."""
     kinds = set(map(type, flat))
     if datatype in ("FP32", "FP16") and kinds <= {int, float}:
-        with np.errstate(over="ignore"):
-            narrowed: list[Any] = np.array(flat, dtype=NUMPY[datatype]).astype(np.float64).tolist()
-        return narrowed
-    if datatype in _INTEGERS and kinds == {int}:
+        return _narrowed(flat, datatype, path)
+    if datatype in _INTEGERS and kinds and kinds <= {int, float}:
         limits = np.iinfo(NUMPY[datatype])
+        if float in kinds and not all(value == int(value) for value in flat):
+            raise _reject(f"{path}.data", f"a value has a fraction, which {datatype} does not hold")
         if min(flat) < limits.min or max(flat) > limits.max:
             raise _reject(f"{path}.data", f"a value lies outside {datatype}")
     return flat
+
+
+def _narrowed(flat: list[Any], datatype: str, path: str) -> list[Any]:
+    try:
+        with np.errstate(over="ignore"):
+            narrow = np.array(flat, dtype=np.float64).astype(NUMPY[datatype]).astype(np.float64)
+    except OverflowError:
+        narrow = np.array([np.inf])
+    if not np.isfinite(narrow).all():
+        raise _reject(f"{path}.data", f"a value lies outside {datatype}")
+    held: list[Any] = narrow.tolist()
+    return held
 
 
 def _fits(column: Column, datatype: str) -> bool:

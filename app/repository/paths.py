@@ -7,9 +7,9 @@ from pathlib import Path
 
 from app.errors import ModelNotFound, PublishFailed
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-VERSION = re.compile(r"^[1-9][0-9]{0,17}$")
-ALIAS = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
+VERSION = re.compile(r"^[1-9][0-9]{0,17}\Z")
+ALIAS = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 CONTRACT = "contract.json"
 ARTIFACT = "model.skops"
 MODEL_TOML = "model.toml"

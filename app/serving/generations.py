@@ -37,7 +37,10 @@ def publish(folder: Path, reason: str) -> int:
                 os.link(draft, folder / f"{number:010d}.json")
             except FileExistsError:
                 continue
-            break
+            if newest(folder) < number + KEEP:
+                break
+            # Others went so far ahead meanwhile that this number had been published and swept: it is not ours.
+            (folder / f"{number:010d}.json").unlink(missing_ok=True)
     finally:
         draft.unlink(missing_ok=True)
     for old in sorted(folder.glob("*.json"))[:-KEEP]:

@@ -15,7 +15,7 @@ from app.metrics import NO_MODEL, Metrics
 from app.serving.servable import Servable
 from app.web.current import wiring
 
-REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}$")
+REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}\Z")
 log = logs.get("access")
 
 

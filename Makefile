@@ -1,0 +1,69 @@
+# The one front door. `make help` lists what there is.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run stop test check unit e2e bench publish-examples lock clean nginx
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+# A stamp file for each, so that a second `make run` starts at once.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tableside: $(PYTHON) is older than 3.11; set PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh deploy/install-debian.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/base.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# On Debian and Ubuntu as root nginx is installed; elsewhere a line says what to do, and gunicorn serves the port itself.
+nginx:
+	@command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || sh deploy/install-debian.sh nginx-light
+
+run: $(VENV)/.base ## set up everything and serve the models in models/
+	@$(MAKE) --no-print-directory nginx || true
+	@exec $(BIN)/tableside run
+
+stop: ## end the stack that `make run` started
+	@$(BIN)/tableside stop
+
+test: check ## set up everything and run every check and test
+	@$(MAKE) --no-print-directory nginx
+	$(BIN)/python -m pytest tests/unit tests/faces tests/e2e -n 2 --dist loadfile
+
+check: $(VENV)/.dev ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.dev ## the fast tests only
+	$(BIN)/python -m pytest tests/unit tests/faces -n 2
+
+e2e: $(VENV)/.dev nginx ## the tests against the real stack only
+	$(BIN)/python -m pytest tests/e2e
+
+bench: $(VENV)/.dev nginx ## what a prediction costs through the stack
+	$(BIN)/python -m benchmarks.single_row
+
+publish-examples: $(VENV)/.base ## train the example models and publish them as next versions
+	$(BIN)/python -m examples.train models
+
+lock: ## resolve requirements/*.in anew (needs uv)
+	cd requirements && for each in base dev; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
+
+clean: ## remove the environment, the run folder and caches (models stay)
+	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,136 @@
+"""What every ring of the tests shares: the examples, published once a session, and applications that serve them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from app import settings as app_settings
+from app.factory import create_app
+from app.serving.registry import Registry
+from app.settings import Settings
+from app.web.current import EXTENSION
+from examples import train
+
+CONTROL = {"tableside.plane": "control"}
+KEY = "a-key-of-the-tests"
+
+_QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+hypothesis_settings.register_profile("default-run", max_examples=60, **_QUIET)
+hypothesis_settings.register_profile("few", max_examples=8, **_QUIET)
+hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default-run"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "processes: starts processes of its own; patching this one would show nothing")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_environment() -> Iterator[None]:
+    """No test sees settings of the developer's shell."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in list(os.environ):
+            if variable.startswith(("TABLESIDE__", "PROMETHEUS_")) or variable == "TABLESIDE_CONFIG":
+                patch.delenv(variable)
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained() -> dict[str, tuple[Any, pd.DataFrame]]:
+    """Example name to (the trainer's own estimator, its sample)."""
+    return {name: make() for name, make in train.EXAMPLES.items()}
+
+
+@pytest.fixture(scope="session")
+def repository(trained: dict[str, tuple[Any, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four examples as `publish_all` writes them. Shared by the session: copy a model to change it."""
+    root = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, pair in trained.items():  # what was trained above, rather than training twice
+            patch.setitem(train.EXAMPLES, name, lambda pair=pair: pair)
+        train.publish_all(root)
+    return root
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def make_settings() -> MakeSettings:
+    """Settings from a repository, a runtime folder and `section__key="value"` pairs, with an admin key in place."""
+
+    def make(repository: Path, run_dir: Path, **more: str) -> Settings:
+        environ = {"repository__path": str(repository), "server__run_dir": str(run_dir), **more}
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "admin.key").write_text(KEY + "\n", encoding="ascii")
+        return app_settings.load({f"TABLESIDE__{key.upper()}": value for key, value in environ.items()})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def settings(make_settings: MakeSettings, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(repository, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> Flask:
+    """An application that serves the four examples. Shared by the session: take `make_app` to change its state."""
+    made = create_app(settings)
+    made.extensions[EXTENSION].registry.reload(1)
+    return made
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def small_repository(repository: Path, tmp_path: Path) -> Path:
+    """A repository of one's own that holds a copy of iris."""
+    root = tmp_path / "models"
+    shutil.copytree(repository / "iris", root / "iris")
+    return root
+
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path) -> MakeApp:
+    """An application of one's own over `small_repository`; `load=False` leaves its registry empty."""
+
+    def make(load: bool = True, **more: str) -> Flask:
+        made = create_app(make_settings(small_repository, tmp_path / "run", **more))
+        if load:
+            registry_of(made).reload(1)
+        return made
+
+    return make
+
+
+def registry_of(app: Flask) -> Registry:
+    registry: Registry = app.extensions[EXTENSION].registry
+    return registry
+
+
+def cells(frame: pd.DataFrame) -> list[list[Any]]:
+    """A frame's rows as the JSON values a client would send; gaps as null."""
+    return [
+        [
+            None if value is None or value != value else value.item() if hasattr(value, "item") else value
+            for value in row
+        ]
+        for row in frame.astype(object).itertuples(index=False, name=None)
+    ]

@@ -1,0 +1,167 @@
+"""The real stack, started as `make run` starts it, on free ports and below a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.train import EXAMPLES, publish_all
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """One running stack and the settings it was started with."""
+
+    folder: Path
+    environ: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    data: int = 0
+    admin: int = 0
+    output: list[str] = field(default_factory=list)
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.environ["TABLESIDE__SERVER__RUN_DIR"])
+
+    @property
+    def key(self) -> str:
+        return (self.run_dir / "admin.key").read_text().strip()
+
+    def call(
+        self, path: str, body: Any = None, *, admin: bool = False, method: str | None = None, headers: Any = None
+    ) -> tuple[int, Any, Any]:
+        """(status, JSON or text, headers) of one request."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.admin if admin else self.data}{path}"
+        request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, _content(answer), answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, _content(error), error.headers
+
+    def admin_call(self, path: str, method: str = "GET") -> Any:
+        status, content, _ = self.call(
+            path, method=method, admin=True, headers={"Authorization": f"Bearer {self.key}"}
+        )
+        assert status == 200, content
+        return content
+
+    def ctl(self, *words: str) -> str:
+        command = [str(BIN / "supervisorctl"), "-c", "supervisord.conf", *words]
+        done = subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
+        return done.stdout + done.stderr
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "tableside"), *words]
+        return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
+
+    def start(self) -> None:
+        log = (self.folder / "run.out").open("wb")
+        command = [str(BIN / "tableside"), "run"]
+        self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        give_up_at = time.monotonic() + START_TIMEOUT_S
+        while True:
+            assert self.process is not None
+            assert self.process.poll() is None, (self.folder / "run.out").read_text()
+            try:
+                if self.call("/v2/health/ready")[0] == 200:
+                    return
+            except OSError:
+                pass
+            assert time.monotonic() < give_up_at, self.logs()
+            time.sleep(0.1)
+
+    def logs(self) -> str:
+        return "\n".join(f"== {p}\n{p.read_text()[-4000:]}" for p in sorted((self.run_dir / "log").glob("*.log")))
+
+    def stop(self) -> None:
+        done = self.cli("stop")
+        assert done.returncode == 0, done.stderr
+        if self.process is not None:
+            self.process.wait(timeout=60)
+
+
+def _content(answer: Any) -> Any:
+    text = answer.read().decode()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@pytest.fixture(scope="session")
+def trained() -> dict[str, Any]:
+    """Each example's own estimator and sample, trained in this process."""
+    return {name: train() for name, train in EXAMPLES.items()}
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    publish_all(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_stack(published: Path) -> Iterator[Callable[..., Stack]]:
+    """Start a stack on a copy of the example models; extra settings as keywords. All are stopped at the end."""
+    stacks: list[Stack] = []
+
+    def make(*, start: bool = True, **more: str) -> Stack:
+        folder = Path(tempfile.mkdtemp(prefix="ts-"))
+        shutil.copytree(published, folder / "models")
+        stack = Stack(folder, {**os.environ}, data=free_port(), admin=free_port())
+        stack.environ |= {
+            "TABLESIDE__SERVER__LISTEN": f"127.0.0.1:{stack.data}",
+            "TABLESIDE__SERVER__ADMIN_LISTEN": f"127.0.0.1:{stack.admin}",
+            "TABLESIDE__SERVER__RUN_DIR": str(folder / "run"),
+            "TABLESIDE__REPOSITORY__PATH": str(folder / "models"),
+            "TABLESIDE__SERVER__WORKERS": "2",
+            **more,
+        }
+        stacks.append(stack)
+        if start:
+            stack.start()
+        return stack
+
+    yield make
+    for stack in stacks:
+        if stack.process is not None and stack.process.poll() is None:
+            stack.stop()
+        shutil.rmtree(stack.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    """A stack for the tests of one module; stopped after them."""
+    one = make_stack()
+    yield one
+    one.stop()

@@ -1,0 +1,235 @@
+"""The whole stack, as a user meets it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.e2e.conftest import Stack
+from tests.e2e.slow_model import slow_estimator
+
+pytestmark = pytest.mark.e2e
+
+
+def as_json(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+def exact(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows by name with every float's full precision, gaps as null."""
+    return [{k: None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+@pytest.mark.parametrize("name", ["iris", "breast-cancer", "diabetes", "wine"])
+def test_every_example_answers_as_its_estimator(stack: Stack, trained: dict[str, Any], name: str) -> None:
+    """All rows of the sample through nginx, V1 and V2, equal what the estimator says in this process, to the bit."""
+    estimator, sample = trained[name]
+    expected = estimator.predict(sample).tolist()
+    status, content, _ = stack.call(f"/v1/models/{name}:predict", {"instances": exact(sample)})
+    assert status == 200, content
+    assert content["predictions"] == expected
+    inputs = [
+        {"name": column, "shape": [len(sample)], "datatype": datatype_of(sample[column]), "data": cells}
+        for column, cells in exact_columns(sample).items()
+    ]
+    wanted = [{"name": "predict"}] + ([{"name": "predict_proba"}] if hasattr(estimator, "predict_proba") else [])
+    status, content, _ = stack.call(f"/v2/models/{name}/infer", {"inputs": inputs, "outputs": wanted})
+    assert status == 200, content
+    assert content["outputs"][0]["data"] == expected
+    if len(wanted) == 2:
+        probabilities = np.array(content["outputs"][1]["data"]).reshape(content["outputs"][1]["shape"])
+        np.testing.assert_array_equal(probabilities, estimator.predict_proba(sample))
+
+
+def exact_columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    rows = exact(frame)
+    return {column: [row[column] for row in rows] for column in frame.columns}
+
+
+def datatype_of(series: Any) -> str:
+    return {"f": "FP64", "i": "INT64", "b": "BOOL"}.get(series.dtype.kind, "BYTES")
+
+
+def test_banner_shows_what_to_do_and_its_curl_works(stack: Stack) -> None:
+    """The banner names the addresses and the key's place; its curl line, pasted, answers."""
+    give_up_at = time.monotonic() + 30
+    text = ""
+    while "curl" not in text and time.monotonic() < give_up_at:
+        text = (stack.folder / "run.out").read_text()
+        time.sleep(0.1)
+    assert f"127.0.0.1:{stack.data}" in text
+    assert f"127.0.0.1:{stack.admin}" in text
+    assert str(stack.run_dir / "admin.key") in text
+    line = next(line for line in text.splitlines() if line.strip().startswith("curl"))
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=30)
+    assert json.loads(done.stdout) == {"predictions": ["setosa"]}
+
+
+def test_supervisorctl_finds_the_stack(stack: Stack) -> None:
+    """`supervisorctl -c supervisord.conf status` with the stack's settings shows every program running."""
+    lines = stack.ctl("status").strip().splitlines()
+    assert {line.split()[0] for line in lines} == {"web", "nginx", "sockets:sockets_0", "sockets:sockets_1"}
+    assert all(line.split()[1] == "RUNNING" for line in lines)
+
+
+def test_nginx_restarts_on_the_same_sockets(stack: Stack) -> None:
+    """`restart 'nginx:*'` works, and the data plane answers afterwards."""
+    assert "started" in stack.ctl("restart", "nginx:*")
+    stack.wait_ready()
+    assert stack.call("/v2")[1]["name"] == "tableside"
+
+
+def test_planes_are_apart(stack: Stack) -> None:
+    """Metrics and admin are not on the data plane; on the control plane admin wants the key, predictions work too."""
+    for path in ("/metrics", "/admin/api/models", "/metrics/../v2/health/live/../../../metrics", "/%6Detrics"):
+        assert stack.call(path)[0] == 404
+    assert stack.call("/metrics", admin=True)[0] == 200
+    status, content, headers = stack.call("/admin/api/models", admin=True)
+    assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert content["status"] == 401
+    assert {model["name"] for model in stack.admin_call("/admin/api/models")["models"]} >= {"iris", "wine"}
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    assert stack.call("/v1/models/iris:predict", body, admin=True)[1] == {"predictions": ["setosa"]}
+
+
+def test_a_version_published_while_serving_is_served_after_reload_by_every_worker(
+    stack: Stack, trained: dict[str, Any], tmp_path: Any
+) -> None:
+    """publish, then reload through the admin API: 200 means every worker answers with the new version."""
+    estimator, sample = trained["diabetes"]
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    sample.to_csv(tmp_path / "sample.csv", index=False)
+    done = stack.cli(
+        "publish", "late", str(tmp_path / "model.joblib"), "--sample", str(tmp_path / "sample.csv"), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert stack.call("/v2/models/late")[0] == 404
+    answer = stack.admin_call("/admin/api/reload", "POST")
+    assert answer["complete"] is True
+    for _ in range(10):
+        status, content, _ = stack.call("/v1/models/late:predict", {"instances": exact(sample.iloc[:2])})
+        assert status == 200
+        assert content["predictions"] == estimator.predict(sample.iloc[:2]).tolist()
+
+
+def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
+    """413 from nginx, 502 with no worker, 504 past the deadline's proxy, 400 for a broken request: the same object."""
+    stack = make_stack(TABLESIDE__SERVER__MAX_BODY_BYTES="1000", TABLESIDE__SERVER__MAX_CONNECTIONS_PER_CLIENT="2")
+    status, content, headers = stack.call("/v1/models/iris:predict", b"x" * 2000)
+    assert (status, content["status"], content["max_bytes"]) == (413, 413, 1000)
+    assert headers["Content-Type"] == "application/json"
+    status, content, headers = stack.call("/v2", headers={"X-Request-ID": "abc-1"})
+    assert headers["X-Request-ID"] == "abc-1"
+    with socket.create_connection(("127.0.0.1", stack.data), timeout=10) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: a b c\x00\r\n\r\n")
+        assert b'"error":' in raw.recv(65536)
+    idle = [http.client.HTTPConnection("127.0.0.1", stack.data, timeout=10) for _ in range(2)]
+    for connection in idle:
+        connection.putrequest("POST", "/v1/models/iris:predict")
+        connection.putheader("Content-Length", "10")
+        connection.endheaders()
+    time.sleep(0.3)
+    status, content, headers = stack.call("/v2")
+    assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
+    for connection in idle:
+        connection.close()
+    time.sleep(0.3)
+    stack.ctl("stop", "sockets:*", "web")
+    status, content, _ = stack.call("/v2")
+    assert (status, content["status"]) == (502, 502)
+    stack.stop()
+
+
+def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Callable[..., Stack], tmp_path: Any) -> None:
+    """While 2 s predictions run in every worker, liveness answers within 50 ms; past the deadline a request gets 504."""
+    stack = make_stack(
+        start=False, TABLESIDE__SERVER__REQUEST_TIMEOUT_S="4", TABLESIDE__REPOSITORY__TRUSTED_TYPES="scipy.special.expit"
+    )
+    estimator, sample = slow_estimator()
+    joblib.dump(estimator, tmp_path / "slow.joblib")
+    sample.to_csv(tmp_path / "sample.csv", index=False)
+    done = stack.cli("publish", "slow", str(tmp_path / "slow.joblib"), "--sample", str(tmp_path / "sample.csv"))
+    assert done.returncode == 0, done.stderr
+    stack.start()
+    rows = sample.sample(6000, replace=True, random_state=1).values.tolist()
+    started = time.monotonic()
+    assert stack.call("/v1/models/slow:predict", {"instances": rows})[0] == 200
+    one_s = time.monotonic() - started
+    rows = (rows * 10)[: int(len(rows) * 2.5 / one_s)]
+    busy: list[tuple[int, Any]] = []
+
+    def ask() -> None:
+        busy.append(stack.call("/v1/models/slow:predict", {"instances": rows})[:2])
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    waits = []
+    while any(thread.is_alive() for thread in threads):
+        began = time.monotonic()
+        assert stack.call("/v2/health/live")[0] == 200
+        waits.append(time.monotonic() - began)
+        time.sleep(0.02)
+    assert len(waits) > 20
+    assert sorted(waits)[int(len(waits) * 0.9)] < 0.05, sorted(waits)[-5:]
+    status, content = stack.call("/v1/models/slow:predict", {"instances": rows * 4})[:2]
+    assert (status, content["status"]) == (504, 504)
+    stack.stop()
+
+
+def test_stacks_run_side_by_side_and_without_nginx(make_stack: Callable[..., Stack], stack: Stack) -> None:
+    """A second stack beside the first; with nginx off gunicorn answers both ports itself, planes still apart."""
+    second = make_stack(TABLESIDE__SERVER__NGINX="off")
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    assert second.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
+    assert second.call("/metrics")[0] == 404
+    assert second.call("/metrics", admin=True)[0] == 200
+    assert stack.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
+    with socket.create_connection(("127.0.0.1", second.data), timeout=10) as raw:
+        raw.sendall(b"NO SUCH\r\n\r\n")
+        answer = raw.recv(65536)
+    assert b"application/json" in answer
+    assert b'"error":' in answer
+    second.stop()
+
+
+def test_what_cannot_start_says_why_in_one_line(make_stack: Callable[..., Stack], stack: Stack) -> None:
+    """A taken port, a missing repository, an unknown setting, a run folder in use: one line, exit code not 0."""
+    cases = {
+        "server.listen": {"TABLESIDE__SERVER__LISTEN": f"127.0.0.1:{stack.data}"},
+        "repository.path": {"TABLESIDE__REPOSITORY__PATH": "/no/such/models"},
+        "TABLESIDE__SERVER__WROKERS": {"TABLESIDE__SERVER__WROKERS": "2"},
+        "already has a running stack": {"TABLESIDE__SERVER__RUN_DIR": str(stack.run_dir)},
+    }
+    for expected, change in cases.items():
+        other = make_stack(start=False, **change)
+        done = other.cli("run")
+        assert done.returncode != 0
+        assert expected in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert stack.call("/v2/health/ready")[0] == 200
+
+
+def test_a_request_is_one_log_line_under_its_id(stack: Stack) -> None:
+    """The application writes one JSON line a request, with the id the client sent; `tableside logs` shows it."""
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    stack.call("/v1/models/iris:predict", body, headers={"X-Request-ID": "find-me-1"})
+    time.sleep(0.3)
+    lines = [json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "find-me-1" in line]
+    assert len(lines) == 1
+    assert (lines[0]["status"], lines[0]["model"], lines[0]["rows"]) == (200, "iris", 1)
+    done = stack.cli("logs", "--request-id", "find-me-1")
+    assert "iris" in done.stdout

@@ -1,0 +1,71 @@
+"""A constant stream of POSTs from many clients, each answer checked. Bounded in time by whoever stops it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Traffic:
+    """Half of the clients keep their connection, half open a new one for each request."""
+
+    port: int
+    path: str
+    body: Any
+    expected: Any
+    clients: int = 8
+    pause_s: float = 0.01
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Traffic:
+        for number in range(self.clients):
+            thread = threading.Thread(target=self._client, args=(number % 2 == 0,))
+            thread.start()
+            self._threads.append(thread)
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _client(self, keep: bool) -> None:
+        body = json.dumps(self.body)
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            started = time.monotonic()
+            try:
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+                connection.request("POST", self.path, body)
+                answer = connection.getresponse()
+                content = answer.read()
+                if answer.status != 200 or json.loads(content) != self.expected:
+                    self.failures.append(f"{answer.status} {content[:200]!r}")
+                self.answered += 1
+            except (OSError, http.client.HTTPException) as problem:
+                self.failures.append(repr(problem))
+                connection = None
+            self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+            if not keep and connection is not None:
+                connection.close()
+                connection = None
+            time.sleep(self.pause_s)
+        if connection is not None:
+            connection.close()
+
+    def wait_for_more(self, count: int, timeout_s: float = 60) -> None:
+        """Let `count` further requests be answered."""
+        goal, give_up_at = self.answered + count, time.monotonic() + timeout_s
+        while self.answered < goal:
+            assert time.monotonic() < give_up_at, f"only {self.answered} of {goal} answered; {self.failures[:3]}"
+            time.sleep(0.02)

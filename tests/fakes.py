@@ -1,0 +1,79 @@
+"""Named fakes and small builders. A fake mirrors a seam of Tableside; nothing of Tableside is patched with them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from app.contract.schema import Artifact, Column, Contract, Golden, Input, Output
+
+
+class SumRuntime:
+    """Adds up each row and remembers the batches it saw."""
+
+    platform = "fake_sum"
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def run(self, method: str, data: Any) -> Any:
+        self.seen.append(data)
+        totals = np.asarray(data, dtype=np.float64).sum(axis=1)
+        return np.column_stack([totals, -totals]) if method == "transform" else totals
+
+
+class FailingRuntime:
+    """Raises what it was given, for whatever it is asked."""
+
+    platform = "fake_failing"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def run(self, method: str, data: Any) -> Any:
+        raise self.error
+
+
+class HereOffload:
+    """Runs the work on the caller's thread and counts the calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
+        self.calls += 1
+        return work()
+
+
+class GateOffload:
+    """Holds the work back until `gate` is set, then runs it on the caller's thread."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+
+    def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
+        self.entered.set()
+        assert self.gate.wait(30)
+        return work()
+
+
+SUM_OUTPUTS = (Output("predict", "FP64", 1, True), Output("transform", "FP64", 2, False))
+
+
+def numbers(*names: str, form: Any = "matrix", **more: Any) -> Input:
+    """A table of float64 columns."""
+    return Input(form, tuple(Column(name, "FP64", "float64", **more) for name in names))
+
+
+def sum_contract(schema: Input | None = None, name: str = "sums", version: int = 1) -> Contract:
+    """The contract a SumRuntime keeps."""
+    golden = Golden(((1.0, 2.0), (3.0, 4.5)), {"predict": ((3.0,), (7.5,)), "transform": ((3.0, -3.0), (7.5, -7.5))})
+    return Contract(
+        format=1, name=name, version=version, created_at="2026-01-01T00:00:00+00:00", kind="other", estimator="Sum",
+        input=schema or numbers("a", "b"), outputs=SUM_OUTPUTS, golden=golden,
+        artifact=Artifact("model.skops", "", 0), environment={},
+    )  # fmt: skip

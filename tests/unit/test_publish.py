@@ -1,0 +1,211 @@
+"""Publish: all at once or not at all."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from app.errors import PublishFailed
+from app.repository import integrity, modelfile, paths
+from app.repository.publish import publish
+
+ROOT = Path(__file__).parents[2]
+FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
+FITTED = LinearRegression().fit(FRAME, [1.0, 2.0, 3.0, 5.0])
+
+PUBLISHER = """
+import sys
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+from app.repository.publish import publish
+frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
+fitted = LinearRegression().fit(frame, [1.0, 2.0, 3.0, 5.0])
+def progress(step):
+    if step.startswith(sys.argv[3]):
+        print("here", flush=True)
+        sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    print(publish("m", fitted, frame, repository=sys.argv[1], alias="champion", progress=progress).version, flush=True)
+"""
+
+
+def start(root: Path, times: int, pause_at: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER, str(root), str(times), pause_at],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_version_is_complete_and_read_only(tmp_path: Path) -> None:
+    """A published version is an artifact and its contract, both 0444, under the next free number."""
+    contract = publish("m", FITTED, FRAME, repository=tmp_path)
+    folder = tmp_path / "m" / "1"
+    assert sorted(file.name for file in folder.iterdir()) == ["contract.json", "model.skops"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
+    assert integrity.read_contract(tmp_path, "m", 1) == contract
+    assert integrity.check_artifact(tmp_path, contract) == folder / "model.skops"
+    assert publish("m", FITTED, FRAME, repository=tmp_path).version == 2
+    assert publish("m", FITTED, FRAME, repository=tmp_path, version=7).version == 7
+    assert publish("m", FITTED, FRAME, repository=tmp_path).version == 8
+    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == ["1", "2", "7", "8"]
+
+
+def test_the_contract_says_what_the_estimator_takes_and_gives(tmp_path: Path) -> None:
+    """Columns, ranges, outputs and golden answers come from the estimator and its sample."""
+    contract = publish("m", FITTED, FRAME[["b", "a"]], repository=tmp_path)
+    assert [(c.name, c.datatype, c.nullable) for c in contract.input.columns] == [
+        ("a", "FP64", False),
+        ("b", "FP64", False),
+    ]
+    assert (contract.input.columns[0].minimum, contract.input.columns[0].maximum) == (1.0, 4.0)
+    assert contract.kind == "regressor"
+    assert contract.golden.answers["predict"] == tuple((float(y),) for y in FITTED.predict(FRAME))
+
+
+def test_an_alias_follows(tmp_path: Path) -> None:
+    """The alias points at the version that was just published."""
+    publish("m", FITTED, FRAME, repository=tmp_path, alias="champion")
+    publish("m", FITTED, FRAME, repository=tmp_path, alias="champion")
+    assert modelfile.read(tmp_path, "m").aliases == {"champion": 2}
+
+
+@pytest.mark.parametrize("name", ["iris", "breast-cancer", "diabetes", "wine"])
+def test_an_artifact_answers_as_the_estimator(name: str, repository: Path, trained: Any) -> None:
+    """The file that was published answers as the trainer's estimator, for its whole sample."""
+    estimator, sample = trained[name]
+    loaded = skops.io.load(
+        repository / name / "1" / "model.skops",
+        trusted=skops.io.get_untrusted_types(file=repository / name / "1" / "model.skops"),
+    )
+    np.testing.assert_array_equal(loaded.predict(sample), estimator.predict(sample))
+
+
+@pytest.mark.parametrize(
+    ("sample", "more", "said"),
+    [
+        (FRAME, {"target": "y"}, "no target column 'y'; it has a, b"),
+        (FRAME[["a"]], {}, "lacks columns the estimator was fitted on: b"),
+        (FRAME.assign(y=1.0), {}, "columns the estimator does not know: y; try --target y"),
+        (FRAME.assign(y=1.0, z=2.0), {}, "y, z; try dropping"),
+        (FRAME.iloc[:0], {}, "no rows"),
+        (FRAME, {"version": 0}, "from 1"),
+        (FRAME, {"alias": "latest"}, "is no alias"),
+        (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has dtype object"),
+    ],
+)
+def test_a_bad_sample_is_explained(tmp_path: Path, sample: Any, more: dict[str, Any], said: str) -> None:
+    """What is wrong with a sample is said in one line, and nothing is left in the repository."""
+    with pytest.raises(PublishFailed) as failed:
+        publish("m", FITTED, sample, repository=tmp_path, **more)
+    assert said in str(failed.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_target_is_dropped(tmp_path: Path) -> None:
+    """A sample may hold its target, when that is named."""
+    contract = publish("m", FITTED, FRAME.assign(y=1.0), repository=tmp_path, target="y")
+    assert [column.name for column in contract.input.columns] == ["a", "b"]
+
+
+def test_a_width_without_names_is_checked(tmp_path: Path) -> None:
+    """An estimator fitted on an array takes as many columns as that had."""
+    fitted = LinearRegression().fit(FRAME.to_numpy(), [1.0, 2.0, 3.0, 5.0])
+    with pytest.raises(PublishFailed, match="takes 2 columns, the sample has 3"):
+        publish("m", fitted, np.ones((2, 3)), repository=tmp_path)
+    assert publish("m", fitted, FRAME.to_numpy(), repository=tmp_path).input.form == "matrix"
+
+
+def test_an_unfitted_estimator_is_refused(tmp_path: Path) -> None:
+    """An estimator that cannot predict its own sample is not published."""
+    with pytest.raises(PublishFailed, match="fails on its own sample: NotFittedError"):
+        publish("m", LinearRegression(), FRAME, repository=tmp_path)
+
+
+def test_untrusted_code_is_refused(tmp_path: Path) -> None:
+    """An estimator that holds a function of the trainer's is refused, naming it and the setting, with nothing left."""
+    fitted = FunctionTransformer(np.memmap).fit(FRAME)
+    fitted.func = len
+    with pytest.raises(PublishFailed):
+        publish("m", fitted, FRAME, repository=tmp_path)
+    assert paths.versions(tmp_path, "m") == []
+
+
+def test_a_version_is_never_replaced(tmp_path: Path) -> None:
+    """A number that is taken is refused, and the version under it stays as it was."""
+    publish("m", FITTED, FRAME, repository=tmp_path, version=3)
+    before = (tmp_path / "m" / "3" / "contract.json").read_bytes()
+    with pytest.raises(PublishFailed, match="m/3 is published already; versions never change"):
+        publish("m", DummyClassifier().fit(FRAME, [1, 2, 1, 1]), FRAME, repository=tmp_path, version=3)
+    assert (tmp_path / "m" / "3" / "contract.json").read_bytes() == before
+    assert [entry.name for entry in (tmp_path / "m").iterdir()] == ["3"]
+
+
+def test_something_in_the_way_is_named(tmp_path: Path) -> None:
+    """A folder that is no version and holds something is not overwritten."""
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "notes").touch()
+    with pytest.raises(PublishFailed, match="in the way"):
+        publish("m", FITTED, FRAME, repository=tmp_path)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails while the artifact is written leaves no version and no draft."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(skops.io, "dump", full)
+    with pytest.raises(PublishFailed, match="No space left"):
+        publish("m", FITTED, FRAME, repository=tmp_path)
+    assert list(tmp_path.rglob("*.json")) == []
+    assert paths.versions(tmp_path, "m") == []
+    assert list(tmp_path.glob("m/.publishing-*")) == []
+
+
+def test_every_output_is_found(tmp_path: Path) -> None:
+    """A transformer answers `transform`; a classifier labels and probabilities in its classes' order."""
+    scaler = publish("scaler", StandardScaler().fit(FRAME), FRAME, repository=tmp_path)
+    assert (scaler.kind, scaler.default_output.name, scaler.default_output.width) == ("transformer", "transform", 2)
+    data = load_iris(as_frame=True)
+    fitted = DummyClassifier().fit(data.data, np.asarray(data.target_names)[data.target])
+    dummy = publish("dummy", fitted, data.data, repository=tmp_path)
+    assert [output.name for output in dummy.outputs] == ["predict", "predict_proba"]
+    assert dummy.outputs[1].classes == ("setosa", "versicolor", "virginica")
+
+
+@pytest.mark.processes
+def test_publishers_at_once_get_their_own_versions(tmp_path: Path) -> None:
+    """Two processes that publish one model at the same time get different versions, all of them whole."""
+    running = [start(tmp_path, 3, "never") for _ in range(2)]
+    given = [int(line) for process in running for line in process.communicate(timeout=120)[0].split()]
+    assert sorted(given) == [1, 2, 3, 4, 5, 6]
+    assert paths.versions(tmp_path, "m") == sorted(given)
+    for version in given:
+        integrity.check_artifact(tmp_path, integrity.read_contract(tmp_path, "m", version))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("step", ["writing", "replaying"])
+def test_a_killed_publisher_leaves_no_version(tmp_path: Path, step: str) -> None:
+    """SIGKILL in the middle of publishing leaves no version, and the next publisher gets the number."""
+    process = start(tmp_path, 1, step)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(list((tmp_path / "m").glob(".publishing-*"))) == 1
+    assert paths.versions(tmp_path, "m") == []
+    assert publish("m", FITTED, FRAME, repository=tmp_path).version == 1

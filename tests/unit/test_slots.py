@@ -1,0 +1,85 @@
+"""Slots: held while their holder lives, free at once when it dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.concurrency import slots
+
+ROOT = Path(__file__).parents[2]
+HOLDER = """
+import sys, time
+from pathlib import Path
+from app.concurrency import slots
+slot = slots.take(Path(sys.argv[1]))
+slot.write_status({"pid": 1, "generation": 5})
+print(slot.number, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lowest_free_slot_is_taken(tmp_path: Path) -> None:
+    """Slots count from 0, and a released one is the next to be taken."""
+    first, second = slots.take(tmp_path), slots.take(tmp_path)
+    assert (first.number, second.number) == (0, 1)
+    assert slots.held(tmp_path) == {0, 1}
+    first.release()
+    assert slots.held(tmp_path) == {1}
+    again = slots.take(tmp_path)
+    assert again.number == 0
+    again.release()
+    second.release()
+
+
+def test_a_status_is_its_holder_s(tmp_path: Path) -> None:
+    """A status is shown while its slot is held, and the next holder does not inherit it."""
+    slot = slots.take(tmp_path / "slots")
+    assert slots.statuses(tmp_path / "slots") == [{"slot": 0}]
+    slot.write_status({"generation": 3})
+    assert slots.statuses(tmp_path / "slots") == [{"slot": 0, "generation": 3}]
+    slot.release()
+    assert slots.statuses(tmp_path / "slots") == []
+    again = slots.take(tmp_path / "slots")
+    assert slots.statuses(tmp_path / "slots") == [{"slot": 0}]
+    again.release()
+
+
+def test_a_torn_status_is_no_status(tmp_path: Path) -> None:
+    """A status file that is no JSON leaves only the slot's number."""
+    slot = slots.take(tmp_path)
+    (tmp_path / "0.json").write_bytes(b'{"slot": 0, "gen')
+    assert slots.statuses(tmp_path) == [{"slot": 0}]
+    slot.release()
+
+
+def test_no_folder_holds_nothing(tmp_path: Path) -> None:
+    """Where no worker ever ran, no slot is held."""
+    assert slots.held(tmp_path / "none") == set()
+    assert slots.statuses(tmp_path / "none") == []
+
+
+@pytest.mark.processes
+def test_a_killed_holder_frees_its_slot(tmp_path: Path) -> None:
+    """SIGKILL frees a slot: the kernel drops the lock with the process."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "0\n"
+        assert slots.statuses(tmp_path) == [{"slot": 0, "pid": 1, "generation": 5}]
+        other = slots.take(tmp_path)
+        assert other.number == 1
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert slots.held(tmp_path) == {1}
+    mine = slots.take(tmp_path)
+    assert mine.number == 0
+    mine.release()
+    other.release()

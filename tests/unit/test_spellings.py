@@ -1,0 +1,129 @@
+"""Properties: whatever the rows and however they are spelled, one table and one answer; junk is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.contract.decode import from_columns, from_rows
+from app.contract.schema import Input
+from app.contract.tensors import Tensor, from_tensors
+from app.errors import RequestRejected
+from app.repository import integrity
+from blueprints.predict.schemas import InferRequest, PredictRequest
+
+REALS = st.floats(-1e6, 1e6)
+ROW = st.tuples(
+    REALS,
+    st.none() | REALS,
+    st.integers(-(2**31), 2**31),
+    st.one_of(REALS, st.integers(-1000, 1000)),
+    st.none() | st.sampled_from(["pale", "ruby", "deep"]),
+    st.booleans(),
+).map(list)
+ROWS = st.lists(ROW, min_size=1, max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["alcohol", "shade", "x", "name", "data", "shape"]), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+
+
+@pytest.fixture(scope="module")
+def schema(repository: Path) -> Input:
+    return integrity.read_contract(repository, "wine", 1).input
+
+
+@cache
+def datatype(name: str) -> str:
+    return {"shade": "BYTES", "aromatic": "BOOL", "magnesium": "INT64"}.get(name, "FP64")
+
+
+def over_the_wire(content: Any) -> Any:
+    return msgspec.json.decode(orjson.dumps(content))
+
+
+@given(rows=ROWS, chance=st.randoms())
+def test_spellings_agree(schema: Input, trained: Any, rows: list[list[Any]], chance: Any) -> None:
+    """Lists, objects in any key order, columns and tensors of the same rows give one frame and one prediction."""
+    estimator, sample = trained["wine"]
+    names = [column.name for column in schema.columns]
+    order = chance.sample(names, len(names))
+    columns = {name: [row[names.index(name)] for row in rows] for name in order}
+    lists = from_rows(over_the_wire(rows), schema).to_input()
+    objects = [{name: columns[name][at] for name in order} for at in range(len(rows))]
+    sent = [{"name": n, "shape": [len(rows), 1], "datatype": datatype(n), "data": columns[n]} for n in order]
+    tensors = msgspec.convert(over_the_wire(sent), list[Tensor])
+    for other in (
+        from_rows(over_the_wire(objects), schema).to_input(),
+        from_columns(over_the_wire(columns), schema).to_input(),
+        from_tensors(tensors, schema).to_input(),
+    ):
+        pd.testing.assert_frame_equal(lists, other, check_exact=True)
+    assert list(lists.columns) == list(sample.columns)
+    trainers = pd.DataFrame({n: pd.Series(columns[n], dtype=sample[n].dtype) for n in sample.columns})
+    trainers["shade"] = trainers["shade"].where(trainers["shade"].notna(), np.nan)
+    pd.testing.assert_frame_equal(lists, trainers, check_exact=True)
+    np.testing.assert_array_equal(estimator.predict_proba(lists), estimator.predict_proba(trainers))
+
+
+@given(junk=st.lists(JSON, max_size=5))
+def test_junk_rows_are_refused(schema: Input, junk: list[Any]) -> None:
+    """Rows of any JSON decode or are refused; nothing else happens."""
+    with contextlib.suppress(RequestRejected):
+        from_rows(junk, schema)
+
+
+@given(junk=st.lists(st.lists(JSON, min_size=6, max_size=6), min_size=1, max_size=3))
+def test_junk_cells_are_refused(schema: Input, junk: list[Any]) -> None:
+    """Rows of the right width and any cells decode or are refused; nothing else happens."""
+    with contextlib.suppress(RequestRejected):
+        from_rows(junk, schema).to_input()
+
+
+@given(
+    junk=st.lists(
+        st.builds(
+            Tensor,
+            name=st.sampled_from(["alcohol", "shade", "magnesium", "aromatic", "x"]),
+            shape=st.lists(st.integers(-2, 6) | st.integers(), max_size=3),
+            datatype=st.sampled_from(["FP64", "FP32", "FP16", "INT8", "UINT64", "INT64", "BOOL", "BYTES", "X"]),
+            data=JSON | st.lists(st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=4),
+        ),
+        max_size=4,
+    )
+)
+def test_junk_tensors_are_refused(schema: Input, junk: list[Tensor]) -> None:
+    """Tensors of any JSON decode or are refused; nothing else happens."""
+    with contextlib.suppress(RequestRejected):
+        from_tensors(junk, schema)
+
+
+@given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
+def test_junk_bodies_are_refused(junk: Any, kind: Any) -> None:
+    """A body of any JSON has the protocol's shape or is refused as malformed."""
+    from app.web.bodies import parse
+
+    with contextlib.suppress(RequestRejected):
+        parse(orjson.dumps(junk), kind) if _writable(junk) else None
+
+
+def _writable(junk: Any) -> bool:
+    try:
+        orjson.dumps(junk)
+    except TypeError:  # orjson writes no integer past 64 bits
+        return False
+    return True
