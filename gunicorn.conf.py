@@ -1,4 +1,6 @@
-from gevent import monkey; monkey.patch_all()  # noqa: E702,I001 - before anything imports socket, ssl or threading
+from gevent import monkey
+
+monkey.patch_all()  # before anything imports socket, ssl or threading
 
 # The master imports libraries, never this project's models: OpenMP that ran before a fork hangs in the children. A HUP
 # makes new workers, which import this project's code afresh (post_fork), and drains the old ones.

@@ -1,7 +1,7 @@
 """Prometheus metrics, right over all workers and over their deaths.
 
-`use_slot` must run before the first metric is touched: it keys the multiprocess files by the worker's slot. Label values
-come from the repository and from fixed sets only; a name a client invented never becomes a label.
+`use_slot` must run before the first metric is touched: it keys the multiprocess files by the worker's slot. Label
+values come from the repository and from fixed sets only; a name a client invented never becomes a label.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def use_slot(slot: int, folder: Path) -> bool:
     _forget_live_gauges(folder, slot)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     number = str(slot)
-    _values.ValueClass = _values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call,assignment]
+    _values.ValueClass = _values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
     return True
 
 

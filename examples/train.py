@@ -44,7 +44,7 @@ def diabetes() -> tuple[Any, pd.DataFrame]:
 def wine_table() -> pd.DataFrame:
     """Scikit-learn's wine data as tables look in life: numbers with gaps, a text column with gaps, a boolean."""
     data = load_wine(as_frame=True)
-    frame = data.data[["alcohol", "malic_acid", "magnesium", "proline"]].copy()
+    frame = pd.DataFrame(data.data[["alcohol", "malic_acid", "magnesium", "proline"]])
     shades = pd.cut(data.data["color_intensity"], [0, 3.5, 6, 20], labels=["pale", "ruby", "deep"])
     frame["shade"] = shades.astype(object)
     frame["aromatic"] = data.data["flavanoids"] > 2
@@ -93,5 +93,5 @@ if __name__ == "__main__":
     import sys
 
     where = Path(sys.argv[1] if len(sys.argv) > 1 else "models")
-    for contract in publish_all(where, progress=lambda step: sys.stdout.write(f"{step}\n")):
+    for contract in publish_all(where):
         sys.stdout.write(f"published {contract.name}/{contract.version}\n")

@@ -78,8 +78,8 @@ class GeventOffload:
         late = gevent.Timeout(budget_s)
         with late:
             try:
-                result = self._pool.spawn(_guarded(work, deadline_at_s)).get()
-                return result
+                answer: T = self._pool.spawn(_guarded(work, deadline_at_s)).get()
+                return answer
             except (gevent.Timeout, _Cancelled) as reason:
                 if reason is late or isinstance(reason, _Cancelled):
                     raise DeadlineExceeded(budget_s) from None

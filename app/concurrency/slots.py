@@ -1,7 +1,8 @@
 """Numbered places for worker processes, held by `flock`.
 
-The kernel frees a slot on any death of its holder, SIGKILL included. Metric files carry the slot's number instead of the
-pid, so their count stays bounded and counters never go back; a worker's status file is believed only while its slot is held.
+The kernel frees a slot on any death of its holder, SIGKILL included. Metric files carry the slot's number instead of
+the pid, so their count stays bounded and counters never go back; a worker's status is believed only while its slot is
+held.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def take(folder: Path) -> Slot:
         except BlockingIOError:
             os.close(fd)
             continue
-        with suppress(FileNotFoundError):  # what the last holder said is not true of us
-            (folder / f"{number}.json").unlink()
-        return Slot(number, folder, fd)
+        slot = Slot(number, folder, fd)
+        slot.write_status({"pid": os.getpid()})  # what the last holder said is not true of us
+        return slot
     raise OSError(f"{folder}: all {MAX_SLOTS} slots are held")
 
 
@@ -74,7 +75,7 @@ def held(folder: Path) -> set[int]:
 
 
 def statuses(folder: Path) -> list[dict[str, object]]:
-    """What each living worker last said of itself, by slot number; a worker that has not spoken yet has only its slot."""
+    """What each living worker last said of itself, by slot number."""
     found: list[dict[str, object]] = []
     for number in sorted(held(folder)):
         try:

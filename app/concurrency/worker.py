@@ -1,8 +1,8 @@
 """gunicorn's gevent worker, made to lose nothing and to speak JSON in its own errors.
 
-Three changes, each for a loss that was measured (docs/decisions/0002): head and body leave in one send, so a SIGKILL cannot
-cut an answer nginx could no longer retry; a worker whose master died drains instead of leaving mid-request; and a hub that
-hangs with no master left to notice ends by SIGALRM.
+Three changes, each for a loss that was measured (docs/decisions/0002): head and body leave in one send, so a SIGKILL
+cannot cut an answer nginx could no longer retry; a worker whose master died drains instead of leaving mid-request; and
+a hub that hangs with no master left to notice ends by SIGALRM.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from gunicorn.workers.ggevent import GeventWorker
 _ONE_SEND_BYTES = 1 << 20
 
 
-class WholeResponse(wsgi.Response):  # type: ignore[misc]
+class WholeResponse(wsgi.Response):
     """Keeps the head back until the first body bytes are there."""
 
     _head = b""
+    headers_sent: bool
 
     def send_headers(self) -> None:
         """Hold the head; it leaves with the body."""
@@ -77,7 +78,7 @@ wsgi.Response = WholeResponse
 util.write_error = write_json_error
 
 
-class TablesideWorker(GeventWorker):  # type: ignore[misc]
+class TablesideWorker(GeventWorker):
     """The worker class of gunicorn.conf.py."""
 
     def notify(self) -> None:

@@ -12,7 +12,7 @@ from app.contract.schema import Column, Input
 
 
 class Table:
-    """Columns as arrays of shape [rows], in the contract's order; or, for a numeric table, one [rows, columns] matrix."""
+    """Columns as arrays of shape [rows], in the contract's order; or one [rows, columns] matrix."""
 
     __slots__ = ("arrays", "matrix", "rows", "schema")
 

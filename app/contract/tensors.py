@@ -50,13 +50,14 @@ def flatten(data: Any, path: str) -> list[Any]:
     """Nested or flat row-major data as one flat list. Ragged nesting is refused later, by the element count."""
     if not isinstance(data, list):
         raise _reject(path, f"expected an array, got {WORDS.get(type(data), 'null')}")
+    flat: list[Any] = data
     for _ in range(MAX_DEPTH):
-        kinds = set(map(type, data))
+        kinds = set(map(type, flat))
         if list not in kinds:
-            return data
-        if kinds != {list} or len(set(map(len, data))) != 1:
+            return flat
+        if kinds != {list} or len(set(map(len, flat))) != 1:
             raise _reject(path, "rows of unequal length or depth")
-        data = list(chain.from_iterable(data))
+        flat = list(chain.from_iterable(flat))
     raise _reject(path, f"nested deeper than {MAX_DEPTH} levels")
 
 

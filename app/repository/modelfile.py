@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ def set_alias(root: Path, name: str, alias: str, version: int) -> None:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         if "aliases" not in document:
             document["aliases"] = tomlkit.table()
-        document["aliases"][alias] = version  # type: ignore[index]
+        document["aliases"][alias] = version
         temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
         temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
         temporary.replace(path)
@@ -61,7 +62,16 @@ def set_alias(root: Path, name: str, alias: str, version: int) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     fd = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        while not _try_lock(fd):
+            time.sleep(0.005)  # rather than block in the kernel: under gevent that would stop the lock's holder as well
         yield
     finally:
         os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -20,7 +20,7 @@ def check_name(name: str) -> str:
     """The name, if a model may bear it. Raises PublishFailed."""
     if not NAME.match(name) or ".." in name:
         raise PublishFailed(
-            f"{name!r} is no model name: letters, digits, '_', '-' and '.', 100 at most, beginning with a letter or digit"
+            f"{name!r} is no model name: 100 letters, digits, '_', '-' and '.' at most, with a letter or digit first"
         )
     return name
 

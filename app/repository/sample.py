@@ -167,7 +167,7 @@ def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
     for at, column in enumerate(schema.columns):
         if column.datatype in ("FP64", "FP32"):
             for row in rows:
-                row[at] = None if row[at] is None else float(row[at])  # type: ignore[arg-type]
+                row[at] = None if row[at] is None else float(row[at])
     return rows
 
 

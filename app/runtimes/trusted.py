@@ -1,8 +1,8 @@
 """Types a skops file may hold beyond those skops itself trusts. Reviewed by hand; operators add theirs in
 `repository.trusted_types`; an artifact adds none.
 
-Each is plain fitted state of scikit-learn, numpy or scipy that runs no code of its choosing when it is built. Tree node
-arrays can be forged to read out of bounds, which is why an artifact's hash is checked against its contract before loading.
+Each is plain fitted state of scikit-learn, numpy or scipy that runs no code of its choosing when it is built. Tree
+node arrays can be forged to read out of bounds, which is why an artifact's hash is checked against its contract first.
 """
 
 from __future__ import annotations

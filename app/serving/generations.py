@@ -1,7 +1,7 @@
 """Generations: numbered files that say a host's workers shall read the repository anew.
 
-A number is published with link(2), which fails when it exists: two writers never share one, without a lock. Workers poll;
-a worker born later starts from the newest.
+A number is published with link(2), which fails when it exists: two writers never share one, without a lock. Workers
+poll; a worker born later starts from the newest.
 """
 
 from __future__ import annotations

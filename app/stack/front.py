@@ -22,7 +22,10 @@ def render(settings: Settings) -> str:
     """nginx's configuration for these settings."""
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
     files = min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    listen = {name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for name, (host, port) in addresses(settings).items()}
+    listen = {
+        name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        for name, (host, port) in addresses(settings).items()
+    }
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         server=settings.server, listen=listen, web=WEB_SOCKET, control=CONTROL_SOCKET, files=files,
         connections=min(4096, files // 2), is_root=os.geteuid() == 0, cores=os.cpu_count() or 1,
@@ -30,7 +33,7 @@ def render(settings: Settings) -> str:
 
 
 def write(settings: Settings, nginx: str) -> Path:
-    """Write the configuration below the run folder and have `nginx -t` check it. Raises StackError with its complaint."""
+    """Write the configuration into the run folder; `nginx -t` checks it. Raises StackError with its complaint."""
     path = settings.run_dir / CONF
     for folder in ("tmp", "log"):
         (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
@@ -39,7 +42,9 @@ def write(settings: Settings, nginx: str) -> Path:
     command = [nginx, "-t", "-q", "-p", str(settings.run_dir), "-c", str(draft), "-e", "log/nginx-error.log"]
     check = subprocess.run(command, capture_output=True, text=True, cwd=settings.run_dir, check=False)
     if check.returncode != 0:
-        raise StackError(f"nginx refuses {draft}: {check.stderr.strip().splitlines()[0] if check.stderr else 'no reason given'}")
+        raise StackError(
+            f"nginx refuses {draft}: {check.stderr.strip().splitlines()[0] if check.stderr else 'no reason given'}"
+        )
     draft.replace(path)
     return path
 

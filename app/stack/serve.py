@@ -1,6 +1,7 @@
 """Become gunicorn, listening on the held sockets.
 
-They go over as LISTEN_FDS (sd_listen_fds(3)) and not as `--bind fd://`: with fd:// gunicorn unlinks the socket when it stops.
+They go over as LISTEN_FDS (sd_listen_fds(3)) and not as `--bind fd://`: with that gunicorn unlinks the socket when it
+stops.
 """
 
 from __future__ import annotations

@@ -80,7 +80,9 @@ def hold(settings: Settings, number: int) -> None:
     with open("sockets.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two holders that start at once must not both bind
         descriptors = _ask(run_dir / f"sockets-{1 - number}.sock")
-        held = bind(settings) if not descriptors else {name: socket.socket(fileno=fd) for name, fd in descriptors.items()}
+        held = (
+            bind(settings) if not descriptors else {name: socket.socket(fileno=fd) for name, fd in descriptors.items()}
+        )
         own = f"sockets-{number}.sock"
         with suppress(FileNotFoundError):
             os.unlink(own)

@@ -1,4 +1,4 @@
-"""Every error leaves through here, as one JSON object: `error` for inference clients, RFC 9457's members for the rest."""
+"""Every error leaves through here, as one JSON object: `error` for inference clients, RFC 9457 for the rest."""
 
 from __future__ import annotations
 
@@ -88,13 +88,17 @@ def _http(error: HTTPException) -> Response:
     elif status == 404:
         detail = f"nothing at {request.path[:200]}"
     elif status == 405:
-        detail = f"{request.method} is not allowed here; use {', '.join(sorted(getattr(error, 'valid_methods', None) or ()))}"
+        detail = f"{request.method} is not allowed here; use {_allowed(error)}"
     if 300 <= status < 400:
         return Response(status=status, headers=error.get_headers())
     response = respond(status, detail, **more)
     if status == 405:
-        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        response.headers["Allow"] = _allowed(error)
     return response
+
+
+def _allowed(error: HTTPException) -> str:
+    return ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
 
 
 def _unexpected(error: Exception) -> Response:

@@ -65,9 +65,7 @@ class Stack:
             return error.code, _content(error), error.headers
 
     def admin_call(self, path: str, method: str = "GET") -> Any:
-        status, content, _ = self.call(
-            path, method=method, admin=True, headers={"Authorization": f"Bearer {self.key}"}
-        )
+        status, content, _ = self.call(path, method=method, admin=True, headers={"Authorization": f"Bearer {self.key}"})
         assert status == 200, content
         return content
 
@@ -81,9 +79,9 @@ class Stack:
         return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
 
     def start(self) -> None:
-        log = (self.folder / "run.out").open("wb")
         command = [str(BIN / "tableside"), "run"]
-        self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
+        with (self.folder / "run.out").open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()
 
     def wait_ready(self) -> None:

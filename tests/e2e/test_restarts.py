@@ -17,7 +17,8 @@ pytestmark = pytest.mark.e2e
 
 
 def workers(stack: Stack) -> list[int]:
-    return [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
+    """Pids of the workers that have loaded their models."""
+    return [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"] if worker.get("models")]
 
 
 def under_traffic(stack: Stack, trained: dict[str, Any], event: Callable[[], Any], gone: Callable[[], bool]) -> Traffic:
@@ -83,6 +84,7 @@ def test_killed_socket_holder_fails_no_request(stack: Stack, trained: dict[str, 
 
 def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: dict[str, Any]) -> None:
     """Counters are keyed by slot: a SIGKILL takes nothing away, and the sum equals what clients saw."""
+
     def total() -> float:
         _, text, _ = stack.call("/metrics", admin=True)
         lines = [line for line in text.splitlines() if line.startswith("tableside_requests_total") and '"iris"' in line]

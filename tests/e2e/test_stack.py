@@ -79,6 +79,9 @@ def test_banner_shows_what_to_do_and_its_curl_works(stack: Stack) -> None:
 
 def test_supervisorctl_finds_the_stack(stack: Stack) -> None:
     """`supervisorctl -c supervisord.conf status` with the stack's settings shows every program running."""
+    give_up_at = time.monotonic() + 10
+    while "STARTING" in stack.ctl("status") and time.monotonic() < give_up_at:
+        time.sleep(0.2)
     lines = stack.ctl("status").strip().splitlines()
     assert {line.split()[0] for line in lines} == {"web", "nginx", "sockets:sockets_0", "sockets:sockets_1"}
     assert all(line.split()[1] == "RUNNING" for line in lines)
@@ -153,9 +156,11 @@ def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
 
 
 def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Callable[..., Stack], tmp_path: Any) -> None:
-    """While 2 s predictions run in every worker, liveness answers within 50 ms; past the deadline a request gets 504."""
+    """While 2 s predictions run in every worker, liveness answers within 50 ms; past its deadline one gets 504."""
     stack = make_stack(
-        start=False, TABLESIDE__SERVER__REQUEST_TIMEOUT_S="4", TABLESIDE__REPOSITORY__TRUSTED_TYPES="scipy.special.expit"
+        start=False,
+        TABLESIDE__SERVER__REQUEST_TIMEOUT_S="4",
+        TABLESIDE__REPOSITORY__TRUSTED_TYPES="scipy.special.expit",
     )
     estimator, sample = slow_estimator()
     joblib.dump(estimator, tmp_path / "slow.joblib")
@@ -228,7 +233,9 @@ def test_a_request_is_one_log_line_under_its_id(stack: Stack) -> None:
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     stack.call("/v1/models/iris:predict", body, headers={"X-Request-ID": "find-me-1"})
     time.sleep(0.3)
-    lines = [json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "find-me-1" in line]
+    lines = [
+        json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "find-me-1" in line
+    ]
     assert len(lines) == 1
     assert (lines[0]["status"], lines[0]["model"], lines[0]["rows"]) == (200, "iris", 1)
     done = stack.cli("logs", "--request-id", "find-me-1")

@@ -39,4 +39,5 @@ def test_writers_at_once_get_their_own(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(got) == list(range(1, 81))
+    assert len(set(got)) == len(got) == 80  # a writer that fell far behind takes a later number: gaps are fine
+    assert generations.newest(tmp_path) == max(got)

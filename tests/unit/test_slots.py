@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -39,13 +40,13 @@ def test_the_lowest_free_slot_is_taken(tmp_path: Path) -> None:
 def test_a_status_is_its_holder_s(tmp_path: Path) -> None:
     """A status is shown while its slot is held, and the next holder does not inherit it."""
     slot = slots.take(tmp_path / "slots")
-    assert slots.statuses(tmp_path / "slots") == [{"slot": 0}]
+    assert slots.statuses(tmp_path / "slots") == [{"slot": 0, "pid": os.getpid()}]
     slot.write_status({"generation": 3})
     assert slots.statuses(tmp_path / "slots") == [{"slot": 0, "generation": 3}]
     slot.release()
     assert slots.statuses(tmp_path / "slots") == []
     again = slots.take(tmp_path / "slots")
-    assert slots.statuses(tmp_path / "slots") == [{"slot": 0}]
+    assert slots.statuses(tmp_path / "slots") == [{"slot": 0, "pid": os.getpid()}]
     again.release()
 
 
