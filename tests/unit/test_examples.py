@@ -1,0 +1,34 @@
+"""The published examples are what the example code makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.contract import golden
+from app.repository import integrity, modelfile, paths
+from app.runtimes.sklearn import SklearnRuntime
+from app.serving.loader import check_version
+from app.settings import Repository
+from examples.train import EXAMPLES
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_training_an_example_again_gives_the_published_answers(name: str) -> None:
+    """A fresh fit answers every golden row of the version in models/ as its contract says."""
+    number = paths.versions(MODELS, name)[-1]
+    contract = integrity.read_contract(MODELS, name, number)
+    estimator, sample = EXAMPLES[name]()
+    assert golden.replay(contract, SklearnRuntime(estimator).run) == len(contract.golden.rows) > 10
+    assert [column.name for column in contract.input.columns] == list(sample.columns)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_the_published_example_loads_and_keeps_its_contract(name: str) -> None:
+    """What lies in models/ is whole: hash, environment, types and golden rows hold."""
+    for number in paths.versions(MODELS, name):
+        check_version(MODELS, name, number, Repository())
+    assert modelfile.read(MODELS, name).aliases == {"champion": paths.versions(MODELS, name)[-1]}
