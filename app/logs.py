@@ -94,10 +94,16 @@ def _json_bytes(event: EventDict, **_: Any) -> bytes:
     return orjson.dumps(event, default=str)
 
 
+def _name_source(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Records of other libraries bear the name of their logger."""
+    event.setdefault("source", event["_record"].name)
+    return event
+
+
 def formatter(style: Format = "auto") -> logging.Formatter:
     """How the standard library's records are written: gunicorn's, and other libraries'."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared(),
+        foreign_pre_chain=[_name_source, *_shared()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(style, as_bytes=False)],
     )
 

@@ -60,7 +60,8 @@ def _first_contract(root: Path) -> Contract | None:
 def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     """The banner."""
     server, root = settings.server, settings.repository_path
-    front = "nginx" if behind_nginx else "gunicorn itself (nginx is not installed: apt-get install nginx-light)"
+    why = "server.nginx is off" if server.nginx == "off" else "nginx is not installed: apt-get install nginx-light"
+    front = "nginx" if behind_nginx else f"gunicorn itself ({why})"
     lines = [
         "",
         "  Tableside is ready." if not problem else f"  Tableside is up, but not ready: {problem}",

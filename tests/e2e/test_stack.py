@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shlex
+import signal
 import socket
 import subprocess
 import threading
@@ -152,6 +154,34 @@ def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
     stack.ctl("stop", "sockets:*", "web")
     status, content, _ = stack.call("/v2")
     assert (status, content["status"]) == (502, 502)
+    stack.stop()
+
+
+def test_a_frozen_stack_answers_504_in_json(make_stack: Callable[..., Stack]) -> None:
+    """When every worker is stopped dead, nginx gives up after its own, longer timeout, with the same error object."""
+    stack = make_stack(TABLESIDE__SERVER__REQUEST_TIMEOUT_S="0.5")
+    pids = [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        status, content, headers = stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert (status, content["status"], headers["Content-Type"]) == (504, 504, "application/json")
+    assert content["instance"] == headers["X-Request-ID"]
+    stack.stop()
+
+
+def test_stop_all_and_start_all(make_stack: Callable[..., Stack]) -> None:
+    """`supervisorctl stop all` ends every program, `start all` serves again on the same ports."""
+    stack = make_stack()
+    assert stack.ctl("stop", "all").count("stopped") == 4
+    with pytest.raises(OSError, match="refused"):
+        stack.call("/v2/health/live")
+    stack.ctl("start", "all")
+    stack.wait_ready()
+    assert stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})[0] == 200
     stack.stop()
 
 
