@@ -88,6 +88,8 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
         if state.get("ready") or reason.startswith(("no model", "FileNotFound")):
             break
         time.sleep(0.1)
+    if os.getppid() != parent:  # supervisord ended, or never came to be, and has said why itself
+        return 1
     problem = "" if state.get("ready") else str(state.get("reason", "no answer"))
     sys.stdout.write(text(settings, behind_nginx=behind_nginx, problem=problem))
     sys.stdout.flush()

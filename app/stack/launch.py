@@ -117,6 +117,17 @@ def _command_has(pid: int, word: str) -> bool:
         return False
 
 
+def _alive(left: tuple[int, signal.Signals]) -> bool:
+    return _command_has(left[0], "gunicorn") or _command_has(left[0], "nginx")
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def stop(settings: Settings) -> int:
     """End the stack of this run folder, and what a killed supervisord left behind. 0 when nothing runs any more."""
     run_dir, wait_s = settings.run_dir, settings.server.stop_wait_s + 15
@@ -124,13 +135,14 @@ def stop(settings: Settings) -> int:
     if pid:
         os.kill(pid, signal.SIGTERM)
         _wait_until(lambda: not running_pid(run_dir), wait_s)
-    for left, sign in _leftovers(run_dir):
+    ended = _leftovers(run_dir)
+    for left, sign in ended:
         with suppress(ProcessLookupError):
             os.kill(left, sign)
-    _wait_until(lambda: not slots.held(run_dir / "slots") and not _leftovers(run_dir), wait_s)
+    _wait_until(lambda: not slots.held(run_dir / "slots") and not any(map(_alive, ended)), wait_s)
     if running_pid(run_dir) or _leftovers(run_dir):
         raise StackError(f"{run_dir}: the stack did not stop within {wait_s} s")
-    sys.stderr.write("tableside: stopped\n" if pid else "tableside: nothing was running\n")
+    sys.stderr.write("tableside: stopped\n" if pid or ended else "tableside: nothing was running\n")
     return 0
 
 
@@ -142,8 +154,8 @@ def _leftovers(run_dir: Path) -> list[tuple[int, signal.Signals]]:
             found.append((nginx, signal.SIGQUIT))
     for worker in slots.statuses(run_dir / "slots"):
         pid = worker.get("pid")
-        if isinstance(pid, int) and _command_has(pid, "gunicorn"):
-            found.append((pid, signal.SIGTERM))
+        if isinstance(pid, int):  # its master first: that one would only start another
+            found += [(each, signal.SIGTERM) for each in (_parent(pid), pid) if _command_has(each, "gunicorn")]
     return found
 
 

@@ -185,6 +185,24 @@ def test_stop_all_and_start_all(make_stack: Callable[..., Stack]) -> None:
     stack.stop()
 
 
+def test_a_killed_supervisord_leaves_a_serving_stack_that_stop_ends(make_stack: Callable[..., Stack]) -> None:
+    """SIGKILL of supervisord: nginx and gunicorn go on serving; a second start is refused; stop ends what is left."""
+    stack = make_stack()
+    assert stack.process is not None
+    stack.process.kill()
+    stack.process.wait(10)
+    time.sleep(0.5)
+    assert stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})[0] == 200
+    refused = stack.cli("run")
+    assert refused.returncode == 2
+    assert "tableside stop" in refused.stderr
+    assert stack.cli("stop").returncode == 0
+    with pytest.raises(OSError, match="refused"):
+        stack.call("/v2/health/live")
+    stack.start()
+    stack.stop()
+
+
 def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Callable[..., Stack], tmp_path: Any) -> None:
     """While 2 s predictions run in every worker, liveness answers within 50 ms; past its deadline one gets 504."""
     stack = make_stack(
