@@ -62,7 +62,6 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How predictions are answered."""
 
-    default_model: str = ""
     max_cell_errors: Positive = 20
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
 

@@ -14,8 +14,8 @@ import msgspec
 import tomlkit
 import tomlkit.exceptions
 
-from app.errors import ContractBroken
-from app.repository.paths import MODEL_TOML
+from app.errors import ContractBroken, PublishFailed
+from app.repository.paths import MODEL_TOML, check_alias
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,8 +40,11 @@ def read(root: Path, name: str) -> ModelFile:
     except FileNotFoundError:
         return ModelFile()
     try:
-        return msgspec.toml.decode(text, type=ModelFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        words = msgspec.toml.decode(text, type=ModelFile)
+        for alias in words.aliases:
+            check_alias(alias)
+        return words
+    except (PublishFailed, msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise ContractBroken(f"{name}/{MODEL_TOML}: {problem}") from problem
 
 

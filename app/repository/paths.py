@@ -33,10 +33,10 @@ def check_alias(alias: str) -> str:
 
 
 def models(root: Path) -> list[str]:
-    """Model names below `root`, sorted."""
+    """Names of the models with a published version below `root`, sorted."""
     if not root.is_dir():
         return []
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and NAME.match(entry.name))
+    return sorted(entry.name for entry in root.iterdir() if versions(root, entry.name))
 
 
 def versions(root: Path, name: str) -> list[int]:

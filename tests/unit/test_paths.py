@@ -46,3 +46,9 @@ def test_a_spec_means_one_version(tmp_path: Path) -> None:
     for spec in ("m/3", "m@gone", "m@x", "n"):
         with pytest.raises(ModelNotFound):
             paths.find(tmp_path, spec, aliases)
+
+
+def test_a_folder_without_a_version_is_no_model(tmp_path: Path) -> None:
+    """What a failed first publish leaves behind is not listed."""
+    (tmp_path / "empty").mkdir()
+    assert paths.models(tmp_path) == []
