@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,19 +44,6 @@ class HereOffload:
 
     def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
         self.calls += 1
-        return work()
-
-
-class GateOffload:
-    """Holds the work back until `gate` is set, then runs it on the caller's thread."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-
-    def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
-        self.entered.set()
-        assert self.gate.wait(30)
         return work()
 
 

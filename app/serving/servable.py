@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class Servable:
         self.reason = ""
         self.load_s = 0.0
         self.fingerprint: object = None
-        self._cost_s: float | None = None
+        self._per_row_s = 0.0
+        self._fastest_s: float | None = None
 
     def ready(self, runtime: Runtime, load_s: float) -> None:
         """The artifact is loaded and its golden rows hold."""
@@ -88,7 +90,7 @@ class Servable:
             arrays = {output.name: runtime.run(output.name, data) for output in outputs}
             return Prediction(arrays, started_s - queued_at_s, time.monotonic() - started_s)
 
-        cheap = self._cost_s is not None and self._cost_s * table.rows < inline_below_s
+        cheap = self._expected_s(table.rows) < inline_below_s
         try:
             prediction = work() if cheap else offload.call(work, deadline_at_s)
         except TablesideError:
@@ -97,9 +99,15 @@ class Servable:
             raise RequestRejected("the model refuses these values") from refusal
         except Exception as fault:
             raise InferenceFailed from fault
-        self._learn(prediction.predict_s / max(1, table.rows))
+        self._learn(prediction.predict_s, table.rows)
         return prediction
 
-    def _learn(self, per_row_s: float) -> None:
-        known = self._cost_s
-        self._cost_s = per_row_s if known is None else known + _SMOOTHING * (per_row_s - known)
+    def _expected_s(self, rows: int) -> float:
+        """What a call should cost: never less than the fastest one seen, which is what a call costs before its rows."""
+        return math.inf if self._fastest_s is None else max(self._fastest_s, self._per_row_s * rows)
+
+    def _learn(self, predict_s: float, rows: int) -> None:
+        per_row_s = predict_s / max(1, rows)
+        first = self._fastest_s is None
+        self._fastest_s = predict_s if self._fastest_s is None else min(self._fastest_s, predict_s)
+        self._per_row_s = per_row_s if first else self._per_row_s + _SMOOTHING * (per_row_s - self._per_row_s)

@@ -62,6 +62,20 @@ def test_an_unknown_output_is_refused() -> None:
         served().outputs(["proba"])
 
 
+def test_a_large_batch_does_not_make_one_row_look_cheap() -> None:
+    """A call has a cost before its rows: 20 ms for 1000 rows does not mean 20 us for one."""
+
+    class SlowToStart(SumRuntime):
+        def run(self, method: str, data: Any) -> Any:
+            time.sleep(0.02)
+            return super().run(method, data)
+
+    servable, offload = served(runtime=SlowToStart()), HereOffload()
+    ask(servable, offload=offload, inline_below_s=0.001, rows=[[1.0, 2.0]] * 1000)
+    ask(servable, offload=offload, inline_below_s=0.001, rows=[[1.0, 2.0]])
+    assert offload.calls == 2
+
+
 def test_cheap_work_stays_here() -> None:
     """The first call is measured in a thread; once known to be cheap, work runs on the caller's thread."""
     servable, offload = served(), HereOffload()
