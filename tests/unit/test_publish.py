@@ -209,3 +209,12 @@ def test_a_killed_publisher_leaves_no_version(tmp_path: Path, step: str) -> None
     assert len(list((tmp_path / "m").glob(".publishing-*"))) == 1
     assert paths.versions(tmp_path, "m") == []
     assert publish("m", FITTED, FRAME, repository=tmp_path).version == 1
+
+
+def test_an_output_that_is_random_is_left_out(tmp_path: Path) -> None:
+    """BernoulliRBM.score_samples draws at random: it has no golden answer, so only transform is served."""
+    from sklearn.neural_network import BernoulliRBM
+
+    data = np.random.default_rng(0).random((40, 3))
+    contract = publish("rbm", BernoulliRBM(2, random_state=None).fit(data), data, repository=tmp_path)
+    assert [output.name for output in contract.outputs] == ["transform"]
