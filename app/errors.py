@@ -37,6 +37,27 @@ class RequestRejected(TablesideError):
 
 
 @dataclass
+class TooLarge(TablesideError):
+    """More bytes than a setting allows, as sent or once inflated."""
+
+    setting: str
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"the body is larger than {self.setting} ({self.limit_bytes} bytes)"
+
+
+@dataclass
+class UnsupportedBody(TablesideError):
+    """A Content-Type or Content-Encoding that is not read here."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
 class ModelNotFound(TablesideError):
     """No such model, version or alias in the repository."""
 
@@ -83,6 +104,13 @@ class InferenceFailed(TablesideError):
 
     def __str__(self) -> str:
         return "the model failed on this request; the log has the cause under this request id"
+
+
+class NotFinite(TablesideError):
+    """The model answered NaN or infinity, and the operator wants an error rather than null."""
+
+    def __str__(self) -> str:
+        return "the model answered a number that is not finite (predict.not_finite is 'error')"
 
 
 class NotAllowed(TablesideError):

@@ -44,6 +44,9 @@ class Metrics:
             buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.rows = Counter("tableside_rows", "Rows predicted.", by_model, registry=registry)
+        self.not_finite = Counter(
+            "tableside_not_finite", "Predicted cells that were NaN or infinite.", by_model, registry=registry
+        )
         self.batch_rows = Histogram(
             "tableside_batch_rows", "Rows in each call of the estimator.", by_model, buckets=ROW_BUCKETS,
             registry=registry,

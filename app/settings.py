@@ -32,6 +32,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     predict_threads: Positive = 2
     request_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     max_body_bytes: Positive = 64 * 1024 * 1024
+    max_inflated_bytes: Positive = 256 * 1024 * 1024
     max_connections_per_client: Positive = 1024
 
     @property
@@ -62,7 +63,11 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How predictions are answered."""
 
+    default_model: str = ""
     max_cell_errors: Positive = 20
+    show_values: bool = False
+    not_finite: Literal["null", "error"] = "null"
+    in_thread_above_bytes: Positive = 65536
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
 
 

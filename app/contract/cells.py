@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app.contract.rules import Problems
 from app.contract.schema import Column, describe
-from app.errors import CellError
 
 Array = npt.NDArray[Any]
 NONE = type(None)
@@ -29,25 +29,6 @@ ACCEPTED: dict[str, frozenset[type]] = {
     "BYTES": frozenset((str,)),
 }
 WORDS = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "an object"}
-
-
-class Problems:
-    """Collects bad cells up to a limit; `extra` counts the rest."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.found: list[CellError] = []
-        self.extra = 0
-
-    def add(self, path: str, message: str) -> None:
-        """Note one bad place."""
-        if len(self.found) < self.limit:
-            self.found.append(CellError(path, message))
-        else:
-            self.extra += 1
-
-    def __bool__(self) -> bool:
-        return bool(self.found)
 
 
 PathOf = Callable[[int], str]
@@ -87,32 +68,32 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
     largest = float(np.finfo(np.float32 if column.datatype == "FP32" else np.float64).max)
     for row, value in enumerate(values):
         if value is not None and abs(value) > largest:
-            problems.add(path_of(row), f"too large for a number of {column.dtype}")
+            problems.add(path_of(row), f"too large for a number of {column.dtype}", value)
     return np.empty(0)
 
 
 def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf) -> Array:
     """Whole numbers; a missing one makes the column float64, as pandas would read it."""
-    before = len(problems.found) + problems.extra
-    low, high, bits = _limits(column)
+    before = problems.count
+    low, high, bits = limits(column)
     if kinds != {int} or _out_of_range(values, low, high):
         for row, value in enumerate(values):
             if value is None:
                 continue
             if isinstance(value, float) and not value.is_integer():
-                problems.add(path_of(row), "expected an integer, got a number with a fraction")
+                problems.add(path_of(row), "expected an integer, got a number with a fraction", value)
             elif not low <= value <= high:
-                problems.add(path_of(row), f"expected an integer of {bits}")
+                problems.add(path_of(row), f"expected an integer of {bits}", value)
             elif NONE in kinds and abs(value) > EXACT:
-                problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells")
-    if len(problems.found) + problems.extra > before:
+                problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells", value)
+    if problems.count > before:
         return np.empty(0)
     if NONE in kinds:
         return np.array(values, dtype=np.float64)
     return np.array([int(value) for value in values] if float in kinds else values, dtype=np.int64)
 
 
-def _limits(column: Column) -> tuple[int, int, str]:
+def limits(column: Column) -> tuple[int, int, str]:
     """What the trained integer dtype holds: a larger number would wrap around to another one."""
     dtype = column.dtype.lower()
     if dtype in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
@@ -150,7 +131,7 @@ def _name_bad_cells(
     expected = describe(column)
     for row, value in enumerate(values):
         if type(value) not in allowed:
-            problems.add(path_of(row), f"expected {expected}, got {WORDS.get(type(value), 'null')}")
+            problems.add(path_of(row), f"expected {expected}, got {WORDS.get(type(value), 'null')}", value)
 
 
 def _check_categories(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> None:
@@ -161,4 +142,4 @@ def _check_categories(values: Sequence[Any], column: Column, problems: Problems,
     more = ", ..." if len(known) > 10 else ""
     for row, value in enumerate(values):
         if value is not None and value not in known:
-            problems.add(path_of(row), f"not a category of this column; it has {shown}{more}")
+            problems.add(path_of(row), f"not a category of this column; it has {shown}{more}", value)

@@ -2,127 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from app.contract.cells import NONE, Array, Problems, to_array
+from app.contract import arrays
+from app.contract.cells import NONE, Array, to_array
+from app.contract.rules import STRICT, Problems, Rules
 from app.contract.schema import Column, Input
 from app.contract.table import Table
 from app.errors import RequestRejected
 
-DEFAULT_LIMIT = 20
+Cells = Sequence[Any] | Array
+CellPath = Callable[[str, int], str]
 
 
-def _refuse(problems: Problems, detail: str = "the input does not fit the model's contract") -> RequestRejected:
-    more = f"; {problems.extra} more not shown" if problems.extra else ""
-    return RequestRejected(detail + more, tuple(problems.found))
+def from_rows(rows: Sequence[Any], schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
+    """Rows as lists (by position) or as objects (by name); a bare value is a row of a one-column table.
 
-
-def from_rows(rows: Sequence[Any], schema: Input, limit: int = DEFAULT_LIMIT, label: str = "rows") -> Table:
-    """Rows as lists (by position) or as objects (by name). Raises RequestRejected with every bad cell up to `limit`."""
+    Raises RequestRejected with every bad cell, up to `rules.most_errors`.
+    """
     kinds = set(map(type, rows))
     if kinds == {dict}:
-        return _from_named_rows(rows, schema, limit, label)
+        return _from_named_rows(rows, schema, rules, label)
     if kinds <= {list, tuple}:
-        return _from_lists(rows, schema, limit, label)
+        return _from_lists(rows, schema, rules, label)
     if len(schema.columns) == 1 and not kinds & {dict, list, tuple}:
-        return from_columns({schema.columns[0].name: rows}, schema, limit, lambda _, row: f"{label}[{row}]")
-    problems = Problems(limit)
+        return from_columns({schema.columns[0].name: rows}, schema, rules, lambda _, row: f"{label}[{row}]")
+    problems = Problems(rules)
     for at, row in enumerate(rows):
         if not isinstance(row, (list, dict)) or kinds >= {dict, list}:
             problems.add(f"{label}[{at}]", "expected all rows as arrays, or all rows as objects")
-    raise _refuse(problems)
+    raise problems.refusal()
 
 
-def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, limit: int, label: str) -> Table:
+def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, rules: Rules, label: str) -> Table:
     width = len(schema.columns)
-    problems = Problems(limit)
+    problems = Problems(rules)
     if rows and set(map(len, rows)) != {width}:
         for at, row in enumerate(rows):
             if len(row) != width:
-                problems.add(f"{label}[{at}]", f"expected {width} values ({_names(schema)}), got {len(row)}")
-        raise _refuse(problems)
+                problems.add(f"{label}[{at}]", f"expected {width} values ({names(schema)}), got {len(row)}")
+        raise problems.refusal()
     flat = list(chain.from_iterable(rows))
     matrix = _number_matrix(flat, len(rows), schema)
     if matrix is not None:
         return Table(schema, len(rows), None, matrix)
     columns = {column.name: flat[at::width] for at, column in enumerate(schema.columns)}
     positions = {column.name: at for at, column in enumerate(schema.columns)}
-
-    def path(name: str, row: int) -> str:
-        return f"{label}[{row}][{positions[name]}] ({name})"
-
-    return from_columns(columns, schema, limit, path)
+    return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}][{positions[name]}] ({name})")
 
 
 def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
     """The whole table at once, when every column is FP64: the common case, decided in C."""
-    if not schema.columns or any(column.dtype != "float64" for column in schema.columns):
+    if not _all_double(schema):
         return None
     kinds = set(map(type, flat))
     if kinds <= {float, int} or (kinds <= {float, int, NONE} and all(column.nullable for column in schema.columns)):
         try:
             return np.array(flat, dtype=np.float64).reshape(rows, len(schema.columns))
-        except OverflowError:  # an integer past the largest double; the slow path names it
+        except OverflowError:  # an integer past the largest double: the column path names its cell
             return None
     return None
 
 
-def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, limit: int, label: str) -> Table:
-    names = {column.name for column in schema.columns}
-    nullable = {column.name for column in schema.columns if column.nullable}
-    problems = Problems(limit)
+def _all_double(schema: Input) -> bool:
+    return bool(schema.columns) and all(column.dtype == "float64" and not column.closed for column in schema.columns)
+
+
+def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
+    """One numeric array of shape [rows, columns], in the contract's order, NaN where a cell is missing."""
+    if matrix.shape[1] != len(schema.columns):
+        detail = f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}"
+        raise RequestRejected(detail)
+    if matrix.dtype == np.float64 and _all_double(schema):
+        gaps: Array = np.isnan(matrix).any(axis=0)
+        if all(column.nullable or not gap for column, gap in zip(schema.columns, gaps.tolist(), strict=True)):
+            return Table(schema, len(matrix), None, matrix)
+    columns = {column.name: matrix[:, at] for at, column in enumerate(schema.columns)}
+    positions = {column.name: at for at, column in enumerate(schema.columns)}
+    return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}][{positions[name]}] ({name})")
+
+
+def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, rules: Rules, label: str) -> Table:
+    """A key a row does not have is a missing cell of that row."""
+    known = {column.name for column in schema.columns}
+    needed = {column.name for column in schema.columns if not column.nullable}
+    problems = Problems(rules)
     for at, row in enumerate(rows):
-        if row.keys() == names:
+        if row.keys() == known:
             continue
-        for name in sorted(names - row.keys() - nullable):
+        for name in sorted(needed - row.keys()):
             problems.add(f"{label}[{at}].{name}", "missing; the column takes no missing cells")
-        for name in sorted(row.keys() - names):
-            problems.add(f"{label}[{at}].{name}", f"no such column; expected {_names(schema)}")
+        for name in sorted(row.keys() - known) if rules.extra == "refuse" else ():
+            problems.add(f"{label}[{at}].{name}", f"no such column; expected {names(schema)}")
     if problems:
-        raise _refuse(problems)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    return from_columns(columns, schema, limit, lambda name, row: f"{label}[{row}].{name}")
+        raise problems.refusal()
+    columns = {name: [row.get(name) for row in rows] for name in known}
+    return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}].{name}")
 
 
 def from_columns(
-    columns: Mapping[str, Sequence[Any]], schema: Input, limit: int = DEFAULT_LIMIT, path_of: Any = None
+    columns: Mapping[str, Cells], schema: Input, rules: Rules = STRICT, path_of: CellPath | None = None
 ) -> Table:
-    """Columns by name. `path_of(name, row)` writes a cell's place as the client spelled it."""
-    path_of = path_of or (lambda name, row: f"inputs.{name}[{row}]")
-    problems = Problems(limit)
+    """Columns by name, each a list of JSON cells or a numpy array of shape [rows].
+
+    `path_of(name, row)` writes a cell's place as the client spelled it. Raises RequestRejected.
+    """
+    cell_path = path_of or (lambda name, row: f"inputs.{name}[{row}]")
+    problems = Problems(rules)
     known = {column.name for column in schema.columns}
-    lengths = {len(values) for values in columns.values()}
-    rows = max(lengths, default=0)
-    for name in sorted(columns.keys() - known):
-        problems.add(f"inputs.{name}", f"no such column; expected {_names(schema)}")
+    rows = max((len(values) for values in columns.values()), default=0)
+    for name in sorted(columns.keys() - known) if rules.extra == "refuse" else ():
+        problems.add(f"inputs.{name}", f"no such column; expected {names(schema)}")
     for name, values in columns.items():
         if len(values) != rows:
             problems.add(f"inputs.{name}", f"expected {rows} values as in the longest column, got {len(values)}")
     if problems:
-        raise _refuse(problems)
-    arrays = {c.name: _one_column(columns, c, rows, problems, path_of) for c in schema.columns}
+        raise problems.refusal()
+    found = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
     if problems:
-        raise _refuse(problems)
-    return Table(schema, rows, arrays)
+        raise problems.refusal()
+    return Table(schema, rows, found)
 
 
-def _one_column(
-    columns: Mapping[str, Sequence[Any]], column: Column, rows: int, problems: Problems, path_of: Any
-) -> Array:
-    values = columns.get(column.name)
+def _one_column(values: Cells | None, column: Column, rows: int, problems: Problems, path_of: CellPath) -> Array:
     if values is None:
-        if not column.nullable:
-            problems.add(f"inputs.{column.name}", "missing; the column takes no missing cells")
+        if problems.rules.missing == "refuse" or not column.nullable:
+            why = "" if column.nullable else ", and it takes no missing cells"
+            problems.add(f"inputs.{column.name}", f"this column is missing{why}")
             return np.empty(0)
         values = [None] * rows
-    return to_array(values, column, problems, lambda row: path_of(column.name, row))
+
+    def path(row: int) -> str:
+        return path_of(column.name, row)
+
+    if isinstance(values, np.ndarray):
+        return arrays.convert(values, column, problems, path)
+    return to_array(values, column, problems, path)
 
 
-def _names(schema: Input) -> str:
+def names(schema: Input) -> str:
+    """The columns' names, for a message."""
     shown = ", ".join(column.name for column in schema.columns[:12])
     return shown + (f", ... {len(schema.columns)} in all" if len(schema.columns) > 12 else "")
 

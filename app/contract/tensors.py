@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.contract.cells import WORDS, Array
-from app.contract.decode import DEFAULT_LIMIT, _names, from_columns, from_rows
+from app.contract import binary
+from app.contract.cells import NONE, WORDS, Array
+from app.contract.decode import Cells, from_columns, from_matrix, from_rows, names
+from app.contract.rules import STRICT, Rules, malformed
 from app.contract.schema import Column, Datatype, Input, Output
 from app.contract.table import Table
-from app.errors import CellError, RequestRejected
 
 NUMPY: dict[str, str] = {
     "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
@@ -33,104 +34,124 @@ MAX_DEPTH = 8
 
 
 class Tensor(msgspec.Struct):
-    """One input tensor of an infer request; `data` is row-major, nested or flat."""
+    """One input tensor of an infer request; `data` is row-major, nested or flat, or stands behind the JSON as bytes."""
 
     name: str
     shape: list[int]
     datatype: str
-    data: Any
+    data: Any = msgspec.UNSET
     parameters: dict[str, Any] | None = None
 
 
-def _reject(path: str, message: str) -> RequestRejected:
-    return RequestRejected("the request is malformed", (CellError(path, message),))
-
-
 def flatten(data: Any, path: str) -> list[Any]:
-    """Nested or flat row-major data as one flat list. Ragged nesting is refused later, by the element count."""
+    """Nested or flat row-major data as one flat list. Ragged nesting is refused."""
     if not isinstance(data, list):
-        raise _reject(path, f"expected an array, got {WORDS.get(type(data), 'null')}")
+        raise malformed(path, f"expected an array, got {WORDS.get(type(data), 'null')}")
     flat: list[Any] = data
     for _ in range(MAX_DEPTH):
         kinds = set(map(type, flat))
         if list not in kinds:
             return flat
         if kinds != {list} or len(set(map(len, flat))) != 1:
-            raise _reject(path, "rows of unequal length or depth")
+            raise malformed(path, "rows of unequal length or depth")
         flat = list(chain.from_iterable(flat))
-    raise _reject(path, f"nested deeper than {MAX_DEPTH} levels")
+    raise malformed(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _cells(tensor: Tensor, path: str) -> list[Any]:
-    """The tensor's elements, checked against its shape and datatype."""
+def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
+    """The tensor's elements, flat, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:
-        raise _reject(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
+        raise malformed(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
     product = 1
     for at, size in enumerate(tensor.shape):
         if size < 0:
-            raise _reject(f"{path}.shape[{at}]", "expected a size of at least 0")
+            raise malformed(f"{path}.shape[{at}]", "expected a size of at least 0")
         product *= size
+    if raw is not None:
+        if tensor.data is not msgspec.UNSET:
+            raise malformed(f"{path}.data", "given in JSON and as binary data; expected one of them")
+        return binary.read(raw, tensor.datatype, product, path)
+    if tensor.data is msgspec.UNSET:
+        raise malformed(f"{path}.data", "missing, and no binary_data_size says that it follows the JSON")
     flat = flatten(tensor.data, f"{path}.data")
     if len(flat) != product:
-        raise _reject(f"{path}.data", f"expected {product} elements for shape {tensor.shape}, got {len(flat)}")
+        raise malformed(f"{path}.data", f"expected {product} elements for shape {tensor.shape}, got {len(flat)}")
     return _as_datatype(flat, tensor.datatype, path)
 
 
-def _as_datatype(flat: list[Any], datatype: str, path: str) -> list[Any]:
-    """The elements as the tensor's own datatype holds them (an FP32 0.1 is float32's 0.1)."""
+def _as_datatype(flat: list[Any], datatype: str, path: str) -> Cells:
+    """The elements as the tensor's own datatype holds them: an FP32 0.1 is float32's 0.1."""
     kinds = set(map(type, flat))
-    if datatype in ("FP32", "FP16") and kinds <= {int, float}:
+    if datatype in _FLOATS and kinds and kinds <= {int, float, NONE}:
         return _narrowed(flat, datatype, path)
-    if datatype in _INTEGERS and kinds and kinds <= {int, float}:
+    if datatype in _INTEGERS and kinds and kinds <= {int, float, NONE}:
         limits = np.iinfo(NUMPY[datatype])
-        if float in kinds and not all(value == int(value) for value in flat):
-            raise _reject(f"{path}.data", f"a value has a fraction, which {datatype} does not hold")
-        if min(flat) < limits.min or max(flat) > limits.max:
-            raise _reject(f"{path}.data", f"a value lies outside {datatype}")
+        present = [value for value in flat if value is not None]
+        if float in kinds and not all(value == int(value) for value in present):
+            raise malformed(f"{path}.data", f"a value has a fraction, which {datatype} does not hold")
+        if present and (min(present) < limits.min or max(present) > limits.max):
+            raise malformed(f"{path}.data", f"a value lies outside {datatype}")
     return flat
 
 
-def _narrowed(flat: list[Any], datatype: str, path: str) -> list[Any]:
+def _narrowed(flat: list[Any], datatype: str, path: str) -> Cells:
+    """Numbers at the width of the datatype, None as NaN; FP64 as it is, so that an integer keeps all its digits."""
+    if datatype == "FP64":
+        return flat
     try:
         with np.errstate(over="ignore"):
-            narrow = np.array(flat, dtype=np.float64).astype(NUMPY[datatype]).astype(np.float64)
+            narrow: Array = np.array(flat, dtype=np.float64).astype(NUMPY[datatype])
     except OverflowError:
         narrow = np.array([np.inf])
-    if not np.isfinite(narrow).all():
-        raise _reject(f"{path}.data", f"a value lies outside {datatype}")
-    held: list[Any] = narrow.tolist()
-    return held
+    if np.isinf(narrow).any():
+        raise malformed(f"{path}.data", f"a value lies outside {datatype}")
+    return narrow
 
 
 def _fits(column: Column, datatype: str) -> bool:
     return datatype in FITS[column.datatype]
 
 
-def from_tensors(tensors: Sequence[Tensor], schema: Input, limit: int = DEFAULT_LIMIT) -> Table:
+def _raw_parts(tensors: Sequence[Tensor], tail: memoryview) -> list[memoryview | None]:
+    parts: list[memoryview | None] = []
+    at = 0
+    for size in binary.sizes([tensor.parameters for tensor in tensors], len(tail)):
+        parts.append(None if size is None else tail[at : at + size])
+        at += size or 0
+    return parts
+
+
+def from_tensors(
+    tensors: Sequence[Tensor], schema: Input, rules: Rules = STRICT, tail: memoryview | None = None
+) -> Table:
     """Tensors to a table: one [N] or [N, 1] tensor a column, by name, or one numeric [N, columns] matrix.
 
-    Raises RequestRejected naming the tensor, its shape, datatype or cell.
+    tail: the bytes behind the JSON, when the request has binary data. Raises RequestRejected naming the tensor, its
+    shape, datatype or cell.
     """
+    raw = _raw_parts(tensors, tail or memoryview(b""))
     if len(tensors) == 1 and _is_matrix(tensors[0], schema):
-        return _from_matrix(tensors[0], schema, limit)
+        return _from_matrix(tensors[0], raw[0], schema, rules)
     known = {column.name: column for column in schema.columns}
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Cells] = {}
     at_of: dict[str, int] = {}
     for at, tensor in enumerate(tensors):
         path = f"inputs[{at}]"
         if tensor.name in columns:
-            raise _reject(f"{path}.name", "this column is given twice")
-        if tensor.name not in known:
-            raise _reject(f"{path}.name", f"no such column; expected {_names(schema)}")
+            if rules.duplicate == "refuse":
+                raise malformed(f"{path}.name", "this column is given twice")
+            continue
+        if tensor.name not in known and rules.extra == "refuse":
+            raise malformed(f"{path}.name", f"no such column; expected {names(schema)}")
         if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
-            raise _reject(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
-        cells = _cells(tensor, path)
-        if not _fits(known[tensor.name], tensor.datatype):
-            wanted = known[tensor.name].datatype
-            raise _reject(f"{path}.datatype", f"column {tensor.name} takes {wanted}, got {tensor.datatype}")
+            raise malformed(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
+        cells = _elements(tensor, raw[at], path)
+        column = known.get(tensor.name)
+        if column is not None and not _fits(column, tensor.datatype):
+            raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
         columns[tensor.name] = cells
         at_of[tensor.name] = at
-    return from_columns(columns, schema, limit, lambda name, row: f"inputs[{at_of.get(name, 0)}].data[{row}] ({name})")
+    return from_columns(columns, schema, rules, lambda name, row: f"inputs[{at_of.get(name, 0)}].data[{row}] ({name})")
 
 
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:
@@ -138,16 +159,20 @@ def _is_matrix(tensor: Tensor, schema: Input) -> bool:
     return len(tensor.shape) == 2 and not (named and tensor.shape[1] == 1 and len(schema.columns) > 1)
 
 
-def _from_matrix(tensor: Tensor, schema: Input, limit: int) -> Table:
+def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: Rules) -> Table:
     width = len(schema.columns)
     if tensor.shape[1] != width:
-        raise _reject("inputs[0].shape", f"expected [rows, {width}] ({_names(schema)}), got {tensor.shape}")
+        raise malformed("inputs[0].shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
     for column in schema.columns:
         if tensor.datatype in NUMPY and not _fits(column, tensor.datatype):
-            raise _reject("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
-    flat = _cells(tensor, "inputs[0]")
-    rows = [flat[at : at + width] for at in range(0, len(flat), width)] if width else []
-    return from_rows(rows, schema, limit, "inputs[0].data")
+            raise malformed(
+                "inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}"
+            )
+    cells = _elements(tensor, raw, "inputs[0]")
+    if isinstance(cells, np.ndarray):
+        return from_matrix(cells.reshape(-1, width), schema, rules, "inputs[0].data")
+    rows = [cells[at : at + width] for at in range(0, len(cells), width)] if width else []
+    return from_rows(rows, schema, rules, "inputs[0].data")
 
 
 def metadata(name: str, datatype: Datatype, width: int) -> dict[str, Any]:
@@ -155,13 +180,21 @@ def metadata(name: str, datatype: Datatype, width: int) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1, width]}
 
 
+def describe(output: Output, array: Array) -> dict[str, Any]:
+    """An answer's head as a V2 output: shape [rows, width]."""
+    return {"name": output.name, "datatype": output.datatype, "shape": [array.shape[0], output.width]}
+
+
 def to_tensor(output: Output, array: Array) -> dict[str, Any]:
-    """An answer as a V2 output: shape [rows, width], data flat."""
-    rows = array.shape[0]
-    return {"name": output.name, "datatype": output.datatype, "shape": [rows, output.width], "data": flat_json(array)}
+    """An answer as a V2 output, its data flat."""
+    return {**describe(output, array), "data": _writable(array.reshape(-1))}
 
 
-def flat_json(array: Array) -> Any:
-    """What orjson can write of an array, flat and row-major; text and objects as a list."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return flat.tolist() if flat.dtype.kind in "OUSM" else flat
+def rows_json(output: Output, array: Array) -> Any:
+    """An answer row by row, as V1 and MLflow have it: scalars where the estimator itself answers one value a row."""
+    return _writable(array.reshape(-1) if output.flat else array)
+
+
+def _writable(array: Array) -> Any:
+    """What orjson can write of an array; text and objects as lists."""
+    return array.tolist() if array.dtype.kind in "OUSM" else np.ascontiguousarray(array)

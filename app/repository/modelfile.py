@@ -18,11 +18,20 @@ from app.errors import ContractBroken, PublishFailed
 from app.repository.paths import MODEL_TOML, check_alias
 
 
+class ColumnRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens to columns a request lacks, has too many of, or gives twice (docs/03-protocols.md)."""
+
+    missing: Literal["refuse", "fill"] = "refuse"
+    extra: Literal["refuse", "ignore"] = "refuse"
+    duplicate: Literal["refuse", "ignore"] = "refuse"
+
+
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """aliases: name to version. versions: which of the published ones are served."""
+    """aliases: name to version. versions: which of the published ones are served. columns: how tables are read."""
 
     aliases: dict[str, int] = {}
     versions: Literal["all", "latest"] | list[int] = "all"
+    columns: ColumnRules = ColumnRules()
 
     def wanted(self, published: list[int]) -> list[int]:
         """The versions to serve: by `versions`, and whatever an alias points at."""

@@ -37,7 +37,10 @@ def _load_model(root: Path, name: str, policy: Repository, before: Catalog) -> M
     except ContractBroken as problem:
         return Model(name, tuple(kept.values()), old.aliases if old else {}, str(problem))
     numbers = words.wanted(paths.versions(root, name))
-    return Model(name, tuple(_load_version(root, name, n, policy, kept.get(n)) for n in numbers), words.aliases)
+    servables = tuple(_load_version(root, name, n, policy, kept.get(n)) for n in numbers)
+    for servable in servables:
+        servable.columns = words.columns
+    return Model(name, servables, words.aliases)
 
 
 def fingerprint(root: Path, name: str, number: int) -> object:

@@ -12,6 +12,7 @@ from app.contract.cells import Array
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError
+from app.repository.modelfile import ColumnRules
 from app.runtimes.base import Runtime
 from app.serving.lifecycle import State, check
 
@@ -39,6 +40,7 @@ class Servable:
         self.reason = ""
         self.load_s = 0.0
         self.fingerprint: object = None
+        self.columns = ColumnRules()
         self._per_row_s = 0.0
         self._fastest_s: float | None = None
 

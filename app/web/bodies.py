@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import orjson
 from flask import Response, request
 
-from app.errors import CellError, RequestRejected
+from app.contract import inflate
+from app.contract.rules import malformed
+from app.errors import RequestRejected
 from app.web.current import settings
 
 T = TypeVar("T")
+JSON = "application/json"
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def read() -> bytes:
+@dataclass(frozen=True)
+class Body:
+    """A body as it came. `encoding`: its Content-Encoding; `limit_bytes`: what it may inflate to."""
+
+    raw: bytes
+    encoding: str
+    limit_bytes: int
+
+    @property
+    def weight(self) -> int:
+        """How much work it is to read, in bytes; a compressed one may be any size."""
+        return self.limit_bytes if self.encoding else len(self.raw)
+
+    def content(self) -> bytes:
+        """The bytes the client meant. Raises TooLarge, UnsupportedBody or RequestRejected."""
+        return inflate.inflate(self.raw, self.encoding, self.limit_bytes)
+
+
+def read() -> Body:
     """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit."""
-    return request.get_data(cache=False)
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    raw = request.get_data(cache=False)
+    return Body(raw, "" if encoding == "identity" else encoding, settings().server.max_inflated_bytes)
 
 
-def parse(body: bytes, kind: type[T]) -> T:
+def parse(body: bytes | memoryview, kind: type[T]) -> T:
     """JSON of that shape, whatever the Content-Type says. Raises RequestRejected naming the place."""
     if not body:
-        raise RequestRejected("the body is empty; a JSON object was expected")
+        raise RequestRejected("the body is empty; JSON was expected")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:
         message, _, place = str(problem).partition(" - at ")
-        path = place.strip("`").removeprefix("$").removeprefix(".") or "body"
-        raise RequestRejected("the request is malformed", (CellError(path, message),)) from None
+        raise malformed(place.strip("`").removeprefix("$").removeprefix(".") or "body", message) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        detail = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        detail = "nested too deeply" if isinstance(problem, RecursionError) else _where(problem)
         raise RequestRejected(f"the body is not JSON: {detail}") from None
 
 
+def _where(problem: Exception) -> str:
+    if isinstance(problem, UnicodeDecodeError):
+        return f"byte {problem.start} is not UTF-8"
+    text = str(problem).removeprefix("JSON is malformed: ")
+    hint = "; NaN and Infinity are not JSON, a missing cell is null" if "invalid character" in text else ""
+    return f"{text}{hint}"
+
+
+def dumps(content: Any) -> bytes:
+    """JSON text; numpy arrays at their own width, not-finite numbers as null."""
+    return orjson.dumps(content, option=_OPTIONS)
+
+
 def answer(content: Any, status: int = 200) -> Response:
-    """A JSON response; arrays as they are, not-finite numbers as null."""
-    return Response(orjson.dumps(content, option=_OPTIONS), status, content_type="application/json")
+    """A JSON response."""
+    return written(dumps(content), status=status)
+
+
+def written(text: bytes, kind: str = JSON, status: int = 200) -> Response:
+    """A response of that text."""
+    return Response(text, status, content_type=kind)
 
 
 def deadline_at_s(started_s: float) -> float:

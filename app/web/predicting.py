@@ -1,53 +1,115 @@
-"""One prediction, in one direction: find, decode, predict, encode. Every protocol's view calls this."""
+"""One prediction, in one direction: find, decode, predict, encode. Every protocol's view calls this.
+
+A body or an answer past `predict.in_thread_above_bytes` is decoded or encoded in a native thread, so probes and small
+requests do not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
 
 from app.contract.cells import Array
 from app.contract.decode import require_rows
+from app.contract.rules import Rules
 from app.contract.schema import Input, Output
 from app.contract.table import Table
+from app.errors import NotFinite
 from app.serving.servable import Servable
-from app.web.bodies import deadline_at_s, now_s
+from app.web import bodies
 from app.web.current import wiring
-from app.web.trace import trace
+from app.web.trace import Trace, trace
 
-Decode = Callable[[Input, int], Table]
+CELL_BYTES = 12
+"""About what one number takes in a JSON answer."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model said: outputs in the order asked for, each with its array."""
+class Asked:
+    """What a body says: its table, and the outputs it names (none: the default one)."""
 
+    table: Table
+    outputs: Sequence[str] = ()
+
+
+A = TypeVar("A", bound=Asked)
+Read = Callable[[Input, Rules], A]
+"""Makes a body an `Asked`. May run in a native thread: it touches neither request nor log."""
+
+
+@dataclass(frozen=True)
+class Answer(Generic[A]):
+    """What the model said to `asked`: outputs in the order asked for, each with its array."""
+
+    asked: A
     servable: Servable
     outputs: tuple[tuple[Output, Array], ...]
     rows: int
 
 
-def answer(servable: Servable, wanted: Sequence[str], decode: Decode) -> Answer:
-    """Decode the request's table and predict. `decode(schema, most_errors)` makes the table.
+def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) -> Answer[A]:
+    """Decode a body of `size_bytes` with `read` and predict.
 
-    Raises RequestRejected, DeadlineExceeded, InferenceFailed or ModelNotReady.
+    Raises RequestRejected, TooLarge, DeadlineExceeded, InferenceFailed, NotFinite or ModelNotReady.
     """
     parts, current = wiring(), trace()
-    outputs = servable.outputs(wanted)
-    assert servable.contract is not None
+    current.serves(servable, protocol)
+    contract = servable.contract
+    assert contract is not None
+    policy, columns = parts.settings.predict, servable.columns
+    rules = Rules(policy.max_cell_errors, policy.show_values, columns.missing, columns.extra, columns.duplicate)
     in_flight = parts.metrics.in_flight.labels(servable.name)
     in_flight.inc()
     try:
-        started_s = now_s()
-        table = require_rows(decode(servable.contract.input, parts.settings.predict.max_cell_errors))
-        current.rows = table.rows
-        current.stages["decode"] = now_s() - started_s
+        started_s = bodies.now_s()
+        asked = _aside(size_bytes, current, lambda: read(contract.input, rules))
+        current.rows = require_rows(asked.table).rows
+        current.stages["decode"] = bodies.now_s() - started_s
+        outputs = servable.outputs(asked.outputs)
         prediction = servable.predict(
-            table, outputs, parts.predicting, deadline_at_s(current.started_s),
-            parts.settings.predict.inline_below_ms / 1000,
+            asked.table, outputs, parts.predicting, bodies.deadline_at_s(current.started_s),
+            policy.inline_below_ms / 1000,
         )  # fmt: skip
     finally:
         in_flight.dec()
     current.stages["queue"] = prediction.queue_s
     current.stages["predict"] = prediction.predict_s
-    parts.metrics.batch_rows.labels(current.model, current.version).observe(table.rows)
-    return Answer(servable, tuple((output, prediction.arrays[output.name]) for output in outputs), table.rows)
+    parts.metrics.batch_rows.labels(current.model, current.version).observe(current.rows)
+    found = tuple((output, prediction.arrays[output.name]) for output in outputs)
+    _check_finite(found, current)
+    return Answer(asked, servable, found, current.rows)
+
+
+def encode(result: Answer[A], write: Callable[[Answer[A]], T]) -> T:
+    """What `write` makes of the answer, in a native thread when it is large; timed as the stage `encode`."""
+    current = trace()
+    started_s = bodies.now_s()
+    cells = sum(output.width for output, _ in result.outputs) * result.rows
+    written = _aside(cells * CELL_BYTES, current, lambda: write(result))
+    current.stages["encode"] = bodies.now_s() - started_s
+    return written
+
+
+def _aside(size_bytes: int, current: Trace, work: Callable[[], T]) -> T:
+    parts = wiring()
+    if size_bytes <= parts.settings.predict.in_thread_above_bytes:
+        return work()
+    return parts.predicting.call(work, bodies.deadline_at_s(current.started_s))
+
+
+def _check_finite(outputs: Sequence[tuple[Output, Array]], current: Trace) -> None:
+    lost = 0
+    for _, array in outputs:
+        if array.dtype.kind == "f":
+            finite = np.isfinite(array)
+            lost += 0 if finite.all() else int(finite.size - np.count_nonzero(finite))
+    if lost:
+        parts = wiring()
+        parts.metrics.not_finite.labels(current.model, current.version).inc(lost)
+        if parts.settings.predict.not_finite == "error":
+            raise NotFinite

@@ -19,8 +19,11 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.RequestRejected: 400,
     errors.NotAllowed: 401,
     errors.ModelNotFound: 404,
+    errors.TooLarge: 413,
+    errors.UnsupportedBody: 415,
     errors.Overloaded: 429,
     errors.InferenceFailed: 500,
+    errors.NotFinite: 500,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
     errors.SettingsError: 500,
@@ -31,7 +34,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
 SHOWN = frozenset(
     (
         errors.RequestRejected, errors.NotAllowed, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
-        errors.ModelNotReady, errors.DeadlineExceeded,
+        errors.ModelNotReady, errors.DeadlineExceeded, errors.TooLarge, errors.UnsupportedBody, errors.NotFinite,
     )
 )  # fmt: skip
 """Errors whose text was written for clients."""
@@ -69,6 +72,8 @@ def _ours(error: errors.TablesideError) -> Response:
     more: dict[str, Any] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
+    if isinstance(error, errors.TooLarge):
+        more["max_bytes"] = error.limit_bytes
     response = respond(status, detail, **more)
     if isinstance(error, (errors.Overloaded, errors.ModelNotReady)):
         response.headers["Retry-After"] = str(error.retry_after_s)
@@ -80,18 +85,15 @@ def _ours(error: errors.TablesideError) -> Response:
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
     detail = error.description or HTTPStatus(status).phrase
-    more: dict[str, Any] = {}
     if isinstance(error, RequestEntityTooLarge):
-        limit = settings().server.max_body_bytes
-        detail = f"the body is larger than server.max_body_bytes ({limit} bytes)"
-        more["max_bytes"] = limit
-    elif status == 404:
+        return _ours(errors.TooLarge("server.max_body_bytes", settings().server.max_body_bytes))
+    if status == 404:
         detail = f"nothing at {request.path[:200]}"
     elif status == 405:
         detail = f"{request.method} is not allowed here; use {_allowed(error)}"
     if 300 <= status < 400:
         return Response(status=status, headers=error.get_headers())
-    response = respond(status, detail, **more)
+    response = respond(status, detail)
     if status == 405:
         response.headers["Allow"] = _allowed(error)
     return response

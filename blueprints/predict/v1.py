@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 from flask import Blueprint, Response
 
-from app.contract.cells import Array
 from app.contract.decode import from_columns, from_rows
-from app.contract.schema import Input, Output
+from app.contract.rules import Rules, malformed
+from app.contract.schema import Input
 from app.contract.table import Table
-from app.contract.tensors import flatten
-from app.errors import CellError, RequestRejected
+from app.contract.tensors import flatten, rows_json
+from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
 from app.web import bodies
 from app.web.current import catalog
-from app.web.predicting import Answer, answer
-from app.web.trace import trace
+from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import PredictRequest
 
 
@@ -48,46 +46,45 @@ def _version_status(servable: Servable) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True)
+class _Asked(Asked):
+    by_columns: bool = False
+
+
 def predict(name: str, version: str | None = None) -> Response:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
     servable = catalog().servable(name, version)
-    current = trace()
-    current.serves(servable, "v1")
-    request = bodies.parse(bodies.read(), PredictRequest)
+    body = bodies.read()
+    result = answer(servable, "v1", body.weight, lambda schema, rules: _read(body.content(), schema, rules))
+    return bodies.written(encode(result, _write))
+
+
+def _read(body: bytes, schema: Input, rules: Rules) -> _Asked:
+    request = bodies.parse(body, PredictRequest)
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
-    wanted = [request.signature_name] if request.signature_name not in (None, "serving_default") else []
-    result = answer(
-        servable, [name for name in wanted if name], lambda schema, limit: _table(request, by_columns, schema, limit)
-    )
-    started_s = bodies.now_s()
-    response = bodies.answer(_encode(result, by_columns))
-    current.stages["encode"] = bodies.now_s() - started_s
-    return response
+    wanted = request.signature_name
+    named = (wanted,) if wanted and wanted != "serving_default" else ()
+    return _Asked(_table(request, by_columns, schema, rules), named, by_columns)
 
 
-def _table(request: PredictRequest, by_columns: bool, schema: Input, limit: int) -> Table:
+def _table(request: PredictRequest, by_columns: bool, schema: Input, rules: Rules) -> Table:
     if not by_columns:
         if not isinstance(request.instances, list):
-            raise RequestRejected("the request is malformed", (CellError("instances", "expected an array of rows"),))
-        return from_rows(request.instances, schema, limit, "instances")
+            raise malformed("instances", "expected an array of rows")
+        return from_rows(request.instances, schema, rules, "instances")
     if isinstance(request.inputs, dict):
         columns = {name: flatten(values, f"inputs.{name}") for name, values in request.inputs.items()}
-        return from_columns(columns, schema, limit)
+        return from_columns(columns, schema, rules)
     if isinstance(request.inputs, list):  # KServe's clients send rows under this name, too
-        return from_rows(request.inputs, schema, limit, "inputs")
-    raise RequestRejected("the request is malformed", (CellError("inputs", "expected an object of columns"),))
+        return from_rows(request.inputs, schema, rules, "inputs")
+    raise malformed("inputs", "expected an object of columns")
 
 
-def _encode(result: Answer, by_columns: bool) -> dict[str, Any]:
+def _write(result: Answer[_Asked]) -> bytes:
     output, array = result.outputs[0]
-    return {"outputs" if by_columns else "predictions": _values(output, array)}
-
-
-def _values(output: Output, array: Array) -> Any:
-    shaped = np.ascontiguousarray(array.reshape(-1) if output.flat else array)
-    return shaped.tolist() if shaped.dtype.kind in "OUSM" else shaped
+    return bodies.dumps({"outputs" if result.asked.by_columns else "predictions": rows_json(output, array)})
 
 
 def mount(face: Blueprint) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from app import __version__
-from app.contract.schema import Contract
-from app.contract.tensors import from_tensors, metadata, to_tensor
+from app.contract import binary
+from app.contract.rules import Rules, malformed
+from app.contract.schema import Contract, Input
+from app.contract.tensors import describe, from_tensors, metadata, to_tensor
 from app.serving.catalog import Model
 from app.serving.lifecycle import State
 from app.web import bodies
 from app.web.current import catalog
-from app.web.predicting import answer
-from app.web.trace import trace
+from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import InferRequest
 
-EXTENSIONS: list[str] = []
+EXTENSIONS = ["binary_tensor_data"]
+HEADER = "Inference-Header-Content-Length"
 
 
 def server() -> Response:
@@ -65,22 +68,59 @@ def _inputs(contract: Contract) -> list[dict[str, Any]]:
     return [{"name": column.name, "datatype": column.datatype, "shape": [-1, 1]} for column in columns]
 
 
+@dataclass(frozen=True)
+class _Asked(Asked):
+    id: str | None = None
+    binary: frozenset[str] = frozenset()
+    all_binary: bool = False
+
+
 def infer(name: str, version: str | None = None) -> Response:
     """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
     servable = catalog().servable(name, version)
-    current = trace()
-    current.serves(servable, "v2")
-    request = bodies.parse(bodies.read(), InferRequest)
-    wanted = [output.name for output in request.outputs or ()]
-    result = answer(servable, wanted, lambda schema, limit: from_tensors(request.inputs, schema, limit))
-    started_s = bodies.now_s()
-    content: dict[str, Any] = {"model_name": servable.name, "model_version": str(servable.version)}
-    if request.id is not None:
-        content["id"] = request.id
-    content["outputs"] = [to_tensor(output, array) for output, array in result.outputs]
-    response = bodies.answer(content)
-    current.stages["encode"] = bodies.now_s() - started_s
+    body, header = bodies.read(), request.headers.get(HEADER)
+    result = answer(servable, "v2", body.weight, lambda schema, rules: _read(body.content(), header, schema, rules))
+    text, header_bytes = encode(result, _write)
+    if header_bytes is None:
+        return bodies.written(text)
+    response = bodies.written(text, "application/octet-stream")
+    response.headers[HEADER] = str(header_bytes)
     return response
+
+
+def _read(body: bytes, header: str | None, schema: Input, rules: Rules) -> _Asked:
+    head, tail = binary.split(body, header)
+    request = bodies.parse(head, InferRequest)
+    asked = request.outputs or []
+    every = (request.parameters or {}).get("binary_data_output", False) is True
+    as_binary = []
+    for at, output in enumerate(asked):
+        given = output.parameters or {}
+        if given.get("classification"):
+            raise malformed(f"outputs[{at}].parameters.classification", "not offered here; ask for predict_proba")
+        if given.get("binary_data", every) is True:
+            as_binary.append(output.name)
+    table = from_tensors(request.inputs, schema, rules, tail)
+    return _Asked(table, [output.name for output in asked], request.id, frozenset(as_binary), every and not asked)
+
+
+def _write(result: Answer[_Asked]) -> tuple[bytes, int | None]:
+    """The JSON, the raw tensors behind it, and the JSON's length when there are any."""
+    asked = result.asked
+    content: dict[str, Any] = {"model_name": result.servable.name, "model_version": str(result.servable.version)}
+    if asked.id is not None:
+        content["id"] = asked.id
+    outputs: list[dict[str, Any]] = []
+    raw: list[bytes] = []
+    for output, array in result.outputs:
+        if asked.all_binary or output.name in asked.binary:
+            raw.append(binary.write(array, output.datatype))
+            described = {**describe(output, array), "parameters": {"binary_data_size": len(raw[-1])}}
+            outputs.append(described)
+        else:
+            outputs.append(to_tensor(output, array))
+    text = bodies.dumps({**content, "outputs": outputs})
+    return (b"".join((text, *raw)), len(text)) if raw else (text, None)
 
 
 def mount(face: Blueprint) -> None:

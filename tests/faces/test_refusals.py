@@ -115,7 +115,7 @@ def test_what_is_not_there_is_404(client: FlaskClient, method: str, url: str, sa
 
 def test_an_unknown_output_is_400(client: FlaskClient) -> None:
     """An output the model has not is the client's error, with those it has."""
-    said = error(client.post(V2, json={"inputs": [], "outputs": [{"name": "proba"}]}), 400)["error"]
+    said = error(client.post(V1, json={"instances": [GOOD], "signature_name": "proba"}), 400)["error"]
     assert "has no output 'proba'; it has predict, predict_proba" in said
 
 

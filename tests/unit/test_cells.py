@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contract.cells import Problems, to_array
+from app.contract.cells import to_array
+from app.contract.rules import Problems, Rules
 from app.contract.schema import Column
 
 REAL = Column("c", "FP64", "float64")
@@ -23,14 +24,14 @@ def nullable(column: Column, **more: Any) -> Column:
 
 
 def good(values: list[Any], column: Column) -> Any:
-    problems = Problems(5)
+    problems = Problems(Rules(most_errors=5))
     array = to_array(values, column, problems, lambda row: f"c[{row}]")
     assert not problems, problems.found
     return array
 
 
 def bad(values: list[Any], column: Column, limit: int = 5) -> Problems:
-    problems = Problems(limit)
+    problems = Problems(Rules(most_errors=limit))
     to_array(values, column, problems, lambda row: f"c[{row}]")
     assert problems
     return problems

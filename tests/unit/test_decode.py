@@ -9,6 +9,7 @@ import pytest
 from fakes import numbers
 
 from app.contract.decode import from_columns, from_rows, require_rows
+from app.contract.rules import Rules
 from app.contract.schema import Column, Input
 from app.errors import RequestRejected
 
@@ -62,7 +63,10 @@ def test_a_nullable_column_may_be_left_out() -> None:
     frame = table.to_input()
     assert frame["age"].isna().all()
     assert frame["shade"].isna().tolist() == [True, False]
-    assert from_columns({"count": [1], "fresh": [True]}, MIXED).rows == 1
+    with pytest.raises(RequestRejected, match="age: this column is missing"):
+        from_columns({"count": [1], "fresh": [True]}, MIXED)
+    filled = from_columns({"count": [1], "fresh": [True]}, MIXED, Rules(missing="fill"))
+    assert filled.to_input()[["age", "shade"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +94,8 @@ def test_a_bad_row_is_named(rows: list[Any], path: str, said: str) -> None:
     [
         ({"count": [1], "fresh": [True], "x": [1]}, "inputs.x", "no such column"),
         ({"count": [1, 2], "fresh": [True]}, "inputs.fresh", "expected 2 values"),
-        ({"count": [1]}, "inputs.fresh", "missing"),
-        ({"count": [1], "fresh": [3]}, "inputs.fresh[0]", "true or false"),
+        ({"count": [1], "age": [None], "shade": [None]}, "inputs.fresh", "missing"),
+        ({"count": [1], "fresh": [3], "age": [None], "shade": [None]}, "inputs.fresh[0]", "true or false"),
     ],
 )
 def test_a_bad_column_is_named(columns: dict[str, Any], path: str, said: str) -> None:
@@ -104,7 +108,7 @@ def test_a_bad_column_is_named(columns: dict[str, Any], path: str, said: str) ->
 
 def test_every_bad_cell_is_named_up_to_the_limit() -> None:
     """All bad cells are reported at once, and how many were left out."""
-    error = refusal([["x", "y", 1, 1]] * 3, limit=5)
+    error = refusal([["x", "y", 1, 1]] * 3, rules=Rules(most_errors=5))
     assert len(error.cells) == 5
     assert "7 more not shown" in str(error)
 

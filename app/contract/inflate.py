@@ -1,0 +1,64 @@
+"""Compressed bodies, inflated under a cap: a small body must not become a large memory."""
+
+from __future__ import annotations
+
+import zlib
+
+from app.errors import RequestRejected, TooLarge, UnsupportedBody
+
+SETTING = "server.max_inflated_bytes"
+READ = ("gzip", "deflate", "zstd")
+_STEP_BYTES = 1 << 20
+
+
+def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """The content of a body in `encoding`, "" for none.
+
+    gzip is RFC 1952, deflate RFC 1950 (or raw RFC 1951, as some clients send it), zstd RFC 8878.
+    Raises UnsupportedBody for another encoding, TooLarge past `limit_bytes`, RequestRejected for damaged data.
+    """
+    if not encoding:
+        return body
+    if encoding in ("gzip", "x-gzip"):
+        return _zlib(body, 31, limit_bytes)
+    if encoding == "deflate":
+        wrapped = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+        return _zlib(body, 15 if wrapped else -15, limit_bytes)
+    if encoding == "zstd":
+        return _zstd(body, limit_bytes)
+    raise UnsupportedBody(f"Content-Encoding {encoding[:40]!r} is not read here; use {', '.join(READ)} or none")
+
+
+def _zlib(body: bytes, window: int, limit_bytes: int) -> bytes:
+    found = bytearray()
+    rest = body
+    while True:
+        member = zlib.decompressobj(window)
+        try:
+            found += member.decompress(rest, limit_bytes + 1 - len(found))
+        except zlib.error:
+            raise RequestRejected("the body is damaged: it does not inflate") from None
+        if len(found) > limit_bytes:
+            raise TooLarge(SETTING, limit_bytes)
+        if not member.eof:
+            raise RequestRejected("the body is damaged: its compressed data ends early")
+        rest = member.unused_data
+        if not rest:
+            return bytes(found)
+        if window < 31:
+            raise RequestRejected("the body is damaged: bytes follow the compressed data")
+
+
+def _zstd(body: bytes, limit_bytes: int) -> bytes:
+    import pyarrow as pa
+
+    found = bytearray()
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
+            while chunk := stream.read(_STEP_BYTES):
+                found += chunk
+                if len(found) > limit_bytes:
+                    raise TooLarge(SETTING, limit_bytes)
+    except OSError:
+        raise RequestRejected("the body is damaged: it does not inflate") from None
+    return bytes(found)
