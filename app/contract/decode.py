@@ -78,7 +78,7 @@ def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str 
         detail = f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}"
         raise RequestRejected(detail)
     if matrix.dtype == np.float64 and _all_double(schema):
-        gaps: Array = np.isnan(matrix).any(axis=0)
+        gaps: Any = np.isnan(matrix).any(axis=0)
         if all(column.nullable or not gap for column, gap in zip(schema.columns, gaps.tolist(), strict=True)):
             return Table(schema, len(matrix), None, matrix)
     columns = {column.name: matrix[:, at] for at, column in enumerate(schema.columns)}
