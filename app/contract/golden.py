@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from app.contract import answers
+from app.contract.answers import Run
 from app.contract.cells import Array
 from app.contract.decode import from_rows
 from app.contract.schema import Cell, Contract, Golden, Output, plain
@@ -15,8 +16,6 @@ from app.errors import ContractBroken
 
 RELATIVE = 1e-9
 """How far a number may lie off at load: BLAS may sum in another order on another processor. Labels may not differ."""
-
-Run = Callable[[str, Any], Array]
 
 
 def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
@@ -28,8 +27,9 @@ def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
 
 
 def record(run: Run, table: Table, rows: tuple[tuple[Cell, ...], ...], outputs: Iterable[Output]) -> Golden:
-    """Ask the estimator itself; `run(method, input)` answers an array."""
-    return Golden(rows, {output.name: cells_of(run(output.name, table.to_input())) for output in outputs})
+    """Ask the estimator itself."""
+    said = answers.collect(outputs, run, table.to_input())
+    return Golden(rows, {name: cells_of(array) for name, array in said.items()})
 
 
 def golden_table(contract: Contract) -> Table:
@@ -40,9 +40,9 @@ def golden_table(contract: Contract) -> Table:
 def replay(contract: Contract, run: Run) -> int:
     """Ask for every golden answer again. Returns the number of rows; raises ContractBroken at the first difference."""
     table = golden_table(contract)
-    for output in contract.outputs:
-        got = cells_of(run(output.name, table.to_input()))
-        _compare(output.name, contract.golden.answers[output.name], got)
+    said = answers.collect(contract.outputs, run, table.to_input())
+    for name, array in said.items():
+        _compare(name, contract.golden.answers[name], cells_of(array))
     return table.rows
 
 

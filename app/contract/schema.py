@@ -33,9 +33,13 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Input(msgspec.Struct, frozen=True):
-    """The typed input table. form: `frame` (a DataFrame with these columns) or `matrix` (one array, in this order)."""
+    """The typed input table, and what the estimator is given of it.
 
-    form: Literal["frame", "matrix"]
+    form: `frame` (a DataFrame with these columns), `matrix` (one array of shape [rows, columns], in this order) or
+    `texts` (the one column as a list of strings, as text vectorizers take it).
+    """
+
+    form: Literal["frame", "matrix", "texts"]
     columns: tuple[Column, ...]
 
     @property
@@ -48,7 +52,8 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """One answer the estimator can give: an array of shape [rows, width].
 
     name: the estimator's method. flat: whether the estimator itself returns one value a row (V1 then answers scalars).
-    classes: of `predict_proba` and `decision_function`, in column order.
+    classes: of `predict_proba` and `decision_function`, in column order. method, part: where a method returns a list of
+    arrays (probabilities of several targets), its part `i` is the output `method_i`.
     """
 
     name: str
@@ -56,6 +61,13 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     width: int
     flat: bool
     classes: tuple[Cell, ...] | None = None
+    method: str = ""
+    part: int | None = None
+
+    @property
+    def source(self) -> str:
+        """The estimator's method that answers this output."""
+        return self.method or self.name
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -25,15 +25,20 @@ class Table:
         self.matrix = matrix
 
     def to_input(self) -> Any:
-        """What the estimator was trained on: a DataFrame with the trained dtypes, or one C-ordered array."""
+        """What the estimator was trained on: a DataFrame with the trained dtypes, one C-ordered array, or strings."""
         if self.schema.form == "matrix":
             return self._to_matrix()
+        if self.schema.form == "texts":
+            assert self.arrays is not None
+            texts: list[Any] = self.arrays[self.schema.columns[0].name].tolist()
+            return texts
         return self._to_frame()
 
     def _to_matrix(self) -> Array:
         columns = self.schema.columns
         if self.matrix is not None:
-            return np.ascontiguousarray(self.matrix)
+            # Some of scikit-learn's compiled code refuses memory it could not write, as a request's body is.
+            return np.require(self.matrix, requirements=["C", "W"])
         assert self.arrays is not None
         parts = [self.arrays[column.name] for column in columns]
         return np.ascontiguousarray(np.column_stack(parts)) if parts else np.empty((self.rows, 0))

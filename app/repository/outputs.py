@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
+from app.contract.answers import Answer
 from app.contract.cells import Array
 from app.contract.schema import Datatype, Output, plain
 from app.errors import PublishFailed
@@ -41,10 +43,7 @@ def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[s
         if not hasattr(runtime.estimator, method):
             continue
         try:
-            answer = runtime.run(method, data)
-            if not np.array_equal(answer, runtime.run(method, data), equal_nan=answer.dtype.kind == "f"):
-                raise TypeError("the same rows get another answer at each call; nothing could be checked")
-            outputs.append(_describe(runtime.estimator, method, answer))
+            outputs += _of_method(runtime, method, data)
         except Exception as problem:
             if method == "predict":
                 raise PublishFailed(
@@ -59,11 +58,33 @@ def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[s
     return tuple(outputs), left_out
 
 
-def _describe(estimator: Any, method: str, answer: Array) -> Output:
+def _of_method(runtime: SklearnRuntime, method: str, data: Any) -> list[Output]:
+    answer, again = runtime.run(method, data), runtime.run(method, data)
+    if not _same(answer, again):
+        raise TypeError("the same rows get another answer at each call; nothing could be checked")
+    classes = getattr(runtime.estimator, "classes_", None)
+    if not isinstance(answer, list):
+        return [_describe(method, answer, len(data), classes)]
+    outputs = []
+    for part, array in enumerate(answer):
+        labels = classes[part] if isinstance(classes, list) and len(classes) == len(answer) else None
+        described = _describe(method, array, len(data), labels)
+        outputs.append(msgspec.structs.replace(described, name=f"{method}_{part}", method=method, part=part))
+    return outputs
+
+
+def _same(one: Answer, other: Answer) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return np.array_equal(one, other, equal_nan=getattr(one, "dtype", np.dtype(object)).kind == "f")
+
+
+def _describe(method: str, answer: Array, rows: int, classes: Any) -> Output:
     if answer.ndim not in (1, 2):
         raise TypeError(f"an answer of {answer.ndim} dimensions")
+    if len(answer) != rows:
+        raise TypeError(f"{len(answer)} answers for {rows} rows")
     width = 1 if answer.ndim == 1 else answer.shape[1]
-    classes = getattr(estimator, "classes_", None)
     labels = None
     if method in ("predict_proba", "decision_function") and isinstance(classes, np.ndarray) and len(classes) == width:
         labels = tuple(plain(label) for label in classes)

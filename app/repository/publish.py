@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.contract import golden, schema
-from app.contract.cells import Array
+from app.contract import answers, golden, schema
+from app.contract.answers import Answer
 from app.contract.decode import from_rows
-from app.contract.schema import Artifact, Cell, Contract, Input
+from app.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from app.errors import ContractBroken, PublishFailed
 from app.repository import integrity, modelfile, outputs, paths, sample
 from app.runtimes import sklearn as runtime_sklearn
@@ -80,15 +80,15 @@ def publish(
 
 def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
     estimator = runtime.estimator
-    frame, named = sample.align(frame, estimator)
-    described = sample.describe(frame, as_matrix=not named, fitted=sample.fitted_categories(estimator))
+    frame, form = sample.align(frame, estimator)
+    described = sample.describe(frame, form, sample.fitted_categories(estimator))
     chosen = sample.golden_rows(frame)
     rows = sample.rows_as_cells(frame.iloc[chosen], described)
     found, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
-    described = _probe_missing(runtime, described, rows, found[0].name)
+    described = _probe_missing(runtime, described, rows, found[0].source)
     table = from_rows(rows, described)
-    answers = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
-    _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, answers)
+    recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
+    _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, found, recorded)
     return Contract(
         format=schema.FORMAT,
         name=name,
@@ -98,7 +98,7 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
         estimator=_class_name(estimator),
         input=described,
         outputs=found,
-        golden=answers,
+        golden=recorded,
         artifact=Artifact(paths.ARTIFACT, "", 0),
         environment=integrity.environment(),
     )
@@ -122,7 +122,7 @@ def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Ce
     def make_input(cells: list[list[Cell]]) -> Any:
         return from_rows(cells, open_schema).to_input()
 
-    def run(data: Any) -> Array:
+    def run(data: Any) -> Answer:
         return runtime.run(method, data)
 
     whole = next((row for row in rows if None not in row), rows[0])
@@ -135,11 +135,19 @@ def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Ce
     return msgspec.structs.replace(described, columns=columns)
 
 
-def _compare_with_trained_dtypes(runtime: SklearnRuntime, frame: Any, described: Input, recorded: Any) -> None:
+def _as_trained(frame: Any, described: Input) -> Any:
+    if described.form == "matrix":
+        return np.ascontiguousarray(frame.to_numpy())
+    return frame.iloc[:, 0].tolist() if described.form == "texts" else frame
+
+
+def _compare_with_trained_dtypes(
+    runtime: SklearnRuntime, frame: Any, described: Input, found: Sequence[Output], recorded: Golden
+) -> None:
     """The sample itself, as the trainer holds it, must answer as its JSON spelling does."""
-    data = frame if described.form == "frame" else np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
-    for name, expected in recorded.answers.items():
-        got = golden.cells_of(runtime.run(name, data))
+    data = _as_trained(frame, described)
+    for name, array in answers.collect(found, runtime.run, data).items():
+        expected, got = recorded.answers[name], golden.cells_of(array)
         if got != expected:
             raise PublishFailed(
                 f"{name} answers differently for the sample and for its JSON spelling; please report this"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from app.contract.cells import Array
 from app.contract.schema import Cell, Column, Datatype, Input, plain
 from app.errors import PublishFailed
 
 MAX_CATEGORIES = 200
-PROBE = "\u2063tableside: no such category"
+TEXT = "text"
+"""The name of the one column of a model that takes texts, when its sample has no name for it."""
+
+Form = Literal["frame", "matrix", "texts"]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -31,7 +33,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
     """The sample as a frame without its target column. Raises PublishFailed."""
-    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(np.asarray(sample))
+    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(_plain_columns(sample))
     if target is not None:
         if target not in frame.columns:
             raise PublishFailed(
@@ -43,8 +45,18 @@ def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, bool]:
-    """The frame with the estimator's columns in its order, and whether it was fitted on named columns.
+def _plain_columns(sample: Any) -> Any:
+    """What pandas makes columns of without guessing: a Series or list of texts is one column."""
+    if hasattr(sample, "toarray"):
+        sample = sample.toarray()
+    if isinstance(sample, pd.Series):
+        return sample.to_frame(TEXT if sample.name is None else sample.name)
+    texts = isinstance(sample, (list, tuple)) and all(isinstance(value, str) for value in sample)
+    return {TEXT: sample} if texts else np.asarray(sample)
+
+
+def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, Form]:
+    """The frame with the estimator's columns in its order, and what the estimator is to be given of it.
 
     Raises PublishFailed naming missing or surplus columns.
     """
@@ -58,7 +70,7 @@ def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, bool]:
         if extra:
             hint = f"--target {extra[0]}" if len(extra) == 1 else "dropping them from the sample"
             raise PublishFailed(f"the sample has columns the estimator does not know: {', '.join(extra)}; try {hint}")
-        return frame[wanted], True
+        return frame[wanted], "frame"
     width = getattr(estimator, "n_features_in_", len(frame.columns))
     if width != len(frame.columns):
         raise PublishFailed(
@@ -66,13 +78,23 @@ def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, bool]:
         )
     renamed = frame.copy()
     renamed.columns = pd.Index([name if isinstance(name, str) else f"x{at}" for at, name in enumerate(frame.columns)])
-    return renamed, any(_datatype(frame[column]) in ("BYTES", "BOOL") for column in frame.columns)
+    kinds = {_datatype(frame[column]) for column in frame.columns}
+    # A vectorizer at the front takes the texts themselves: of a frame it would read the column names.
+    if kinds == {"BYTES"} and len(frame.columns) == 1 and not hasattr(estimator, "n_features_in_"):
+        return renamed.rename(columns={"x0": TEXT}), "texts"
+    if kinds & {"BYTES", "BOOL"}:
+        return renamed, "frame"
+    if "FP32" in kinds and kinds != {
+        "FP32"
+    }:  # numpy would have made one array of them, and so was the estimator fitted
+        renamed = renamed.astype(np.float64)
+    return renamed, "matrix"
 
 
-def describe(frame: pd.DataFrame, *, as_matrix: bool, fitted: dict[str, tuple[list[Any], bool]]) -> Input:
+def describe(frame: pd.DataFrame, form: Form, fitted: dict[str, tuple[list[Any], bool]]) -> Input:
     """Columns as the sample shows them; `fitted` holds the pipeline's own categories and whether they are closed."""
-    columns = tuple(_column(frame[name], fitted.get(str(name)), as_matrix) for name in frame.columns)
-    return Input("matrix" if as_matrix else "frame", columns)
+    columns = tuple(_column(frame[name], fitted.get(str(name)), form) for name in frame.columns)
+    return Input(form, columns)
 
 
 def _datatype(series: pd.Series[Any]) -> Datatype:
@@ -92,8 +114,10 @@ def _datatype(series: pd.Series[Any]) -> Datatype:
     raise PublishFailed(f"column {series.name!r} has dtype {series.dtype}; take numbers, booleans or text")
 
 
-def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_matrix: bool) -> Column:
-    datatype: Datatype = "FP64" if as_matrix else _datatype(series)
+def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, form: Form) -> Column:
+    datatype = _datatype(series)
+    if form == "matrix" and datatype != "FP32":
+        datatype = "FP64"
     present = series.dropna()
     missing = "none" if series.dtype == object and any(value is None for value in series) else "nan"
     categories, closed = (None, False)
@@ -102,7 +126,7 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_ma
         categories = [value for value in categories if value is not None]
     elif isinstance(series.dtype, pd.CategoricalDtype):
         categories, closed = [plain(value) for value in series.cat.categories], True
-    elif datatype == "BYTES" and present.nunique() <= MAX_CATEGORIES and present.nunique() < max(2, len(present)):
+    elif form == "frame" and datatype == "BYTES" and present.nunique() <= min(MAX_CATEGORIES, max(1, len(present) - 1)):
         categories = sorted(present.unique().tolist())
     numeric = (
         datatype in ("FP64", "FP32", "INT64") and len(present) and not isinstance(series.dtype, pd.CategoricalDtype)
@@ -110,7 +134,7 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_ma
     return Column(
         name=str(series.name),
         datatype=datatype,
-        dtype="float64" if as_matrix else str(series.dtype),
+        dtype="float64" if datatype == "FP64" and form == "matrix" else str(series.dtype),
         nullable=bool(series.isna().any()),
         missing=missing,  # type: ignore[arg-type]
         categories=None if categories is None else tuple(categories),
@@ -172,7 +196,7 @@ def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
 
 
 def answers_missing(
-    run: Callable[[Any], Array], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int
+    run: Callable[[Any], object], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int
 ) -> bool:
     """Whether the estimator answers when cell `at` is missing: asked, not guessed."""
     probe = list(row)

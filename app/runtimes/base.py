@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from app.contract.cells import Array
+from app.contract.answers import Answer
 
 
 class Runtime(Protocol):
@@ -13,5 +13,8 @@ class Runtime(Protocol):
     platform: str
     """`<project>_<format>`, as the model metadata shows it."""
 
-    def run(self, method: str, data: Any) -> Array:
-        """Answer `method` (`predict`, `transform`, ...) for a DataFrame or matrix; shape [rows] or [rows, width]."""
+    def run(self, method: str, data: Any) -> Answer:
+        """Answer `method` (`predict`, `transform`, ...) for a DataFrame, matrix or list of texts.
+
+        An array of shape [rows] or [rows, width], or a list of those where the method answers one a target.
+        """

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from app.contract.answers import Answer
 from app.contract.cells import Array
 from app.errors import ContractBroken
 from app.runtimes.trusted import TRUSTED
@@ -23,21 +24,20 @@ class SklearnRuntime:
     def __init__(self, estimator: Any) -> None:
         self.estimator = single_threaded(estimator)
 
-    def run(self, method: str, data: Any) -> Array:
+    def run(self, method: str, data: Any) -> Answer:
         """See `Runtime.run`. Sparse answers are made dense; a DataFrame's values are taken in its column order."""
-        return as_array(getattr(self.estimator, method)(data))
+        answer = getattr(self.estimator, method)(data)
+        return [as_array(part) for part in answer] if isinstance(answer, list) else as_array(answer)
 
 
 def as_array(answer: Any) -> Array:
-    """An estimator's answer as one array. Raises TypeError for a list of arrays (multi-output probabilities)."""
+    """An estimator's answer as one array."""
     if hasattr(answer, "toarray"):
         answer = answer.toarray()
     if hasattr(answer, "to_numpy"):
         answer = answer.to_numpy()
-    if isinstance(answer, list):
-        raise TypeError("a list of arrays")
     array: Array = np.asarray(answer)
-    return array
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.concurrency.offload import Offload
+from app.contract import answers
 from app.contract.cells import Array
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
@@ -89,7 +90,7 @@ class Servable:
         def work() -> Prediction:
             started_s = time.monotonic()
             data = table.to_input()
-            arrays = {output.name: runtime.run(output.name, data) for output in outputs}
+            arrays = answers.collect(outputs, runtime.run, data)
             return Prediction(arrays, started_s - queued_at_s, time.monotonic() - started_s)
 
         cheap = self._expected_s(table.rows) < inline_below_s

@@ -1,0 +1,28 @@
+"""An estimator's answers by output name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from app.contract.cells import Array
+from app.contract.schema import Output
+
+Answer = Array | list[Array]
+Run = Callable[[str, Any], Answer]
+"""`run(method, input)`: an array of shape [rows] or [rows, width], or a list of those, one a target."""
+
+
+def collect(outputs: Iterable[Output], run: Run, data: Any) -> dict[str, Array]:
+    """Each output's array; a method that several outputs share is asked once. Raises what `run` raises."""
+    said: dict[str, Answer] = {}
+    found: dict[str, Array] = {}
+    for output in outputs:
+        if output.source not in said:
+            said[output.source] = run(output.source, data)
+        answer = said[output.source]
+        part = answer if output.part is None else answer[output.part]
+        if isinstance(part, list):
+            raise TypeError(f"{output.name}: a list of arrays where one array was published")
+        found[output.name] = part
+    return found
