@@ -1,8 +1,9 @@
 """Types a skops file may hold beyond those skops itself trusts. Reviewed by hand; operators add theirs in
 `repository.trusted_types`; an artifact adds none.
 
-Each is plain fitted state of scikit-learn, numpy or scipy that runs no code of its choosing when it is built. Tree
-node arrays can be forged to read out of bounds, which is why an artifact's hash is checked against its contract first.
+Each is plain fitted state of scikit-learn, numpy or scipy that runs no code of its choosing when it is built (a partial
+calls only a function that is itself on a list). Tree node arrays can be forged to read out of bounds, which is why an
+artifact's hash is checked against its contract first.
 """
 
 from __future__ import annotations
@@ -14,28 +15,32 @@ _loss.loss.HalfGammaLoss _loss.loss.HalfMultinomialLoss _loss.loss.HalfPoissonLo
 _loss.loss.HalfTweedieLoss _loss.loss.HalfTweedieLossIdentity _loss.loss.HuberLoss _loss.loss.PinballLoss
 calibration._CalibratedClassifier calibration._SigmoidCalibration calibration._TemperatureScaling
 cluster._bisect_k_means._BisectingTree cluster._kmeans._kmeans_single_elkan cluster._kmeans._kmeans_single_lloyd
-ensemble._hist_gradient_boosting.predictor.TreePredictor
+compose._column_transformer.make_column_selector ensemble._hist_gradient_boosting.predictor.TreePredictor
+feature_selection._mutual_info.mutual_info_classif feature_selection._mutual_info.mutual_info_regression
 feature_selection._univariate_selection.chi2 feature_selection._univariate_selection.f_classif
-feature_selection._univariate_selection.f_regression feature_selection._mutual_info.mutual_info_classif
-feature_selection._mutual_info.mutual_info_regression
-gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace gaussian_process.kernels.CompoundKernel
-gaussian_process.kernels.ConstantKernel gaussian_process.kernels.DotProduct gaussian_process.kernels.Exponentiation
-gaussian_process.kernels.ExpSineSquared gaussian_process.kernels.Matern gaussian_process.kernels.Product
-gaussian_process.kernels.RBF gaussian_process.kernels.RationalQuadratic gaussian_process.kernels.Sum
-gaussian_process.kernels.WhiteKernel
-metrics._classification.accuracy_score metrics._classification.balanced_accuracy_score
-metrics._classification.f1_score metrics._dist_metrics.ChebyshevDistance64 metrics._dist_metrics.EuclideanDistance64
+feature_selection._univariate_selection.f_regression gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace
+gaussian_process.kernels.CompoundKernel gaussian_process.kernels.ConstantKernel gaussian_process.kernels.DotProduct
+gaussian_process.kernels.ExpSineSquared gaussian_process.kernels.Exponentiation gaussian_process.kernels.Matern
+gaussian_process.kernels.Product gaussian_process.kernels.RBF gaussian_process.kernels.RationalQuadratic
+gaussian_process.kernels.Sum gaussian_process.kernels.WhiteKernel metrics._classification.accuracy_score
+metrics._classification.balanced_accuracy_score metrics._classification.f1_score
+metrics._dist_metrics.ChebyshevDistance64 metrics._dist_metrics.EuclideanDistance64
 metrics._dist_metrics.ManhattanDistance64 metrics._dist_metrics.MinkowskiDistance64 metrics._scorer._CurveScorer
-metrics._scorer._PassthroughScorer metrics._scorer._Scorer neighbors._ball_tree.BallTree neighbors._kd_tree.KDTree
-neural_network._stochastic_optimizers.AdamOptimizer neural_network._stochastic_optimizers.SGDOptimizer
-tree._tree.Tree utils._bunch.Bunch utils._metadata_requests.MetadataRequest
-utils._metadata_requests.MethodMetadataRequest
+metrics._scorer._PassthroughScorer metrics._scorer._Scorer model_selection._split.GroupKFold
+model_selection._split.KFold model_selection._split.LeaveOneOut model_selection._split.PredefinedSplit
+model_selection._split.RepeatedKFold model_selection._split.RepeatedStratifiedKFold
+model_selection._split.ShuffleSplit model_selection._split.StratifiedGroupKFold model_selection._split.StratifiedKFold
+model_selection._split.StratifiedShuffleSplit model_selection._split.TimeSeriesSplit multiclass._ConstantPredictor
+neighbors._ball_tree.BallTree neighbors._kd_tree.KDTree neural_network._stochastic_optimizers.AdamOptimizer
+neural_network._stochastic_optimizers.SGDOptimizer tree._tree.Tree utils._bunch.Bunch
+utils._metadata_requests.MetadataRequest utils._metadata_requests.MethodMetadataRequest utils.validation.check_array
 """
 
 _OTHERS = """
-numpy.dtype numpy.mean numpy.median scipy._lib.array_api_compat.numpy._aliases.asarray
-scipy.interpolate._bsplines.BSpline scipy.interpolate._interpolate.interp1d scipy.sparse._csr.csr_matrix
-scipy.sparse._csc.csc_matrix scipy.sparse._coo.coo_matrix
+functools.partial numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median numpy.number
+scipy._lib.array_api_compat.numpy._aliases.asarray scipy.interpolate._bsplines.BSpline
+scipy.interpolate._interpolate.interp1d scipy.sparse._coo.coo_matrix scipy.sparse._csc.csc_matrix
+scipy.sparse._csr.csr_matrix
 """
 
 TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in _SKLEARN.split()) | frozenset(_OTHERS.split())

@@ -64,6 +64,15 @@ class Stack:
         except urllib.error.HTTPError as error:
             return error.code, _content(error), error.headers
 
+    def raw(self, url: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, Any]:
+        """(status, body, headers) of a POST of those bytes."""
+        request = urllib.request.Request(url, data=data, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), error.headers
+
     def admin_call(self, path: str, method: str = "GET") -> Any:
         status, content, _ = self.call(path, method=method, admin=True, headers={"Authorization": f"Bearer {self.key}"})
         assert status == 200, content

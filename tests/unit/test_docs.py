@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
+from zoo import NOT_SERVED
 
 from app.metrics import Metrics
 from app.settings import Settings
@@ -62,3 +63,12 @@ def test_the_dependencies_page_has_a_line_for_each() -> None:
     for name in wanted:
         if name and not name.startswith("#"):
             assert re.search(rf"^\|[^|]*\b{re.escape(name)}\b[^|]*\|", text, re.MULTILINE), name
+
+
+def test_the_estimators_not_served_are_documented() -> None:
+    """docs/06-estimators.md lists those the end-to-end test expects to be refused, and no other."""
+    page = (DOCS / "06-estimators.md").read_text()
+    table = page[page.index("## Not served") : page.index("## Trusted types")]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    listed = [name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert sorted(listed) == sorted(NOT_SERVED)
