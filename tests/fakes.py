@@ -24,6 +24,19 @@ class SumRuntime:
         return np.column_stack([totals, -totals]) if method == "transform" else totals
 
 
+class RecordingRuntime:
+    """Remembers what it was given, and answers a zero a row."""
+
+    platform = "fake_recording"
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def run(self, method: str, data: Any) -> Any:
+        self.seen.append(data)
+        return np.zeros(len(data))
+
+
 class FailingRuntime:
     """Raises what it was given, for whatever it is asked."""
 

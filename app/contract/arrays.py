@@ -21,7 +21,7 @@ def convert(array: Array, column: Column, problems: Problems, path_of: PathOf) -
     Bad cells go to `problems`; the array returned then must not be used.
     """
     kind = array.dtype.kind
-    if kind in "OU" or column.datatype == "BYTES" or column.closed:
+    if kind in "OU" or column.datatype == "BYTES" or column.closed or column.dtype == "object":
         return to_array(as_cells(array), column, problems, path_of)
     if column.datatype == "BOOL":
         return array if kind == "b" else _refuse(array, column, problems, path_of)

@@ -42,8 +42,8 @@ def to_array(values: Sequence[Any], column: Column, problems: Problems, path_of:
     kinds = set(map(type, values))
     allowed = ACCEPTED[column.datatype] | ({NONE} if column.nullable else set())
     if not kinds <= allowed:
-        _name_bad_cells(values, column, allowed, problems, path_of)
-        return np.empty(0)
+        values, path_of = _name_bad_cells(values, column, allowed, problems, path_of)
+        kinds &= allowed
     if column.closed and column.categories is not None:
         _check_categories(values, column, problems, path_of)
     if column.datatype == "INT64":
@@ -127,11 +127,16 @@ def _with_missing(values: Sequence[Any], column: Column) -> Array:
 
 def _name_bad_cells(
     values: Sequence[Any], column: Column, allowed: set[type] | frozenset[type], problems: Problems, path_of: PathOf
-) -> None:
+) -> tuple[list[Any], PathOf]:
+    """Note the cells of a wrong type; the others, and where they stand, are still to be checked."""
     expected = describe(column)
+    kept: list[int] = []
     for row, value in enumerate(values):
-        if type(value) not in allowed:
+        if type(value) in allowed:
+            kept.append(row)
+        else:
             problems.add(path_of(row), f"expected {expected}, got {WORDS.get(type(value), 'null')}", value)
+    return [values[row] for row in kept], lambda at: path_of(kept[at])
 
 
 def _check_categories(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> None:

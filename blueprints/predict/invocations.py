@@ -1,0 +1,228 @@
+"""`/invocations`, as MLflow's scoring server and SageMaker's containers have it: tables in many spellings, rows out.
+
+Sources: mlflow.org, "Deploy MLflow Model as a Local Inference Server" (the JSON keys, CSV with a header, predictions);
+docs.aws.amazon.com/sagemaker, "Use Your Own Inference Code with Hosting Services" (a bare array, CSV without a header,
+answers by Accept, model names in a header).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response, request
+from werkzeug.http import parse_options_header
+
+from app.contract import columnar, csvs
+from app.contract.cells import WORDS
+from app.contract.decode import from_columns, from_rows, names
+from app.contract.rules import Problems, Rules, malformed
+from app.contract.schema import Input
+from app.contract.table import Table
+from app.contract.tensors import flatten, rows_json
+from app.errors import RequestRejected, UnsupportedBody
+from app.serving.servable import Servable
+from app.web import bodies
+from app.web.current import catalog, settings
+from app.web.predicting import Answer, Asked, answer, encode
+
+CHOOSERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
+ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
+SPELLINGS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+READ = (bodies.JSON, "text/csv", ARROW, PARQUET[0])
+
+
+@dataclass(frozen=True)
+class _Asked(Asked):
+    bare: bool = False
+
+
+Reader = Callable[[bytes, Input, Rules], _Asked]
+
+
+def invocations(name: str | None = None) -> Response:
+    """Predict. The model is named by the path, a header, or a setting, or is the only one there is."""
+    servable = catalog().servable(name) if name else _chosen()
+    read = _reader(request.headers.get("Content-Type", ""))
+    body, as_csv = bodies.read(), _wants_csv(request.headers.get("Accept", ""))
+    query = request.args.get("output", "")
+    result = answer(
+        servable, "invocations", body.weight, lambda schema, rules: _ask(read, body.content(), schema, rules, query)
+    )
+    if as_csv:
+        return bodies.written(encode(result, _write_csv), "text/csv; charset=utf-8")
+    return bodies.written(encode(result, _write))
+
+
+def _chosen() -> Servable:
+    serving = catalog()
+    for header in CHOOSERS:
+        if spec := request.headers.get(header, ""):
+            return serving.servable(spec.removesuffix(".tar.gz"))
+    if spec := settings().predict.default_model:
+        return serving.servable(spec)
+    if len(serving.models) == 1:
+        return serving.servable(next(iter(serving.models)))
+    there = ", ".join(sorted(serving.models)[:20]) or "none"
+    raise RequestRejected(f"which model? there is {there}; name one in the header {CHOOSERS[0]}, or in the path")
+
+
+def _ask(read: Reader, body: bytes, schema: Input, rules: Rules, output: str) -> _Asked:
+    asked = read(body, schema, rules)
+    if output and asked.outputs and list(asked.outputs) != [output]:
+        raise RequestRejected("the query and params.output name different outputs")
+    return _Asked(asked.table, (output,) if output else asked.outputs, asked.bare)
+
+
+def _reader(content_type: str) -> Reader:
+    kind, options = parse_options_header(content_type)
+    kind = kind.lower()
+    charset = options.get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedBody(f"charset {charset[:40]!r} is not read here; send UTF-8")
+    if kind in ("", bodies.JSON):
+        return _from_json
+    if kind == "text/csv":
+        return _csv_reader(options.get("header"))
+    limit_bytes = settings().server.max_inflated_bytes
+    if kind == ARROW:
+        return lambda body, schema, rules: _Asked(columnar.from_arrow(body, schema, rules, limit_bytes))
+    if kind in PARQUET:
+        return lambda body, schema, rules: _Asked(columnar.from_parquet(body, schema, rules, limit_bytes))
+    raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not read here; use {', '.join(READ)}")
+
+
+def _csv_reader(header: str | None) -> Reader:
+    if header not in (None, "present", "absent"):
+        raise UnsupportedBody("the header parameter of text/csv is present or absent (RFC 4180)")
+    known: csvs.Header = None if header is None else "present" if header == "present" else "absent"
+    return lambda body, schema, rules: _Asked(csvs.from_csv(body, schema, rules, known))
+
+
+def _from_json(body: bytes, schema: Input, rules: Rules) -> _Asked:
+    content = bodies.parse(body, object)
+    if isinstance(content, list):
+        rows = content
+        if content and len(schema.columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):
+            rows = [content]  # one row by itself, as SageMaker's clients send it
+        return _Asked(from_rows(rows, schema, rules, "body"), bare=True)
+    if not isinstance(content, dict):
+        raise malformed("body", f"expected an object or an array, got {WORDS.get(type(content), 'null')}")
+    given = [key for key in SPELLINGS if key in content]
+    if len(given) != 1:
+        found = ", ".join(given) or "none"
+        raise RequestRejected(f"expected exactly one of {', '.join(SPELLINGS)}; the body has {found}")
+    return _Asked(_READERS[given[0]](content[given[0]], schema, rules), _outputs(content.get("params")))
+
+
+def _outputs(params: object) -> tuple[str, ...]:
+    """`params` names the output; another parameter would change nothing, so it is refused rather than ignored."""
+    if params is None:
+        return ()
+    if not isinstance(params, dict):
+        raise malformed("params", f"expected an object, got {WORDS.get(type(params), 'null')}")
+    for key in params:
+        if key != "output":
+            raise malformed(f"params.{key[:80]}", "no such parameter; there is output")
+    output = params.get("output")
+    if output is not None and not isinstance(output, str):
+        raise malformed("params.output", f"expected a string, got {WORDS.get(type(output), 'null')}")
+    return (output,) if output else ()
+
+
+def _split(content: object, schema: Input, rules: Rules) -> Table:
+    """pandas' `to_dict("split")`: columns, index and data."""
+    if not isinstance(content, dict):
+        raise malformed("dataframe_split", "expected an object of columns and data")
+    for key in content:
+        if key not in ("columns", "data", "index"):
+            raise malformed(f"dataframe_split.{key[:80]}", "expected columns, data and index only")
+    rows, label = content.get("data"), "dataframe_split.data"
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise malformed(label, "expected an array of rows, each an array")
+    columns = content.get("columns")
+    if columns is None or columns == list(range(len(schema.columns))):
+        return from_rows(rows, schema, rules, label)
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise malformed("dataframe_split.columns", f"expected an array of names ({names(schema)})")
+    return _by_name(columns, rows, schema, rules)
+
+
+def _by_name(columns: list[str], rows: list[list[Any]], schema: Input, rules: Rules) -> Table:
+    problems = Problems(rules)
+    at_of: dict[str, int] = {}
+    for at, name in enumerate(columns):
+        if name in at_of and rules.duplicate == "refuse":
+            problems.add(f"dataframe_split.columns[{at}]", "this column is given twice")
+        at_of.setdefault(name, at)
+    for at, row in enumerate(rows):
+        if len(row) != len(columns):
+            problems.add(f"dataframe_split.data[{at}]", f"expected {len(columns)} values, got {len(row)}")
+    if problems:
+        raise problems.refusal()
+    cells = {name: [row[at] for row in rows] for name, at in at_of.items()}
+    return from_columns(
+        cells, schema, rules, lambda name, row: f"dataframe_split.data[{row}][{at_of[name]}] ({name})"
+    )  # fmt: skip
+
+
+def _records(content: object, schema: Input, rules: Rules) -> Table:
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise malformed("dataframe_records", "expected an array of objects, one a row")
+    return from_rows(content, schema, rules, "dataframe_records")
+
+
+def _instances(content: object, schema: Input, rules: Rules) -> Table:
+    if not isinstance(content, list):
+        raise malformed("instances", "expected an array of rows")
+    return from_rows(content, schema, rules, "instances")
+
+
+def _inputs(content: object, schema: Input, rules: Rules) -> Table:
+    if isinstance(content, dict):
+        return from_columns({n: flatten(v, f"inputs.{n}") for n, v in content.items()}, schema, rules)
+    if not isinstance(content, list):
+        raise malformed("inputs", "expected an array of rows, or an object of columns")
+    return from_rows(content, schema, rules, "inputs")
+
+
+_READERS: Mapping[str, Callable[[object, Input, Rules], Table]] = {
+    "dataframe_split": _split, "dataframe_records": _records, "instances": _instances, "inputs": _inputs
+}  # fmt: skip
+
+
+def _wants_csv(accept: str) -> bool:
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return "text/csv" in kinds and bodies.JSON not in kinds
+
+
+def _write(result: Answer[_Asked]) -> bytes:
+    rows = rows_json(*result.outputs[0])
+    return bodies.dumps(rows if result.asked.bare else {"predictions": rows})
+
+
+def _write_csv(result: Answer[_Asked]) -> bytes:
+    """One line a row and no header, as SageMaker's containers answer; a number that is not finite is an empty cell."""
+    _, array = result.outputs[0]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    finite = array.reshape(len(array), -1)
+    for row in finite.astype(object) if finite.dtype.kind != "f" else finite:
+        writer.writerow(_texts(row))
+    return text.getvalue().encode()
+
+
+def _texts(row: Any) -> list[str]:
+    if row.dtype.kind == "O":
+        return ["" if cell is None or cell != cell else str(cell) for cell in row.tolist()]
+    return ["" if cell != cell or abs(cell) == float("inf") else str(cell) for cell in row]
+
+
+def mount(face: Blueprint) -> None:
+    """Add the routes of MLflow and SageMaker."""
+    for at, path in enumerate(("/invocations", "/models/<name>/invocations", "/models/<name>/invoke")):
+        face.add_url_rule(path, view_func=invocations, endpoint=f"invocations_{at}", methods=["POST"])
