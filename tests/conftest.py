@@ -134,3 +134,12 @@ def cells(frame: pd.DataFrame) -> list[list[Any]]:
         ]
         for row in frame.astype(object).itertuples(index=False, name=None)
     ]
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    """The error object of a response, which is JSON and says its own status."""
+    assert response.content_type == "application/json", response.content_type
+    content: dict[str, Any] = response.get_json()
+    assert content["status"] == response.status_code
+    assert content["error"]
+    return content

@@ -21,6 +21,9 @@ from app.contract.schema import Input
 from app.contract.table import Table
 from app.errors import RequestRejected, TooLarge
 
+_DAMAGE = (
+    pa.ArrowException, OSError, struct.error, IndexError, OverflowError, MemoryError, UnicodeDecodeError
+)  # fmt: skip
 _BATCH_ROWS = 65536
 _HINTS = ((pa.types.is_temporal, "send dates as text"), (pa.types.is_decimal, "send decimals as float64"))
 
@@ -39,9 +42,9 @@ def from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Ta
                 rows += batch.num_rows
                 if rows * max(1, len(found)) * 8 > limit_bytes:  # a column of nulls has rows and no bytes
                     raise TooLarge(SETTING, limit_bytes)
-    except (pa.ArrowException, OSError, struct.error, IndexError, OverflowError, MemoryError) as damage:
+        return _to_table(found, batches, schema, rules)
+    except _DAMAGE as damage:
         raise _damaged("an Arrow IPC stream", damage) from None
-    return _to_table(found, batches, schema, rules)
 
 
 def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Table:
@@ -64,9 +67,9 @@ def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> 
             if size > limit_bytes:
                 raise TooLarge(SETTING, limit_bytes)
             batches.append(batch)
-    except (pa.ArrowException, OSError, IndexError, OverflowError, MemoryError) as damage:
+        return _to_table(found, batches, schema, rules)
+    except _DAMAGE as damage:
         raise _damaged("a Parquet file", damage) from None
-    return _to_table(found, batches, schema, rules)
 
 
 def _stated_bytes(shape: Any) -> int:

@@ -43,6 +43,7 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None) ->
     header: what the Content-Type says of the first line, None when it says nothing. Raises RequestRejected.
     """
     body = body.removeprefix(_BOM)
+    _check_text(body)
     first = _first_record(body)
     named = header == "present" if header else _is_header(first, schema)
     columns = _check_header(first, schema, rules) if named else _check_width(first, schema)
@@ -62,11 +63,17 @@ def _lines(body: bytes) -> Iterator[str]:
         at = end
 
 
+def _check_text(body: bytes) -> None:
+    try:
+        str(body, "utf-8")
+    except UnicodeDecodeError as problem:
+        line = body.count(b"\n", 0, problem.start) + 1
+        raise malformed(f"line {line}", "not UTF-8") from None
+
+
 def _first_record(body: bytes) -> list[str]:
     try:
         first = next(csv.reader(_lines(body), strict=True), None)
-    except UnicodeDecodeError:
-        raise RequestRejected("the body is not CSV in UTF-8") from None
     except csv.Error:
         raise malformed("line 1", "not CSV: a quote is not closed, or text follows it") from None
     if not first:
@@ -146,7 +153,7 @@ def _parse(body: bytes, named: bool, width: int, rules: Rules) -> Any:
             ),
         )  # fmt: skip
     except pa.ArrowException:
-        raise RequestRejected("the body is not CSV in UTF-8") from None
+        raise RequestRejected("the body is not CSV (RFC 4180)") from None
     if bad:
         problems = Problems(rules)
         for row, got in bad:

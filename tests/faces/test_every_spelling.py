@@ -1,4 +1,4 @@
-"""Promise one, for every spelling: a table written in any way gives the estimator one and the same input, to the bit."""
+"""Promise one, for every spelling: a table written in any way gives the estimator one input, the same to the bit."""
 
 from __future__ import annotations
 
