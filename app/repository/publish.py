@@ -38,12 +38,14 @@ def publish(
     alias: str | None = None,
     target: str | None = None,
     trusted_types: tuple[str, ...] = (),
+    source: dict[str, str] | None = None,
     progress: Progress = lambda step: None,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
     sample_data: a DataFrame or array of shape [rows, columns] like the training data; `target` names a column to drop.
-    version: the next free one by default. alias: pointed at the new version afterwards.
+    version: the next free one by default. alias: pointed at the new version afterwards. source: where the estimator
+    came from, kept in the contract.
     Raises PublishFailed, and leaves nothing behind, when anything about the estimator or the sample will not serve.
     """
     root, _ = Path(repository), paths.check_name(name)
@@ -55,7 +57,7 @@ def publish(
     frame = sample.as_frame(sample_data, target)
     estimator_runtime = SklearnRuntime(estimator)
     progress("learning the contract")
-    contract = _draft(name, estimator_runtime, frame)
+    contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)

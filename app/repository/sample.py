@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ MAX_CATEGORIES = 200
 PROBE = "\u2063tableside: no such category"
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A sample from `.csv` (with a header) or `.parquet`. Raises PublishFailed."""
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
+    """A sample from `.csv` (with a header; columns in `text` keep their digits) or `.parquet`. Raises PublishFailed."""
+
+    def read_csv(path: Path) -> pd.DataFrame:
+        return pd.read_csv(path, dtype=dict.fromkeys(text, str))
+
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": read_csv, ".parquet": pd.read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise PublishFailed(f"{path}: a sample is a .csv or .parquet file")
@@ -95,7 +99,8 @@ def _datatype(series: pd.Series[Any]) -> Datatype:
 def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, as_matrix: bool) -> Column:
     datatype: Datatype = "FP64" if as_matrix else _datatype(series)
     present = series.dropna()
-    missing = "none" if series.dtype == object and any(value is None for value in series) else "nan"
+    gaps = [*series, *(fitted[0] if fitted else ())]  # an encoder that was fitted on None knows no NaN
+    missing = "none" if series.dtype == object and any(value is None for value in gaps) else "nan"
     categories, closed = (None, False)
     if fitted is not None:
         categories, closed = [plain(value) for value in fitted[0]], fitted[1]
