@@ -1,8 +1,8 @@
 """An MLflow model directory, read without mlflow: its `MLmodel` file and the scikit-learn estimator it names.
 
-The format is that of MLflow's `Model.save` and `mlflow.sklearn.save_model`. A directory may come from elsewhere, so what
-it says of itself widens nothing: its paths must stay inside it, its list of trusted skops types is not read, and a
-pickle is opened only when the command line or a setting allows it.
+The format is that of MLflow's `Model.save` and `mlflow.sklearn.save_model`. A directory may come from elsewhere, so
+what it says of itself widens nothing: its paths must stay inside it, its list of trusted skops types is not read, and
+a pickle is opened only when the command line or a setting allows it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def prepare(
     if sample_file:
         text = [spec.name for spec in specs or () if spec.name is not None and spec.type == "string"]
         rows = sample.as_frame(sample.read(sample_file, text), target)
-        notes = []
+        notes: list[str] = []
     else:
         rows, notes = _from_example(model, specs)
     progress("loading the estimator")

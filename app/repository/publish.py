@@ -87,6 +87,7 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
     chosen = sample.golden_rows(frame)
     rows = sample.rows_as_cells(frame.iloc[chosen], described)
     found, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
+    _check_rows(runtime, from_rows(rows * 2, _nullable(described)).to_input(), len(rows) * 2, found[0].name)
     described = _probe_missing(runtime, described, rows, found[0].name)
     table = from_rows(rows, described)
     answers = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
@@ -104,6 +105,16 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
         artifact=Artifact(paths.ARTIFACT, "", 0),
         environment=integrity.environment(),
     )
+
+
+def _check_rows(runtime: SklearnRuntime, data: Any, rows: int, method: str) -> None:
+    """One answer a row. A text vectorizer takes a table for a list of its column names, and answers once a column."""
+    answered = len(runtime.run(method, data))
+    if answered != rows:
+        raise PublishFailed(
+            f"{method} gives {answered} answers for {rows} rows; an estimator that takes a list of texts rather than a "
+            "table has to sit in a ColumnTransformer, with the column's name as a string"
+        )
 
 
 def _class_name(estimator: Any) -> str:

@@ -171,9 +171,13 @@ def _agree(specs: tuple[Spec, ...], fitted_on: Sequence[str], width: int) -> Non
 def _named(frame: pd.DataFrame, names: Sequence[str], width: int) -> pd.DataFrame:
     """The frame's columns by the names wanted and in their order; rows without names are taken by position."""
     has = list(frame.columns)
+    if len(set(has)) < len(has):
+        raise PublishFailed("the sample has two columns of one name")
     if not names or not all(isinstance(name, str) for name in has):
         if len(has) != width:
-            raise PublishFailed(f"the sample has {len(has)} columns, the model takes {width}")
+            raise PublishFailed(
+                f"the sample has {len(has)} columns, the model takes {width}; is one the target (--target)?"
+            )
         return frame.set_axis(pd.Index(names), axis=1) if names else frame
     missing = [name for name in names if name not in has]
     extra = [name for name in has if name not in names]
@@ -216,8 +220,7 @@ def _text(series: pd.Series[Any], called: str, none: bool) -> pd.Series[Any]:
         return series
     if none:
         return _with_gaps(series, None)
-    text: pd.Series[Any] = series.astype("str")
-    return text
+    return series.astype(pd.StringDtype(na_value=np.nan))
 
 
 def _flags(series: pd.Series[Any], called: str, none: bool) -> pd.Series[Any]:
@@ -247,4 +250,4 @@ def _numbers(series: pd.Series[Any], kind: str, called: str) -> pd.Series[Any]:
             raise PublishFailed(f"column {called} is {kind} in the signature, but the sample has other numbers there")
         if len(present) < len(series):
             wanted = "float64"
-    return series.astype(wanted)
+    return series.astype(np.dtype(wanted))

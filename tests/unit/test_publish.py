@@ -218,3 +218,16 @@ def test_an_output_that_is_random_is_left_out(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((40, 3))
     contract = publish("rbm", BernoulliRBM(2, random_state=None).fit(data), data, repository=tmp_path)
     assert [output.name for output in contract.outputs] == ["transform"]
+
+
+def test_an_estimator_that_takes_texts_rather_than_a_table_is_refused(tmp_path: Path) -> None:
+    """A vectorizer takes a table for a list of its column names: one row's answer would look right, and be wrong."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = ["good dog", "bad cat", "good cat", "bad dog"]
+    fitted = make_pipeline(CountVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    with pytest.raises(PublishFailed, match="predict gives 1 answers for 2 rows"):
+        publish("m", fitted, pd.DataFrame({"text": texts[:1]}), repository=tmp_path)
+    assert list(tmp_path.iterdir()) == []
