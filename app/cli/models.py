@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.cli import render
 from app.errors import ContractBroken, PublishFailed
 from app.settings import Settings, load
+
+if TYPE_CHECKING:
+    from app.repository import mlflow
 
 
 def _repository(given: Path | None, settings: Settings) -> Path:
@@ -54,10 +57,12 @@ def publish(
         from app.repository import publish as publishing
 
         step(f"reading {estimator}")
-        given = mlflow.prepare if estimator.is_dir() else _prepare_joblib
-        prepared = given(
-            estimator, sample, settings.repository, target=target, allow_pickle=allow_pickle, progress=step
-        )
+        if estimator.is_dir():
+            prepared = mlflow.prepare(
+                estimator, sample, settings.repository, target=target, allow_pickle=allow_pickle, progress=step
+            )
+        else:
+            prepared = _from_joblib(estimator, sample, target)
         contract = publishing.publish(
             name, prepared.estimator, prepared.sample, repository=_repository(repository, settings), version=version,
             alias=alias, trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
@@ -69,7 +74,7 @@ def publish(
     render.published(contract, _repository(repository, settings), notes)
 
 
-def _prepare_joblib(estimator: Path, sample: Path | None, *_: Any, target: str | None, **__: Any) -> Any:
+def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> mlflow.Prepared:
     from app.repository import estimators, mlflow
     from app.repository import sample as samples
 

@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from app.contract.decode import from_rows
 from app.errors import PublishFailed
 from app.repository.publish import publish
 from app.repository.signature import Spec, arrange, parse, read_example, widened
@@ -135,6 +136,15 @@ def test_cells_of_another_kind_are_refused(kind: str, values: Any) -> None:
         arrange(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
 
 
+def test_the_signature_orders_columns_an_estimator_has_no_names_for() -> None:
+    """An estimator fitted on an array goes by position, and the signature says which name has which."""
+    fitted = LinearRegression().fit([[1.0, 2.0], [2.0, 1.0]], [1.0, 2.0])
+    sample = pd.DataFrame({"b": [1, 2], "a": [3, 4]})
+    frame = arrange(sample, (Spec("a", "double"), Spec("b", "long")), fitted)
+    assert list(frame.columns) == ["a", "b"]
+    assert frame.dtypes.astype(str).tolist() == ["float64", "int64"]
+
+
 def test_two_columns_of_one_name_are_refused() -> None:
     """A split frame may spell a column twice; which one is meant nobody knows."""
     with pytest.raises(PublishFailed, match="two columns of one name"):
@@ -160,7 +170,5 @@ def test_a_gap_is_what_the_encoder_was_fitted_on(gap: Any, shown: bool, tmp_path
     frame = arrange(example, (Spec("a", "string", False),), pipeline)
     contract = publish("m", pipeline, frame, repository=tmp_path / "r")
     assert contract.input.columns[0].nullable
-    from app.contract.decode import from_rows
-
     answer = pipeline.predict(from_rows([[None]], contract.input).to_input())
     assert answer == pytest.approx([9.0])
