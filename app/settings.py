@@ -18,6 +18,7 @@ CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Path of the TOML file; without it `tableside.toml` in the working directory is read if it is there."""
 
 Positive = Annotated[int, Meta(ge=1)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
 Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z")]
 
 
@@ -58,6 +59,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_interval_ms: Positive = 100
     environment_skew: Literal["refuse", "warn"] = "refuse"
     trusted_types: tuple[str, ...] = ()
+    allowed_pickles: tuple[Sha256, ...] = ()
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

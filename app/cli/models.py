@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.cli import render
-from app.errors import ContractBroken
+from app.errors import ContractBroken, PublishFailed
 from app.settings import Settings, load
+
+if TYPE_CHECKING:
+    from app.repository import mlflow
 
 
 def _repository(given: Path | None, settings: Settings) -> Path:
@@ -27,38 +30,58 @@ _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=T
 @click.argument("name")
 @click.argument("estimator", type=click.Path(path_type=Path))
 @click.option(
-    "--sample", required=True, type=click.Path(path_type=Path), help="Rows like the training data: .csv or .parquet."
+    "--sample",
+    type=click.Path(path_type=Path),
+    help="Rows like the training data: .csv or .parquet. An MLflow directory with an input example needs none.",
 )
 @click.option("--version", type=int, help="A version number; default: the next free one.")
 @click.option("--alias", help="Point this alias at the new version.")
 @click.option("--target", help="The sample's target column, which is dropped.")
+@click.option("--allow-pickle", is_flag=True, help="Read the pickle of an MLflow directory, which runs the code in it.")
 @_repository_option
 @_json_option
 def publish(
-    name: str, estimator: Path, sample: Path, version: int | None, alias: str | None, target: str | None,
-    repository: Path | None, as_json: bool,
+    name: str, estimator: Path, sample: Path | None, version: int | None, alias: str | None, target: str | None,
+    allow_pickle: bool, repository: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Publish a fitted ESTIMATOR (a joblib file of your own) as the next version of model NAME.
+    """Publish a fitted ESTIMATOR as the next version of model NAME.
 
-    Reading a joblib file runs the code in it: publish your own files only. The server never reads one.
+    ESTIMATOR is a joblib file of your own (with --sample) or an MLflow model directory with the scikit-learn flavour.
+
+    Reading a joblib or pickle file runs the code in it: publish your own files only. The server never reads one.
     """
     settings = load()
     with render.progress() as step:
         step("loading scikit-learn")
-        from app.repository import estimators
+        from app.repository import mlflow
         from app.repository import publish as publishing
-        from app.repository import sample as samples
 
         step(f"reading {estimator}")
-        fitted = estimators.load(estimator)
+        if estimator.is_dir():
+            prepared = mlflow.prepare(
+                estimator, sample, settings.repository, target=target, allow_pickle=allow_pickle, progress=step
+            )
+        else:
+            prepared = _from_joblib(estimator, sample, target)
         contract = publishing.publish(
-            name, fitted, samples.read(sample), repository=_repository(repository, settings), version=version,
-            alias=alias, target=target, trusted_types=settings.repository.trusted_types, progress=step,
+            name, prepared.estimator, prepared.sample, repository=_repository(repository, settings), version=version,
+            alias=alias, trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
         )  # fmt: skip
+    notes = prepared.notes_for(contract)
     if as_json:
-        render.as_json(render.summary(contract, [alias] if alias else []))
+        render.as_json({**render.summary(contract, [alias] if alias else []), "notes": notes})
         return
-    render.published(contract, _repository(repository, settings))
+    render.published(contract, _repository(repository, settings), notes)
+
+
+def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> mlflow.Prepared:
+    from app.repository import estimators, mlflow
+    from app.repository import sample as samples
+
+    fitted = estimators.load(estimator)
+    if sample is None:
+        raise PublishFailed(f"{estimator}: a joblib file needs --sample with rows like the training data")
+    return mlflow.Prepared(fitted, samples.as_frame(samples.read(sample), target), {}, ())
 
 
 def _versions(root: Path, only: str | None = None) -> list[dict[str, Any]]:

@@ -68,13 +68,15 @@ def summary(contract: Contract, aliases: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def published(contract: Contract, root: Path) -> None:
-    """What `publish` says when it is done."""
+def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None:
+    """What `publish` says when it is done; notes are what its user should know of the contract."""
     click.echo(f"published {contract.name}/{contract.version} in {root / contract.name / str(contract.version)}")
     click.echo(
         f"  {contract.estimator}: {len(contract.input.columns)} columns, {', '.join(o.name for o in contract.outputs)}"
     )
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
+    for note in notes:
+        click.echo(f"note: {note}")
     click.echo(f"next: tableside show {contract.name}; a running stack serves it after a reload")
 
 
@@ -118,6 +120,8 @@ def contract(found: Contract) -> None:
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     click.echo(f"golden rows  {len(found.golden.rows)}")
     click.echo(f"environment  {', '.join(f'{name} {version}' for name, version in found.environment.items())}")
+    if found.source:
+        click.echo(f"source       {', '.join(f'{name} {value}' for name, value in found.source.items())}")
 
 
 def verified(results: Sequence[dict[str, Any]]) -> None:

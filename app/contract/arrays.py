@@ -61,10 +61,10 @@ def _missing_allowed(array: Array, column: Column, problems: Problems, path_of: 
 
 
 def _floats(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
-    if str(array.dtype) == column.dtype:
+    if str(array.dtype) == column.dtype.lower():
         return array
     with np.errstate(over="ignore"):
-        converted: Array = array.astype(column.dtype)
+        converted: Array = array.astype(column.dtype.lower())
     lost = np.flatnonzero(np.isinf(converted) & np.isfinite(array))
     for row in lost.tolist():
         problems.add(path_of(row), f"too large for a number of {column.dtype}", array[row])

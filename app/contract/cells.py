@@ -57,10 +57,10 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
     """Numbers in the column's own width; one that does not fit is a bad cell, never an infinity."""
     try:
         wide: Array = np.array(values, dtype=np.float64)
-        if column.dtype == "float64":
+        if column.dtype.lower() == "float64":
             return wide
         with np.errstate(over="ignore"):
-            narrow = wide.astype(column.dtype)
+            narrow = wide.astype(column.dtype.lower())
         if not (np.isinf(narrow) & np.isfinite(wide)).any():
             return narrow
     except OverflowError:  # an integer past the largest double

@@ -86,7 +86,10 @@ class Golden(msgspec.Struct, frozen=True):
 
 
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything a server must know of one version, and can check."""
+    """Everything a server must know of one version, and can check.
+
+    source: where the estimator came from, for people; the keys are those of an MLmodel file.
+    """
 
     format: int
     name: str
@@ -100,6 +103,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact: Artifact
     environment: dict[str, str]
     types: tuple[str, ...] = ()
+    source: dict[str, str] = {}
 
     @property
     def default_output(self) -> Output:

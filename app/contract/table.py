@@ -66,7 +66,7 @@ def _trained(pd: Any, array: Array, column: Column) -> Any:
     """The array under the column's trained dtype. A missing cell keeps the wider dtype pandas would have read."""
     if column.dtype == "category":
         return pd.Categorical(array, categories=list(column.categories or ()))
-    if column.dtype in ("str", "string"):
+    if column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper():  # Int64 and the like
         return pd.array(array, dtype=column.dtype)
     if array.dtype == object:
         return pd.Series(array, dtype=object)  # pandas would turn a bare array of text into its own text dtype

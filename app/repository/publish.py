@@ -38,12 +38,14 @@ def publish(
     alias: str | None = None,
     target: str | None = None,
     trusted_types: tuple[str, ...] = (),
+    source: dict[str, str] | None = None,
     progress: Progress = lambda step: None,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
     sample_data: a DataFrame or array of shape [rows, columns] like the training data; `target` names a column to drop.
-    version: the next free one by default. alias: pointed at the new version afterwards.
+    version: the next free one by default. alias: pointed at the new version afterwards. source: where the estimator
+    came from, kept in the contract.
     Raises PublishFailed, and leaves nothing behind, when anything about the estimator or the sample will not serve.
     """
     root, _ = Path(repository), paths.check_name(name)
@@ -55,7 +57,7 @@ def publish(
     frame = sample.as_frame(sample_data, target)
     estimator_runtime = SklearnRuntime(estimator)
     progress("learning the contract")
-    contract = _draft(name, estimator_runtime, frame)
+    contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -81,10 +83,13 @@ def publish(
 def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
     estimator = runtime.estimator
     frame, form = sample.align(frame, estimator)
-    described = sample.describe(frame, form, sample.fitted_categories(estimator))
+    fitted = sample.fitted_categories(estimator)
+    frame = sample.restore_none(frame, fitted)
+    described = sample.describe(frame, form, fitted)
     chosen = sample.golden_rows(frame)
     rows = sample.rows_as_cells(frame.iloc[chosen], described)
     found, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
+    _check_rows(runtime, from_rows(rows * 2, _nullable(described)).to_input(), len(rows) * 2, found[0])
     described = _probe_missing(runtime, described, rows, found[0].source)
     table = from_rows(rows, described)
     recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
@@ -102,6 +107,16 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
         artifact=Artifact(paths.ARTIFACT, "", 0),
         environment=integrity.environment(),
     )
+
+
+def _check_rows(runtime: SklearnRuntime, data: Any, rows: int, output: Output) -> None:
+    """One answer a row. A text vectorizer takes a table for a list of its column names, and answers once a column."""
+    answered = len(answers.collect([output], runtime.run, data)[output.name])
+    if answered != rows:
+        raise PublishFailed(
+            f"{output.name} gives {answered} answers for {rows} rows; an estimator that takes texts rather than "
+            "a table has to sit in a ColumnTransformer, with the column's name as a string"
+        )
 
 
 def _class_name(estimator: Any) -> str:

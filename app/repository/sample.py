@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,13 @@ TEXT = "text"
 Form = Literal["frame", "matrix", "texts"]
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A sample from `.csv` (with a header) or `.parquet`. Raises PublishFailed."""
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
+    """A sample from `.csv` (with a header; columns in `text` keep their digits) or `.parquet`. Raises PublishFailed."""
+
+    def read_csv(path: Path) -> pd.DataFrame:
+        return pd.read_csv(path, dtype=dict.fromkeys(text, str))
+
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": read_csv, ".parquet": pd.read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise PublishFailed(f"{path}: a sample is a .csv or .parquet file")
@@ -105,7 +109,7 @@ def _datatype(series: pd.Series[Any]) -> Datatype:
     if pd.api.types.is_integer_dtype(series.dtype):
         return "INT64"
     if pd.api.types.is_float_dtype(series.dtype):
-        return "FP32" if series.dtype == np.float32 else "FP64"
+        return "FP32" if str(series.dtype).lower() == "float32" else "FP64"
     present = series.dropna()
     if len(present) and all(isinstance(value, (bool, np.bool_)) for value in present):
         return "BOOL"
@@ -119,7 +123,8 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, form:
     if form == "matrix" and datatype != "FP32":
         datatype = "FP64"
     present = series.dropna()
-    missing = "none" if series.dtype == object and any(value is None for value in series) else "nan"
+    gaps = [*series, *(fitted[0] if fitted else ())]  # an encoder that was fitted on None knows no NaN
+    missing = "none" if series.dtype == object and any(value is None for value in gaps) else "nan"
     categories, closed = (None, False)
     if fitted is not None:
         categories, closed = [plain(value) for value in fitted[0]], fitted[1]
@@ -156,6 +161,13 @@ def fitted_categories(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
                     closed = getattr(encoder, "handle_unknown", "") == "error"
                     found.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
     return found
+
+
+def restore_none(frame: pd.DataFrame, fitted: dict[str, tuple[list[Any], bool]]) -> pd.DataFrame:
+    """A gap read from a file is NaN; an encoder fitted on None knows no NaN, so there it becomes None again."""
+    wanted = [name for name, (categories, _) in fitted.items() if any(value is None for value in categories)]
+    columns = {name: frame[name].astype(object).where(frame[name].notna(), None) for name in wanted if name in frame}
+    return frame.assign(**columns) if columns else frame
 
 
 def _named(columns: Any) -> bool:

@@ -18,6 +18,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from app.contract.decode import from_rows
 from app.errors import PublishFailed
 from app.repository import integrity, modelfile, paths
 from app.repository.publish import publish
@@ -218,3 +219,44 @@ def test_an_output_that_is_random_is_left_out(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((40, 3))
     contract = publish("rbm", BernoulliRBM(2, random_state=None).fit(data), data, repository=tmp_path)
     assert [output.name for output in contract.outputs] == ["transform"]
+
+
+def test_a_text_pipeline_answers_each_text(tmp_path: Path) -> None:
+    """A vectorizer would take a frame for a list of its column names: it is given the texts themselves."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = ["good dog", "bad cat", "good cat", "bad dog"]
+    fitted = make_pipeline(CountVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    for sample in (pd.DataFrame({"note": texts}), texts, pd.DataFrame({"note": texts[:1]})):
+        contract = publish("m", fitted, sample, repository=tmp_path)
+        assert contract.input.form == "texts"
+        assert from_rows(texts, contract.input).to_input() == texts
+        assert not contract.input.columns[0].nullable
+
+
+def test_an_encoder_fitted_on_none_is_given_none(tmp_path: Path) -> None:
+    """A sample read from a file has NaN where the trainer had None, which OneHotEncoder tells apart."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame({"shade": pd.Series(["red", None, "pale", None], dtype=object)})
+    fitted = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["shade"])).fit(frame)
+    read_again = pd.DataFrame({"shade": pd.Series(["red", None, "pale", None], dtype="str")})
+    contract = publish("m", fitted, read_again, repository=tmp_path)
+    given = from_rows([[None], ["red"]], contract.input).to_input()
+    np.testing.assert_array_equal(fitted.transform(given), fitted.transform(frame.iloc[[1, 0]]))
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "UInt8", "string"])
+def test_nullable_dtypes_of_pandas_are_given_again(tmp_path: Path, dtype: str) -> None:
+    """A frame of pandas' own nullable dtypes is published, and the estimator gets those dtypes, gaps or not."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    values: dict[str, list[Any]] = {"boolean": [True, False, True], "string": ["a", "b", "a"]}
+    frame = pd.DataFrame({"c": pd.array(values.get(dtype, [1, 2, 1]), dtype=dtype)})
+    fitted = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(frame)
+    contract = publish("m", fitted, frame, repository=tmp_path)
+    given = from_rows([[value] for value in frame["c"].tolist()], contract.input).to_input()
+    pd.testing.assert_frame_equal(given, frame)
