@@ -49,7 +49,15 @@ logconfig_dict = {
 
 def on_starting(server):
     """Import the slow libraries once; every fork shares them. Best effort: a worker imports what is missing."""
-    for library in ("numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io"):
+    for library in (
+        "numpy",
+        "pandas",
+        "sklearn.pipeline",
+        "sklearn.ensemble",
+        "sklearn.compose",
+        "skops.io",
+        "pyarrow.csv",
+    ):
         try:
             importlib.import_module(library)
         except ImportError as missing:

@@ -41,6 +41,7 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
     return {
         **environ,
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own pools keep what a large body took
         **threads,
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
