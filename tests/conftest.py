@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,12 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from app import settings as app_settings
+from app.contract.schema import Input
 from app.factory import create_app
+from app.repository.modelfile import ColumnRules
+from app.serving.catalog import Catalog, Model
 from app.serving.registry import Registry
+from app.serving.servable import Servable
 from app.settings import Settings
 from app.web.current import EXTENSION
 from examples import train
@@ -25,7 +29,10 @@ from examples import train
 CONTROL = {"tableside.plane": "control"}
 KEY = "a-key-of-the-tests"
 
-_QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+_QUIET = {
+    "deadline": None, "suppress_health_check": list(HealthCheck), "database": None,
+    "derandomize": "CI" in os.environ,  # the same inputs each time where a failure stops others; new ones elsewhere
+}  # fmt: skip
 hypothesis_settings.register_profile("default-run", max_examples=60, **_QUIET)
 hypothesis_settings.register_profile("few", max_examples=8, **_QUIET)
 hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default-run"))
@@ -143,3 +150,22 @@ def error_of(response: Any) -> dict[str, Any]:
     assert content["status"] == response.status_code
     assert content["error"]
     return content
+
+
+QUICK = {"predict__inline_below_ms": "1000", "predict__in_thread_above_bytes": str(2**40), "log__level": "error"}
+"""Settings for tests that send thousands of requests: everything on the caller's thread, and no access log."""
+
+
+def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnRules | None = None) -> None:
+    """Serve runtimes of one's own, each under its input contract."""
+    from fakes import sum_contract
+
+    found = {}
+    for name, (schema, runtime) in models.items():
+        servable = Servable(name, 1, sum_contract(schema, name=name))
+        servable.ready(runtime, 0.0)
+        servable.columns = columns or ColumnRules()
+        found[name] = Model(name, (servable,))
+    registry = registry_of(app)
+    registry.catalog = Catalog(1, found)
+    registry._first.set()

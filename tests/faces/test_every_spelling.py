@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeApp, registry_of
-from fakes import RecordingRuntime, sum_contract
-from hypothesis import HealthCheck, given, settings
+from conftest import QUICK, MakeApp, serve
+from fakes import RecordingRuntime
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spellings import spellings
 
 from app.contract.schema import Column, Input
-from app.serving.catalog import Catalog, Model
-from app.serving.servable import Servable
 
 MIXED = Input(
     "frame",
@@ -81,17 +78,9 @@ def models() -> dict[str, Input]:
 @pytest.fixture
 def ask(make_app: MakeApp, models: dict[str, Input]) -> Ask:
     """Send a request; what the estimator was given of it."""
-    here = {"predict__inline_below_ms": "1000", "predict__in_thread_above_bytes": str(2**40), "log__level": "error"}
-    app = make_app(load=False, **here)
+    app = make_app(load=False, **QUICK)
     runtimes = {name: RecordingRuntime() for name in models}
-    catalog = {}
-    for name, schema in models.items():
-        servable = Servable(name, 1, msgspec.structs.replace(sum_contract(schema), name=name))
-        servable.ready(runtimes[name], 0.0)
-        catalog[name] = Model(name, (servable,))
-    registry = registry_of(app)
-    registry.catalog = Catalog(1, catalog)
-    registry._first.set()
+    serve(app, {name: (schema, runtimes[name]) for name, schema in models.items()})
     client = app.test_client()
 
     def ask(name: str, request: Any) -> Any:
@@ -122,7 +111,7 @@ def _differing(got: Any, first: Any) -> Any:
     return [(name, got.get(name), first[name]) for name in first if got.get(name) != first[name]] or "column order"
 
 
-BOUNDED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOUNDED = settings(max_examples=60)
 
 
 @pytest.mark.parametrize("name", ["mixed", "matrix", "whole", "single", "texts"])

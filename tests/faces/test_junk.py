@@ -7,16 +7,14 @@ import random
 from typing import Any
 
 import pytest
-from conftest import MakeApp, error_of, registry_of
-from fakes import SumRuntime, sum_contract
+from conftest import QUICK, MakeApp, error_of, serve
+from fakes import SumRuntime
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spellings import HEADER, Request, spellings
 
 from app.contract.schema import Column, Input
-from app.serving.catalog import Catalog, Model
-from app.serving.servable import Servable
 
 TABLE = Input(
     "frame",
@@ -35,7 +33,7 @@ ROWS: list[list[Any]] = [
 ]
 VALID = dict(spellings(TABLE, ROWS, random.Random(3)))
 TYPES = ["application/json", "text/csv", "text/csv; header=present", "application/vnd.apache.arrow.stream", "text/html"]
-BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOUNDED = settings(max_examples=150)
 
 
 class LengthRuntime(SumRuntime):
@@ -47,13 +45,8 @@ class LengthRuntime(SumRuntime):
 
 @pytest.fixture
 def client(make_app: MakeApp) -> FlaskClient:
-    here = {"predict__inline_below_ms": "1000", "predict__in_thread_above_bytes": str(2**40), "log__level": "error"}
-    app = make_app(load=False, server__max_inflated_bytes=str(2**20), **here)
-    servable = Servable("table", 1, sum_contract(TABLE, name="table"))
-    servable.ready(LengthRuntime(), 0.0)
-    registry = registry_of(app)
-    registry.catalog = Catalog(1, {"table": Model("table", (servable,))})
-    registry._first.set()
+    app = make_app(load=False, server__max_inflated_bytes=str(2**20), **QUICK)
+    serve(app, {"table": (TABLE, LengthRuntime())})
     return app.test_client()
 
 
