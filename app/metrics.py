@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,8 +110,30 @@ def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> 
 
     Live gauges of slots nobody holds are dropped first, so a killed worker's in-flight count does not stay.
     """
+    return generate_latest(_merged(metrics, folder, held_slots))
+
+
+Totals = Mapping[tuple[str, str, str], float]
+"""(sample name, model, version) to a sum over all workers and the other labels, except the stage: `name:stage`."""
+
+
+def totals(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> Totals:
+    """Every sample that carries a model and a version, summed."""
+    found: dict[tuple[str, str, str], float] = {}
+    for family in _merged(metrics, folder, held_slots).collect():
+        for sample in family.samples:
+            labels = sample.labels
+            if "model" in labels and "version" in labels and "le" not in labels:
+                detail = labels.get("stage") or ("200" if labels.get("code") == "200" else "")
+                name = f"{sample.name}:{detail}" if detail else sample.name
+                key = (name, labels["model"], labels["version"])
+                found[key] = found.get(key, 0.0) + sample.value
+    return found
+
+
+def _merged(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> CollectorRegistry:
     if folder is None:
-        return generate_latest(metrics.registry)
+        return metrics.registry
     alive = set(held_slots)
     for file in folder.glob("gauge_live*_*.db"):
         slot = int(file.stem.rpartition("_")[2])
@@ -119,4 +141,10 @@ def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> 
             _forget_live_gauges(folder, slot)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
+
+
+def folder() -> Path | None:
+    """Where all workers' metric files lie; None where this process keeps its own."""
+    found = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(found) if found else None

@@ -180,6 +180,14 @@ def metadata(name: str, datatype: Datatype, width: int) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1, width]}
 
 
+def inputs(schema: Input) -> list[dict[str, Any]]:
+    """The model metadata's inputs: one a column; a model without named columns of its own has one matrix."""
+    columns = schema.columns
+    if schema.form == "matrix":
+        return [metadata("input-0", columns[0].datatype if columns else "FP64", len(columns))]
+    return [metadata(column.name, column.datatype, 1) for column in columns]
+
+
 def describe(output: Output, array: Array) -> dict[str, Any]:
     """An answer's head as a V2 output: shape [rows, width]."""
     return {"name": output.name, "datatype": output.datatype, "shape": [array.shape[0], output.width]}

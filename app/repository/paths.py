@@ -14,6 +14,8 @@ CONTRACT = "contract.json"
 ARTIFACT = "model.skops"
 MODEL_TOML = "model.toml"
 RESERVED_ALIASES = frozenset(("latest",))
+RESERVED_NAMES = frozenset(("stats",))
+"""`/v2/models/stats` is every model's statistics."""
 
 
 def check_name(name: str) -> str:
@@ -22,6 +24,8 @@ def check_name(name: str) -> str:
         raise PublishFailed(
             f"{name!r} is no model name: 100 letters, digits, '_', '-' and '.' at most, with a letter or digit first"
         )
+    if name in RESERVED_NAMES:
+        raise PublishFailed(f"{name!r} has a meaning of its own in the protocol; choose another model name")
     return name
 
 

@@ -11,7 +11,7 @@ from app import __version__
 from app.contract import binary
 from app.contract.rules import Rules, malformed
 from app.contract.schema import Contract, Input
-from app.contract.tensors import describe, from_tensors, metadata, to_tensor
+from app.contract.tensors import describe, from_tensors, inputs, metadata, to_tensor
 from app.serving.catalog import Model
 from app.serving.lifecycle import State
 from app.web import bodies
@@ -19,7 +19,7 @@ from app.web.current import catalog
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import InferRequest
 
-EXTENSIONS = ["binary_tensor_data"]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
 HEADER = "Inference-Header-Content-Length"
 
 
@@ -49,7 +49,7 @@ def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
         "name": model.name,
         "versions": versions,
         "platform": "scikit-learn_skops",
-        "inputs": _inputs(contract),
+        "inputs": inputs(contract.input),
         "outputs": [metadata(output.name, output.datatype, output.width) for output in contract.outputs],
         "properties": {
             "version": str(contract.version),
@@ -58,14 +58,6 @@ def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
             "sha256": contract.artifact.sha256,
         },
     }
-
-
-def _inputs(contract: Contract) -> list[dict[str, Any]]:
-    """One input a column; a model without named columns of its own has one matrix."""
-    columns = contract.input.columns
-    if contract.input.form == "matrix":
-        return [metadata("input-0", "FP64", len(columns))]
-    return [{"name": column.name, "datatype": column.datatype, "shape": [-1, 1]} for column in columns]
 
 
 @dataclass(frozen=True)
