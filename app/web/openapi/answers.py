@@ -76,8 +76,8 @@ def tensor(output: Output, contract: Contract) -> Schema:
             "datatype": {"const": output.datatype},
             "shape": {
                 "type": "array",
-                "prefixItems": [{"type": "integer", "minimum": 1}, {"const": output.width}],
-                "items": False,
+                "description": f"[rows, {output.width}].",
+                "items": {"type": "integer", "minimum": 1},
                 "minItems": 2,
                 "maxItems": 2,
             },

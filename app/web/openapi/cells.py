@@ -26,15 +26,9 @@ def bare(column: Column) -> Schema:
     if column.datatype == "FP32":
         return schema | {"minimum": -_FP32_MAX, "maximum": _FP32_MAX}
     if column.datatype == "INT64":
-        low, high = _whole(column)
+        low, high, _ = limits(column)
         return schema | {"minimum": low, "maximum": high}
     return schema
-
-
-def _whole(column: Column) -> tuple[int, int]:
-    """The decoder's limits. Beside a missing cell an integer must fit a double, so a nullable column says that."""
-    low, high, _ = limits(column)
-    return (max(low, -EXACT), min(high, EXACT)) if column.nullable else (low, high)
 
 
 def cell(column: Column) -> Schema:
@@ -57,7 +51,7 @@ def _words(column: Column) -> list[str]:
     if column.nullable:
         words.append("null is a missing cell")
     if column.nullable and column.datatype == "INT64" and limits(column)[1] > EXACT:
-        words.append("Larger integers, to 64 bits, are taken where the column has no missing cell in the request")
+        words.append("Beside a missing cell of the column, integers lie within 2^53")
     return words
 
 

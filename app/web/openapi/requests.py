@@ -47,12 +47,12 @@ def values(contract: Contract) -> Schema:
     """A row as an array, in the contract's order of columns."""
     found = contract.input.columns
     names = ", ".join(column.name for column in found)
-    return {"type": "array", "description": f"In this order: {names}", **exactly([bare(column) for column in found])}
+    return {"description": f"In this order: {names}", **exactly([bare(column) for column in found])}
 
 
 def exactly(cells: Sequence[Schema]) -> Schema:
     """An array of just these cells."""
-    size = {"minItems": len(cells), "maxItems": len(cells)}
+    size = {"type": "array", "minItems": len(cells), "maxItems": len(cells)}
     if cells and all(each == cells[0] for each in cells):
         return {"items": cells[0], **size}
     return {"prefixItems": list(cells), "items": False, **size}
@@ -69,11 +69,25 @@ def columns(contract: Contract, rules: Rules) -> Schema:
     needed = [column.name for column in found if rules.missing == "refuse" or not column.nullable]
     if needed:
         schema["required"] = needed
-    return schema | ({"additionalProperties": False} if rules.extra == "refuse" else {"minProperties": 1})
+    if rules.extra == "refuse":
+        return schema | {"additionalProperties": False}
+    return schema | {"minProperties": 1, "additionalProperties": _flat_or_nested(_ANY_CELL, exactly([_ANY_CELL]))}
+
+
+_ANY_CELL: Schema = {"type": ["string", "number", "boolean", "null", "object"]}
 
 
 def _cells(column: Column) -> Schema:
-    return {"type": "array", "items": cell(column), "minItems": 1}
+    """A column's cells, each as it is or as an array of one."""
+    schema = cell(column)
+    words = {"description": schema.pop("description")} if "description" in schema else {}
+    return {**words, **_flat_or_nested(schema, exactly([bare(column)]))}
+
+
+def _flat_or_nested(one: Schema, row: Schema, least: int = 1) -> Schema:
+    """An array of cells, or of rows of them."""
+    flat = {"type": "array", "items": one, "minItems": least}
+    return {"anyOf": [flat, {"type": "array", "items": row, "minItems": 1}]}
 
 
 def rows(contract: Contract) -> Schema:
@@ -112,7 +126,7 @@ def infer(contract: Contract, rules: Rules) -> Schema:
     """V2: tensors, one a column, or one numeric matrix."""
     spelled = [_by_column(contract, rules)]
     if contract.input.is_numeric and contract.input.columns:
-        spelled.append({"title": "One matrix", **exactly([_matrix(contract)]), "type": "array"})
+        spelled.append({"title": "One matrix", **exactly([_matrix(contract)])})
     names = [output.name for output in contract.outputs]
     wanted = {
         "type": "object",
@@ -162,8 +176,6 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
 
 def _tensor(found: Sequence[Column]) -> Schema:
     one = bare(found[0])
-    flat: Schema = {"type": "array", "items": one, "minItems": 1}
-    nested = {"type": "array", "items": {"type": "array", **exactly([one])}, "minItems": 1}
     shape = {"prefixItems": [_SIZE, {"const": 1}], "items": False, "minItems": 1, "maxItems": 2}
     return {
         "type": "object",
@@ -172,7 +184,7 @@ def _tensor(found: Sequence[Column]) -> Schema:
             "name": {"type": "string", "enum": [column.name for column in found]},
             "shape": {"type": "array", "description": "[rows] or [rows, 1].", **shape},
             "datatype": _datatype(found),
-            "data": {"anyOf": [flat, nested], "description": _DATA},
+            "data": {**_flat_or_nested(one, exactly([one])), "description": _DATA},
             "parameters": _ANYTHING,
         },
     }
@@ -211,17 +223,15 @@ def _matrix(contract: Contract) -> Schema:
         if bare(column) not in kinds:
             kinds.append(bare(column))
     one = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    nested = {"type": "array", "items": ref(contract, "Values"), "minItems": 1}
-    flat = {"type": "array", "items": one, "minItems": len(found)}
     width = {"const": len(found)}
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"type": "string", "description": "Any name."},
-            "shape": {"type": "array", "description": f"[rows, {len(found)}].", **exactly([_SIZE, width])},
+            "shape": {"description": f"[rows, {len(found)}].", **exactly([_SIZE, width])},
             "datatype": _datatype(found),
-            "data": {"anyOf": [flat, nested], "description": _DATA},
+            "data": {**_flat_or_nested(one, ref(contract, "Values"), len(found)), "description": _DATA},
             "parameters": _ANYTHING,
         },
     }
