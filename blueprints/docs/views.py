@@ -25,7 +25,7 @@ SWAGGER = "swagger-ui-5.35.0"
 """The folder of the vendored files; its name is part of their address, so they may be kept for ever."""
 A_YEAR_S = 365 * 24 * 3600
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PAGE = f"""<!doctype html>
