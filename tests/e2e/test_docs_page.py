@@ -28,7 +28,7 @@ class Window:
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = shutil.which("chromium") or shutil.which("google-chrome")
     assert found, "no chromium here: run `make chromium`"
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -186,7 +187,15 @@ def error_responses() -> dict[str, Schema]:
 
 def _error(status: int, words: str) -> Schema:
     retried = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}} if status in RETRIED else {}
-    content = {kind: {"schema": to("Error")} for kind in (JSON, PROBLEM)}
+    example = {
+        "error": words,
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": words,
+        "instance": "the-request-s-id",
+    }
+    content = {kind: {"schema": to("Error"), "example": example} for kind in (JSON, PROBLEM)}
     return {"description": words, "headers": {**REQUEST_ID, **retried}, "content": content}
 
 
