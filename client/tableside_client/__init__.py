@@ -2,6 +2,7 @@
 
 from tableside_client.client import Client, Rows
 from tableside_client.errors import BadPlace, RequestFailed, ServerFailed, TablesideError, Unavailable, Unreachable
+from tableside_client.rows import nan_for_null
 
 __all__ = [
     "BadPlace",
@@ -12,4 +13,5 @@ __all__ = [
     "TablesideError",
     "Unavailable",
     "Unreachable",
+    "nan_for_null",
 ]

@@ -37,6 +37,15 @@ def cell(value: Any) -> Any:
     """One cell as JSON has it."""
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
-    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType"):
+    if (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ in ("NAType", "NaTType")
+    ):
         return None
     return value
+
+
+def nan_for_null(answers: list[Any]) -> list[Any]:
+    """Numbers as they were before JSON, which has no NaN: null is nan."""
+    return [nan_for_null(each) if isinstance(each, list) else math.nan if each is None else each for each in answers]
