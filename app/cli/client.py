@@ -13,6 +13,11 @@ from app.contract.schema import Cell, Column, Contract, Output
 
 TYPES = {"FP64": "float", "FP32": "float", "INT64": "int", "BOOL": "bool", "BYTES": "str"}
 
+TAKEN = frozenset(
+    ("Client", "Label", "Literal", "NotRequired", "Row", "Sequence", "TypedDict", "MODEL", "VERSION", "CLASSES")
+)
+"""Names the module has already."""
+
 
 @click.command("client")
 @click.argument("model")
@@ -81,7 +86,8 @@ def _shown(value: Cell) -> str:
 def class_name(name: str) -> str:
     """The model's name as a class would bear it: breast-cancer is BreastCancer."""
     words = "".join(word[:1].upper() + word[1:] for word in re.split(r"[^A-Za-z0-9]+", name))
-    return words if words.isidentifier() and not keyword.iskeyword(words) else f"Model{words}"
+    free = words.isidentifier() and not keyword.iskeyword(words) and words not in TAKEN
+    return words if free else f"Model{words}"
 
 
 def _row(contract: Contract) -> str:
