@@ -152,6 +152,10 @@ def _run(served: Flask | str, examples: int) -> Seen:
             "seed": SEED,
             "generation": {"deterministic": True, "max-examples": examples},
             "checks": {"positive_data_acceptance": {"enabled": False}},
+            # Both feed answers back, which hold request ids: no two runs would send the same.
+            "phases": {"stateful": {"enabled": False}, "fuzzing": {"extra-data-sources": {"responses": False}}},
+            # Nor should a change anywhere in the code change what is sent.
+            "analysis": {"constants": {"enabled": False}},
         }
     )
     if isinstance(served, str):
