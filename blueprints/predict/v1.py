@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from flask import Blueprint, Response
@@ -13,7 +12,7 @@ from app.contract.decode import from_columns, from_rows
 from app.contract.rules import Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.contract.tensors import flatten, rows_json
+from app.contract.tensors import one_column, rows_json
 from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
@@ -77,19 +76,11 @@ def _table(request: PredictRequest, by_columns: bool, schema: Input, rules: Rule
             raise malformed("instances", "expected an array of rows")
         return from_rows(request.instances, schema, rules, "instances")
     if isinstance(request.inputs, dict):
-        columns = {name: _column(values, f"inputs.{name}") for name, values in request.inputs.items()}
+        columns = {name: one_column(values, f"inputs.{name}") for name, values in request.inputs.items()}
         return from_columns(columns, schema, rules)
     if isinstance(request.inputs, list):  # KServe's clients send rows under this name, too
         return from_rows(request.inputs, schema, rules, "inputs")
     raise malformed("inputs", "expected an object of columns")
-
-
-def _column(values: Any, path: str) -> list[Any]:
-    """A column's cells, given as [rows] or [rows, 1]."""
-    cells = flatten(values, path)
-    if len(cells) != len(values) or (cells and isinstance(values[0], list) and isinstance(values[0][0], list)):
-        raise malformed(path, "expected one value a row: [rows] or [rows, 1]")
-    return cells
 
 
 def _write(result: Answer[_Asked]) -> bytes:

@@ -150,7 +150,8 @@ def test_a_version_has_paths_of_its_own() -> None:
 def test_a_classifier_s_labels_and_classes_are_named() -> None:
     """`predict` answers one of the classes; `predict_proba` says which column is which class."""
     schemas = document([Described(wide())])["components"]["schemas"]
-    label, probabilities = schemas["odd.names-1.Predictions"]["properties"]["predictions"]["items"]["anyOf"]
+    answers = schemas["odd.names-1.PredictResponse"]["anyOf"][0]["properties"]["predictions"]
+    label, probabilities = answers["items"]["anyOf"]
     assert label == {"title": "predict", "type": "string", "enum": ["no", "yes"]}
     assert "no, yes" in probabilities["description"]
     assert (probabilities["minItems"], probabilities["items"]) == (2, {"type": ["number", "null"]})

@@ -18,7 +18,7 @@ def components(contract: Contract) -> dict[str, Schema]:
     return {
         "InferResponse": infer(contract),
         "PredictResponse": {"anyOf": [{"title": f"For {title}", **by[key]} for title, key in _ANSWERED]},
-        "Predictions": by["predictions"],
+        "Predictions": {"anyOf": [by["predictions"], {"title": "For rows by themselves", **rows}]},
     }
 
 

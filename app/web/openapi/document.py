@@ -13,7 +13,7 @@ from app.web.openapi import answers, requests, shared
 from app.web.openapi.answers import infer_example, outputs, predict_example
 from app.web.openapi.cells import Schema
 from app.web.openapi.requests import ref
-from app.web.openapi.shared import BINARY, JSON, REQUEST_ID, failures, ok, reading, to
+from app.web.openapi.shared import BINARY, CSV, JSON, REQUEST_ID, failures, ok, reading, to
 
 INVOCATIONS = "/models/<name>/invocations"
 """The rule of MLflow's route of one model: described where the application has it."""
@@ -153,11 +153,22 @@ def _invocations(model: Described) -> Schema:
     schema = requests.invocations(contract, model.rules)
     content: Schema = {
         JSON: {"schema": schema, "examples": requests.invocations_examples(contract)},
-        "text/csv": {"schema": {"type": "string", "description": "A header line of column names, then rows."}},
+        CSV: {"schema": {"type": "string", "description": "Rows, with or without a line of column names."}},
+        "application/vnd.apache.arrow.stream": {"schema": _BYTES},
+        "application/vnd.apache.parquet": {"schema": _BYTES},
     }
     found = ok(ref(contract, "Predictions"), "One prediction a row", predict_example(contract))
+    found["content"][CSV] = {"schema": {"type": "string", "description": "A line a row, where Accept asks for it."}}
+    operation = _posting(model, "invocations", "Predict (MLflow's and SageMaker's protocol)")
+    names = [output.name for output in contract.outputs]
+    wanted = {"type": "string", "enum": [*names, ""]}
+    described = f"The output asked for; `{names[0]}` if none is named."
+    operation["parameters"].append({"name": "output", "in": "query", "description": described, "schema": wanted})
     return {
-        **_posting(model, "invocations", "Predict (MLflow's scoring protocol)"),
+        **operation,
         "requestBody": {"required": True, "content": content},
         "responses": {"200": found, **failures(shared.PREDICTING)},
     }
+
+
+_BYTES = {"type": "string", "format": "binary"}

@@ -238,35 +238,44 @@ def _matrix(contract: Contract) -> Schema:
 
 
 def invocations(contract: Contract, rules: Rules) -> Schema:
-    """MLflow's JSON: exactly one of four spellings."""
+    """MLflow's JSON, exactly one of four spellings; or rows by themselves, as SageMaker's clients send them."""
     names = [column.name for column in contract.input.columns]
     split = {
         "type": "object",
-        "required": ["columns", "data"],
+        "description": "pandas' `to_dict('split')`. `columns` may have any order; the cells of `data` follow it.",
+        "required": ["data"],
         "properties": {
-            "columns": {"const": names, "description": "In any order; the cells of `data` follow it."},
+            "columns": {"enum": [names, list(range(len(names))), None]},
             "data": {"type": "array", "items": ref(contract, "Values"), "minItems": 1},
-            "index": {"type": "array"},
+            "index": {"description": "Not looked at."},
         },
+        "additionalProperties": False,
     }
-    records = {"type": "array", "items": row(contract, rules), "minItems": 1}
     by_columns = {"anyOf": [ref(contract, "Columns"), *rows(contract)["anyOf"]]}
     spelled: dict[str, Schema] = {
         "dataframe_split": split,
-        "dataframe_records": records,
+        "dataframe_records": {"type": "array", "items": ref(contract, "Row"), "minItems": 1},
         "instances": rows(contract),
         "inputs": by_columns,
     }
-    return {"anyOf": [_only(name, schema, list(spelled)) for name, schema in spelled.items()]}
+    bare_rows = [{"title": "Rows", **each} for each in rows(contract)["anyOf"]]
+    if len(names) > 1:
+        bare_rows.append({**values(contract), "title": "One row"})
+    return {"anyOf": [*(_only(name, schema, contract, list(spelled)) for name, schema in spelled.items()), *bare_rows]}
 
 
-def _only(name: str, schema: Schema, names: list[str]) -> Schema:
+def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Schema:
     others = [{"required": [other]} for other in names if other != name]
+    outputs = [output.name for output in contract.outputs]
+    params = {"output": {"type": ["string", "null"], "enum": [*outputs, "", None]}}
     return {
         "title": name,
         "type": "object",
         "required": [name],
-        "properties": {name: schema},
+        "properties": {
+            name: schema,
+            "params": {"type": ["object", "null"], "properties": params, "additionalProperties": False},
+        },
         "not": {"anyOf": others},
     }
 
@@ -325,4 +334,5 @@ def invocations_examples(contract: Contract) -> Examples:
         "dataframe_split": {"value": {"dataframe_split": {"columns": names, "data": golden}}},
         "dataframe_records": {"value": {"dataframe_records": [_named(contract, found) for found in golden]}},
         "instances": {"value": {"instances": golden}},
+        "rows by themselves": {"value": golden},
     }

@@ -13,6 +13,7 @@ from app.web.openapi.cells import Schema
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 BINARY = "application/octet-stream"
+CSV = "text/csv"
 
 
 class BadPlace(msgspec.Struct):
