@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from app.cli.models import find, repository_option
+from app.cli.models import find
 from app.contract.schema import Cell, Column, Contract, Output
 
 TYPES = {"FP64": "float", "FP32": "float", "INT64": "int", "BOOL": "bool", "BYTES": "str"}
@@ -21,7 +21,7 @@ TAKEN = frozenset(
 
 @click.command("client")
 @click.argument("model")
-@repository_option
+@click.option("--repository", type=click.Path(path_type=Path), help="The model repository; default: repository.path.")
 def client(model: str, repository: Path | None) -> None:
     """Write a typed client of MODEL (NAME, NAME/VERSION or NAME@ALIAS) to stdout.
 

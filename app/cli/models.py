@@ -17,7 +17,7 @@ def _repository(given: Path | None, settings: Settings) -> Path:
     return given if given is not None else settings.repository_path
 
 
-repository_option: Callable[[Any], Any] = click.option(
+_repository_option: Callable[[Any], Any] = click.option(
     "--repository", type=click.Path(path_type=Path), help="The model repository; default: repository.path."
 )
 _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
@@ -32,7 +32,7 @@ _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=T
 @click.option("--version", type=int, help="A version number; default: the next free one.")
 @click.option("--alias", help="Point this alias at the new version.")
 @click.option("--target", help="The sample's target column, which is dropped.")
-@repository_option
+@_repository_option
 @_json_option
 def publish(
     name: str, estimator: Path, sample: Path, version: int | None, alias: str | None, target: str | None,
@@ -84,7 +84,7 @@ def _versions(root: Path, only: str | None = None) -> list[dict[str, Any]]:
 
 
 @click.command("list")
-@repository_option
+@_repository_option
 @_json_option
 def list_models(repository: Path | None, as_json: bool) -> None:
     """List every published version."""
@@ -108,7 +108,7 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
 @click.command()
 @click.argument("model")
 @click.option("--curl", is_flag=True, help="Only a curl line that works against the running stack.")
-@repository_option
+@_repository_option
 @_json_option
 def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None:
     """Show the contract of MODEL: NAME, NAME/VERSION or NAME@ALIAS."""
@@ -130,7 +130,7 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
 @click.command()
 @click.argument("model", required=False)
-@repository_option
+@_repository_option
 @_json_option
 def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
     """Load MODEL (or every version) as the server does, and replay its golden rows. Exit code 1 when one fails."""
