@@ -11,8 +11,6 @@ from app.web.openapi.cells import Schema, about, answered
 def components(contract: Contract) -> dict[str, Schema]:
     """The response's schemas, by the name they have below the model's own."""
     rows: Schema = {"type": "array", "items": {"anyOf": [row(output, contract) for output in contract.outputs]}}
-    if len(contract.outputs) == 1:
-        rows = {"type": "array", "items": row(contract.outputs[0], contract)}
     rows["description"] = outputs(contract)
     by = {key: {"type": "object", "required": [key], "properties": {key: rows}} for key in ("predictions", "outputs")}
     return {

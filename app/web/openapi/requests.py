@@ -245,7 +245,7 @@ def invocations(contract: Contract, rules: Rules) -> Schema:
         "description": "pandas' `to_dict('split')`. `columns` may have any order; the cells of `data` follow it.",
         "required": ["data"],
         "properties": {
-            "columns": {"enum": [names, list(range(len(names))), None]},
+            "columns": {"anyOf": [{"const": names}, {"const": list(range(len(names)))}, {"type": "null"}]},
             "data": {"type": "array", "items": ref(contract, "Values"), "minItems": 1},
             "index": {"description": "Not looked at."},
         },
