@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check unit e2e bench publish-examples lock clean nginx
+.PHONY: help run stop test check unit e2e bench publish-examples lock clean nginx chromium
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 nginx:
 	@command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || sh deploy/install-debian.sh nginx-light
 
+# The browser that the tests of /docs look with.
+chromium:
+	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || sh deploy/install-debian.sh chromium
+
 run: $(VENV)/.base ## set up everything and serve the models in models/
 	@$(MAKE) --no-print-directory nginx || true
 	@exec $(BIN)/tableside run
@@ -40,7 +44,7 @@ stop: ## end the stack that `make run` started
 	@$(BIN)/tableside stop
 
 test: check ## set up everything and run every check and test
-	@$(MAKE) --no-print-directory nginx
+	@$(MAKE) --no-print-directory nginx chromium
 	$(BIN)/python -m pytest tests/unit tests/faces tests/e2e -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## format, lint, types, imports
@@ -52,7 +56,7 @@ check: $(VENV)/.dev ## format, lint, types, imports
 unit: $(VENV)/.dev ## the fast tests only
 	$(BIN)/python -m pytest tests/unit tests/faces -n 2
 
-e2e: $(VENV)/.dev nginx ## the tests against the real stack only
+e2e: $(VENV)/.dev nginx chromium ## the tests against the real stack only
 	$(BIN)/python -m pytest tests/e2e
 
 bench: $(VENV)/.dev nginx ## what a prediction costs through the stack

@@ -35,6 +35,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Positive = 64 * 1024 * 1024
     max_inflated_bytes: Positive = 256 * 1024 * 1024
     max_connections_per_client: Positive = 1024
+    docs: bool = True
 
     @property
     def graceful_timeout_s(self) -> int:

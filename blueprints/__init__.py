@@ -5,8 +5,9 @@ from __future__ import annotations
 from flask import Blueprint
 
 from blueprints.admin.views import face as admin
+from blueprints.docs.views import face as docs
 from blueprints.health.views import face as health
 from blueprints.metrics.views import face as metrics
 from blueprints.predict.views import face as predict
 
-FACES: tuple[Blueprint, ...] = (health, predict, metrics, admin)
+FACES: tuple[Blueprint, ...] = (health, predict, docs, metrics, admin)

@@ -119,7 +119,8 @@ def list_models(repository: Path | None, as_json: bool) -> None:
     render.versions(rows, root)
 
 
-def _find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
+def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
+    """The repository, the model's name and the version a spec means. Raises ModelNotFound."""
     from app.repository import modelfile, paths
 
     root = _repository(repository, load())
@@ -136,7 +137,7 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
     """Show the contract of MODEL: NAME, NAME/VERSION or NAME@ALIAS."""
     from app.repository import integrity
 
-    root, name, number = _find(model, repository)
+    root, name, number = find(model, repository)
     contract = integrity.read_contract(root, name, number)
     if curl:
         from app.stack.banner import curl_line
@@ -163,7 +164,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
     if model is None:
         wanted = [(row["name"], row["version"]) for row in _versions(root)]
     else:
-        wanted = [_find(model, repository)[1:]]
+        wanted = [find(model, repository)[1:]]
     results: list[dict[str, Any]] = []
     with render.progress() as step:
         from app.serving.loader import check_version

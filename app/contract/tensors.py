@@ -58,6 +58,14 @@ def flatten(data: Any, path: str) -> list[Any]:
     raise malformed(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
+def one_column(data: Any, path: str) -> list[Any]:
+    """A column's cells, given as [rows] or [rows, 1]; another shape is refused, not read as more rows."""
+    cells = flatten(data, path)
+    if len(cells) != len(data) or (cells and isinstance(data[0], list) and isinstance(data[0][0], list)):
+        raise malformed(path, "expected one value a row: [rows] or [rows, 1]")
+    return cells
+
+
 def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
     """The tensor's elements, flat, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:

@@ -45,3 +45,8 @@ def catalog() -> Catalog:
     """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
     parts = wiring()
     return parts.registry.wait_loaded(parts.settings.server.request_timeout_s)
+
+
+def routes() -> frozenset[str]:
+    """The rules of the application's routes, as `/v2/models/<name>`."""
+    return frozenset(rule.rule for rule in current_app.url_map.iter_rules())

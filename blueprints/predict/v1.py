@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import msgspec
 from flask import Blueprint, Response
+from werkzeug.routing import BaseConverter
 
 from app.contract.decode import from_columns, from_rows
 from app.contract.rules import Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.contract.tensors import flatten, rows_json
+from app.contract.tensors import one_column, rows_json
 from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
@@ -75,7 +76,7 @@ def _table(request: PredictRequest, by_columns: bool, schema: Input, rules: Rule
             raise malformed("instances", "expected an array of rows")
         return from_rows(request.instances, schema, rules, "instances")
     if isinstance(request.inputs, dict):
-        columns = {name: flatten(values, f"inputs.{name}") for name, values in request.inputs.items()}
+        columns = {name: one_column(values, f"inputs.{name}") for name, values in request.inputs.items()}
         return from_columns(columns, schema, rules)
     if isinstance(request.inputs, list):  # KServe's clients send rows under this name, too
         return from_rows(request.inputs, schema, rules, "inputs")
@@ -87,11 +88,18 @@ def _write(result: Answer[_Asked]) -> bytes:
     return bodies.dumps({"outputs" if result.asked.by_columns else "predictions": rows_json(output, array)})
 
 
+class _Named(BaseConverter):
+    """A name without a colon: `NAME:predict` is a path of its own, so that another method there is 405 and not 404."""
+
+    regex = "[^/:]+"
+
+
 def mount(face: Blueprint) -> None:
     """Add the V1 routes."""
+    face.record_once(lambda state: state.app.url_map.converters.update(named=_Named))
     face.add_url_rule("/v1/models", view_func=models, endpoint="v1_models")
-    for prefix in ("", "/versions/<version>", "/labels/<version>"):
-        face.add_url_rule(f"/v1/models/<name>{prefix}", view_func=status, endpoint="v1_status")
+    for prefix in ("", "/versions/<named:version>", "/labels/<named:version>"):
+        face.add_url_rule(f"/v1/models/<named:name>{prefix}", view_func=status, endpoint="v1_status")
         face.add_url_rule(
-            f"/v1/models/<name>{prefix}:predict", view_func=predict, endpoint="v1_predict", methods=["POST"]
+            f"/v1/models/<named:name>{prefix}:predict", view_func=predict, endpoint="v1_predict", methods=["POST"]
         )

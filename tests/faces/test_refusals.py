@@ -119,7 +119,9 @@ def test_an_unknown_output_is_400(client: FlaskClient) -> None:
     assert "has no output 'proba'; it has predict, predict_proba" in said
 
 
-@pytest.mark.parametrize(("method", "url", "allow"), [("GET", V2, "POST"), ("PUT", V1, "POST"), ("POST", "/v2", "GET")])
+@pytest.mark.parametrize(
+    ("method", "url", "allow"), [("GET", V2, "POST"), ("GET", V1, "POST"), ("PUT", V1, "POST"), ("POST", "/v2", "GET")]
+)
 def test_a_wrong_method_is_405(client: FlaskClient, method: str, url: str, allow: str) -> None:
     """A wrong method answers 405, with the right ones in Allow."""
     response = client.open(url, method=method)

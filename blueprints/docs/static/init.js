@@ -1,0 +1,14 @@
+// Relative addresses, so that the page works below any prefix of a proxy. `?model=NAME` shows one model.
+"use strict";
+const model = new URLSearchParams(window.location.search).get("model");
+window.ui = SwaggerUIBundle({
+  dom_id: "#docs",
+  url: model === null ? "openapi.json" : `v2/models/${encodeURIComponent(model)}/openapi.json`,
+  deepLinking: true,
+  displayOperationId: true,
+  displayRequestDuration: true,
+  docExpansion: "list",
+  defaultModelsExpandDepth: 0,
+  filter: true,
+  validatorUrl: null,
+});

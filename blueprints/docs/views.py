@@ -1,0 +1,149 @@
+"""`/openapi.json`, one document a model, and `/docs`, which needs nothing from outside this host."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Blueprint, Response, redirect, request, send_from_directory
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from app.contract.rules import Rules
+from app.serving.catalog import EMPTY, Catalog
+from app.serving.lifecycle import State
+from app.serving.servable import Servable
+from app.web import bodies
+from app.web.current import catalog, routes, settings, wiring
+from app.web.guard import Access, allow
+from app.web.openapi.document import Described, document
+from app.web.trace import trace
+
+FILES = Path(__file__).parent / "static"
+SWAGGER = "swagger-ui-5.35.0"
+"""The folder of the vendored files; its name is part of their address, so they may be kept for ever."""
+A_YEAR_S = 365 * 24 * 3600
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tableside</title>
+<link rel="stylesheet" href="docs/static/{SWAGGER}/swagger-ui.css">
+<link rel="icon" type="image/png" href="docs/static/{SWAGGER}/favicon-32x32.png">
+</head>
+<body>
+<div id="docs"></div>
+<script src="docs/static/{SWAGGER}/swagger-ui-bundle.js"></script>
+<script src="docs/static/init.js"></script>
+</body>
+</html>
+"""
+
+face = Blueprint("docs", __name__)
+allow(face, Access.EVERYONE)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A document as JSON text, and the tag it is known by."""
+
+    text: bytes
+    tag: str
+
+
+@dataclass
+class _Cache:
+    """Documents of one catalog, by what was asked for. Another catalog empties it."""
+
+    catalog: Catalog
+    documents: dict[str, Written]
+
+
+_cache = _Cache(EMPTY, {})
+
+
+@face.before_request
+def _offered() -> None:
+    if not settings().server.docs:
+        raise NotFound
+
+
+@face.get("/openapi.json")
+def everything() -> Response:
+    """Every model that can answer, each in the version that answers by default."""
+    serving = catalog()
+    found = [model.pick(None) for _, model in sorted(serving.models.items()) if model.servables]
+    ready = [servable for servable in found if servable.state is State.READY]
+    return _answer(serving, "", [_described(servable) for servable in ready])
+
+
+@face.get("/v2/models/<name>/openapi.json")
+@face.get("/v2/models/<name>/versions/<version>/openapi.json")
+def one(name: str, version: str | None = None) -> Response:
+    """One model. Where a version or an alias is asked for, its paths name that version."""
+    serving = catalog()
+    servable = serving.servable(name, version)
+    versioned = version is not None or name != servable.name
+    key = f"{servable.name}/{servable.version if versioned else ''}"
+    return _answer(serving, key, [_described(servable, versioned)])
+
+
+def _described(servable: Servable, versioned: bool = False) -> Described:
+    assert servable.contract is not None
+    columns = servable.columns
+    rules = Rules(missing=columns.missing, extra=columns.extra, duplicate=columns.duplicate)
+    return Described(servable.contract, rules, versioned)
+
+
+def _answer(serving: Catalog, key: str, models: list[Described]) -> Response:
+    found = _written(serving, key, models)
+    response = bodies.written(found.text)
+    response.headers["Cache-Control"] = "no-cache"
+    response.set_etag(found.tag)
+    response.make_conditional(request)
+    return response
+
+
+def _written(serving: Catalog, key: str, models: list[Described]) -> Written:
+    """The document from the cache, or made anew in a native thread: with many models that takes a while."""
+    if _cache.catalog is not serving:
+        _cache.catalog, _cache.documents = serving, {}
+    documents, paths = _cache.documents, routes()
+    if key not in documents:
+        deadline_at_s = bodies.deadline_at_s(trace().started_s)
+        text = wiring().predicting.call(lambda: bodies.dumps(document(models, paths)), deadline_at_s)
+        documents[key] = Written(text, hashlib.sha256(text).hexdigest()[:32])
+    return documents[key]
+
+
+@face.get("/docs")
+def page() -> Response:
+    """Swagger UI over `/openapi.json`, or over one model's document with `?model=NAME`."""
+    response = Response(PAGE, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@face.get("/docs/")
+def page_with_slash() -> AnyResponse:
+    """The page's links are relative, so it has one address."""
+    return redirect("../docs", 308)
+
+
+@face.get("/docs/static/<path:name>")
+def static(name: str) -> Response:
+    """The page's files. Those of Swagger UI never change under their address; ours are asked for anew."""
+    kept = name.startswith(f"{SWAGGER}/")
+    response = send_from_directory(FILES, name, max_age=A_YEAR_S if kept else None)
+    response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable" if kept else "no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,131 @@
+"""`/docs` in a real browser, against the real stack: it works without any other host."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.e2e.conftest import Stack
+
+pytestmark = pytest.mark.e2e
+WAIT_MS = 60_000
+
+
+@dataclass
+class Window:
+    """A page, and what the browser said while it was open."""
+
+    page: Page
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    assert found, "no chromium here: run `make chromium`"
+    return found
+
+
+@pytest.fixture
+def window(chromium: str) -> Iterator[Window]:
+    """A fresh browser. Every console line, page error, policy violation and request is kept."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        one = Window(page)
+        page.on("console", lambda line: one.said.append(f"{line.type}: {line.text}"))
+        page.on("pageerror", lambda error: one.said.append(f"pageerror: {error}"))
+        page.on("requestfailed", lambda request: one.said.append(f"failed: {request.url}"))
+        page.on("request", lambda request: one.asked.append(request.url))
+        page.add_init_script(
+            "document.addEventListener('securitypolicyviolation',"
+            " event => console.error('policy: ' + event.violatedDirective + ' ' + event.blockedURI))"
+        )
+        yield one
+        browser.close()
+
+
+def run_operation(page: Page, operation: str) -> tuple[str, str]:
+    """Open an operation, try it out with its first example, and read the answer's status and body."""
+    block = page.locator(f"[id$='-{operation}']").first
+    block.locator(".opblock-summary-control").first.click()
+    block.get_by_role("button", name="Try it out").click()
+    block.get_by_role("button", name="Execute", exact=True).click()
+    live = block.locator(".live-responses-table .response").first
+    expect(live).to_be_visible(timeout=WAIT_MS)
+    return live.locator(".response-col_status").inner_text(), live.locator(".response-col_description").inner_text()
+
+
+def other_hosts(window: Window, stack: Stack) -> list[str]:
+    own = (f"http://127.0.0.1:{stack.data}/", "data:", "blob:")
+    return [url for url in window.asked if not url.startswith(own)]
+
+
+def test_a_prediction_is_tried_out_in_the_page(stack: Stack, window: Window) -> None:
+    """The page lists every model's operations; iris, tried out, answers 200; nothing is said, no other host asked."""
+    window.page.goto(f"http://127.0.0.1:{stack.data}/docs")
+    expect(window.page.locator("[id$='-predict_iris']")).to_be_visible(timeout=WAIT_MS)
+    for name in ("breast-cancer", "diabetes", "iris", "wine"):
+        for path in (f"/v1/models/{name}:predict", f"/v2/models/{name}/infer"):
+            assert window.page.locator(f".opblock-summary-path[data-path='{path}']").count() == 1, path
+    status, shown = run_operation(window.page, "predict_iris")
+    assert status.strip().startswith("200")
+    assert "setosa" in shown
+    status, shown = run_operation(window.page, "infer_wine")
+    assert status.strip().startswith("200"), shown
+    assert "model_name" in shown
+    assert window.said == []
+    assert other_hosts(window, stack) == []
+    assert len(window.asked) >= 6
+
+
+def test_one_model_s_page(stack: Stack, window: Window) -> None:
+    """`/docs?model=iris` shows iris and no other model."""
+    window.page.goto(f"http://127.0.0.1:{stack.data}/docs?model=iris")
+    expect(window.page.locator("[id$='-predict_iris']")).to_be_visible(timeout=WAIT_MS)
+    assert window.page.locator("[id$='-predict_wine']").count() == 0
+    assert window.said == []
+
+
+def test_a_violation_would_be_seen(stack: Stack, window: Window) -> None:
+    """The test's own eyes: an inline script and another host's image are refused by the policy, and noted."""
+    window.page.goto(f"http://127.0.0.1:{stack.data}/docs")
+    window.page.evaluate(
+        "const image = new Image(); image.src = 'http://127.0.0.2:9/x.png'; document.body.append(image);"
+        "const script = document.createElement('script'); script.textContent = 'window.ran = 1';"
+        "document.body.append(script)"
+    )
+    window.page.wait_for_timeout(500)
+    assert window.page.evaluate("window.ran") is None
+    assert any("img-src" in line for line in window.said)
+    assert any("script-src" in line for line in window.said)
+
+
+def test_the_page_s_files_are_small_on_the_wire_and_kept(stack: Stack) -> None:
+    """nginx compresses script and style; a browser may keep them for a year."""
+    for name, most in (("swagger-ui-bundle.js", 700_000), ("swagger-ui.css", 60_000)):
+        url = f"http://127.0.0.1:{stack.data}/docs/static/swagger-ui-5.35.0/{name}"
+        request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip"
+            assert "immutable" in answer.headers["Cache-Control"]
+            assert len(answer.read()) < most
+
+
+def test_documents_and_page_can_be_off(make_stack: Callable[..., Stack]) -> None:
+    """`server.docs = false`: 404 on both, as an error object; predictions go on."""
+    stack = make_stack(TABLESIDE__SERVER__DOCS="false")
+    for path in ("/docs", "/openapi.json"):
+        status, content, _ = stack.call(path)
+        assert (status, content["status"]) == (404, 404)
+    body: Any = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    assert stack.call("/v1/models/iris:predict", body)[0] == 200
+    stack.stop()

@@ -1,0 +1,30 @@
+"""Schemathesis over the real stack: what nginx and gunicorn answer is what the document says, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fuzzing import run
+
+from tests.e2e.conftest import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def test_no_input_surprises_the_stack(stack: Stack, record_property: Callable[[str, object], None]) -> None:
+    """Through nginx every operation answers as its document says; no error stands in the log."""
+    seen = run(f"http://127.0.0.1:{stack.data}", examples=8)
+    record_property("said", str(seen))
+    assert seen.findings == [], "\n\n".join(seen.findings)
+    assert seen.answers[200] > 500
+    assert seen.answers[400] > 500
+    assert '"level":"error"' not in (stack.run_dir / "log" / "web.log").read_text()
+
+
+def test_trace_is_refused_in_json(stack: Stack) -> None:
+    """nginx refuses TRACE itself: 405 as the error object, with the methods of the path."""
+    for path, allowed in (("/v2", "GET, HEAD, OPTIONS"), ("/v1/models/iris:predict", "OPTIONS, POST")):
+        status, content, headers = stack.call(path, method="TRACE", headers={"X-Request-ID": "abc-2"})
+        assert (status, content["status"], headers["Allow"]) == (405, 405, allowed)
+        assert content["instance"] == headers["X-Request-ID"] == "abc-2"
