@@ -1,7 +1,7 @@
 """What 100,000 rows x 30 columns cost in each format: the worker's peak memory and the time, answers checked.
 
-`python -m benchmarks.many_rows` starts a stack of its own with one worker and prints a Markdown table. Peak memory is
-the kernel's own high-water mark (VmHWM), reset before each request, less what the worker held before the first one.
+`python -m benchmarks.many_rows` starts a stack of one worker for each format and prints a Markdown table. Peak memory
+is the kernel's own high-water mark (VmHWM), reset before the request, less what the worker held then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import tempfile
 import time
 import urllib.request
@@ -103,24 +104,32 @@ def worker_pid(run_dir: Path) -> int:
     return int(json.loads((run_dir / "slots" / "0.json").read_text())["pid"])
 
 
-def main() -> None:
-    """Print a Markdown table."""
+def in_a_fresh_worker(repository: Path, path: str, name: str, body: bytes, headers: dict[str, str]) -> Result:
+    """Start a stack of one worker, ask it once and end it."""
     folder, port = Path(tempfile.mkdtemp(prefix="tsbench-")), free_port()
-    table, model = make_table()
-    publish("wide", model, table[:200], repository=folder / "models")
-    process = start(folder, port, TABLESIDE__SERVER__WORKERS="1", TABLESIDE__SERVER__MAX_BODY_BYTES=str(2**27))
-    expected = model.predict(table)
+    more = {"TABLESIDE__SERVER__WORKERS": "1", "TABLESIDE__REPOSITORY__PATH": str(repository)}
+    process = start(folder, port, **more)
     try:
         worker = worker_pid(folder / "run")
-        idle = memory(worker, "VmRSS")
-        print("| format | body MB | peak above idle, MB | seconds | answers equal |\n|---|---|---|---|---|")
-        for name, path, body, headers in bodies(table):
-            found = ask(f"http://127.0.0.1:{port}{path}", worker, idle, name, body, headers)
-            sizes = f"{found.body_bytes / 1e6:.0f} | {found.peak_bytes / 1e6:.0f}"
-            print(f"| {name} | {sizes} | {found.seconds:.2f} | {bool((found.answers == expected).all())} |")
+        return ask(f"http://127.0.0.1:{port}{path}", worker, memory(worker, "VmRSS"), name, body, headers)
     finally:
         process.terminate()
         process.wait(90)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    repository = Path(tempfile.mkdtemp(prefix="tsbench-"))
+    table, model = make_table()
+    publish("wide", model, table[:200], repository=repository)
+    expected = model.predict(table)
+    print("| format | body MB | peak above idle, MB | seconds | answers equal |\n|---|---|---|---|---|")
+    for name, path, body, headers in bodies(table):
+        found = in_a_fresh_worker(repository, path, name, body, headers)
+        sizes = f"{found.body_bytes / 1e6:.0f} | {found.peak_bytes / 1e6:.0f}"
+        print(f"| {name} | {sizes} | {found.seconds:.2f} | {bool((found.answers == expected).all())} |", flush=True)
+    shutil.rmtree(repository, ignore_errors=True)
 
 
 if __name__ == "__main__":
