@@ -58,6 +58,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_interval_ms: Positive = 100
     environment_skew: Literal["refuse", "warn"] = "refuse"
     trusted_types: tuple[str, ...] = ()
+    load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

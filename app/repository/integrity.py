@@ -6,13 +6,14 @@ import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from app.contract import schema
-from app.contract.schema import Contract
-from app.errors import ContractBroken
-from app.repository.paths import CONTRACT, version_folder
+from app.contract.schema import Contract, Input
+from app.errors import ContractBroken, Trouble
+from app.repository.paths import COLUMNS, CONTRACT, version_folder
 
 PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib")
 STRICT = ("scikit-learn",)
@@ -54,12 +55,46 @@ def check_artifact(root: Path, contract: Contract) -> Path:
     try:
         actual = sha256(path)
     except OSError as problem:
-        raise ContractBroken(f"{path.name}: {problem.strerror or problem}") from problem
+        raise ContractBroken(f"{path.name}: {problem.strerror or problem}", Trouble.DAMAGED) from problem
     if actual != contract.artifact.sha256:
         raise ContractBroken(
-            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}..."
+            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}...",
+            Trouble.DAMAGED,
         )
     return path
+
+
+def columns_hash(described: Input) -> str:
+    """SHA-256 over the columns' names and types in their order, in hex.
+
+    Golden rows lie by position: where an estimator knows no names, they cannot tell that two of the contract's were
+    swapped.
+    """
+    words = [(column.name, column.datatype, column.dtype) for column in described.columns]
+    return hashlib.sha256(msgspec.json.encode((described.form, words))).hexdigest()
+
+
+def check_columns(root: Path, contract: Contract) -> None:
+    """Compare the columns with what publish wrote of them; old versions have no such file. Raises ContractBroken."""
+    path = version_folder(root, contract.name, contract.version) / COLUMNS
+    try:
+        written = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ContractBroken(f"{COLUMNS}: {problem}", Trouble.DAMAGED) from problem
+    if written != columns_hash(contract.input):
+        raise ContractBroken(f"{CONTRACT}: the columns are not those of publish, or in another order", Trouble.DAMAGED)
+
+
+def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
+    """What to warn of; empty when nothing differs. Raises ContractBroken when it differs and `policy` refuses."""
+    differences = "; ".join(skew(contract))
+    if differences and policy == "refuse":
+        raise ContractBroken(
+            f"{differences}; publish again here, or set repository.environment_skew = 'warn'", Trouble.ENVIRONMENT
+        )
+    return f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
 
 
 def skew(contract: Contract) -> list[str]:

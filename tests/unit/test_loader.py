@@ -181,7 +181,7 @@ def test_a_removed_version_is_unloaded(small_repository: Path) -> None:
     gone = registry.catalog.find("iris", "2")
     shutil.rmtree(folder)
     registry.reload(2)
-    assert (gone.state, gone.reason) == (State.UNAVAILABLE, "unloaded")
+    assert (gone.state, gone.reason) == (State.UNAVAILABLE, "no longer in the repository")
     assert registry.catalog.servable("iris").version == 1
 
 
