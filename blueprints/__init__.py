@@ -8,5 +8,6 @@ from blueprints.admin.views import face as admin
 from blueprints.health.views import face as health
 from blueprints.metrics.views import face as metrics
 from blueprints.predict.views import face as predict
+from blueprints.repository.views import face as repository
 
-FACES: tuple[Blueprint, ...] = (health, predict, metrics, admin)
+FACES: tuple[Blueprint, ...] = (health, predict, metrics, repository, admin)

@@ -97,6 +97,14 @@ def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> 
     return f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
 
 
+def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse", "warn"]) -> str:
+    """All that can be checked of a version without building its artifact. Returns what to warn of; ContractBroken."""
+    contract = read_contract(root, name, number)
+    check_columns(root, contract)
+    check_artifact(root, contract)
+    return check_environment(contract, policy)
+
+
 def skew(contract: Contract) -> list[str]:
     """What differs between the environment of publish and this one, where it matters. Empty when nothing does."""
     here = environment()

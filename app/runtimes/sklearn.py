@@ -15,6 +15,12 @@ from app.runtimes.trusted import TRUSTED
 METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
 
 
+def warm_up() -> None:
+    """Import what every artifact needs, so that a load's time is its own."""
+    import sklearn.pipeline  # noqa: F401
+    import skops.io  # noqa: F401
+
+
 class SklearnRuntime:
     """An estimator that was loaded from a skops file, or the trainer's own at publish."""
 

@@ -164,11 +164,9 @@ def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
 
 def check_version(root: Path, name: str, number: int, policy: Repository) -> Runtime:
     """Load a version and hold it to its contract: hash, environment, types, golden rows. Raises ContractBroken."""
+    integrity.check_unloaded(root, name, number, policy.environment_skew)
     contract = integrity.read_contract(root, name, number)
-    integrity.check_columns(root, contract)
-    artifact = integrity.check_artifact(root, contract)
-    integrity.check_environment(contract, policy.environment_skew)
-    runtime = load_sklearn(artifact, policy.trusted_types)
+    runtime = load_sklearn(paths.version_folder(root, name, number) / contract.artifact.file, policy.trusted_types)
     try:
         golden.replay(contract, runtime.run)
     except ContractBroken as problem:

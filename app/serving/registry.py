@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from app import __version__, logs
 from app.concurrency import slots
 from app.concurrency.offload import Offload
@@ -19,6 +21,7 @@ from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.loader import load_catalog
+from app.serving.overview import entry_of
 from app.serving.servable import Servable
 from app.serving.trials import Trials
 from app.serving.verdicts import Verdicts
@@ -45,6 +48,11 @@ class Registry:
         self.catalog: Catalog = EMPTY
         self.draining = False
         self.failure = ""
+
+    @property
+    def repository(self) -> Path:
+        """Where it reads the models."""
+        return self._settings.repository_path
 
     @property
     def loaded(self) -> bool:
@@ -170,16 +178,8 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
         "started_at": started_at.isoformat(timespec="seconds"),
         "generation": registry.catalog.generation,
         "failure": registry.failure,
-        "models": [
-            {
-                "name": s.name,
-                "version": s.version,
-                "state": s.state.value,
-                "trouble": s.trouble.value,
-                "reason": s.reason,
-            }
-            for s in registry.catalog
-        ],
+        "repository": str(registry.repository),
+        "models": [msgspec.to_builtins(entry_of(servable)) for servable in registry.catalog],
     }
 
 

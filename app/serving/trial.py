@@ -29,7 +29,10 @@ BATCH = 50
 POLL_S = 0.01
 GRACE_S = 2.0
 """What the kernel's own alarm in the process gets to end it, before this side does."""
-_TAIL_BYTES = 4000
+START_S = 60.0
+"""What the interpreter and its libraries may take to start, before the first version's own time begins."""
+_TAIL_BYTES = 16000
+_TAIL_SHOWN = 2000
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _PR_SET_PDEATHSIG = 1
 
@@ -79,7 +82,7 @@ def _try(root: Path, batch: Sequence[Candidate], policy: Repository) -> Iterator
     except OSError as problem:
         yield from (_impossible(str(problem)) for _ in batch)
         return
-    begun, done, overdue_at_s = -1, 0, time.monotonic() + policy.load_timeout_s + GRACE_S
+    begun, done, overdue_at_s = -1, 0, time.monotonic() + START_S + GRACE_S
     try:
         while done < len(batch):
             ended = process.ended()
@@ -95,7 +98,7 @@ def _try(root: Path, batch: Sequence[Candidate], policy: Repository) -> Iterator
                 process.kill(signal.SIGALRM)
             yield None
             time.sleep(POLL_S)
-        if begun < 0 and not process.timed_out:
+        if begun < 0:
             yield from (_impossible(process.ending, process.tail()) for _ in batch)
         elif done < len(batch):
             yield _blame(process, policy)
@@ -201,7 +204,8 @@ class _Process:
         for name, value in os.environ.items():
             if len(value) > 3 and _SECRET.search(name):
                 text = text.replace(value, "***")
-        return text
+        lines = [line for line in text.splitlines() if not line.startswith("Extension modules:")]
+        return "\n".join(lines)[-_TAIL_SHOWN:]
 
     def close(self) -> None:
         """End it if it runs, and let go of it."""
@@ -228,9 +232,11 @@ def main() -> None:
     os.dup2(2, 1)  # what a model prints is no answer of ours
     _end_with(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
+    signal.setitimer(signal.ITIMER_REAL, START_S)
+    from app.runtimes.sklearn import warm_up
     from app.serving.loader import check_version
 
+    warm_up()
     for at, (name, number) in enumerate(job.versions):
         _write(answers, _Line(at))
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
