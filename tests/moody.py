@@ -17,6 +17,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from app.contract.schema import Contract
+from app.repository import paths
 from app.repository.publish import publish
 
 TYPE = "moody.Moody"
@@ -69,24 +70,27 @@ def act(mood: str, when: str) -> float:
     return 0.0
 
 
-def set_mood(root: Path, name: str, words: str) -> Path:
-    """Write the mood of a published model; returns its file."""
-    mood = root.parent / f"{name}.mood"
-    mood.write_text(words)
-    return mood
+def mood_file(root: Path, name: str, version: int = 1) -> Path:
+    """Where a version's mood is read."""
+    return root.parent / f"{name}-{version}.mood"
+
+
+def set_mood(root: Path, name: str, words: str, version: int = 1) -> None:
+    """Change the temper of a published version."""
+    mood_file(root, name, version).write_text(words)
 
 
 def publish_moody(root: Path, name: str, words: str = "") -> Contract:
     """Publish the next version of a Moody in good temper, then give it `words`: `predict segfault`, `load hang`, ..."""
-    mood = root.parent / f"{name}.mood"
-    mood.unlink(missing_ok=True)
+    version = (paths.versions(root, name) or [0])[-1] + 1
     rows = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.5, 0.25, 4.0]})
-    contract = publish(name, Moody(str(mood)).fit(rows, None), rows, repository=root, trusted_types=(TYPE,))
-    set_mood(root, name, words)
+    estimator = Moody(str(mood_file(root, name, version))).fit(rows, None)
+    contract = publish(name, estimator, rows, repository=root, trusted_types=(TYPE,))
+    set_mood(root, name, words, version)
     return contract
 
 
-def pids(root: Path, name: str) -> set[str]:
+def pids(root: Path, name: str, version: int = 1) -> set[str]:
     """The processes that asked a Moody since its mood was first written."""
-    file = root.parent / f"{name}.mood.pids"
+    file = Path(f"{mood_file(root, name, version)}.pids")
     return set(file.read_text().split()) if file.exists() else set()

@@ -82,10 +82,9 @@ def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
                 row |= {"problem": warning, "trouble": "environment" if warning else ""}
                 if broken is not None:
                     raise broken
-                row |= said.get((name, number), {})
             except ContractBroken as problem:
                 row |= {"problem": str(problem), "trouble": problem.trouble.value}
-            rows.append(row)
+            rows.append(row | said.get((name, number), {}))
     return rows
 
 

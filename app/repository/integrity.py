@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from app.contract import schema
-from app.contract.schema import Contract, Input
+from app.contract.schema import Contract
 from app.errors import ContractBroken, Trouble
-from app.repository.paths import COLUMNS, CONTRACT, version_folder
+from app.repository.paths import CONTRACT, SEAL, version_folder
 
 PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib")
 STRICT = ("scikit-learn",)
@@ -64,27 +64,30 @@ def check_artifact(root: Path, contract: Contract) -> Path:
     return path
 
 
-def columns_hash(described: Input) -> str:
-    """SHA-256 over the columns' names and types in their order, in hex.
+def seal(contract: Contract) -> str:
+    """What publish writes beside the contract: hashes of the artifact and of the columns' names and types in order.
 
-    Golden rows lie by position: where an estimator knows no names, they cannot tell that two of the contract's were
-    swapped.
+    Golden rows are a sample. They cannot tell that a threshold moved where none of them passes, nor, where an
+    estimator knows no names, that two columns of the contract were swapped.
     """
-    words = [(column.name, column.datatype, column.dtype) for column in described.columns]
-    return hashlib.sha256(msgspec.json.encode((described.form, words))).hexdigest()
+    words = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
+    columns = hashlib.sha256(msgspec.json.encode((contract.input.form, words))).hexdigest()
+    return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n"
 
 
-def check_columns(root: Path, contract: Contract) -> None:
-    """Compare the columns with what publish wrote of them; old versions have no such file. Raises ContractBroken."""
-    path = version_folder(root, contract.name, contract.version) / COLUMNS
+def check_seal(root: Path, contract: Contract) -> None:
+    """Hold the contract to its seal; versions of older releases have none. Raises ContractBroken."""
+    path = version_folder(root, contract.name, contract.version) / SEAL
     try:
-        written = path.read_text(encoding="ascii").strip()
+        written = path.read_text(encoding="ascii")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as problem:
-        raise ContractBroken(f"{COLUMNS}: {problem}", Trouble.DAMAGED) from problem
-    if written != columns_hash(contract.input):
-        raise ContractBroken(f"{CONTRACT}: the columns are not those of publish, or in another order", Trouble.DAMAGED)
+        raise ContractBroken(f"{SEAL}: {problem}", Trouble.DAMAGED) from problem
+    now = seal(contract)
+    if written != now:
+        what = "its columns or their order" if written.partition("\n")[0] == now.partition("\n")[0] else "its artifact"
+        raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({SEAL})", Trouble.DAMAGED)
 
 
 def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
@@ -100,8 +103,8 @@ def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> 
 def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse", "warn"]) -> str:
     """All that can be checked of a version without building its artifact. Returns what to warn of; ContractBroken."""
     contract = read_contract(root, name, number)
-    check_columns(root, contract)
     check_artifact(root, contract)
+    check_seal(root, contract)
     return check_environment(contract, policy)
 
 

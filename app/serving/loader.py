@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.contract import golden
+from app.contract.schema import Contract
 from app.errors import ContractBroken, Trouble
 from app.repository import integrity, modelfile, paths
 from app.repository.modelfile import ModelFile
@@ -163,10 +164,20 @@ def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
 
 
 def check_version(root: Path, name: str, number: int, policy: Repository) -> Runtime:
-    """Load a version and hold it to its contract: hash, environment, types, golden rows. Raises ContractBroken."""
-    integrity.check_unloaded(root, name, number, policy.environment_skew)
+    """Load a version and hold it to its contract: hash, environment, types, golden rows, seal. Raises ContractBroken.
+
+    The seal comes last: where the golden rows can tell what is wrong, they say more.
+    """
     contract = integrity.read_contract(root, name, number)
-    runtime = load_sklearn(paths.version_folder(root, name, number) / contract.artifact.file, policy.trusted_types)
+    artifact = integrity.check_artifact(root, contract)
+    integrity.check_environment(contract, policy.environment_skew)
+    runtime = load_sklearn(artifact, policy.trusted_types)
+    _replay(contract, runtime)
+    integrity.check_seal(root, contract)
+    return runtime
+
+
+def _replay(contract: Contract, runtime: Runtime) -> None:
     try:
         golden.replay(contract, runtime.run)
     except ContractBroken as problem:
@@ -174,4 +185,3 @@ def check_version(root: Path, name: str, number: int, policy: Repository) -> Run
     except Exception as problem:
         said = " ".join(f"{type(problem).__name__}: {problem}".split())
         raise ContractBroken(f"golden rows: not answered: {said}", Trouble.GOLDEN) from problem
-    return runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -27,6 +28,9 @@ from app.serving.trials import Trials
 from app.serving.verdicts import Verdicts
 from app.settings import Repository, Settings
 
+PATIENCE_S = 3.0
+"""How long the first requests wait for versions that are still tried, once others could answer."""
+_LOOK_S = 0.2
 GONE = "no longer in the repository"
 log = logs.get("registry")
 
@@ -43,6 +47,7 @@ class Registry:
         self._told: dict[tuple[str, int], tuple[State, Trouble, str]] = {}
         self._changed: Callable[[], None] = lambda: None
         self._first = threading.Event()
+        self._open_at_s = math.inf
         self._stop = threading.Event()
         self._one_at_a_time = threading.Lock()
         self.catalog: Catalog = EMPTY
@@ -56,13 +61,15 @@ class Registry:
 
     @property
     def loaded(self) -> bool:
-        """Whether the first read of the repository is over."""
-        return self._first.is_set()
+        """Whether the first read of the repository is over, or lasts so long that what is there should answer."""
+        return self._first.is_set() or time.monotonic() >= self._open_at_s
 
     def wait_loaded(self, timeout_s: float) -> Catalog:
         """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
-        if not self._first.is_set() and not self._first.wait(timeout_s):
-            raise ModelNotReady("the worker is still loading its models")
+        give_up_at_s = time.monotonic() + timeout_s
+        while not self.loaded and not self._first.wait(min(_LOOK_S, timeout_s)):
+            if time.monotonic() >= give_up_at_s:
+                raise ModelNotReady("the worker is still loading its models")
         return self.catalog
 
     def not_ready(self) -> str:
@@ -98,8 +105,10 @@ class Registry:
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         before, self.catalog = self.catalog, catalog
-        if complete or any(servable.state is State.READY for servable in catalog):
+        if complete:
             self._first.set()
+        elif any(servable.state is State.READY for servable in catalog):
+            self._open_at_s = min(self._open_at_s, time.monotonic() + PATIENCE_S)
         self._report(before, catalog)
         self._changed()
 
