@@ -81,8 +81,8 @@ def as_infer(instances: list[dict[str, Any]]) -> dict[str, Any]:
 
 SKEWS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "iris": (skewed.flip_a_bit, "damaged", "model.skops is damaged: its sha256 is"),
-    "breast-cancer": (skewed.move_a_threshold, "golden", "golden row "),
-    "wine": (skewed.swap_columns, "golden", "golden rows: "),
+    "breast-cancer": (skewed.move_a_threshold, "golden", "golden row"),
+    "wine": (skewed.swap_columns, "golden", "golden row"),
     "diabetes": (skewed.another_minor, "environment", "scikit-learn "),
 }
 
