@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    counters = metrics.make()
+    counters = metrics.make() if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(1)
         registry = Registry(settings, counters, loading, Trials(settings.run_dir / TRIALS, loading))

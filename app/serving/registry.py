@@ -41,7 +41,7 @@ class Registry:
     def __init__(self, settings: Settings, metrics: Metrics, loading: Offload, trials: Trials | None = None) -> None:
         """trials: what new versions pass before they are loaded here; without it they are loaded as they are."""
         self._settings = settings
-        self._metrics = metrics
+        self.metrics = metrics
         self._loading = loading
         self._trials = trials
         self._told: dict[tuple[str, int], tuple[State, Trouble, str]] = {}
@@ -123,7 +123,7 @@ class Registry:
             _let_go(servable)
             servable.complain(GONE, Trouble.NONE)
             self._tell(servable)
-        self._metrics.generation.set(now.generation)
+        self.metrics.generation.set(now.generation)
 
     def _tell(self, servable: Servable, is_new: bool = False) -> None:
         """Count and log a version's state, unless it was told before."""
@@ -134,10 +134,10 @@ class Registry:
         state, trouble, reason = now
         labels = (servable.name, str(servable.version))
         for each in State:
-            self._metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
+            self.metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
         for problem in {was[1] if was else Trouble.NONE, trouble} - {Trouble.NONE}:
-            self._metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is trouble else 0.0)
-        self._metrics.load_seconds.labels(*labels).set(servable.load_s)
+            self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is trouble else 0.0)
+        self.metrics.load_seconds.labels(*labels).set(servable.load_s)
         write = log.info if state in (State.READY, State.LOADING) and not trouble else log.warning
         write(
             "model_state", model=servable.name, version=servable.version, state=state.value, trouble=trouble.value,
