@@ -179,6 +179,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
                     contract = integrity.read_contract(root, tried.name, tried.version)
                     result["golden_rows"] = len(contract.golden.rows)
                 results.append(result)
+    results.sort(key=lambda result: wanted.index((result["name"], result["version"])))
     if as_json:
         render.as_json(results)
     else:

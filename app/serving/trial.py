@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from app.settings import Repository
 
 BATCH = 50
 """Versions one process tries at most: they share one start of the interpreter, and one argument of 128 kB."""
+SLOW_S = 8.0
+"""How long a version may take before the others go on without it."""
+MOST = 4
+"""Processes at once, when all are slow."""
 POLL_S = 0.01
 GRACE_S = 2.0
 """What the kernel's own alarm in the process gets to end it, before this side does."""
@@ -56,25 +60,76 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def run(root: Path, wanted: Sequence[Candidate], policy: Repository) -> Iterator[tuple[Candidate, Verdict] | None]:
-    """Try versions, one process after another; a version that ends one is blamed and the rest go on.
+    """Try versions, one process after another; a version that ends one is blamed and the rest go on in the next.
+
+    They do so too, beside it, when one takes long.
 
     Yields each candidate with its verdict, and None whenever there was nothing for POLL_S seconds. To be called where
     `time.sleep` lets others run: from a greenlet of the hub's own thread, or from any plain thread.
     """
-    left = list(wanted)
-    while left:
-        batch = left[:BATCH]
-        tried = 0
-        for verdict in _try(root, batch, policy):
+    left: list[Candidate] = list(wanted)
+    running: list[_Run] = []
+    try:
+        while left or running:
+            if left and all(run.is_slow for run in running) and len(running) < MOST:
+                running.append(_Run(root, left[:BATCH], policy))
+                del left[:BATCH]
+            for each in list(running):
+                yield each.step()
+                if each.is_over:
+                    running.remove(each)
+                if each.is_over or each.is_slow:
+                    left[:0] = each.give_up_rest()
+    finally:
+        for each in running:
+            each.close()
+
+
+class _Run:
+    """One process at work on a batch. One that is slow keeps the version it has in hand and no more."""
+
+    def __init__(self, root: Path, batch: Sequence[Candidate], policy: Repository) -> None:
+        self._left = list(batch)
+        self._steps = _try(root, batch, policy)
+        self._since_s = time.monotonic()
+        self._ended = False
+
+    def step(self) -> tuple[Candidate, Verdict] | None:
+        """Its next verdict, or None after a moment without one."""
+        for verdict in self._steps:
             if verdict is None:
-                yield None
-                continue
-            yield batch[tried], verdict
-            tried += 1
-        left = left[tried:]
+                return None
+            self._since_s = time.monotonic()
+            found = (self._left.pop(0), verdict)
+            if not self._left:
+                self.close()
+            return found
+        self._ended = True
+        return None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more will come: it has given all its verdicts, or ended with the one it is to blame for."""
+        return self._ended
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether others had better not wait for what it has in hand."""
+        return time.monotonic() - self._since_s > SLOW_S
+
+    def give_up_rest(self) -> list[Candidate]:
+        """The versions it has not begun, for another process."""
+        keep = 0 if self._ended else 1
+        self._left, rest = self._left[:keep], self._left[keep:]
+        return rest
+
+    def close(self) -> None:
+        """End the process."""
+        self._ended = True
+        self._steps.close()
 
 
-def _try(root: Path, batch: Sequence[Candidate], policy: Repository) -> Iterator[Verdict | None]:
+def _try(root: Path, batch: Sequence[Candidate], policy: Repository) -> Generator[Verdict | None, None, None]:
     """Verdicts for a beginning of the batch: all of it, or up to the one that ended the process."""
     job = Job(str(root), tuple((each.name, each.version) for each in batch), policy, os.getpid())
     try:

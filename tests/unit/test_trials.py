@@ -193,6 +193,20 @@ def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path
 
 
 @pytest.mark.processes
+def test_what_is_slow_is_left_to_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions behind one that takes long are tried beside it, and each is tried once."""
+    monkeypatch.setattr(trial, "SLOW_S", 2.0)
+    for name, words in {"a": "load hang", "b": "calm", "c": "load hang", "d": "load exit", "e": "calm"}.items():
+        publish_moody(root, name, words)
+    policy = Repository(trusted_types=(TYPE,), load_timeout_s=9.0)
+    found = [each for each in trial.run(root, candidates(root, EMPTY), policy) if each]
+    assert [(candidate.name, verdict.trouble.value) for candidate, verdict in found] == [
+        ("b", ""), ("d", "crashed"), ("e", ""), ("a", "timeout"), ("c", "timeout"),
+    ]  # fmt: skip
+    assert [len(pids(root, name)) for name in "abcde"] == [1] * 5
+
+
+@pytest.mark.processes
 def test_a_trial_ends_with_whoever_asked(root: Path) -> None:
     """A worker that is killed leaves no process behind that goes on hanging."""
     publish_moody(root, "sulky", "load hang")
