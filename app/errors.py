@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,33 @@ class NotAllowed(TablesideError):
         return "this needs the admin key: send 'Authorization: Bearer KEY'"
 
 
+class Trouble(StrEnum):
+    """The class of what is wrong with a version: few words, so that one may be a metric's label."""
+
+    NONE = ""
+    DAMAGED = "damaged"
+    """The artifact's bytes are not those of publish, or cannot be read."""
+    ENVIRONMENT = "environment"
+    """Libraries here are not those of publish."""
+    GOLDEN = "golden"
+    """The golden rows are answered differently, or not at all."""
+    UNTRUSTED = "untrusted"
+    """The artifact holds types on no list."""
+    CRASHED = "crashed"
+    """It ended the interpreter that tried it."""
+    TIMEOUT = "timeout"
+    """It did not load within `repository.load_timeout_s`."""
+    CONTRACT = "contract"
+    """contract.json or model.toml cannot be read, or says what cannot be."""
+    OTHER = "other"
+
+
 class ContractBroken(TablesideError):
-    """A version cannot be served: damaged, changed, or its golden rows answer differently."""
+    """A version cannot be served: damaged, changed, or its golden rows answer differently. `trouble` is the class."""
+
+    def __init__(self, detail: str, trouble: Trouble = Trouble.CONTRACT) -> None:
+        super().__init__(detail)
+        self.trouble = trouble
 
 
 class PublishFailed(TablesideError):

@@ -7,6 +7,8 @@ from flask import Flask
 from app import logs, metrics
 from app.concurrency.offload import make_offload
 from app.serving.registry import Registry
+from app.serving.trials import Trials
+from app.serving.verdicts import TRIALS
 from app.settings import Settings, load
 from app.web import problems, trace
 from app.web.current import EXTENSION, Wiring
@@ -21,8 +23,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    counters = metrics.make()
-    registry = registry or Registry(settings, counters, make_offload(1))
+    counters = metrics.make() if registry is None else registry.metrics
+    if registry is None:
+        loading = make_offload(1)
+        registry = Registry(settings, counters, loading, Trials(settings.run_dir / TRIALS, loading))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     app.extensions[EXTENSION] = Wiring(settings, registry, counters, make_offload(settings.server.predict_threads))

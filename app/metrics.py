@@ -63,6 +63,10 @@ class Metrics:
             "tableside_model_state", "Workers that hold the version in this state.", (*by_model, "state"),
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        self.model_problem = Gauge(
+            "tableside_model_problem", "Workers that see this class of problem with the version.",
+            (*by_model, "reason"), registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
         self.generation = Gauge(
             "tableside_generation", "Repository generation this worker serves: the lowest over the workers.",
             registry=registry, multiprocess_mode="livemin",

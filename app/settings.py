@@ -61,6 +61,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment_skew: Literal["refuse", "warn"] = "refuse"
     trusted_types: tuple[str, ...] = ()
     allowed_pickles: tuple[Sha256, ...] = ()
+    load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,5 +9,6 @@ from blueprints.docs.views import face as docs
 from blueprints.health.views import face as health
 from blueprints.metrics.views import face as metrics
 from blueprints.predict.views import face as predict
+from blueprints.repository.views import face as repository
 
-FACES: tuple[Blueprint, ...] = (health, predict, docs, metrics, admin)
+FACES: tuple[Blueprint, ...] = (health, predict, docs, metrics, repository, admin)

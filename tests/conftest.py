@@ -15,7 +15,9 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from app import metrics
 from app import settings as app_settings
+from app.concurrency.offload import make_offload
 from app.contract.schema import Input
 from app.factory import create_app
 from app.repository.modelfile import ColumnRules
@@ -125,10 +127,14 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path) -> MakeApp:
-    """An application of one's own over `small_repository`; `load=False` leaves its registry empty."""
+    """An application of one's own over `small_repository`; `load=False` leaves its registry empty.
+
+    It loads without a trial, which would cost each test the start of a process; `app` has had one.
+    """
 
     def make(load: bool = True, **more: str) -> Flask:
-        made = create_app(make_settings(small_repository, tmp_path / "run", **more))
+        settings = make_settings(small_repository, tmp_path / "run", **more)
+        made = create_app(settings, Registry(settings, metrics.make(), make_offload(1)))
         if load:
             registry_of(made).reload(1)
         return made

@@ -84,35 +84,55 @@ def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> ml
     return mlflow.Prepared(fitted, samples.as_frame(samples.read(sample), target), {}, ())
 
 
-def _versions(root: Path, only: str | None = None) -> list[dict[str, Any]]:
+def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
+    """A row for each version, with what is wrong with it as far as that shows without loading it."""
     from app.repository import integrity, modelfile, paths
 
+    said = _said_by_workers(root, settings)
     rows: list[dict[str, Any]] = []
     for name in paths.models(root):
-        if only not in (None, name):
-            continue
-        aliases, reason = {}, ""
+        aliases, broken = {}, None
         try:
             aliases = modelfile.read(root, name).aliases
         except ContractBroken as problem:
-            reason = str(problem)
+            broken = problem
         for number in paths.versions(root, name):
             pointing = [alias for alias, target in aliases.items() if target == number]
+            row: dict[str, Any] = {"name": name, "version": number, "aliases": pointing, "problem": "", "trouble": ""}
             try:
-                contract = integrity.read_contract(root, name, number)
-                rows.append({**render.summary(contract, pointing), "reason": reason})
+                row |= render.summary(integrity.read_contract(root, name, number), pointing)
+                warning = integrity.check_unloaded(root, name, number, settings.repository.environment_skew)
+                row |= {"problem": warning, "trouble": "environment" if warning else ""}
+                if broken is not None:
+                    raise broken
             except ContractBroken as problem:
-                rows.append({"name": name, "version": number, "aliases": pointing, "reason": str(problem)})
+                row |= {"problem": str(problem), "trouble": problem.trouble.value}
+            rows.append(row | said.get((name, number), {}))
     return rows
+
+
+def _said_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:
+    """What the workers of a stack that runs on this run folder, and serves `root`, have against a version."""
+    from app.concurrency import slots
+    from app.serving.overview import merged, told
+
+    statuses = slots.statuses(settings.run_dir / "slots")
+    entries = told(status for status in statuses if status.get("repository") == str(root.absolute()))
+    return {
+        key: {"problem": entry.reason, "trouble": entry.trouble.value}
+        for key, entry in merged(entries).items()
+        if entry.reason
+    }
 
 
 @click.command("list")
 @_repository_option
 @_json_option
 def list_models(repository: Path | None, as_json: bool) -> None:
-    """List every published version."""
-    root = _repository(repository, load())
-    rows = _versions(root)
+    """List every published version, and what is wrong with it: hash, environment, and what running workers say."""
+    settings = load()
+    root = _repository(repository, settings)
+    rows = _versions(root, settings)
     if as_json:
         render.as_json(rows)
         return
@@ -156,28 +176,34 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 @_repository_option
 @_json_option
 def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
-    """Load MODEL (or every version) as the server does, and replay its golden rows. Exit code 1 when one fails."""
-    from app.repository import integrity
+    """Load MODEL (or every version) as the server does, and replay its golden rows. Exit code 1 when one fails.
+
+    That happens in a process of its own, so a version that crashes or hangs is a line of the result.
+    """
+    from app.repository import integrity, paths
 
     settings = load()
     root = _repository(repository, settings)
     if model is None:
-        wanted = [(row["name"], row["version"]) for row in _versions(root)]
+        wanted = [(name, number) for name in paths.models(root) for number in paths.versions(root, name)]
     else:
         wanted = [find(model, repository)[1:]]
     results: list[dict[str, Any]] = []
     with render.progress() as step:
-        from app.serving.loader import check_version
+        from app.serving import trial
+        from app.serving.verdicts import Candidate
 
-        for name, number in wanted:
-            step(f"verifying {name}/{number}")
-            result: dict[str, Any] = {"name": name, "version": number, "ok": True, "reason": ""}
-            try:
-                check_version(root, name, number, settings.repository)
-                result["golden_rows"] = len(integrity.read_contract(root, name, number).golden.rows)
-            except ContractBroken as problem:
-                result |= {"ok": False, "reason": str(problem)}
-            results.append(result)
+        step(f"verifying {', '.join(f'{name}/{number}' for name, number in wanted)}")
+        for found in trial.run(root, [Candidate(name, n, None) for name, n in wanted], settings.repository):
+            if found is not None:
+                tried, verdict = found
+                result: dict[str, Any] = {"name": tried.name, "version": tried.version, "ok": not verdict.trouble}
+                result |= {"reason": verdict.reason, "trouble": verdict.trouble.value}
+                if not verdict.trouble:
+                    contract = integrity.read_contract(root, tried.name, tried.version)
+                    result["golden_rows"] = len(contract.golden.rows)
+                results.append(result)
+    results.sort(key=lambda result: wanted.index((result["name"], result["version"])))
     if as_json:
         render.as_json(results)
     else:

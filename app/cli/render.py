@@ -88,7 +88,7 @@ def versions(rows: Sequence[dict[str, Any]], root: Path) -> None:
     cells = [
         (
             row["name"], row["version"], ", ".join(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
-            size(row.get("size_bytes", 0)), row.get("created_at", "-")[:16], row["reason"],
+            size(row.get("size_bytes", 0)), row.get("created_at", "-")[:16], row["problem"],
         )
         for row in rows
     ]  # fmt: skip

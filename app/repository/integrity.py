@@ -6,13 +6,14 @@ import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from app.contract import schema
 from app.contract.schema import Contract
-from app.errors import ContractBroken
-from app.repository.paths import CONTRACT, version_folder
+from app.errors import ContractBroken, Trouble
+from app.repository.paths import CONTRACT, SEAL, version_folder
 
 PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib")
 STRICT = ("scikit-learn",)
@@ -54,12 +55,57 @@ def check_artifact(root: Path, contract: Contract) -> Path:
     try:
         actual = sha256(path)
     except OSError as problem:
-        raise ContractBroken(f"{path.name}: {problem.strerror or problem}") from problem
+        raise ContractBroken(f"{path.name}: {problem.strerror or problem}", Trouble.DAMAGED) from problem
     if actual != contract.artifact.sha256:
         raise ContractBroken(
-            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}..."
+            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {contract.artifact.sha256[:12]}...",
+            Trouble.DAMAGED,
         )
     return path
+
+
+def seal(contract: Contract) -> str:
+    """What publish writes beside the contract: hashes of the artifact and of the columns' names and types in order.
+
+    Golden rows are a sample. They cannot tell that a threshold moved where none of them passes, nor, where an
+    estimator knows no names, that two columns of the contract were swapped.
+    """
+    words = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
+    columns = hashlib.sha256(msgspec.json.encode((contract.input.form, words))).hexdigest()
+    return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n"
+
+
+def check_seal(root: Path, contract: Contract) -> None:
+    """Hold the contract to its seal; versions of older releases have none. Raises ContractBroken."""
+    path = version_folder(root, contract.name, contract.version) / SEAL
+    try:
+        written = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ContractBroken(f"{SEAL}: {problem}", Trouble.DAMAGED) from problem
+    now = seal(contract)
+    if written != now:
+        what = "its columns or their order" if written.partition("\n")[0] == now.partition("\n")[0] else "its artifact"
+        raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({SEAL})", Trouble.DAMAGED)
+
+
+def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
+    """What to warn of; empty when nothing differs. Raises ContractBroken when it differs and `policy` refuses."""
+    differences = "; ".join(skew(contract))
+    if differences and policy == "refuse":
+        raise ContractBroken(
+            f"{differences}; publish again here, or set repository.environment_skew = 'warn'", Trouble.ENVIRONMENT
+        )
+    return f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
+
+
+def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse", "warn"]) -> str:
+    """All that can be checked of a version without building its artifact. Returns what to warn of; ContractBroken."""
+    contract = read_contract(root, name, number)
+    check_artifact(root, contract)
+    check_seal(root, contract)
+    return check_environment(contract, policy)
 
 
 def skew(contract: Contract) -> list[str]:

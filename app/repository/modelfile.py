@@ -27,8 +27,12 @@ class ColumnRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """aliases: name to version. versions: which of the published ones are served. columns: how tables are read."""
+    """aliases: name to version. versions: which of the published ones are served. columns: how tables are read.
 
+    enabled: whether the model is served at all; the repository API's `unload` turns it off.
+    """
+
+    enabled: bool = True
     aliases: dict[str, int] = {}
     versions: Literal["all", "latest"] | list[int] = "all"
     columns: ColumnRules = ColumnRules()
@@ -59,12 +63,33 @@ def read(root: Path, name: str) -> ModelFile:
 
 def set_alias(root: Path, name: str, alias: str, version: int) -> None:
     """Point an alias at a version, keeping the operator's comments. Two writers at once both succeed."""
-    path = root / name / MODEL_TOML
-    with _locked(root / name):
-        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+    with _changing(root, name) as document:
         if "aliases" not in document:
             document["aliases"] = tomlkit.table()
         document["aliases"][alias] = version
+
+
+def set_enabled(root: Path, name: str, enabled: bool) -> bool:
+    """Say whether the model is served, keeping the operator's comments. Returns whether that changes anything.
+
+    Raises ContractBroken when the file cannot be read as it is, OSError when it cannot be written.
+    """
+    if read(root, name).enabled is enabled:
+        return False
+    with _changing(root, name) as document:
+        if enabled:
+            document.pop("enabled", None)
+        else:
+            document["enabled"] = False
+    return True
+
+
+@contextmanager
+def _changing(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
+    path = root / name / MODEL_TOML
+    with _locked(root / name):
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        yield document
         temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
         temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
         temporary.replace(path)

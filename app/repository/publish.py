@@ -193,6 +193,7 @@ def _claim(folder: Path, draft: Path, contract: Contract, version: int | None) -
         number = version or (published[-1] + 1 if published else 1)
         numbered = msgspec.structs.replace(contract, version=number)
         _write_durably(draft / paths.CONTRACT, schema.encode(numbered))
+        _write_durably(draft / paths.SEAL, integrity.seal(numbered).encode())
         for file in draft.iterdir():
             _sync(file)
             file.chmod(0o444)

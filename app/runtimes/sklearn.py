@@ -10,10 +10,16 @@ import numpy as np
 
 from app.contract.answers import Answer
 from app.contract.cells import Array
-from app.errors import ContractBroken
+from app.errors import ContractBroken, Trouble
 from app.runtimes.trusted import TRUSTED
 
 METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+
+
+def warm_up() -> None:
+    """Import what every artifact needs, so that a load's time is its own."""
+    import sklearn.pipeline  # noqa: F401
+    import skops.io  # noqa: F401
 
 
 class SklearnRuntime:
@@ -51,13 +57,17 @@ def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - allowed)
         if unknown:
-            raise ContractBroken(f"{path.name} holds types that are not trusted: {', '.join(unknown)}")
+            raise ContractBroken(
+                f"{path.name} holds types that are not trusted: {', '.join(unknown)}", Trouble.UNTRUSTED
+            )
         needed = [kind for kind in skops.io.get_untrusted_types(file=path) if kind in allowed]
         return SklearnRuntime(skops.io.load(path, trusted=needed))
     except ContractBroken:
         raise
     except Exception as damage:
-        raise ContractBroken(f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}") from damage
+        raise ContractBroken(
+            f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", Trouble.OTHER
+        ) from damage
 
 
 def single_threaded(estimator: Any) -> Any:

@@ -3,86 +3,185 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from app.contract import golden
-from app.errors import ContractBroken
+from app.contract.schema import Contract
+from app.errors import ContractBroken, Trouble
 from app.repository import integrity, modelfile, paths
+from app.repository.modelfile import ModelFile
 from app.runtimes.base import Runtime
 from app.runtimes.sklearn import load as load_sklearn
 from app.serving.catalog import Catalog, Model
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
+from app.serving.verdicts import Candidate, Print, Verdicts
 from app.settings import Repository
 
-Note = Callable[[str, dict[str, object]], None]
+UNLOADED = "unloaded: enabled is false in model.toml"
 
 
-def load_catalog(root: Path, policy: Repository, generation: int, before: Catalog) -> Catalog:
+def load_catalog(
+    root: Path, policy: Repository, generation: int, before: Catalog, verdicts: Verdicts | None = None
+) -> Catalog:
     """Read the repository. Versions that `before` already serves from the same files are kept as they are.
 
+    verdicts: of trials; only what passed one is loaded, and what still waits for one is LOADING. None: all is loaded.
     Runs in a native thread: it neither logs nor counts. Raises OSError when `root` itself cannot be read.
     """
+    names = _names(root)
+    return Catalog(generation, {name: _load_model(root, name, policy, before, verdicts) for name in names})
+
+
+def candidates(root: Path, before: Catalog) -> list[Candidate]:
+    """The versions `load_catalog` would load now. Raises OSError when `root` cannot be read."""
+    return [each for name in _names(root) for each in _candidates(root, name, before)]
+
+
+def _names(root: Path) -> list[str]:
     if not root.is_dir():
         raise FileNotFoundError(f"repository {root} is not there")
-    return Catalog(generation, {name: _load_model(root, name, policy, before) for name in paths.models(root)})
+    return paths.models(root)
 
 
-def _load_model(root: Path, name: str, policy: Repository, before: Catalog) -> Model:
-    old = before.models.get(name)
-    kept = {servable.version: servable for servable in old.servables} if old else {}
+def _candidates(root: Path, name: str, before: Catalog) -> Iterator[Candidate]:
+    try:
+        words = modelfile.read(root, name)
+    except ContractBroken:
+        return
+    kept = _kept(before, name)
+    for number in words.wanted(paths.versions(root, name)) if words.enabled else ():
+        print_ = fingerprint(root, name, number)
+        if not _is_same(kept.get(number), print_):
+            yield Candidate(name, number, print_)
+
+
+def _kept(before: Catalog, name: str) -> dict[int, Servable]:
+    model = before.models.get(name)
+    return {servable.version: servable for servable in model.servables} if model else {}
+
+
+def _is_same(old: Servable | None, print_: Print) -> bool:
+    return old is not None and old.state is State.READY and old.fingerprint == print_
+
+
+def _load_model(root: Path, name: str, policy: Repository, before: Catalog, verdicts: Verdicts | None) -> Model:
+    kept = _kept(before, name)
+    published = paths.versions(root, name)
     try:
         words = modelfile.read(root, name)
     except ContractBroken as problem:
-        return Model(name, tuple(kept.values()), old.aliases if old else {}, str(problem))
-    numbers = words.wanted(paths.versions(root, name))
-    servables = tuple(_load_version(root, name, n, policy, kept.get(n)) for n in numbers)
+        return _without_words(name, published, before, problem)
+    numbers = words.wanted(published)
+    if not words.enabled:
+        return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), words.aliases)
+    servables = tuple(_load_version(root, name, n, policy, kept.get(n), verdicts) for n in numbers)
+    return _with_words(name, servables, words)
+
+
+def _with_words(name: str, servables: tuple[Servable, ...], words: ModelFile) -> Model:
     for servable in servables:
         servable.columns = words.columns
     return Model(name, servables, words.aliases)
 
 
-def fingerprint(root: Path, name: str, number: int) -> object:
-    """Changes when any file of the version does."""
+def _without_words(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
+    """A model whose model.toml cannot be read: what was served goes on being served, and says so."""
+    kept = [servable for servable in _kept(before, name).values() if servable.state is State.READY]
+    for servable in kept:
+        servable.complain(f"{problem}; still serving what was loaded before", problem.trouble)
+    if not kept:
+        kept = [_failed(name, number, str(problem), problem.trouble) for number in published]
+    old = before.models.get(name)
+    return Model(name, tuple(kept), old.aliases if old else {}, str(problem))
+
+
+def _failed(name: str, number: int, reason: str, trouble: Trouble = Trouble.NONE) -> Servable:
+    servable = Servable(name, number)
+    servable.fail(reason, trouble)
+    return servable
+
+
+def fingerprint(root: Path, name: str, number: int) -> Print:
+    """Changes when any file of the version does; None when they cannot be seen."""
     folder = paths.version_folder(root, name, number)
-    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    try:
+        stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    except OSError:
+        return None
     return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-def _load_version(root: Path, name: str, number: int, policy: Repository, old: Servable | None) -> Servable:
-    try:
-        print_ = fingerprint(root, name, number)
-    except OSError:
-        print_ = None
-    if old is not None and old.state is State.READY and old.fingerprint == print_:
+def _load_version(
+    root: Path, name: str, number: int, policy: Repository, old: Servable | None, verdicts: Verdicts | None
+) -> Servable:
+    print_ = fingerprint(root, name, number)
+    if old is not None and _is_same(old, print_):
+        old.complain(old.warning, Trouble.ENVIRONMENT if old.warning else Trouble.NONE)
         return old
     fresh = Servable(name, number)
     fresh.fingerprint = print_
+    _load(root, fresh, policy, verdicts)
+    if fresh.state is State.READY or old is None or old.state is not State.READY:
+        return fresh
+    if fresh.state is State.UNAVAILABLE:
+        old.complain(
+            f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before",
+            fresh.trouble,
+        )
+    return old
+
+
+def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | None) -> None:
+    """Make it ready, or fail it; leave it LOADING while its trial is not over."""
     started_s = time.monotonic()
     try:
-        contract = integrity.read_contract(root, name, number)
+        if verdicts is not None and not _passed(fresh, verdicts):
+            return
+        contract = integrity.read_contract(root, fresh.name, fresh.version)
         fresh.contract = contract
-        fresh.ready(check_version(root, name, number, policy), time.monotonic() - started_s)
+        runtime = check_version(root, fresh.name, fresh.version, policy)
+        warning = integrity.check_environment(contract, policy.environment_skew)
+        fresh.ready(runtime, time.monotonic() - started_s, warning)
     except ContractBroken as problem:
-        fresh.fail(str(problem))
+        fresh.fail(str(problem), problem.trouble)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
-        fresh.fail(f"{type(problem).__name__}: {problem}")
-    if fresh.state is not State.READY and old is not None and old.state is State.READY:
-        old.reason = f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before"
-        return old
-    return fresh
+        fresh.fail(f"{type(problem).__name__}: {problem}", Trouble.OTHER)
+
+
+def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
+    """Whether its trial let it through; False while that is not known. Raises ContractBroken with what was found."""
+    verdict = verdicts.known.get(Candidate(fresh.name, fresh.version, fresh.fingerprint))
+    if verdict is None:
+        if verdicts.complete:
+            raise ContractBroken("its files appeared or changed while others were read; reload again", Trouble.OTHER)
+        fresh.reason = "it is being tried in a process of its own"
+        return False
+    if verdict.trouble:
+        raise ContractBroken(verdict.reason, verdict.trouble)
+    return True
 
 
 def check_version(root: Path, name: str, number: int, policy: Repository) -> Runtime:
-    """Load a version and hold it to its contract: hash, environment, types, golden rows. Raises ContractBroken."""
+    """Load a version and hold it to its contract: hash, environment, types, golden rows, seal. Raises ContractBroken.
+
+    The seal comes last: where the golden rows can tell what is wrong, they say more.
+    """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
-    differences = integrity.skew(contract)
-    if differences and policy.environment_skew == "refuse":
-        raise ContractBroken(
-            f"{'; '.join(differences)}; publish again here, or set repository.environment_skew = 'warn'"
-        )
+    integrity.check_environment(contract, policy.environment_skew)
     runtime = load_sklearn(artifact, policy.trusted_types)
-    golden.replay(contract, runtime.run)
+    _replay(contract, runtime)
+    integrity.check_seal(root, contract)
     return runtime
+
+
+def _replay(contract: Contract, runtime: Runtime) -> None:
+    try:
+        golden.replay(contract, runtime.run)
+    except ContractBroken as problem:
+        raise ContractBroken(str(problem), Trouble.GOLDEN) from problem
+    except Exception as problem:
+        said = " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise ContractBroken(f"golden rows: not answered: {said}", Trouble.GOLDEN) from problem

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from app import __version__, logs
 from app.concurrency import slots
 from app.concurrency.offload import Offload
-from app.errors import ModelNotReady
+from app.errors import ModelNotReady, Trouble
 from app.metrics import Metrics
 from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.loader import load_catalog
-from app.settings import Settings
+from app.serving.overview import entry_of
+from app.serving.servable import Servable
+from app.serving.trials import Trials
+from app.serving.verdicts import Verdicts
+from app.settings import Repository, Settings
 
+PATIENCE_S = 3.0
+"""How long the first requests wait for versions that are still tried, once others could answer."""
+_LOOK_S = 0.2
+GONE = "no longer in the repository"
 log = logs.get("registry")
 
 
 class Registry:
     """Holds the current catalog; `reload` replaces it in one assignment, so no request sees half of two."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, loading: Offload) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, loading: Offload, trials: Trials | None = None) -> None:
+        """trials: what new versions pass before they are loaded here; without it they are loaded as they are."""
         self._settings = settings
-        self._metrics = metrics
+        self.metrics = metrics
         self._loading = loading
+        self._trials = trials
+        self._told: dict[tuple[str, int], tuple[State, Trouble, str]] = {}
+        self._changed: Callable[[], None] = lambda: None
         self._first = threading.Event()
+        self._open_at_s = math.inf
         self._stop = threading.Event()
         self._one_at_a_time = threading.Lock()
         self.catalog: Catalog = EMPTY
@@ -38,14 +55,21 @@ class Registry:
         self.failure = ""
 
     @property
+    def repository(self) -> Path:
+        """Where it reads the models."""
+        return self._settings.repository_path
+
+    @property
     def loaded(self) -> bool:
-        """Whether the first read of the repository is over."""
-        return self._first.is_set()
+        """Whether the first read of the repository is over, or lasts so long that what is there should answer."""
+        return self._first.is_set() or time.monotonic() >= self._open_at_s
 
     def wait_loaded(self, timeout_s: float) -> Catalog:
         """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
-        if not self._first.is_set() and not self._first.wait(timeout_s):
-            raise ModelNotReady("the worker is still loading its models")
+        give_up_at_s = time.monotonic() + timeout_s
+        while not self.loaded and not self._first.wait(min(_LOOK_S, timeout_s)):
+            if time.monotonic() >= give_up_at_s:
+                raise ModelNotReady("the worker is still loading its models")
         return self.catalog
 
     def not_ready(self) -> str:
@@ -59,42 +83,74 @@ class Registry:
         return ""
 
     def reload(self, generation: int) -> None:
-        """Read the repository in a native thread and serve what it holds. A failure keeps the current catalog."""
+        """Read the repository in a native thread and serve what it holds. A failure keeps the current catalog.
+
+        Versions that wait for a trial come later than the others: `generation` is served when all is there.
+        """
         with self._one_at_a_time:
-            root, policy, before = self._settings.repository_path, self._settings.repository, self.catalog
+            root, policy = self._settings.repository_path, self._settings.repository
             try:
-                catalog = self._loading.call(lambda: load_catalog(root, policy, generation, before))
+                for verdicts in self._rounds(root, policy):
+                    number = generation if verdicts is None or verdicts.complete else self.catalog.generation
+                    load = partial(load_catalog, root, policy, number, self.catalog, verdicts)
+                    self._adopt(self._loading.call(load), verdicts is None or verdicts.complete)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - whatever the disk does, the worker goes on serving
                 self.failure = f"{type(problem).__name__}: {problem}"
                 log.error("reload_failed", generation=generation, reason=self.failure)
-                catalog = Catalog(generation, before.models)
-            self.catalog = catalog
+                self._adopt(Catalog(generation, self.catalog.models), True)
+
+    def _rounds(self, root: Path, policy: Repository) -> Iterator[Verdicts | None]:
+        return iter([None]) if self._trials is None else self._trials.rounds(root, policy, self.catalog)
+
+    def _adopt(self, catalog: Catalog, complete: bool) -> None:
+        before, self.catalog = self.catalog, catalog
+        if complete:
             self._first.set()
-            self._report(before, catalog)
+        elif any(servable.state is State.READY for servable in catalog):
+            self._open_at_s = min(self._open_at_s, time.monotonic() + PATIENCE_S)
+        self._report(before, catalog)
+        self._changed()
 
     def _report(self, before: Catalog, now: Catalog) -> None:
         old = {(servable.name, servable.version): servable for servable in before}
         for servable in now:
             known = old.pop((servable.name, servable.version), None)
-            if known is not servable:
-                self._log_state(servable.name, servable.version, servable.state, servable.reason, servable.load_s)
+            if known is not None and known is not servable and servable.state is State.UNAVAILABLE:
+                _let_go(known)
+            self._tell(servable, is_new=known is not servable and servable.state is State.READY)
         for servable in old.values():
-            servable.unload() if servable.state is State.READY else None
-            self._log_state(servable.name, servable.version, State.UNAVAILABLE, "no longer in the repository", 0.0)
-        self._metrics.generation.set(now.generation)
+            _let_go(servable)
+            servable.complain(GONE, Trouble.NONE)
+            self._tell(servable)
+        self.metrics.generation.set(now.generation)
 
-    def _log_state(self, name: str, version: int, state: State, reason: str, load_s: float) -> None:
-        labels = (name, str(version))
+    def _tell(self, servable: Servable, is_new: bool = False) -> None:
+        """Count and log a version's state, unless it was told before."""
+        key, now = (servable.name, servable.version), (servable.state, servable.trouble, servable.reason)
+        was, self._told[key] = self._told.get(key), now
+        if was == now and not is_new:
+            return
+        state, trouble, reason = now
+        labels = (servable.name, str(servable.version))
         for each in State:
-            self._metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
-        self._metrics.load_seconds.labels(*labels).set(load_s)
-        write = log.info if state is State.READY else log.warning
-        write("model_state", model=name, version=version, state=state.value, reason=reason, load_s=round(load_s, 3))
+            self.metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
+        for problem in {was[1] if was else Trouble.NONE, trouble} - {Trouble.NONE}:
+            self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is trouble else 0.0)
+        self.metrics.load_seconds.labels(*labels).set(servable.load_s)
+        write = log.info if state in (State.READY, State.LOADING) and not trouble else log.warning
+        write(
+            "model_state", model=servable.name, version=servable.version, state=state.value, trouble=trouble.value,
+            reason=reason, load_s=round(servable.load_s, 3),
+        )  # fmt: skip
 
     def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
-        """Start the thread that loads now and then whenever a newer generation is published below `folder`."""
-        thread = threading.Thread(target=self._follow, args=(folder, acknowledge), name="generations", daemon=True)
+        """Start the thread that loads now and then whenever a newer generation is published below `folder`.
+
+        acknowledge: called whenever what is served has changed.
+        """
+        self._changed = acknowledge
+        thread = threading.Thread(target=self._follow, args=(folder,), name="generations", daemon=True)
         thread.start()
         return thread
 
@@ -102,7 +158,7 @@ class Registry:
         """End the following thread."""
         self._stop.set()
 
-    def _follow(self, folder: Path, acknowledge: Callable[[], None]) -> None:
+    def _follow(self, folder: Path) -> None:
         interval_s = self._settings.repository.poll_interval_ms / 1000
         seen = -1
         while not self._stop.is_set():
@@ -111,10 +167,15 @@ class Registry:
                 if newest != seen:
                     self.reload(newest)
                     seen = newest
-                    acknowledge()
+                    self._changed()
             except Exception as problem:  # noqa: BLE001 - this thread is the worker's only way to hear of changes
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
             self._stop.wait(interval_s)
+
+
+def _let_go(servable: Servable) -> None:
+    if servable.state is State.READY:
+        servable.unload()
 
 
 def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[str, object]:
@@ -126,9 +187,8 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
         "started_at": started_at.isoformat(timespec="seconds"),
         "generation": registry.catalog.generation,
         "failure": registry.failure,
-        "models": [
-            {"name": s.name, "version": s.version, "state": s.state.value, "reason": s.reason} for s in registry.catalog
-        ],
+        "repository": str(registry.repository),
+        "models": [msgspec.to_builtins(entry_of(servable)) for servable in registry.catalog],
     }
 
 

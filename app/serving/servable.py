@@ -12,10 +12,11 @@ from app.contract import answers
 from app.contract.cells import Array
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
-from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError
+from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
 from app.repository.modelfile import ColumnRules
 from app.runtimes.base import Runtime
 from app.serving.lifecycle import State, check
+from app.serving.verdicts import Print
 
 _SMOOTHING = 0.2
 
@@ -39,20 +40,28 @@ class Servable:
         self.runtime: Runtime | None = None
         self.state = State.LOADING
         self.reason = ""
+        self.trouble = Trouble.NONE
+        self.warning = ""
         self.load_s = 0.0
-        self.fingerprint: object = None
+        self.fingerprint: Print = None
         self.columns = ColumnRules()
         self._per_row_s = 0.0
         self._fastest_s: float | None = None
 
-    def ready(self, runtime: Runtime, load_s: float) -> None:
-        """The artifact is loaded and its golden rows hold."""
-        self.runtime, self.load_s = runtime, load_s
-        self.state, self.reason = check(self.state, State.READY), ""
+    def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
+        """The artifact is loaded and its golden rows hold. warning: what differs here from publish all the same."""
+        self.runtime, self.load_s, self.warning = runtime, load_s, warning
+        self.state = check(self.state, State.READY)
+        self.complain(warning, Trouble.ENVIRONMENT if warning else Trouble.NONE)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, trouble: Trouble = Trouble.NONE) -> None:
         """It will not be served, because of `reason`."""
-        self.state, self.reason = check(self.state, State.UNAVAILABLE), reason
+        self.state = check(self.state, State.UNAVAILABLE)
+        self.complain(reason, trouble)
+
+    def complain(self, reason: str, trouble: Trouble) -> None:
+        """Say what is wrong with it, whether it answers or not."""
+        self.reason, self.trouble = reason, trouble
 
     def unload(self) -> None:
         """Let go of the estimator; requests that hold it finish with it."""

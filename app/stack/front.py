@@ -27,8 +27,8 @@ def render(settings: Settings) -> str:
         for name, (host, port) in addresses(settings).items()
     }
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        server=settings.server, listen=listen, web=WEB_SOCKET, control=CONTROL_SOCKET, files=files,
-        connections=min(4096, files // 2), is_root=os.geteuid() == 0, cores=os.cpu_count() or 1,
+        server=settings.server, repository=settings.repository, listen=listen, web=WEB_SOCKET, control=CONTROL_SOCKET,
+        files=files, connections=min(4096, files // 2), is_root=os.geteuid() == 0, cores=os.cpu_count() or 1,
     )  # fmt: skip
 
 

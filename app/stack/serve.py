@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from app.serving.verdicts import TRIALS, forget_failures
 from app.settings import load
 from app.stack.plan import PROJECT
 from app.stack.sockets import fetch, for_gunicorn, pass_on
@@ -19,6 +20,7 @@ _FIRST_LISTEN_FD = 3
 def main() -> None:
     """Fetch, pass on, execute."""
     settings = load()
+    forget_failures(settings.run_dir / TRIALS)  # a restart tries again what crashed or hung
     descriptors = for_gunicorn(fetch(settings.run_dir), os.environ.get("TABLESIDE_NGINX") == "true")
     pass_on(descriptors, _FIRST_LISTEN_FD)
     os.environ.update(LISTEN_FDS=str(len(descriptors)), LISTEN_PID=str(os.getpid()))

@@ -8,6 +8,7 @@ from app import __version__, logs
 from app.concurrency import slots
 from app.serving import generations
 from app.serving.registry import wait_for_generation
+from app.serving.verdicts import TRIALS, forget_failures
 from app.web import bodies
 from app.web.current import catalog, settings
 from app.web.guard import Access, allow
@@ -55,6 +56,7 @@ def workers() -> Response:
 def reload() -> Response:
     """Every worker reads the repository anew. 200 when all have; 202, naming who has not, after a minute."""
     run_dir = settings().run_dir
+    forget_failures(run_dir / TRIALS)
     generation = generations.publish(run_dir / "generations", "reload asked for through the admin API")
     log.info("reload", generation=generation)
     done, found = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)

@@ -19,7 +19,7 @@ from app.web.current import catalog
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import InferRequest
 
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 HEADER = "Inference-Header-Content-Length"
 
 

@@ -141,7 +141,7 @@ def test_list_shows_a_version_whose_contract_cannot_be_read(trained_files: tuple
     path.chmod(0o644)
     path.write_text("{")
     rows = json.loads(call("list", "--repository", root, "--json").stdout)
-    assert paths.CONTRACT in rows[0]["reason"]
+    assert paths.CONTRACT in rows[0]["problem"]
     assert call("list", "--repository", tmp_path / "none").stdout.startswith("no models in")
 
 

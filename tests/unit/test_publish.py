@@ -51,10 +51,10 @@ def start(root: Path, times: int, pause_at: str) -> subprocess.Popen[str]:
 
 
 def test_a_version_is_complete_and_read_only(tmp_path: Path) -> None:
-    """A published version is an artifact and its contract, both 0444, under the next free number."""
+    """A published version is an artifact, its contract and their seal, all 0444, under the next free number."""
     contract = publish("m", FITTED, FRAME, repository=tmp_path)
     folder = tmp_path / "m" / "1"
-    assert sorted(file.name for file in folder.iterdir()) == ["contract.json", "model.skops"]
+    assert sorted(file.name for file in folder.iterdir()) == ["contract.json", "model.skops", "seal.sha256"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
     assert integrity.read_contract(tmp_path, "m", 1) == contract
     assert integrity.check_artifact(tmp_path, contract) == folder / "model.skops"

@@ -1,0 +1,137 @@
+"""What trials found, remembered on the host: while its files, the libraries and the policy stay, no version is tried
+twice.
+
+Failures are remembered too, so that workers that start together, or are born later, do not each wait for a version
+that hangs. They are forgotten when the operator asks for a load, and whenever web starts anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from app import __version__
+from app.errors import Trouble
+from app.repository import integrity
+from app.settings import Repository
+
+Print = tuple[tuple[str, int, int, int], ...] | None
+"""A version's files: name, inode, size in bytes, time of change in ns. None when they cannot be seen."""
+TRIALS = "trials"
+"""Their folder below the run folder."""
+KEEP = 2000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version as its files were when somebody looked."""
+
+    name: str
+    version: int
+    fingerprint: Print
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a trial found; no trouble when the version may be loaded. tail: the last its process wrote, for the log.
+
+    lasting: whether it says something of the version, rather than of the moment.
+    """
+
+    trouble: Trouble
+    reason: str = ""
+    tail: str = ""
+    lasting: bool = True
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What is known so far; `complete` when no more will come."""
+
+    known: Mapping[Candidate, Verdict] = field(default_factory=dict)
+    complete: bool = True
+
+
+class Memory:
+    """Verdicts as files below one folder. A folder that cannot be written costs trials, never a load."""
+
+    def __init__(self, folder: Path, policy: Repository) -> None:
+        self._folder = folder
+        self._policy = policy
+
+    def _path(self, candidate: Candidate, environment: dict[str, str]) -> Path:
+        policy = self._policy
+        parts = (
+            candidate.name, candidate.version, candidate.fingerprint, environment, sys.executable, __version__,
+            policy.trusted_types, policy.environment_skew, policy.load_timeout_s,
+        )  # fmt: skip
+        return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
+
+    def recall(self, candidates: Iterable[Candidate]) -> dict[Candidate, Verdict]:
+        """What is remembered of them."""
+        environment, found = integrity.environment(), {}
+        for candidate in candidates:
+            with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+                found[candidate] = msgspec.json.decode(self._path(candidate, environment).read_bytes(), type=Verdict)
+        return found
+
+    def remember(self, candidate: Candidate, verdict: Verdict) -> None:
+        """Keep a lasting verdict, for every worker of this host."""
+        if not verdict.lasting or candidate.fingerprint is None:
+            return
+        content = {
+            "name": candidate.name, "version": candidate.version, "time": time.time(),
+            "trouble": verdict.trouble.value, "reason": verdict.reason,
+        }  # fmt: skip
+        path = self._path(candidate, integrity.environment())
+        draft = path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(orjson.dumps(content))
+            draft.replace(path)
+
+    def lock(self) -> int | None:
+        """A descriptor that holds the right to try, to be closed; None while another process has it.
+
+        Where no lock can be had at all, -1: then each worker tries for itself.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return -1
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return None
+        return fd
+
+
+def forget_failures(folder: Path, name: str | None = None) -> None:
+    """Let the versions that failed (of one model, or of all) be tried again; drop what is long out of use."""
+    files = sorted(folder.glob("*.json"), key=lambda file: file.name)
+    for file in files:
+        with suppress(OSError, orjson.JSONDecodeError):
+            content = orjson.loads(file.read_bytes())
+            if content.get("trouble") and name in (None, content.get("name")):
+                file.unlink()
+    if len(files) > KEEP:
+        for file in sorted(folder.glob("*.json"), key=_changed_at_s)[:-KEEP]:
+            file.unlink(missing_ok=True)
+
+
+def _changed_at_s(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
