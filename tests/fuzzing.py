@@ -152,16 +152,16 @@ class Seen:
         return f"schemathesis sent {self.sent.total()} inputs ({phases}) and got {statuses}"
 
 
-def run(served: Flask | str, examples: int) -> Seen:
+def run(served: Flask | str, examples: int, document: str = "/openapi.json") -> Seen:
     """Every phase of schemathesis with every check, the same inputs each time, on an application or an address."""
     schemathesis.hook("before_call")(make_sizes_agree)
     try:
-        return _run(served, examples)
+        return _run(served, examples, document)
     finally:
         schemathesis.hooks.unregister(make_sizes_agree)
 
 
-def _run(served: Flask | str, examples: int) -> Seen:
+def _run(served: Flask | str, examples: int, document: str) -> Seen:
     config = SchemathesisConfig.from_dict(
         {
             "seed": SEED,
@@ -174,9 +174,9 @@ def _run(served: Flask | str, examples: int) -> Seen:
         }
     )
     if isinstance(served, str):
-        schema = schemathesis.openapi.from_url(f"{served}/openapi.json", config=config)
+        schema = schemathesis.openapi.from_url(f"{served}{document}", config=config)
     else:
-        schema = schemathesis.openapi.from_wsgi("/openapi.json", served, config=config)
+        schema = schemathesis.openapi.from_wsgi(document, served, config=config)
     seen = Seen()
     for event in from_schema(schema).execute():
         if isinstance(event, (events.NonFatalError, events.FatalError)):
