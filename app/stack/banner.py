@@ -66,6 +66,7 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
         "",
         "  Tableside is ready." if not problem else f"  Tableside is up, but not ready: {problem}",
         f"    predictions  http://{server.listen}/v2   answered by {front}, {server.workers} workers",
+        *([f"    docs         http://{server.listen}/docs"] if server.docs else []),
         f"    control      http://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
         f"    metrics      http://{server.admin_listen}/metrics",
         f"    models       {', '.join(paths.models(root)) or 'none yet'}   from {root}",

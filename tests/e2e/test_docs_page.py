@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from blueprints.docs.views import SWAGGER
 from tests.e2e.conftest import Stack
 
 pytestmark = pytest.mark.e2e
@@ -112,12 +114,20 @@ def test_a_violation_would_be_seen(stack: Stack, window: Window) -> None:
 def test_the_page_s_files_are_small_on_the_wire_and_kept(stack: Stack) -> None:
     """nginx compresses script and style; a browser may keep them for a year."""
     for name, most in (("swagger-ui-bundle.js", 700_000), ("swagger-ui.css", 60_000)):
-        url = f"http://127.0.0.1:{stack.data}/docs/static/swagger-ui-5.35.0/{name}"
+        url = f"http://127.0.0.1:{stack.data}/docs/static/{SWAGGER}/{name}"
         request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.headers["Content-Encoding"] == "gzip"
             assert "immutable" in answer.headers["Cache-Control"]
             assert len(answer.read()) < most
+
+
+def test_the_banner_names_the_page(stack: Stack) -> None:
+    """What `tableside run` shows names the page's address."""
+    give_up_at = time.monotonic() + 30
+    while "/docs" not in (stack.folder / "run.out").read_text() and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+    assert f"http://127.0.0.1:{stack.data}/docs\n" in (stack.folder / "run.out").read_text()
 
 
 def test_documents_and_page_can_be_off(make_stack: Callable[..., Stack]) -> None:
@@ -126,6 +136,7 @@ def test_documents_and_page_can_be_off(make_stack: Callable[..., Stack]) -> None
     for path in ("/docs", "/openapi.json"):
         status, content, _ = stack.call(path)
         assert (status, content["status"]) == (404, 404)
+    assert "/docs" not in (stack.folder / "run.out").read_text()
     body: Any = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     assert stack.call("/v1/models/iris:predict", body)[0] == 200
     stack.stop()

@@ -178,3 +178,14 @@ def test_every_error_status_is_described() -> None:
 def test_the_largest_float_of_32_bits_is_a_limit() -> None:
     """A float32 column's limits are the type's."""
     assert cells.bare(COLUMNS[2])["maximum"] == float(np.finfo(np.float32).max)
+
+
+def test_tags_are_unique_whatever_models_are_named() -> None:
+    """The server's own tag is none a model could have; each model has one, with its estimator and version."""
+    models = [Described(sum_contract(name=name)) for name in ("server", "the-server", "a.b")]
+    text = document(models)
+    names = [tag["name"] for tag in text["tags"]]
+    assert len(names) == len(set(names)) == 4
+    used = {tag for path in text["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    assert used == set(names)
+    assert text["tags"][0]["description"] == "Sum (estimator), version 1"

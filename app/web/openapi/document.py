@@ -17,7 +17,8 @@ from app.web.openapi.shared import BINARY, CSV, JSON, REQUEST_ID, failures, ok, 
 
 INVOCATIONS = "/models/<name>/invocations"
 """The rule of MLflow's route of one model: described where the application has it."""
-SERVER = "server"
+SERVER = "the server"
+"""A tag that no model can be named."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[
 
 def _tag(model: Described) -> Schema:
     contract = model.contract
-    return {"name": model.name, "description": f"{contract.estimator}, a {contract.kind}, version {contract.version}"}
+    return {"name": model.name, "description": f"{contract.estimator} ({_kind(contract)}), version {contract.version}"}
+
+
+def _kind(contract: Contract) -> str:
+    return "estimator" if contract.kind == "other" else contract.kind.replace("_", " ")
 
 
 def _server_paths() -> dict[str, Schema]:
