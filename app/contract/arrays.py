@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.contract.cells import EXACT, Array, PathOf, limits, to_array
+from app.contract.cells import EXACT, Array, PathOf, float_dtype, limits, to_array
 from app.contract.rules import Problems
 from app.contract.schema import Column, describe
 
@@ -61,10 +61,10 @@ def _missing_allowed(array: Array, column: Column, problems: Problems, path_of: 
 
 
 def _floats(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
-    if str(array.dtype) == column.dtype.lower():
+    if str(array.dtype) == float_dtype(column):
         return array
     with np.errstate(over="ignore"):
-        converted: Array = array.astype(column.dtype.lower())
+        converted: Array = array.astype(float_dtype(column))
     lost = np.flatnonzero(np.isinf(converted) & np.isfinite(array))
     for row in lost.tolist():
         problems.add(path_of(row), f"too large for a number of {column.dtype}", array[row])

@@ -57,15 +57,15 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
     """Numbers in the column's own width; one that does not fit is a bad cell, never an infinity."""
     try:
         wide: Array = np.array(values, dtype=np.float64)
-        if column.dtype.lower() == "float64":
+        if float_dtype(column) == "float64":
             return wide
         with np.errstate(over="ignore"):
-            narrow = wide.astype(column.dtype.lower())
+            narrow = wide.astype(float_dtype(column))
         if not (np.isinf(narrow) & np.isfinite(wide)).any():
             return narrow
     except OverflowError:  # an integer past the largest double
         pass
-    largest = float(np.finfo(np.float32 if column.datatype == "FP32" else np.float64).max)
+    largest = float(np.finfo(float_dtype(column)).max)
     for row, value in enumerate(values):
         if value is not None and abs(value) > largest:
             problems.add(path_of(row), f"too large for a number of {column.dtype}", value)
@@ -91,6 +91,11 @@ def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems:
     if NONE in kinds:
         return np.array(values, dtype=np.float64)
     return np.array([int(value) for value in values] if float in kinds else values, dtype=np.int64)
+
+
+def float_dtype(column: Column) -> str:
+    """The width a column of numbers was trained in; categories and pandas' nullable dtypes are doubles underneath."""
+    return column.dtype.lower() if column.dtype.lower() in ("float16", "float32") else "float64"
 
 
 def limits(column: Column) -> tuple[int, int, str]:

@@ -22,7 +22,7 @@ from app.contract.decode import from_columns, from_rows, names
 from app.contract.rules import Problems, Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.contract.tensors import flatten, rows_json
+from app.contract.tensors import one_column, rows_json
 from app.errors import RequestRejected, UnsupportedBody
 from app.serving.servable import Servable
 from app.web import bodies
@@ -184,7 +184,7 @@ def _instances(content: object, schema: Input, rules: Rules) -> Table:
 
 def _inputs(content: object, schema: Input, rules: Rules) -> Table:
     if isinstance(content, dict):
-        return from_columns({n: flatten(v, f"inputs.{n}") for n, v in content.items()}, schema, rules)
+        return from_columns({n: one_column(v, f"inputs.{n}") for n, v in content.items()}, schema, rules)
     if not isinstance(content, list):
         raise malformed("inputs", "expected an array of rows, or an object of columns")
     return from_rows(content, schema, rules, "inputs")

@@ -106,6 +106,15 @@ class Stack:
             assert time.monotonic() < give_up_at, self.logs()
             time.sleep(0.1)
 
+    def wait_loaded(self) -> None:
+        """Until no version is still being tried or loaded."""
+        give_up_at = time.monotonic() + START_TIMEOUT_S
+        while any(
+            v["state"] == "LOADING" for m in self.admin_call("/admin/api/models")["models"] for v in m["versions"]
+        ):
+            assert time.monotonic() < give_up_at, self.logs()
+            time.sleep(0.2)
+
     def logs(self) -> str:
         return "\n".join(f"== {p}\n{p.read_text()[-4000:]}" for p in sorted((self.run_dir / "log").glob("*.log")))
 

@@ -50,6 +50,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, 
 def zoo_stack(make_stack: Callable[..., Stack], repository: Any) -> Iterator[Stack]:
     more = {"TABLESIDE__REPOSITORY__PATH": str(repository[0]), "TABLESIDE__SERVER__WORKERS": "1"}
     stack = make_stack(**more)
+    stack.wait_loaded()
     yield stack
     stack.stop()
 

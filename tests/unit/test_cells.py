@@ -139,3 +139,10 @@ def test_any_double_survives(values: list[float]) -> None:
 def test_any_int64_survives(values: list[int]) -> None:
     """A list of 64-bit integers becomes exactly those integers."""
     assert good(values, WHOLE).tolist() == values
+
+
+def test_a_half_column_has_its_own_limit() -> None:
+    """float16 holds up to 65504: more is a bad cell, not an infinity."""
+    half = Column("c", "FP64", "float16")
+    assert good([65504.0], half).dtype == np.float16
+    assert bad([70000.0], half).found[0].message == "too large for a number of float16"

@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from app.contract.decode import from_rows
-from app.errors import PublishFailed
+from app.errors import PublishFailed, RequestRejected
 from app.repository import integrity, modelfile, paths
 from app.repository.publish import publish
 
@@ -260,3 +260,21 @@ def test_nullable_dtypes_of_pandas_are_given_again(tmp_path: Path, dtype: str) -
     contract = publish("m", fitted, frame, repository=tmp_path)
     given = from_rows([[value] for value in frame["c"].tolist()], contract.input).to_input()
     pd.testing.assert_frame_equal(given, frame)
+
+
+@pytest.mark.parametrize(
+    ("categories", "other"),
+    [([1.5, 2.5, 9.0], 77.5), ([3, 4, 5], 77), (["a", "b", "c"], "zebra"), ([True, False], "true")],
+)
+def test_categories_of_every_type_are_given_again(tmp_path: Path, categories: list[Any], other: Any) -> None:
+    """A `category` column comes back with its own categories, whatever they are; another value is refused."""
+    from sklearn.preprocessing import OrdinalEncoder
+
+    values = [categories[0], categories[1], categories[-1], categories[0]]
+    frame = pd.DataFrame({"c": pd.Categorical(values, categories=categories), "n": [1.0, 2.0, 3.0, 4.0]})
+    fitted = OrdinalEncoder().fit(frame)
+    contract = publish("m", fitted, frame, repository=tmp_path)
+    given = from_rows([[value, 1.0 + at] for at, value in enumerate(values)], contract.input).to_input()
+    pd.testing.assert_frame_equal(given, frame)
+    with pytest.raises(RequestRejected, match=r"not a category of this column|expected true or false"):
+        from_rows([[other, 9.5]], contract.input)
