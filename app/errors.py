@@ -114,11 +114,16 @@ class NotFinite(TablesideError):
         return "the model answered a number that is not finite (predict.not_finite is 'error')"
 
 
+@dataclass
 class NotAllowed(TablesideError):
     """No key, or not the right one."""
 
+    given: bool = False
+
     def __str__(self) -> str:
-        return "this needs the admin key: send 'Authorization: Bearer KEY'"
+        if self.given:
+            return "this is not the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)"
+        return "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)"
 
 
 class Trouble(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from app import __version__
-from app.cli import client, logs, models
+from app.cli import client, control, logs, models
 from app.errors import TablesideError
 from app.settings import load
 
@@ -63,7 +63,15 @@ def config(as_json: bool) -> None:
     click.echo(tomlkit.dumps(msgspec.to_builtins(settings)), nl=False)
 
 
-for command in (models.publish, models.list_models, models.show, models.verify, client.client, logs.logs):
+for command in (
+    models.publish,
+    models.list_models,
+    models.show,
+    models.verify,
+    control.reload,
+    client.client,
+    logs.logs,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ def logs(run_dir: Path | None, follow: bool, lines: int, request_id: str | None,
     if not files:
         click.echo(f"tableside: no logs in {folder}", err=True)
         raise SystemExit(2)
-    last = [line for file in files for line in _tail(file)]
-    kept = [line for line in last if request_id is None or request_id in line]
-    for line in sorted(kept, key=_time_of)[-lines:] if lines else []:
+    last = [pair for file in files for pair in _timed(_tail(file))]
+    kept = [pair for pair in last if request_id is None or request_id in pair[1]]
+    if request_id is not None and not kept:
+        click.echo(f"tableside: no line of request {request_id} in {folder}", err=True)
+    for _, line in sorted(kept, key=itemgetter(0))[-lines:] if lines else []:
         _write(line, as_json)
     if follow:
         for line in _follow(folder):
@@ -54,6 +57,15 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return event if isinstance(event, dict) else None
+
+
+def _timed(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each line with its time; one without, of a traceback say, goes with the line before it."""
+    time_of = ""
+    for line in lines:
+        found = _time_of(line)
+        time_of = found if found[:4].isdecimal() else time_of
+        yield time_of, line
 
 
 def _time_of(line: str) -> str:

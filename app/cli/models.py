@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,16 @@ def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
             except ContractBroken as problem:
                 row |= {"problem": str(problem), "trouble": problem.trouble.value}
             rows.append(row | said.get((name, number), {}))
+        _tell_dangling(rows[-1], aliases, paths.versions(root, name))
     return rows
+
+
+def _tell_dangling(row: dict[str, Any], aliases: Mapping[str, int], published: Sequence[int]) -> None:
+    """An alias that points nowhere is a problem of the model; its newest version's row says it."""
+    for alias, target in aliases.items():
+        if target not in published:
+            said = f"alias {alias!r} points at version {target}, which is not there"
+            row["problem"] = "; ".join(filter(None, (row["problem"], said)))
 
 
 def _said_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:

@@ -77,7 +77,7 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
     for note in notes:
         click.echo(f"note: {note}")
-    click.echo(f"next: tableside show {contract.name}; a running stack serves it after a reload")
+    click.echo(f"next: tableside show {contract.name}; a running stack serves it after `tableside reload`")
 
 
 def versions(rows: Sequence[dict[str, Any]], root: Path) -> None:

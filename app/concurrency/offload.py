@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.errors import DeadlineExceeded
@@ -39,6 +40,29 @@ def _guarded(work: Callable[[], T], deadline_at_s: float | None) -> Callable[[],
         return work()
 
     return run
+
+
+@dataclass
+class _Raised:
+    error: BaseException
+
+
+def _caught(work: Callable[[], T]) -> Callable[[], T | _Raised]:
+    """gevent writes whatever a pool's function raises to stderr, a client's mistakes too: so it raises nothing."""
+
+    def run() -> T | _Raised:
+        try:
+            return work()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            return _Raised(error)
+
+    return run
+
+
+def _outcome(found: T | _Raised) -> T:
+    if isinstance(found, _Raised):
+        raise found.error
+    return found
 
 
 class ThreadOffload:
@@ -72,13 +96,13 @@ class GeventOffload:
 
         started_s = time.monotonic()
         if deadline_at_s is None:
-            result: T = self._pool.spawn(work).get()
+            result: T = _outcome(self._pool.spawn(_caught(work)).get())
             return result
         budget_s = max(0.0, deadline_at_s - started_s)
         late = gevent.Timeout(budget_s)
         with late:
             try:
-                answer: T = self._pool.spawn(_guarded(work, deadline_at_s)).get()
+                answer: T = _outcome(self._pool.spawn(_caught(_guarded(work, deadline_at_s))).get())
                 return answer
             except (gevent.Timeout, _Cancelled) as reason:
                 if reason is late or isinstance(reason, _Cancelled):

@@ -40,19 +40,25 @@ def from_rows(rows: Sequence[Any], schema: Input, rules: Rules = STRICT, label: 
 
 def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, rules: Rules, label: str) -> Table:
     width = len(schema.columns)
+    columns = list(enumerate(schema.columns))
     problems = Problems(rules)
+    positions = {column.name: at for at, column in columns}
+
+    def path(name: str, row: int) -> str:
+        return f"{label}[{row}][{positions[name]}] ({name})"
+
     if rows and set(map(len, rows)) != {width}:
         for at, row in enumerate(rows):
             if len(row) != width:
                 problems.add(f"{label}[{at}]", f"expected {width} values ({names(schema)}), got {len(row)}")
+        whole = {c.name: [(at, row[i]) for at, row in enumerate(rows) if len(row) == width] for i, c in columns}
+        name_cells(whole, schema, problems, path)
         raise problems.refusal()
     flat = list(chain.from_iterable(rows))
     matrix = _number_matrix(flat, len(rows), schema)
     if matrix is not None:
         return Table(schema, len(rows), None, matrix)
-    columns = {column.name: flat[at::width] for at, column in enumerate(schema.columns)}
-    positions = {column.name: at for at, column in enumerate(schema.columns)}
-    return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}][{positions[name]}] ({name})")
+    return from_columns({column.name: flat[at::width] for at, column in columns}, schema, rules, path)
 
 
 def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
@@ -98,10 +104,31 @@ def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, rules: Ru
             problems.add(f"{label}[{at}].{name}", "missing; the column takes no missing cells")
         for name in sorted(row.keys() - known) if rules.extra == "refuse" else ():
             problems.add(f"{label}[{at}].{name}", f"no such column; expected {names(schema)}")
+
+    def path(name: str, row: int) -> str:
+        return f"{label}[{row}].{name}"
+
     if problems:
+        given = {name: [(at, row[name]) for at, row in enumerate(rows) if name in row] for name in known}
+        name_cells(given, schema, problems, path)
         raise problems.refusal()
-    columns = {name: [row.get(name) for row in rows] for name in known}
-    return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}].{name}")
+    return from_columns({name: [row.get(name) for row in rows] for name in known}, schema, rules, path)
+
+
+def name_cells(
+    cells: Mapping[str, Sequence[tuple[int, Any]]], schema: Input, problems: Problems, path_of: CellPath
+) -> None:
+    """Note the bad cells of a table that is refused already, so that one answer names them all.
+
+    cells: by column, those that are there, each with its row.
+    """
+    for column in schema.columns:
+        given = cells.get(column.name, ())
+
+        def path(at: int, name: str = column.name, given: Sequence[tuple[int, Any]] = given) -> str:
+            return path_of(name, given[at][0])
+
+        to_array([cell for _, cell in given], column, problems, path)
 
 
 def from_columns(
@@ -120,8 +147,6 @@ def from_columns(
     for name, values in columns.items():
         if len(values) != rows:
             problems.add(f"inputs.{name}", f"expected {rows} values as in the longest column, got {len(values)}")
-    if problems:
-        raise problems.refusal()
     found = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
     if problems:
         raise problems.refusal()

@@ -15,6 +15,7 @@ from app.contract.decode import Cells, from_columns, from_matrix, from_rows, nam
 from app.contract.rules import STRICT, Rules, malformed
 from app.contract.schema import Column, Datatype, Input, Output
 from app.contract.table import Table
+from app.errors import CellError, RequestRejected
 
 NUMPY: dict[str, str] = {
     "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
@@ -143,23 +144,31 @@ def from_tensors(
     known = {column.name: column for column in schema.columns}
     columns: dict[str, Cells] = {}
     at_of: dict[str, int] = {}
+    wrong: list[CellError] = []
     for at, tensor in enumerate(tensors):
-        path = f"inputs[{at}]"
-        if tensor.name in columns:
-            if rules.duplicate == "refuse":
-                raise malformed(f"{path}.name", "this column is given twice")
+        if tensor.name in at_of and rules.duplicate == "ignore":
             continue
-        if tensor.name not in known and rules.extra == "refuse":
-            raise malformed(f"{path}.name", f"no such column; expected {names(schema)}")
-        if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
-            raise malformed(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
-        cells = _elements(tensor, raw[at], path)
-        column = known.get(tensor.name)
-        if column is not None and not _fits(column, tensor.datatype):
-            raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
-        columns[tensor.name] = cells
-        at_of[tensor.name] = at
+        try:
+            if tensor.name in at_of:
+                raise malformed(f"inputs[{at}].name", "this column is given twice")
+            if tensor.name not in known and rules.extra == "refuse":
+                raise malformed(f"inputs[{at}].name", f"no such column; expected {names(schema)}")
+            at_of[tensor.name] = at
+            columns[tensor.name] = _column_cells(tensor, raw[at], known.get(tensor.name), f"inputs[{at}]")
+        except RequestRejected as refusal:
+            wrong += refusal.cells
+    if wrong:
+        raise RequestRejected("the request is malformed", tuple(wrong[: rules.most_errors]))
     return from_columns(columns, schema, rules, lambda name, row: f"inputs[{at_of.get(name, 0)}].data[{row}] ({name})")
+
+
+def _column_cells(tensor: Tensor, raw: memoryview | None, column: Column | None, path: str) -> Cells:
+    if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
+        raise malformed(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
+    cells = _elements(tensor, raw, path)
+    if column is not None and not _fits(column, tensor.datatype):
+        raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
+    return cells
 
 
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:

@@ -23,7 +23,7 @@ def check_name(name: str) -> str:
     """The name, if a model may bear it. Raises PublishFailed."""
     if not NAME.match(name) or ".." in name:
         raise PublishFailed(
-            f"{name!r} is no model name: 100 letters, digits, '_', '-' and '.' at most, with a letter or digit first"
+            f"{name!r} is no model name: at most 100 ASCII letters, digits, '_', '-' and '.', a letter or digit first"
         )
     if name in RESERVED_NAMES:
         raise PublishFailed(f"{name!r} has a meaning of its own in the protocol; choose another model name")

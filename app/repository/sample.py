@@ -29,6 +29,8 @@ def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise PublishFailed(f"{path}: a sample is a .csv or .parquet file")
+    if not path.is_file():
+        raise PublishFailed(f"{path}: no such file")
     try:
         return reader(path)
     except (OSError, ValueError) as problem:

@@ -28,6 +28,10 @@ class Model:
                 return (ready or list(self.servables))[-1]
             raise ModelNotFound(f"model {self.name!r} has no version")
         number = self.aliases.get(wanted)
+        if number is not None and number not in {servable.version for servable in self.servables}:
+            raise ModelNotFound(
+                f"alias {wanted!r} of model {self.name!r} points at version {number}, which is not there"
+            )
         for servable in self.servables:
             if servable.version == number or str(servable.version) == wanted:
                 return servable

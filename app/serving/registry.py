@@ -64,12 +64,18 @@ class Registry:
         """Whether the first read of the repository is over, or lasts so long that what is there should answer."""
         return self._first.is_set() or time.monotonic() >= self._open_at_s
 
-    def wait_loaded(self, timeout_s: float) -> Catalog:
-        """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
+    def wait_first(self, timeout_s: float) -> bool:
+        """Wait for the first load, `timeout_s` at the most. Returns whether it is over."""
         give_up_at_s = time.monotonic() + timeout_s
         while not self.loaded and not self._first.wait(min(_LOOK_S, timeout_s)):
             if time.monotonic() >= give_up_at_s:
-                raise ModelNotReady("the worker is still loading its models")
+                return False
+        return True
+
+    def wait_loaded(self, timeout_s: float) -> Catalog:
+        """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
+        if not self.wait_first(timeout_s):
+            raise ModelNotReady("the worker is still loading its models")
         return self.catalog
 
     def not_ready(self) -> str:

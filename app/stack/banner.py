@@ -11,9 +11,12 @@ from pathlib import Path
 
 import orjson
 
+from app.concurrency import slots
 from app.contract.schema import Contract
 from app.errors import ContractBroken
 from app.repository import integrity, paths
+from app.serving.lifecycle import State
+from app.serving.overview import told
 from app.settings import Settings
 from app.stack.plan import addresses
 
@@ -57,6 +60,12 @@ def _first_contract(root: Path) -> Contract | None:
     return None
 
 
+def _not_served(settings: Settings) -> list[str]:
+    """Versions the workers refuse, with the reason, as their status files say."""
+    entries = told(slots.statuses(settings.run_dir / "slots"))
+    return [f"{e.name}/{e.version}: {e.reason}" for e in entries if e.state is State.UNAVAILABLE and e.trouble]
+
+
 def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     """The banner."""
     server, root = settings.server, settings.repository_path
@@ -70,7 +79,8 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
         f"    control      http://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
         f"    metrics      http://{server.admin_listen}/metrics",
         f"    models       {', '.join(paths.models(root)) or 'none yet'}   from {root}",
-        f"    logs         tableside logs -f   ({settings.run_dir / 'log'})",
+        *(f"    NOT SERVED   {trouble}" for trouble in _not_served(settings)),
+        f"    logs         .venv/bin/tableside logs -f   ({settings.run_dir / 'log'})",
         "    stop         Ctrl-C, or make stop",
     ]
     contract = _first_contract(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from app.web.current import settings
 
 T = TypeVar("T")
 JSON = "application/json"
+_NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -56,15 +58,14 @@ def parse(body: bytes | memoryview, kind: type[T]) -> T:
         raise malformed(place.strip("`").removeprefix("$").removeprefix(".") or "body", message) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         detail = "nested too deeply" if isinstance(problem, RecursionError) else _where(problem)
-        raise RequestRejected(f"the body is not JSON: {detail}") from None
+        hint = "; NaN and Infinity are not JSON, a missing cell is null" if _NOT_JSON.search(body) else ""
+        raise RequestRejected(f"the body is not JSON: {detail}{hint}") from None
 
 
 def _where(problem: Exception) -> str:
     if isinstance(problem, UnicodeDecodeError):
         return f"byte {problem.start} is not UTF-8"
-    text = str(problem).removeprefix("JSON is malformed: ")
-    hint = "; NaN and Infinity are not JSON, a missing cell is null" if "invalid character" in text else ""
-    return f"{text}{hint}"
+    return str(problem).removeprefix("JSON is malformed: ")
 
 
 def dumps(content: Any) -> bytes:

@@ -60,7 +60,7 @@ def _check_admin() -> None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     expected = read_key(settings().run_dir)
     if scheme.lower() != "bearer" or not expected or not hmac.compare_digest(given.strip().encode(), expected.encode()):
-        raise NotAllowed
+        raise NotAllowed(given=bool(given.strip()))
 
 
 def read_key(run_dir: Path) -> str:

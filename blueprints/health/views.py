@@ -9,6 +9,9 @@ from app.web import bodies
 from app.web.current import registry
 from app.web.guard import Access, allow
 
+PATIENCE_S = 3.0
+"""How long a worker that was just born lets a readiness probe wait for its models, rather than say no."""
+
 face = Blueprint("health", __name__)
 allow(face, Access.EVERYONE)
 
@@ -38,6 +41,7 @@ def ping() -> Response:
 
 
 def _ready() -> Response:
+    registry().wait_first(PATIENCE_S)
     reason = registry().not_ready()
     if not reason:
         return bodies.answer({"ready": True})
@@ -50,6 +54,8 @@ def _ready() -> Response:
 @face.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Whether one model, or one version of it, can answer."""
+    if not registry().wait_first(PATIENCE_S):
+        return _ready()
     servable = registry().catalog.find(name, version)
     if servable.state is State.READY:
         return bodies.answer({"name": servable.name, "ready": True})

@@ -18,7 +18,7 @@ from werkzeug.http import parse_options_header
 
 from app.contract import columnar, csvs
 from app.contract.cells import WORDS
-from app.contract.decode import from_columns, from_rows, names
+from app.contract.decode import from_columns, from_rows, name_cells, names
 from app.contract.rules import Problems, Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
@@ -49,13 +49,21 @@ def invocations(name: str | None = None) -> Response:
     servable = catalog().servable(name) if name else _chosen()
     read = _reader(request.headers.get("Content-Type", ""))
     body, as_csv = bodies.read(), _wants_csv(request.headers.get("Accept", ""))
-    query = request.args.get("output", "")
+    query = _query()
     result = answer(
         servable, "invocations", body.weight, lambda schema, rules: _ask(read, body.content(), schema, rules, query)
     )
     if as_csv:
         return bodies.written(encode(result, _write_csv), "text/csv; charset=utf-8")
     return bodies.written(encode(result, _write))
+
+
+def _query() -> str:
+    """The output the address names; anything else there would be ignored, so it is refused."""
+    for key in request.args:
+        if key != "output":
+            raise RequestRejected(f"no such query parameter: {key[:80]!r}; there is output")
+    return request.args.get("output", "")
 
 
 def _chosen() -> Servable:
@@ -93,7 +101,8 @@ def _reader(content_type: str) -> Reader:
         return lambda body, schema, rules: _Asked(columnar.from_arrow(body, schema, rules, limit_bytes))
     if kind in PARQUET:
         return lambda body, schema, rules: _Asked(columnar.from_parquet(body, schema, rules, limit_bytes))
-    raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not read here; use {', '.join(READ)}")
+    hint = "; curl -d sends this type unless told otherwise with -H" if kind.endswith("form-urlencoded") else ""
+    raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not read here; use {', '.join(READ)}{hint}")
 
 
 def _csv_reader(header: str | None) -> Reader:
@@ -162,12 +171,17 @@ def _by_name(columns: list[str], rows: list[list[Any]], schema: Input, rules: Ru
     for at, row in enumerate(rows):
         if len(row) != len(columns):
             problems.add(f"dataframe_split.data[{at}]", f"expected {len(columns)} values, got {len(row)}")
+
+    def path(name: str, row: int) -> str:
+        return f"dataframe_split.data[{row}][{at_of[name]}] ({name})"
+
     if problems:
+        width = len(columns)
+        whole = {n: [(at, row[i]) for at, row in enumerate(rows) if len(row) == width] for n, i in at_of.items()}
+        name_cells(whole, schema, problems, path)
         raise problems.refusal()
     cells = {name: [row[at] for row in rows] for name, at in at_of.items()}
-    return from_columns(
-        cells, schema, rules, lambda name, row: f"dataframe_split.data[{row}][{at_of[name]}] ({name})"
-    )  # fmt: skip
+    return from_columns(cells, schema, rules, path)
 
 
 def _records(content: object, schema: Input, rules: Rules) -> Table:

@@ -266,3 +266,37 @@ def test_a_model_that_refuses_values_is_400(make_app: MakeApp) -> None:
     answer = post(app.test_client(), "/v1/models/two:predict", {"inputs": {"a": [1.0], "b": [1.0]}}, {})
     assert "the model refuses these values" in error_of(answer)["error"]
     assert "4711" not in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "places"),
+    [
+        ("v1", {"instances": [{"b": "x", "c": 1}, {"a": "y"}, 5][:2]}, ["[0].c", "[1].b", "[1].a", "[0].b"]),
+        ("v1", {"instances": [[1.0], ["x", 1.0], [1.0, None]]}, ["[0]", "[1][0] (a)", "[2][1] (b)"]),
+        ("v1", {"inputs": {"a": ["x"], "z": [1]}}, ["inputs.z", "inputs.a[0]", "inputs.b"]),
+        (
+            "split",
+            {"dataframe_split": {"columns": ["b", "a"], "data": [["x", 1.0], [1.0], [None, "y"]]}},
+            ["data[1]", "data[2][1] (a)", "data[0][0] (b)", "data[2][0] (b)"],
+        ),
+        (
+            "v2",
+            {
+                "inputs": [
+                    {"name": "a", "shape": [1], "datatype": "BYTES", "data": ["x"]},
+                    {"name": "z", "shape": [1], "datatype": "FP64", "data": [1.0]},
+                    {"name": "b", "shape": [2], "datatype": "FP64", "data": [1.0]},
+                ]
+            },
+            ["inputs[0].datatype", "inputs[1].name", "inputs[2].data"],
+        ),
+    ],
+)
+def test_one_mistake_does_not_hide_another(make_two: Any, path: str, content: Any, places: list[str]) -> None:
+    """Missing, surplus and bad cells of one request all stand in the one answer."""
+    routes = {"v1": "/v1/models/two:predict", "v2": "/v2/models/two/infer", "split": SPLIT}
+    client, _ = make_two()
+    found = [error["path"] for error in error_of(post(client, routes[path], content, {}))["errors"]]
+    assert len(found) == len(places)
+    for place in places:
+        assert any(each.endswith(place) for each in found), (place, found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -39,13 +41,28 @@ def test_a_model_is_ready(client: FlaskClient, spot: str) -> None:
     assert client.get(f"/v2/models/{spot}/ready").get_json() == {"name": "iris", "ready": True}
 
 
-def test_a_loading_worker_is_not_ready(make_app: MakeApp) -> None:
+def test_a_loading_worker_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the repository has been read the worker is alive, and gets no traffic; an early request is told to wait."""
+    monkeypatch.setattr(sys.modules["blueprints.health.views"], "PATIENCE_S", 0.05)
     client = make_app(load=False, server__request_timeout_s="0.05").test_client()
     assert client.get("/v2/health/live").status_code == 200
     assert not_ready(client) == {"loading: the repository is being read"}
+    one = client.get("/v2/models/iris/ready")
+    assert (one.status_code, one.get_json()["reason"]) == (503, "loading: the repository is being read")
     early = client.post("/v1/models/iris:predict", json={})
     assert (early.status_code, early.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_probe_waits_for_a_worker_that_was_just_born(make_app: MakeApp) -> None:
+    """A readiness probe that meets a worker at its first load is answered when that is over: a restart stays ready."""
+    app = make_app(load=False)
+    loading = threading.Timer(0.3, lambda: registry_of(app).reload(1))
+    loading.start()
+    try:
+        assert app.test_client().get("/v2/health/ready").get_json() == {"ready": True}
+        assert app.test_client().get("/v2/models/iris/ready").status_code == 200
+    finally:
+        loading.join()
 
 
 def test_a_draining_worker_is_not_ready(make_app: MakeApp) -> None:

@@ -104,6 +104,10 @@ def test_another_output(client: FlaskClient, trained: Any) -> None:
         post(client, {"instances": named["instances"]}, path + "?output=predict_proba").get_json()["predictions"]
         == expected
     )
+    assert (
+        "no such query parameter: 'outputs'; there is output"
+        in error_of(post(client, named, path + "?outputs=x"))["error"]
+    )
     assert "different outputs" in error_of(post(client, named, path + "?output=predict"))["error"]
 
 

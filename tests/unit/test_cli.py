@@ -155,7 +155,13 @@ def test_logs_are_merged_by_time_and_rendered(tmp_path: Path) -> None:
     (folder / "nginx-access.log").write_text('{"time":"2026-01-01T00:00:01+00:00","source":"nginx","path":"/v2"}\n')
     text = call("logs", "--run-dir", tmp_path).stdout
     assert text.index("path=/v2") < text.index("later")
-    assert "plain words" in text
+    assert text.index("later") < text.index("plain words")
+    first = call("logs", "--run-dir", tmp_path, "-n", "1").stdout
+    assert "plain words" in first, "a line without a time goes with the line before it"
+    with (folder / "web.log").open("a") as stream:
+        stream.write('{"event":"newest","time":"2026-01-01T00:00:03Z"}\n')
+    assert "newest" in call("logs", "--run-dir", tmp_path, "-n", "1").stdout
+    assert "no line of request nope" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
     only = call("logs", "--run-dir", tmp_path, "--request-id", "r1", "--json").stdout.splitlines()
     assert [json.loads(line)["event"] for line in only] == ["later"]
     assert "no logs in" in call("logs", "--run-dir", tmp_path / "none").stderr

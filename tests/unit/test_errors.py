@@ -48,7 +48,10 @@ def test_an_error_object_says_it_twice() -> None:
         (errors.Overloaded("full"), "full"),
         (errors.DeadlineExceeded(0.5), "no answer within the deadline of 0.5 s"),
         (errors.InferenceFailed(), "the model failed on this request; the log has the cause under this request id"),
-        (errors.NotAllowed(), "this needs the admin key: send 'Authorization: Bearer KEY'"),
+        (
+            errors.NotAllowed(),
+            "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)",
+        ),
     ],
 )
 def test_an_error_reads_as_one_sentence(error: errors.TablesideError, text: str) -> None:

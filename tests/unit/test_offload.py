@@ -43,6 +43,13 @@ def test_errors_come_back(kind: Kind, error: Exception) -> None:
         assert raised.value is error
 
 
+def test_errors_are_not_written_to_stderr(kind: Kind, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client's mistake that is found in a native thread is no line in anybody's log."""
+    with pytest.raises(KeyError):
+        kind[0](1).call(lambda: {}["x"])
+    assert capfd.readouterr().err == ""
+
+
 def test_late_work_is_given_up(kind: Kind) -> None:
     """Past the deadline the caller goes on, long before the work is over."""
     make, sleep = kind

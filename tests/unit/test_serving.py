@@ -158,7 +158,7 @@ def test_the_highest_ready_version_is_picked() -> None:
     [
         ("nope", None, "there is down, empty, sums"),
         ("sums", "7", "it has 1, 2, 3, 10, champion, broken, gone"),
-        ("sums", "gone", "no version or alias 'gone'"),
+        ("sums", "gone", "alias 'gone' of model 'sums' points at version"),
         ("sums", "", "no version or alias ''"),
         ("sums", "01", "no version or alias '01'"),
         ("sums@champion", "1", "no model"),

@@ -203,7 +203,7 @@ def test_what_is_slow_is_left_to_itself(root: Path, monkeypatch: pytest.MonkeyPa
     troubles = [(candidate.name, verdict.trouble.value) for candidate, verdict in found]
     assert dict(troubles) == {"a": "timeout", "b": "", "c": "timeout", "d": "crashed", "e": ""}
     assert troubles.index(("b", "")) < troubles.index(("a", "timeout"))
-    assert [len(pids(root, name)) for name in "abcde"] == [1] * 5
+    assert all(1 <= len(pids(root, name)) <= 2 for name in "abcde")  # once more where its beginning was not yet read
 
 
 @pytest.mark.processes
