@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,3 +136,16 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
 def get(name: str) -> Any:
     """A logger whose every line carries `source: name`."""
     return structlog.get_logger(source=name)
+
+
+def frames(error: BaseException) -> str:
+    """Where an exception and its causes were raised, and of which types: their texts may quote a caller's data."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        stack = "".join(traceback.format_tb(current.__traceback__))
+        parts.append(
+            f"{type(current).__module__}.{type(current).__qualname__} (predict.show_values shows its text)\n{stack}"
+        )
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "which led to\n".join(reversed(parts))

@@ -4,6 +4,7 @@ JSON cells. What numpy can decide for a whole column is decided there; the rest 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,7 @@ def as_cells(array: Array) -> list[Any]:
 
 def _refuse(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
     message = f"expected {describe(column)}, got {_WORDS.get(array.dtype.kind, str(array.dtype))}"
-    for row in range(len(array)):
-        problems.add(path_of(row), message)
+    problems.add_rows(path_of, np.arange(len(array)), message)
     return np.empty(0)
 
 
@@ -55,8 +55,7 @@ def _missing_allowed(array: Array, column: Column, problems: Problems, path_of: 
     if column.nullable or array.dtype.kind != "f":
         return True
     gaps = np.flatnonzero(np.isnan(array))
-    for row in gaps.tolist():
-        problems.add(path_of(row), f"expected {describe(column)}, got null")
+    problems.add_rows(path_of, gaps, f"expected {describe(column)}, got null")
     return not len(gaps)
 
 
@@ -66,8 +65,7 @@ def _floats(array: Array, column: Column, problems: Problems, path_of: PathOf) -
     with np.errstate(over="ignore"):
         converted: Array = array.astype(float_dtype(column))
     lost = np.flatnonzero(np.isinf(converted) & np.isfinite(array))
-    for row in lost.tolist():
-        problems.add(path_of(row), f"too large for a number of {column.dtype}", array[row])
+    problems.add_rows(path_of, lost, f"too large for a number of {column.dtype}", array)
     return converted
 
 
@@ -76,17 +74,18 @@ def _integers(array: Array, column: Column, problems: Problems, path_of: PathOf)
     low, high, bits = limits(column)
     present = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(len(array), dtype=bool)
     if array.dtype.kind == "f":
-        for row in np.flatnonzero(present & (np.floor(array) != array)).tolist():
-            problems.add(path_of(row), "expected an integer, got a number with a fraction", array[row])
+        broken = np.flatnonzero(present & (np.floor(array) != array))
+        problems.add_rows(path_of, broken, "expected an integer, got a number with a fraction", array)
     # Compared as Python integers: neither float64 nor int64 holds both ends of what may arrive.
     values = array[present]
     if problems.count == before and len(values) and not (low <= int(values.min()) and int(values.max()) <= high):
         for row in np.flatnonzero(present).tolist():
             if not low <= int(array[row]) <= high:
-                problems.add(path_of(row), f"expected an integer of {bits}", array[row])
+                problems.add(partial(path_of, row), f"expected an integer of {bits}", array[row])
     if problems.count == before and not present.all():
-        for row in np.flatnonzero(present & (np.abs(array) > EXACT)).tolist():
-            problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells", array[row])
+        vague = np.flatnonzero(present & (np.abs(array) > EXACT))
+        said = "beyond 2^53 an integer is not exact in a column with missing cells"
+        problems.add_rows(path_of, vague, said, array)
     if problems.count > before:
         return np.empty(0)
     return array.astype(np.int64 if present.all() else np.float64)

@@ -95,6 +95,9 @@ def sizes(parameters: list[dict[str, Any] | None], available: int) -> list[int |
         size = (given or {}).get("binary_data_size")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
             raise malformed(f"inputs[{at}].parameters.binary_data_size", "expected a number of bytes")
+        if size is not None and size > available:
+            message = f"more than the {available} bytes that follow the JSON"
+            raise malformed(f"inputs[{at}].parameters.binary_data_size", message)
         found.append(size)
     total = sum(size or 0 for size in found)
     if total != available:

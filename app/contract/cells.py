@@ -7,6 +7,7 @@ not take are the cells walked one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
     largest = float(np.finfo(float_dtype(column)).max)
     for row, value in enumerate(values):
         if value is not None and abs(value) > largest:
-            problems.add(path_of(row), f"too large for a number of {column.dtype}", value)
+            problems.add(partial(path_of, row), f"too large for a number of {column.dtype}", value)
     return np.empty(0)
 
 
@@ -81,11 +82,13 @@ def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems:
             if value is None:
                 continue
             if isinstance(value, float) and not value.is_integer():
-                problems.add(path_of(row), "expected an integer, got a number with a fraction", value)
+                problems.add(partial(path_of, row), "expected an integer, got a number with a fraction", value)
             elif not low <= value <= high:
-                problems.add(path_of(row), f"expected an integer of {bits}", value)
+                problems.add(partial(path_of, row), f"expected an integer of {bits}", value)
             elif NONE in kinds and abs(value) > EXACT:
-                problems.add(path_of(row), "beyond 2^53 an integer is not exact in a column with missing cells", value)
+                problems.add(
+                    partial(path_of, row), "beyond 2^53 an integer is not exact in a column with missing cells", value
+                )
     if problems.count > before:
         return np.empty(0)
     if NONE in kinds:
@@ -140,7 +143,7 @@ def _name_bad_cells(
         if type(value) in allowed:
             kept.append(row)
         else:
-            problems.add(path_of(row), f"expected {expected}, got {WORDS.get(type(value), 'null')}", value)
+            problems.add(partial(path_of, row), f"expected {expected}, got {WORDS.get(type(value), 'null')}", value)
     return [values[row] for row in kept], lambda at: path_of(kept[at])
 
 
@@ -152,4 +155,4 @@ def _check_categories(values: Sequence[Any], column: Column, problems: Problems,
     more = ", ..." if len(known) > 10 else ""
     for row, value in enumerate(values):
         if value is not None and value not in known:
-            problems.add(path_of(row), f"not a category of this column; it has {shown}{more}", value)
+            problems.add(partial(path_of, row), f"not a category of this column; it has {shown}{more}", value)

@@ -10,13 +10,15 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.contract.decode import Cells, from_columns, names
 from app.contract.inflate import SETTING
-from app.contract.rules import Problems, Rules, malformed
+from app.contract.rules import Problems, Rules
 from app.contract.schema import Input
 from app.contract.table import Table
 from app.errors import RequestRejected, TooLarge
@@ -34,7 +36,7 @@ def from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Ta
         check_inflated(body, limit_bytes)
         with pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False)) as stream:
             found = stream.schema
-            _check_types(found, schema)
+            chosen = _choose(found, schema, rules)
             batches, rows = [], 0
             for batch in stream:
                 batch.validate(full=True)
@@ -42,7 +44,7 @@ def from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Ta
                 rows += batch.num_rows
                 if rows * max(1, len(found)) * 8 > limit_bytes:  # a column of nulls has rows and no bytes
                     raise TooLarge(SETTING, limit_bytes)
-        return _to_table(found, batches, schema, rules)
+        return _to_table(found, batches, schema, rules, chosen, limit_bytes)
     except _DAMAGE as damage:
         raise _damaged("an Arrow IPC stream", damage) from None
 
@@ -56,18 +58,22 @@ def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> 
         if shape.num_rows * max(1, shape.num_columns) * 8 > limit_bytes or _stated_bytes(shape) > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
         found = file.schema_arrow
-        _check_types(found, schema)
-        texts = [
-            field.name for field in found if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        ]
+        chosen = _choose(found, schema, rules)
+        texts = [name for name, at in chosen.items() if _is_text(found.field(at).type)]
+        if any(pa.types.is_string_view(found.field(at).type) for at in chosen.values()):
+            raise RequestRejected("the file's text columns are views; write them as strings")
+        # Text is read as positions in a list of values, so a long value that many rows share is there once.
         file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False, read_dictionary=texts)
         batches, size = [], 0
-        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+        for batch in file.iter_batches(_BATCH_ROWS, columns=list(chosen), use_threads=False):
             size += batch.nbytes
             if size > limit_bytes:
                 raise TooLarge(SETTING, limit_bytes)
             batches.append(batch)
-        return _to_table(found, batches, schema, rules)
+        # The batches hold the chosen columns only, in the file's order.
+        found = batches[0].schema if batches else pa.schema([found.field(at) for at in chosen.values()])
+        chosen = {name: found.get_all_field_indices(name)[0] for name in chosen}
+        return _to_table(found, batches, schema, rules, chosen, limit_bytes)
     except _DAMAGE as damage:
         raise _damaged("a Parquet file", damage) from None
 
@@ -80,16 +86,6 @@ def _damaged(what: str, damage: BaseException) -> RequestRejected:
     return RequestRejected(f"the body is not {what}, or it is damaged ({type(damage).__name__})")
 
 
-def _check_types(found: Any, schema: Input) -> None:
-    """Refuse types no column of a contract can hold, before any of their data is read."""
-    known = {column.name for column in schema.columns}
-    for field in found:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if field.name in known and not _readable(kind):
-            hint = next((f"; {text}" for test, text in _HINTS if test(kind)), "")
-            raise malformed(f"columns.{field.name}", f"expected numbers, booleans or text, got {kind}{hint}")
-
-
 def _readable(kind: Any) -> bool:
     tests = pa.types
     return bool(
@@ -98,24 +94,63 @@ def _readable(kind: Any) -> bool:
     )  # fmt: skip
 
 
-def _to_table(found: Any, batches: Sequence[Any], schema: Input, rules: Rules) -> Table:
+def _choose(found: Any, schema: Input, rules: Rules) -> dict[str, int]:
+    """Where each column of the contract stands, decided by names and types before any data is read."""
     known = {column.name for column in schema.columns}
     index = _index_columns(found) - known
     chosen: dict[str, int] = {}
     problems = Problems(rules)
-    for at, name in enumerate(found.names):
+    for at, field in enumerate(found):
+        name = field.name
         if name in index:
             continue
         if name in chosen and rules.duplicate == "refuse":
             problems.add(f"columns.{name}", "this column is given twice")
         elif name not in known and rules.extra == "refuse":
             problems.add(f"columns.{name}", f"no such column; expected {names(schema)}")
-        elif name in known:
-            chosen.setdefault(name, at)
+        elif name in known and name not in chosen:
+            chosen[name] = at
+            _check_type(field, problems)
     if problems:
         raise problems.refusal()
+    return chosen
+
+
+def _check_type(field: Any, problems: Problems) -> None:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if not _readable(kind):
+        hint = next((f"; {text}" for test, text in _HINTS if test(kind)), "")
+        problems.add(f"columns.{field.name}", f"expected numbers, booleans or text, got {kind}{hint}")
+
+
+def _to_table(
+    found: Any, batches: Sequence[Any], schema: Input, rules: Rules, chosen: Mapping[str, int], limit_bytes: int
+) -> Table:
+    _check_texts(batches, chosen.values(), limit_bytes)
     columns: Mapping[str, Cells] = {name: _cells(found.field(at).type, batches, at) for name, at in chosen.items()}
     return from_columns(columns, schema, rules, lambda name, row: f"rows[{row}].{name}")
+
+
+def _check_texts(batches: Sequence[Any], places: Iterable[int], limit_bytes: int) -> None:
+    """Refuse text that is short only because rows share it: the estimator is given each row's own."""
+    total = 0
+    for batch in batches:
+        for at in places:
+            total += _text_bytes(batch.column(at))
+            if total > limit_bytes:
+                raise TooLarge(SETTING, limit_bytes)
+
+
+def _text_bytes(part: Any) -> int:
+    if pa.types.is_dictionary(part.type):
+        if not _is_text(part.type.value_type):
+            return 0
+        lengths = pc.binary_length(part.dictionary.cast(pa.large_string())).to_numpy(zero_copy_only=False)
+        used = part.indices.drop_null().to_numpy(zero_copy_only=False)
+        return int(np.nan_to_num(lengths)[used].sum())
+    if pa.types.is_string_view(part.type):
+        return sum(len(cell.as_buffer()) for cell in part if cell.is_valid)
+    return 0
 
 
 def _index_columns(found: Any) -> set[str]:
@@ -149,7 +184,7 @@ def _from_dictionary(part: Any) -> list[Any]:
     """Each value once, however many rows name it."""
     if not pa.types.is_dictionary(part.type):
         return list(part.to_pylist())
-    values = part.dictionary.to_pylist()
+    values = [None if value is None or value != value else value for value in part.dictionary.to_pylist()]
     return [None if index is None else values[index] for index in part.indices.to_pylist()]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +19,11 @@ from pyarrow import csv as arrow_csv
 
 from app.contract.cells import Array
 from app.contract.decode import Cells, from_columns, names
+from app.contract.inflate import CELL_BYTES, SETTING
 from app.contract.rules import Problems, Rules, malformed
 from app.contract.schema import Column, Input
 from app.contract.table import Table
-from app.errors import RequestRejected
+from app.errors import RequestRejected, TooLarge
 
 Header = Literal["present", "absent"] | None
 
@@ -37,17 +39,23 @@ _FLAGS = {"true": True, "false": False}
 csv.field_size_limit(2**31 - 1)
 
 
-def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None) -> Table:
+def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, limit_bytes: int = 2**31) -> Table:
     """Rows of text cells, by name under a header line, by position without one.
 
-    header: what the Content-Type says of the first line, None when it says nothing. Raises RequestRejected.
+    header: what the Content-Type says of the first line, None when it says nothing. limit_bytes: what the table's
+    cells may take in memory. Raises RequestRejected or TooLarge.
     """
     body = body.removeprefix(_BOM)
     _check_text(body)
-    first = _first_record(body)
+    records = _check_quotes(body, len(schema.columns) > 1)
+    first = _first_record(body, len(schema.columns) > 1)
+    if (body.count(b"\n") + 1) * len(first) * CELL_BYTES > limit_bytes:
+        raise TooLarge(SETTING, limit_bytes)
     named = header == "present" if header else _is_header(first, schema)
     columns = _check_header(first, schema, rules) if named else _check_width(first, schema)
     found = _parse(body, named, len(first), rules)
+    if records is not None and found.num_rows + named != records:
+        raise malformed("body", f"{records} records by one count and {found.num_rows + named} by another: not RFC 4180")
     cells = {column.name: found.column(columns[column.name]) for column in schema.columns if column.name in columns}
     read = {column.name: _cells(cells[column.name], column) for column in schema.columns if column.name in cells}
     return from_columns(read, schema, rules, lambda name, row: f"rows[{row}].{name}")
@@ -71,9 +79,23 @@ def _check_text(body: bytes) -> None:
         raise malformed(f"line {line}", "not UTF-8") from None
 
 
-def _first_record(body: bytes) -> list[str]:
+def _check_quotes(body: bytes, skips_blank: bool) -> int | None:
+    """Hold quoted cells to RFC 4180, or an open quote would swallow the rows behind it. Returns the number of records.
+
+    None where nothing is quoted, and every line is a record.
+    """
+    if b'"' not in body:
+        return None
     try:
-        first = next(csv.reader(_lines(body), strict=True), None)
+        return sum(bool(record) or not skips_blank for record in csv.reader(_lines(body), strict=True))
+    except csv.Error:
+        raise malformed("body", "not CSV: a quote is not closed, or text follows it") from None
+
+
+def _first_record(body: bytes, skips_blank: bool) -> list[str]:
+    """The first line's fields. A blank line is no row, but where there is one column it is a missing cell."""
+    try:
+        first = next((r or [""] for r in csv.reader(_lines(body), strict=True) if r or not skips_blank), None)
     except csv.Error:
         raise malformed("line 1", "not CSV: a quote is not closed, or text follows it") from None
     if not first:
@@ -92,10 +114,13 @@ def _is_header(first: Sequence[str], schema: Input) -> bool:
         raise malformed("line 1", f"neither the names ({names(schema)}) nor a row of their values")
     if not fits:
         return as_names > 0
-    if numbered or (as_names and set(first) != known) or (as_names and len(first) == 1):
+    # A row of text that holds just the names, in their order, is no coincidence; all else that fits could be a row.
+    only_names = len(first) > 1 and list(first) == [c.name for c in schema.columns if c.datatype == "BYTES"]
+    worded = any(field in known and not _NUMBER.match(field) for field in first)
+    if numbered or ((as_names == len(first) or worded) and not only_names):
         hint = "Content-Type: text/csv; header=present or text/csv; header=absent"
         raise malformed("line 1", f"could be a header or a row; say which with '{hint}'")
-    return as_names > 0
+    return only_names
 
 
 def _could_hold(column: Column, text: str) -> bool:
@@ -157,7 +182,7 @@ def _parse(body: bytes, named: bool, width: int, rules: Rules) -> Any:
     if bad:
         problems = Problems(rules)
         for row, got in bad:
-            problems.add(f"rows[{row}]", f"expected {width} values, got {got}")
+            problems.add(partial("rows[{}]".format, row), f"expected {width} values, got {got}")
         raise problems.refusal()
     return found.slice(1) if named else found
 

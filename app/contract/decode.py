@@ -141,7 +141,7 @@ def from_columns(
     cell_path = path_of or (lambda name, row: f"inputs.{name}[{row}]")
     problems = Problems(rules)
     known = {column.name for column in schema.columns}
-    rows = max((len(values) for values in columns.values()), default=0)
+    rows = max((len(values) for name, values in columns.items() if name in known), default=0)
     for name in sorted(columns.keys() - known) if rules.extra == "refuse" else ():
         problems.add(f"inputs.{name}", f"no such column; expected {names(schema)}")
     for name, values in columns.items():

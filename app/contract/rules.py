@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy.typing as npt
 
 from app.errors import CellError, RequestRejected
 
+Array = npt.NDArray[Any]
 Missing = Literal["refuse", "fill"]
 Surplus = Literal["refuse", "ignore"]
 
@@ -43,14 +47,25 @@ class Problems:
         """All that was noted, shown or not."""
         return len(self.found) + self.extra
 
-    def add(self, path: str, message: str, *value: object) -> None:
-        """Note one bad place; its value is quoted only where the operator wants that."""
+    def add(self, path: str | Callable[[], str], message: str, *value: object) -> None:
+        """Note one bad place; its value is quoted only where the operator wants that.
+
+        path: as text, or what makes it: a table may have a hundred million bad cells, of which twenty are shown.
+        """
         if len(self.found) >= self.rules.most_errors:
             self.extra += 1
             return
+        path = path if isinstance(path, str) else path()
         if value and self.rules.show_values:
             message = f"{message}: {str(value[0])[:_QUOTED]!r}"
         self.found.append(CellError(path, message))
+
+    def add_rows(self, path_of: Callable[[int], str], rows: Array, message: str, values: Array | None = None) -> None:
+        """Note one bad cell a row: the first as they are shown, the rest by their number."""
+        room = max(0, self.rules.most_errors - len(self.found))
+        for row in rows[:room].tolist():
+            self.add(path_of(row), message, *(() if values is None else (values[row],)))
+        self.extra += max(0, len(rows) - room)
 
     def __bool__(self) -> bool:
         return bool(self.found)

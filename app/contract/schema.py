@@ -125,6 +125,8 @@ def decode(text: bytes) -> Contract:
     contract = msgspec.json.decode(text, type=Contract)
     if contract.format != FORMAT:
         raise msgspec.ValidationError(f"contract format {contract.format}; this Tableside reads format {FORMAT}")
+    if not contract.outputs or set(contract.golden.answers) != {output.name for output in contract.outputs}:
+        raise msgspec.ValidationError("outputs and golden answers do not belong together")
     return contract
 
 

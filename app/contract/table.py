@@ -65,7 +65,10 @@ class Table:
 def _trained(pd: Any, array: Array, column: Column) -> Any:
     """The array under the column's trained dtype. A missing cell keeps the wider dtype pandas would have read."""
     if column.dtype == "category":
-        return pd.Categorical(array, categories=list(column.categories or ()))
+        categories = dict.fromkeys(column.categories or ())
+        if not column.closed:  # the encoder has a rule for what it does not know; a missing cell is another matter
+            categories |= dict.fromkeys(cell for cell in array.tolist() if cell is not None and cell == cell)
+        return pd.Categorical(array, categories=list(categories))
     if column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper():  # Int64 and the like
         return pd.array(array, dtype=column.dtype)
     if array.dtype == object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 
 from app.contract import binary
-from app.contract.cells import NONE, WORDS, Array
+from app.contract.cells import EXACT, NONE, WORDS, Array
 from app.contract.decode import Cells, from_columns, from_matrix, from_rows, names
 from app.contract.rules import STRICT, Rules, malformed
 from app.contract.schema import Column, Datatype, Input, Output
@@ -71,11 +72,7 @@ def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
     """The tensor's elements, flat, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:
         raise malformed(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
-    product = 1
-    for at, size in enumerate(tensor.shape):
-        if size < 0:
-            raise malformed(f"{path}.shape[{at}]", "expected a size of at least 0")
-        product *= size
+    product = math.prod(tensor.shape)
     if raw is not None:
         if tensor.data is not msgspec.UNSET:
             raise malformed(f"{path}.data", "given in JSON and as binary data; expected one of them")
@@ -138,6 +135,7 @@ def from_tensors(
     tail: the bytes behind the JSON, when the request has binary data. Raises RequestRejected naming the tensor, its
     shape, datatype or cell.
     """
+    _check_shapes(tensors)
     raw = _raw_parts(tensors, tail or memoryview(b""))
     if len(tensors) == 1 and _is_matrix(tensors[0], schema):
         return _from_matrix(tensors[0], raw[0], schema, rules)
@@ -169,6 +167,15 @@ def _column_cells(tensor: Tensor, raw: memoryview | None, column: Column | None,
     if column is not None and not _fits(column, tensor.datatype):
         raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     return cells
+
+
+def _check_shapes(tensors: Sequence[Tensor]) -> None:
+    for at, tensor in enumerate(tensors):
+        if len(tensor.shape) > MAX_DEPTH:
+            raise malformed(f"inputs[{at}].shape", f"more than {MAX_DEPTH} dimensions")
+        for place, size in enumerate(tensor.shape):
+            if not 0 <= size <= EXACT:
+                raise malformed(f"inputs[{at}].shape[{place}]", "expected a size of at least 0, and at most 2^53")
 
 
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:

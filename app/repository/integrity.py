@@ -65,14 +65,15 @@ def check_artifact(root: Path, contract: Contract) -> Path:
 
 
 def seal(contract: Contract) -> str:
-    """What publish writes beside the contract: hashes of the artifact and of the columns' names and types in order.
+    """What publish writes beside the contract: hashes of the artifact, and of the columns and outputs in order.
 
     Golden rows are a sample. They cannot tell that a threshold moved where none of them passes, nor, where an
     estimator knows no names, that two columns of the contract were swapped.
     """
     words = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
     columns = hashlib.sha256(msgspec.json.encode((contract.input.form, words))).hexdigest()
-    return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n"
+    outputs = hashlib.sha256(msgspec.json.encode(contract.outputs)).hexdigest()
+    return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n{outputs}  outputs\n"
 
 
 def check_seal(root: Path, contract: Contract) -> None:
@@ -86,7 +87,9 @@ def check_seal(root: Path, contract: Contract) -> None:
         raise ContractBroken(f"{SEAL}: {problem}", Trouble.DAMAGED) from problem
     now = seal(contract)
     if written != now:
-        what = "its columns or their order" if written.partition("\n")[0] == now.partition("\n")[0] else "its artifact"
+        pairs = zip(written.splitlines(), now.splitlines(), strict=False)
+        parts = ("its artifact", "its columns or their order", "its outputs")
+        what = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "its seal")
         raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({SEAL})", Trouble.DAMAGED)
 
 

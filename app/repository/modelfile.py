@@ -52,6 +52,8 @@ def read(root: Path, name: str) -> ModelFile:
         text = path.read_bytes()
     except FileNotFoundError:
         return ModelFile()
+    except OSError as problem:
+        raise ContractBroken(f"{name}/{MODEL_TOML}: {problem.strerror or problem}") from problem
     try:
         words = msgspec.toml.decode(text, type=ModelFile)
         for alias in words.aliases:

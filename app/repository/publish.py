@@ -19,7 +19,7 @@ from app.contract import answers, golden, schema
 from app.contract.answers import Answer
 from app.contract.decode import from_rows
 from app.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
-from app.errors import ContractBroken, PublishFailed
+from app.errors import ContractBroken, PublishFailed, RequestRejected
 from app.repository import integrity, modelfile, outputs, paths, sample
 from app.runtimes import sklearn as runtime_sklearn
 from app.runtimes.sklearn import SklearnRuntime
@@ -50,14 +50,17 @@ def publish(
     """
     root, _ = Path(repository), paths.check_name(name)
     if alias is not None:
-        paths.check_alias(alias)
+        _check_alias(root, name, alias)
     if version is not None and version < 1:
         raise PublishFailed("a version is a whole number from 1")
     progress("reading the sample")
     frame = sample.as_frame(sample_data, target)
     estimator_runtime = SklearnRuntime(estimator)
     progress("learning the contract")
-    contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
+    try:
+        contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
+    except RequestRejected as problem:
+        raise PublishFailed(f"the sample does not fit the contract that was learned from it: {problem}") from problem
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -78,6 +81,15 @@ def publish(
     if alias is not None:
         modelfile.set_alias(root, name, alias, contract.version)
     return contract
+
+
+def _check_alias(root: Path, name: str, alias: str) -> None:
+    """An alias that could not be set afterwards would leave a version published by a command that failed."""
+    paths.check_alias(alias)
+    try:
+        modelfile.read(root, name)
+    except ContractBroken as problem:
+        raise PublishFailed(f"{problem}; mend it, or publish without an alias") from problem
 
 
 def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:

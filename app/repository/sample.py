@@ -16,6 +16,8 @@ MAX_CATEGORIES = 200
 TEXT = "text"
 """The name of the one column of a model that takes texts, when its sample has no name for it."""
 
+_NULLABLE = ("boolean", "Float32", "Float64", *(f"{u}Int{size}" for u in ("", "U") for size in (8, 16, 32, 64)))
+
 Form = Literal["frame", "matrix", "texts"]
 
 
@@ -48,7 +50,18 @@ def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
         frame = frame.drop(columns=[target])
     if len(frame) == 0:
         raise PublishFailed("the sample has no rows; a contract needs some to learn the columns from")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise PublishFailed(f"the sample has more than one column {twice!r}; a contract needs a name for each")
+    for name in frame.columns:
+        if not isinstance(frame[name].dtype, np.dtype | pd.CategoricalDtype) and not _is_plain(frame[name].dtype):
+            raise PublishFailed(f"column {name!r} is of dtype {frame[name].dtype}; convert it to numbers or text first")
     return frame.reset_index(drop=True)
+
+
+def _is_plain(dtype: Any) -> bool:
+    """pandas' own nullable dtypes and text; not sparse ones, and not Arrow's."""
+    return isinstance(dtype, pd.StringDtype) or str(dtype) in _NULLABLE
 
 
 def _plain_columns(sample: Any) -> Any:
@@ -84,6 +97,10 @@ def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, Form]:
         )
     renamed = frame.copy()
     renamed.columns = pd.Index([name if isinstance(name, str) else f"x{at}" for at, name in enumerate(frame.columns)])
+    if not renamed.columns.is_unique:
+        raise PublishFailed(
+            "the sample mixes names and numbers as column names, and two would be the same; name them all"
+        )
     kinds = {_datatype(frame[column]) for column in frame.columns}
     # A vectorizer at the front takes the texts themselves: of a frame it would read the column names.
     if kinds == {"BYTES"} and len(frame.columns) == 1 and not hasattr(estimator, "n_features_in_"):
@@ -158,11 +175,19 @@ def fitted_categories(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
         for _, transformer, columns in getattr(step, "transformers_", ()):
             names = [columns] if isinstance(columns, str) else list(columns) if _named(columns) else []
             for encoder in _steps(transformer):
+                if not _keeps_cells(encoder):
+                    break
                 groups = getattr(encoder, "categories_", None)
                 if groups is not None and len(groups) == len(names):
                     closed = getattr(encoder, "handle_unknown", "") == "error"
                     found.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
+                    break
     return found
+
+
+def _keeps_cells(step: Any) -> bool:
+    """Whether what a step sees are the column's own cells: an encoder behind a binning one knows the bins' numbers."""
+    return type(step).__name__ in ("SimpleImputer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
 def restore_none(frame: pd.DataFrame, fitted: dict[str, tuple[list[Any], bool]]) -> pd.DataFrame:

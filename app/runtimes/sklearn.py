@@ -43,7 +43,9 @@ def as_array(answer: Any) -> Array:
     if hasattr(answer, "to_numpy"):
         answer = answer.to_numpy()
     array: Array = np.asarray(answer)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array.astype(np.float64) if array.dtype == np.longdouble != np.float64 else array
 
 
 def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:

@@ -47,10 +47,15 @@ def read() -> Body:
     return Body(raw, "" if encoding == "identity" else encoding, settings().server.max_inflated_bytes)
 
 
-def parse(body: bytes | memoryview, kind: type[T]) -> T:
-    """JSON of that shape, whatever the Content-Type says. Raises RequestRejected naming the place."""
+def parse(body: bytes | memoryview, kind: type[T], limit_bytes: int | None = None) -> T:
+    """JSON of that shape, whatever the Content-Type says.
+
+    limit_bytes: what its cells may take in memory. Raises RequestRejected naming the place, or TooLarge.
+    """
     if not body:
         raise RequestRejected("the body is empty; JSON was expected")
+    if limit_bytes is not None:
+        inflate.check_cells(body, limit_bytes)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as problem:

@@ -71,9 +71,11 @@ def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) ->
         current.rows = require_rows(asked.table).rows
         current.stages["decode"] = bodies.now_s() - started_s
         outputs = servable.outputs(asked.outputs)
+        # What a row costs is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
+        inline_s = policy.inline_below_ms / 1000 if size_bytes <= policy.in_thread_above_bytes else 0.0
         prediction = servable.predict(
             asked.table, outputs, parts.predicting, bodies.deadline_at_s(current.started_s),
-            policy.inline_below_ms / 1000,
+            inline_s,
         )  # fmt: skip
     finally:
         in_flight.dec()

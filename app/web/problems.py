@@ -113,7 +113,8 @@ def _note(name: str, cause: BaseException | None) -> None:
     if current is not None:
         current.error = name
     if cause is not None:
-        log.error("failed", error=name, exc_info=cause)
+        shown = settings().predict.show_values
+        log.error("failed", error=name, **({"exc_info": cause} if shown else {"exception": logs.frames(cause)}))
 
 
 def install(app: Flask) -> None:

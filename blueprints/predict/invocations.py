@@ -70,7 +70,7 @@ def _chosen() -> Servable:
     serving = catalog()
     for header in CHOOSERS:
         if spec := request.headers.get(header, ""):
-            return serving.servable(spec.removesuffix(".tar.gz"))
+            return serving.servable(spec if spec in serving.models else spec.removesuffix(".tar.gz"))
     if spec := settings().predict.default_model:
         return serving.servable(spec)
     if len(serving.models) == 1:
@@ -92,11 +92,11 @@ def _reader(content_type: str) -> Reader:
     charset = options.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedBody(f"charset {charset[:40]!r} is not read here; send UTF-8")
+    limit_bytes = settings().server.max_inflated_bytes
     if kind in ("", bodies.JSON):
-        return _from_json
+        return lambda body, schema, rules: _from_json(body, schema, rules, limit_bytes)
     if kind == "text/csv":
         return _csv_reader(options.get("header"))
-    limit_bytes = settings().server.max_inflated_bytes
     if kind == ARROW:
         return lambda body, schema, rules: _Asked(columnar.from_arrow(body, schema, rules, limit_bytes))
     if kind in PARQUET:
@@ -109,11 +109,12 @@ def _csv_reader(header: str | None) -> Reader:
     if header not in (None, "present", "absent"):
         raise UnsupportedBody("the header parameter of text/csv is present or absent (RFC 4180)")
     known: csvs.Header = None if header is None else "present" if header == "present" else "absent"
-    return lambda body, schema, rules: _Asked(csvs.from_csv(body, schema, rules, known))
+    limit_bytes = settings().server.max_inflated_bytes
+    return lambda body, schema, rules: _Asked(csvs.from_csv(body, schema, rules, known, limit_bytes))
 
 
-def _from_json(body: bytes, schema: Input, rules: Rules) -> _Asked:
-    content = bodies.parse(body, object)
+def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _Asked:
+    content = bodies.parse(body, object, limit_bytes)
     if isinstance(content, list):
         rows = content
         if content and len(schema.columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):
@@ -154,7 +155,8 @@ def _split(content: object, schema: Input, rules: Rules) -> Table:
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise malformed(label, "expected an array of rows, each an array")
     columns = content.get("columns")
-    if columns is None or columns == list(range(len(schema.columns))):
+    numbered = isinstance(columns, list) and all(type(name) is int for name in columns)
+    if columns is None or (numbered and columns == list(range(len(schema.columns)))):
         return from_rows(rows, schema, rules, label)
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise malformed("dataframe_split.columns", f"expected an array of names ({names(schema)})")

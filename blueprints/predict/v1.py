@@ -56,12 +56,12 @@ def predict(name: str, version: str | None = None) -> Response:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
     servable = catalog().servable(name, version)
     body = bodies.read()
-    result = answer(servable, "v1", body.weight, lambda schema, rules: _read(body.content(), schema, rules))
+    result = answer(servable, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
     return bodies.written(encode(result, _write))
 
 
-def _read(body: bytes, schema: Input, rules: Rules) -> _Asked:
-    request = bodies.parse(body, PredictRequest)
+def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
+    request = bodies.parse(body.content(), PredictRequest, body.limit_bytes)
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")

@@ -71,7 +71,7 @@ def infer(name: str, version: str | None = None) -> Response:
     """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
     servable = catalog().servable(name, version)
     body, header = bodies.read(), request.headers.get(HEADER)
-    result = answer(servable, "v2", body.weight, lambda schema, rules: _read(body.content(), header, schema, rules))
+    result = answer(servable, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
     text, header_bytes = encode(result, _write)
     if header_bytes is None:
         return bodies.written(text)
@@ -80,9 +80,9 @@ def infer(name: str, version: str | None = None) -> Response:
     return response
 
 
-def _read(body: bytes, header: str | None, schema: Input, rules: Rules) -> _Asked:
-    head, tail = binary.split(body, header)
-    request = bodies.parse(head, InferRequest)
+def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) -> _Asked:
+    head, tail = binary.split(body.content(), header)
+    request = bodies.parse(head, InferRequest, body.limit_bytes)
     asked = request.outputs or []
     every = (request.parameters or {}).get("binary_data_output", False) is True
     as_binary = []

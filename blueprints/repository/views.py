@@ -62,13 +62,12 @@ def load(name: str) -> Response:
     wanted = modelfile.read(root, name).wanted(paths.versions(root, name))
     if not wanted:
         raise RequestRejected(f"model {name!r}: `versions` in its model.toml leaves out every published version")
-    against = [
-        entry
-        for entry in told(statuses)
-        if (entry.name, entry.version) == (name, wanted[-1]) and not (entry.state is State.READY and entry.current)
-    ]
+    entries = [entry for entry in told(statuses) if (entry.name, entry.version) == (name, wanted[-1])]
+    against = [entry for entry in entries if not (entry.state is State.READY and entry.current)]
     if against:
         raise RequestRejected(f"model {name}/{wanted[-1]} is {against[0].state}: {against[0].reason}")
+    if len(entries) < len(statuses):
+        raise ModelNotReady(f"not every worker serves {name}/{wanted[-1]}; ask the index again")
     return bodies.answer({"name": name, "load": True})
 
 
@@ -108,6 +107,9 @@ def _spread(why: str) -> list[dict[str, Any]]:
     generation = generations.publish(run_dir / "generations", why)
     log.info("change", why=why, generation=generation)
     done, found = wait_for_generation(run_dir, generation, timeout_s)
+    failed = next((str(each["failure"]) for each in found if each.get("failure")), "")
+    if failed:
+        raise ModelNotReady(f"the repository cannot be read: {failed}")
     if not done:
         late = [str(each.get("pid")) for each in found if _generation(each) < generation]
         who = f"workers {', '.join(late)} do" if late else "no worker is there to"

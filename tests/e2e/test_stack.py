@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -288,3 +289,24 @@ def test_a_request_is_one_log_line_under_its_id(stack: Stack) -> None:
     assert (lines[0]["status"], lines[0]["model"], lines[0]["rows"]) == (200, "iris", 1)
     done = stack.cli("logs", "--request-id", "find-me-1")
     assert "iris" in done.stdout
+
+
+def test_no_log_holds_a_callers_data(stack: Stack) -> None:
+    """A marker in bodies that are refused, inline and in native threads, compressed or not, is in no log file."""
+    marker = "MARKER4711"
+    row = {"alcohol": marker, "malic_acid": None, "magnesium": 1, "proline": 1.0, "shade": marker, "aromatic": True}
+    few, many = {"instances": [row]}, {"instances": [row] * 3000}
+    for content in (few, many):
+        body = json.dumps(content).encode()
+        assert stack.call("/v1/models/wine:predict", body)[0] == 400
+        assert (
+            stack.call("/v1/models/wine:predict", gzip.compress(body), headers={"Content-Encoding": "gzip"})[0] == 400
+        )
+    kind = {"Content-Type": "text/csv"}
+    assert stack.call("/models/wine/invocations", f"{marker},1\n".encode() * 9000, headers=kind)[0] == 400
+    assert stack.call("/v1/models/wine:predict", b"\x1f\x8bcut", headers={"Content-Encoding": "gzip"})[0] == 400
+    time.sleep(1.5)
+    for log in (stack.run_dir / "log").glob("*.log"):
+        text = log.read_text(errors="replace")
+        assert marker not in text, log.name
+        assert "Traceback" not in text, log.name

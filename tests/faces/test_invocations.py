@@ -151,6 +151,10 @@ NAMES = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
         (f"{NAMES}\n5.1,3.5,1.4\n", 400, "rows[0]: expected 4 values, got 3"),
         (f"{NAMES}\n5.1,3.5,x,\n", 400, "rows[0].petal length (cm): expected a number, got a string"),
         (f"{NAMES}\n", 400, "the request has no rows"),
+        (f"\n{NAMES}\n\n5.1,3.5,1.4,0.2\n", 200, ["setosa"]),
+        ('5.1,3.5,1.4,"0.2\n6.3,3.3,6.0,2.5\n', 400, "body: not CSV: a quote is not closed"),
+        ('5.1,3.5,1.4,"0"2\n', 400, "body: not CSV: a quote is not closed, or text follows it"),
+        ('"5.1",3.5,"1.4",0.2\n', 200, ["setosa"]),
         ("", 400, "the body is empty"),
     ],
 )

@@ -88,3 +88,10 @@ def test_an_alias_that_reads_as_a_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.toml").write_text('[aliases]\n"1" = 2\n')
     with pytest.raises(ContractBroken, match="'1' is no alias"):
         modelfile.read(tmp_path, "m")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A folder in its place, say: that model is broken, the others are not."""
+    (tmp_path / "m" / "model.toml").mkdir(parents=True)
+    with pytest.raises(ContractBroken, match=r"m/model.toml: Is a directory"):
+        modelfile.read(tmp_path, "m")

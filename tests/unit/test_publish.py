@@ -278,3 +278,67 @@ def test_categories_of_every_type_are_given_again(tmp_path: Path, categories: li
     pd.testing.assert_frame_equal(given, frame)
     with pytest.raises(RequestRejected, match=r"not a category of this column|expected true or false"):
         from_rows([[other, 9.5]], contract.input)
+
+
+def test_an_open_category_column_passes_on_what_it_does_not_know(tmp_path: Path) -> None:
+    """An unknown category is no missing cell: the encoder has a rule for each."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pd.DataFrame({"c": pd.Categorical(["a", "b", None, "a"])})
+    fitted = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["c"])).fit(frame)
+    contract = publish("m", fitted, frame, repository=tmp_path)
+    given = from_rows([["zzz"], [None], ["a"]], contract.input).to_input()
+    strange = pd.DataFrame({"c": pd.Categorical(["zzz", None, "a"], categories=["a", "b", "zzz"])})
+    np.testing.assert_array_equal(fitted.transform(given), fitted.transform(strange))
+    assert fitted.transform(given)[0].sum() == 0
+
+
+def test_an_encoder_behind_another_step_closes_no_column(tmp_path: Path) -> None:
+    """Its categories are the other step's numbers, not the column's cells."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder
+
+    frame = pd.DataFrame({"n": [1.0, 2.0, 30.0, 4.0, 50.0], "w": ["a", "b", "a", "c", "b"]})
+    binned = make_pipeline(
+        KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf"), OneHotEncoder()
+    )
+    twice = make_pipeline(OrdinalEncoder(), OneHotEncoder())
+    fitted = make_column_transformer((binned, ["n"]), (twice, ["w"])).fit(frame)
+    contract = publish("m", fitted, frame, repository=tmp_path)
+    number, word = contract.input.columns
+    assert not number.closed
+    assert word.categories == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), "more than one column 'a'"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["x1", 7]), "name them all"),
+        (pd.DataFrame({"a": pd.arrays.SparseArray([1.0, 2.0]), "b": [1.0, 2.0]}), "Sparse"),
+        (pd.DataFrame({"a": pd.array([1, 2], dtype="int64[pyarrow]"), "b": [1.0, 2.0]}), "int64\\[pyarrow\\]"),
+        (pd.DataFrame({"a": np.array([2**64 - 1, 1], dtype="uint64"), "b": [True, False]}), "does not fit"),
+    ],
+)
+def test_an_odd_sample_is_refused_in_words(tmp_path: Path, frame: pd.DataFrame, said: str) -> None:
+    """Never with a traceback."""
+    fitted = LinearRegression().fit(np.arange(8.0).reshape(4, 2), [1.0, 2.0, 3.0, 5.0])
+    with pytest.raises(PublishFailed, match=said):
+        publish("m", fitted, frame, repository=tmp_path)
+
+
+def test_a_broken_model_toml_stops_an_alias_before_anything_is_published(tmp_path: Path) -> None:
+    """Not after: a command that failed must leave no version."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.toml").write_text("aliases = 3")
+    with pytest.raises(PublishFailed, match="publish without an alias"):
+        publish("m", FITTED, FRAME, repository=tmp_path, alias="live")
+    assert paths.versions(tmp_path, "m") == []
+
+
+def test_wide_floats_are_answered_as_doubles(tmp_path: Path) -> None:
+    """numpy's longdouble has no name in any protocol."""
+    contract = publish("m", FunctionTransformer(np.longdouble).fit(FRAME), FRAME, repository=tmp_path)
+    assert contract.outputs[0].datatype == "FP64"

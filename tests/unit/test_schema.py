@@ -37,3 +37,15 @@ def test_numpy_values_become_json(value: object, expected: object) -> None:
     """A numpy scalar becomes the JSON value it stands for; what is missing or not finite becomes null."""
     assert plain(value) == expected
     assert type(plain(value)) is type(expected)
+
+
+def test_a_contract_without_outputs_is_no_contract() -> None:
+    """Outputs and golden answers name the same things, and there are some."""
+    whole = sum_contract()
+    for broken in (
+        msgspec.structs.replace(whole, outputs=()),
+        msgspec.structs.replace(whole, outputs=whole.outputs[:1]),
+    ):
+        with pytest.raises(msgspec.ValidationError, match="do not belong together"):
+            decode(encode(broken))
+    assert decode(encode(whole)) == whole
