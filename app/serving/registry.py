@@ -30,7 +30,9 @@ from app.settings import Repository, Settings
 
 PATIENCE_S = 3.0
 """How long the first requests wait for versions that are still tried, once others could answer."""
-_LOOK_S = 0.2
+READY_PATIENCE_S = 30.0
+"""How much longer readiness waits for them: a probe's yes brings traffic for every model."""
+_LOOK_S = 0.1
 GONE = "no longer in the repository"
 log = logs.get("registry")
 
@@ -65,7 +67,7 @@ class Registry:
         return self._first.is_set() or time.monotonic() >= self._open_at_s
 
     def wait_first(self, timeout_s: float) -> bool:
-        """Wait for the first load, `timeout_s` at the most. Returns whether it is over."""
+        """Wait for the first load, `timeout_s` at the most. Returns whether requests may be answered."""
         give_up_at_s = time.monotonic() + timeout_s
         while not self.loaded and not self._first.wait(min(_LOOK_S, timeout_s)):
             if time.monotonic() >= give_up_at_s:
@@ -78,11 +80,23 @@ class Registry:
             raise ModelNotReady("the worker is still loading its models")
         return self.catalog
 
+    def wait_servable(self, spec: str, version: str | None, timeout_s: float) -> Servable:
+        """The servable a name and version mean; one that is still being tried or loaded is waited for.
+
+        Raises ModelNotFound, or ModelNotReady with its state and reason.
+        """
+        give_up_at_s = time.monotonic() + timeout_s
+        while True:
+            catalog = self.wait_loaded(timeout_s)
+            if catalog.find(spec, version).state is not State.LOADING or time.monotonic() >= give_up_at_s:
+                return catalog.servable(spec, version)
+            time.sleep(_LOOK_S)
+
     def not_ready(self) -> str:
         """Why this worker should get no traffic; empty when it should."""
         if self.draining:
             return "draining: the worker is stopping"
-        if not self.loaded:
+        if not self._first.is_set() and time.monotonic() < self._open_at_s + READY_PATIENCE_S:
             return "loading: the repository is being read"
         if not any(servable.state is State.READY for servable in self.catalog):
             return self.failure or "no model of the repository can be served"

@@ -10,6 +10,7 @@ from app.concurrency.offload import Offload
 from app.metrics import Metrics
 from app.serving.catalog import Catalog
 from app.serving.registry import Registry
+from app.serving.servable import Servable
 from app.settings import Settings
 
 EXTENSION = "tableside"
@@ -45,6 +46,12 @@ def catalog() -> Catalog:
     """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
     parts = wiring()
     return parts.registry.wait_loaded(parts.settings.server.request_timeout_s)
+
+
+def servable(spec: str, version: str | None = None) -> Servable:
+    """The servable that answers; waits for one that is still being loaded. Raises ModelNotFound or ModelNotReady."""
+    parts = wiring()
+    return parts.registry.wait_servable(spec, version, parts.settings.server.request_timeout_s)
 
 
 def routes() -> frozenset[str]:

@@ -24,9 +24,8 @@ from app.contract.schema import Input
 from app.contract.table import Table
 from app.contract.tensors import one_column, rows_json
 from app.errors import RequestRejected, UnsupportedBody
-from app.serving.servable import Servable
 from app.web import bodies
-from app.web.current import catalog, settings
+from app.web.current import catalog, servable, settings
 from app.web.predicting import Answer, Asked, answer, encode
 
 CHOOSERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
@@ -46,12 +45,12 @@ Reader = Callable[[bytes, Input, Rules], _Asked]
 
 def invocations(name: str | None = None) -> Response:
     """Predict. The model is named by the path, a header, or a setting, or is the only one there is."""
-    servable = catalog().servable(name) if name else _chosen()
+    chosen = servable(name if name else _spec())
     read = _reader(request.headers.get("Content-Type", ""))
     body, as_csv = bodies.read(), _wants_csv(request.headers.get("Accept", ""))
     query = _query()
     result = answer(
-        servable, "invocations", body.weight, lambda schema, rules: _ask(read, body.content(), schema, rules, query)
+        chosen, "invocations", body.weight, lambda schema, rules: _ask(read, body.content(), schema, rules, query)
     )
     if as_csv:
         return bodies.written(encode(result, _write_csv), "text/csv; charset=utf-8")
@@ -66,15 +65,15 @@ def _query() -> str:
     return request.args.get("output", "")
 
 
-def _chosen() -> Servable:
+def _spec() -> str:
     serving = catalog()
     for header in CHOOSERS:
         if spec := request.headers.get(header, ""):
-            return serving.servable(spec if spec in serving.models else spec.removesuffix(".tar.gz"))
+            return spec if spec in serving.models else spec.removesuffix(".tar.gz")
     if spec := settings().predict.default_model:
-        return serving.servable(spec)
+        return spec
     if len(serving.models) == 1:
-        return serving.servable(next(iter(serving.models)))
+        return next(iter(serving.models))
     there = ", ".join(sorted(serving.models)[:20]) or "none"
     raise RequestRejected(f"which model? there is {there}; name one in the header {CHOOSERS[0]}, or in the path")
 

@@ -16,7 +16,7 @@ from app.contract.tensors import inputs
 from app.metrics import Totals
 from app.serving.servable import Servable
 from app.web import bodies
-from app.web.current import catalog, settings, wiring
+from app.web.current import catalog, servable, settings, wiring
 
 MOST_ROWS = 65536
 """What a client may choose as its batch size; a body may hold more rows."""
@@ -26,9 +26,9 @@ STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "predict
 
 def config(name: str, version: str | None = None) -> Response:
     """ModelConfig: dims are of one row, because max_batch_size is not 0."""
-    servable = catalog().servable(name, version)
-    assert servable.contract is not None
-    return bodies.answer(_config(servable.contract))
+    contract = servable(name, version).contract
+    assert contract is not None
+    return bodies.answer(_config(contract))
 
 
 def _config(contract: Contract) -> dict[str, Any]:

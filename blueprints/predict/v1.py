@@ -17,7 +17,7 @@ from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
 from app.web import bodies
-from app.web.current import catalog
+from app.web.current import catalog, servable
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import PredictRequest
 
@@ -54,9 +54,9 @@ class _Asked(Asked):
 
 def predict(name: str, version: str | None = None) -> Response:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
-    servable = catalog().servable(name, version)
+    chosen = servable(name, version)
     body = bodies.read()
-    result = answer(servable, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
+    result = answer(chosen, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
     return bodies.written(encode(result, _write))
 
 

@@ -15,7 +15,7 @@ from app.contract.tensors import describe, from_tensors, inputs, metadata, to_te
 from app.serving.catalog import Model
 from app.serving.lifecycle import State
 from app.web import bodies
-from app.web.current import catalog
+from app.web.current import catalog, servable
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import InferRequest
 
@@ -69,9 +69,9 @@ class _Asked(Asked):
 
 def infer(name: str, version: str | None = None) -> Response:
     """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
-    servable = catalog().servable(name, version)
+    chosen = servable(name, version)
     body, header = bodies.read(), request.headers.get(HEADER)
-    result = answer(servable, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
+    result = answer(chosen, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
     text, header_bytes = encode(result, _write)
     if header_bytes is None:
         return bodies.written(text)

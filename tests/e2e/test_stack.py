@@ -239,7 +239,7 @@ def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Calla
         time.sleep(0.02)
     assert len(waits) > 20
     assert sorted(waits)[int(len(waits) * 0.9)] < 0.05, sorted(waits)[-5:]
-    status, content = stack.call("/v1/models/slow:predict", {"instances": rows * 4})[:2]
+    status, content = stack.call("/v1/models/slow:predict", {"instances": rows * 8})[:2]
     assert (status, content["status"]) == (504, 504)
     stack.stop()
 
