@@ -18,6 +18,9 @@ class SumRuntime:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
+    def prepare(self, table: Any) -> Any:
+        return table.to_input()
+
     def run(self, method: str, data: Any) -> Any:
         self.seen.append(data)
         totals = np.asarray(data, dtype=np.float64).sum(axis=1)
@@ -32,6 +35,9 @@ class RecordingRuntime:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
+    def prepare(self, table: Any) -> Any:
+        return table.to_input()
+
     def run(self, method: str, data: Any) -> Any:
         self.seen.append(data)
         return np.zeros(len(data))
@@ -44,6 +50,9 @@ class FailingRuntime:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+    def prepare(self, table: Any) -> Any:
+        return table
 
     def run(self, method: str, data: Any) -> Any:
         raise self.error

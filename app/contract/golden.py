@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
     return tuple(tuple(plain(cell) for cell in row) for row in wide)
 
 
+Prepare = Callable[[Table], Any]
+
+
 def record(run: Run, table: Table, rows: tuple[tuple[Cell, ...], ...], outputs: Iterable[Output]) -> Golden:
     """Ask the estimator itself."""
     said = answers.collect(outputs, run, table.to_input())
@@ -37,10 +41,10 @@ def golden_table(contract: Contract) -> Table:
     return from_rows([list(row) for row in contract.golden.rows], contract.input, label="golden")
 
 
-def replay(contract: Contract, run: Run) -> int:
-    """Ask for every golden answer again. Returns the number of rows; raises ContractBroken at the first difference."""
+def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> int:
+    """Ask for every golden answer again; `prepare` makes what `run` takes. Returns the number of rows; raises ContractBroken at the first difference."""
     table = golden_table(contract)
-    said = answers.collect(contract.outputs, run, table.to_input())
+    said = answers.collect(contract.outputs, run, prepare(table))
     for name, array in said.items():
         _compare(name, contract.golden.answers[name], cells_of(array))
     return table.rows

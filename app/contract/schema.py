@@ -85,6 +85,30 @@ class Golden(msgspec.Struct, frozen=True):
     answers: dict[str, tuple[tuple[Cell, ...], ...]]
 
 
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A faster way to the same answers, as it was tried at publish.
+
+    verdict: `used` (for some number of rows), `slower`, `differs` or `impossible`; why: in words. rows: how many were
+    compared. largest_difference: relative, over all numbers. speed_up: by rows in one call (as text), how many times
+    the estimator's own speed.
+    """
+
+    way: str
+    verdict: Literal["used", "slower", "differs", "impossible"]
+    why: str = ""
+    rows: int = 0
+    largest_difference: float = 0.0
+    speed_up: dict[str, float] = {}
+
+
+class Way(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The way that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or F."""
+
+    way: str
+    up_to_rows: int = 0
+    order: Literal["C", "F"] = "C"
+
+
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a server must know of one version, and can check.
 
@@ -103,6 +127,8 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact: Artifact
     environment: dict[str, str]
     types: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    ways: tuple[Way, ...] = ()
     source: dict[str, str] = {}
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from app.contract.answers import Answer
+from app.contract.table import Table
 
 
 class Runtime(Protocol):
@@ -13,8 +14,11 @@ class Runtime(Protocol):
     platform: str
     """`<project>_<format>`, as the model metadata shows it."""
 
+    def prepare(self, table: Table) -> Any:
+        """What `run` takes for this table; made once a call, whatever number of methods is asked."""
+
     def run(self, method: str, data: Any) -> Answer:
-        """Answer `method` (`predict`, `transform`, ...) for a DataFrame, matrix or list of texts.
+        """Answer `method` (`predict`, `transform`, ...) for what `prepare` made.
 
         An array of shape [rows] or [rows, width], or a list of those where the method answers one a target.
         """

@@ -10,6 +10,7 @@ import numpy as np
 
 from app.contract.answers import Answer
 from app.contract.cells import Array
+from app.contract.table import Table
 from app.errors import ContractBroken, Trouble
 from app.runtimes.trusted import TRUSTED
 
@@ -29,6 +30,10 @@ class SklearnRuntime:
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = single_threaded(estimator)
+
+    def prepare(self, table: Table) -> Any:
+        """The DataFrame, matrix or list of texts the estimator was trained on."""
+        return table.to_input()
 
     def run(self, method: str, data: Any) -> Answer:
         """See `Runtime.run`. Sparse answers are made dense; a DataFrame's values are taken in its column order."""

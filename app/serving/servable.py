@@ -98,7 +98,7 @@ class Servable:
 
         def work() -> Prediction:
             started_s = time.monotonic()
-            data = table.to_input()
+            data = runtime.prepare(table)
             arrays = answers.collect(outputs, runtime.run, data)
             return Prediction(arrays, started_s - queued_at_s, time.monotonic() - started_s)
 

@@ -1,0 +1,63 @@
+"""What the pieces share: the two ways out, and small pieces of scikit-learn's arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from app.contract.cells import Array
+
+Step = Callable[[Array], Array]
+"""A matrix of shape [rows, columns] in, another out. Never writes into what it is given."""
+
+Method = Callable[[Array], Array]
+
+
+class Unsupported(Exception):
+    """This estimator, or this setting of it, is not known here; the text says which."""
+
+
+class Unusual(Exception):
+    """These rows are for the estimator itself: it refuses them, or treats them by a rule that is not here."""
+
+
+def require(known: bool, what: str) -> None:
+    """Raise Unsupported saying `what`, unless it is known here."""
+    if not known:
+        raise Unsupported(what)
+
+
+def is_exactly(estimator: Any, *kinds: type) -> bool:
+    """Whether it is one of these classes and no subclass, which might answer otherwise."""
+    return type(estimator) in kinds
+
+
+def check_finite(matrix: Array) -> Array:
+    """The matrix, when every cell is a number. Raises Unusual: scikit-learn refuses others with its own words."""
+    if not math.isfinite(matrix.sum()) and not np.isfinite(matrix).all():
+        raise Unusual
+    return matrix
+
+
+def to_float32(matrix: Array) -> Array:
+    """As scikit-learn's trees take it. Raises Unusual for a number that float32 does not hold."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def softmax(scores: Array) -> Array:
+    """`sklearn.utils.extmath.softmax`, operation by operation."""
+    found = scores - scores.max(axis=1).reshape(-1, 1)
+    np.exp(found, out=found)
+    found /= found.sum(axis=1).reshape(-1, 1)
+    return found
+
+
+def pair(scores: Array) -> Array:
+    """Probabilities of two classes from one score a row."""
+    second = expit(scores)
+    return np.stack([1 - second, second], axis=1)
