@@ -47,6 +47,10 @@ class Metrics:
         self.not_finite = Counter(
             "tableside_not_finite", "Predicted cells that were NaN or infinite.", by_model, registry=registry
         )
+        self.rechecks = Counter(
+            "tableside_rechecks", "Answers of a fast way that were asked of the estimator again.",
+            (*by_model, "result"), registry=registry,
+        )  # fmt: skip
         self.batch_rows = Histogram(
             "tableside_batch_rows", "Rows in each call of the estimator.", by_model, buckets=ROW_BUCKETS,
             registry=registry,

@@ -72,6 +72,7 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     show_values: bool = False
     not_finite: Literal["null", "error"] = "null"
     in_thread_above_bytes: Positive = 65536
+    recheck_one_in: Annotated[int, Meta(ge=0)] = 1000
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
 
 

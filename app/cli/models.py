@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -37,12 +37,26 @@ _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=T
 @click.option("--version", type=int, help="A version number; default: the next free one.")
 @click.option("--alias", help="Point this alias at the new version.")
 @click.option("--target", help="The sample's target column, which is dropped.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "sklearn"]),
+    default="auto",
+    show_default=True,
+    help="auto: use a faster way to the same answers where one is proved; sklearn: the estimator always.",
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="How far a faster way's numbers may lie apart, relative; 0 is to the bit.",
+)
 @click.option("--allow-pickle", is_flag=True, help="Read the pickle of an MLflow directory, which runs the code in it.")
 @_repository_option
 @_json_option
 def publish(
     name: str, estimator: Path, sample: Path | None, version: int | None, alias: str | None, target: str | None,
-    allow_pickle: bool, repository: Path | None, as_json: bool,
+    runtime: Literal["auto", "sklearn"], tolerance: float, allow_pickle: bool, repository: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Publish a fitted ESTIMATOR as the next version of model NAME.
 
@@ -66,6 +80,7 @@ def publish(
         contract = publishing.publish(
             name, prepared.estimator, prepared.sample, repository=_repository(repository, settings), version=version,
             alias=alias, trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
+            runtime=runtime, tolerance=tolerance,
         )  # fmt: skip
     notes = prepared.notes_for(contract)
     if as_json:

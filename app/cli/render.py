@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from app.contract.schema import Column, Contract
+from app.contract.schema import Candidate, Column, Contract
 
 
 def as_json(content: Any) -> None:
@@ -74,6 +74,10 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None
     click.echo(
         f"  {contract.estimator}: {len(contract.input.columns)} columns, {', '.join(o.name for o in contract.outputs)}"
     )
+    for each in contract.candidates:
+        if each.verdict == "used":
+            speed = ", ".join(f"{ratio:.3g}x at {rows}" for rows, ratio in each.speed_up.items())
+            click.echo(f"  answered by {each.way} for {each.why}: {speed} rows, {each.rows} rows compared")
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
     for note in notes:
         click.echo(f"note: {note}")
@@ -103,6 +107,12 @@ def _categories(column: Column) -> str:
     return f"{shown}{more}" + ("" if column.closed else " or other")
 
 
+def _candidate(each: Candidate) -> tuple[str, ...]:
+    speed = ", ".join(f"{ratio:.3g}x" for ratio in each.speed_up.values())
+    apart = "equal to the bit" if each.rows and not each.largest_difference else f"{each.largest_difference:.1e}"
+    return (each.way, each.verdict, each.why, str(each.rows or "-"), apart if each.rows else "-", speed or "-")
+
+
 def contract(found: Contract) -> None:
     """The contract for people."""
     click.echo(f"{found.name}/{found.version}  {found.kind}  {found.estimator}  published {found.created_at}")
@@ -117,6 +127,9 @@ def contract(found: Contract) -> None:
     _table(("column", "type", "missing cells", "seen", "categories"), rows)
     outputs = [(o.name, o.datatype, f"[rows, {o.width}]", ", ".join(map(str, o.classes or ()))) for o in found.outputs]
     _table(("output", "type", "shape", "classes"), outputs)
+    if found.candidates:
+        heads = ("faster way", "verdict", "why", "rows compared", "largest difference", "speed-up at 1, 32, 1000 rows")
+        _table(heads, [_candidate(each) for each in found.candidates])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     click.echo(f"golden rows  {len(found.golden.rows)}")
     click.echo(f"environment  {', '.join(f'{name} {version}' for name, version in found.environment.items())}")

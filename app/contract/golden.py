@@ -42,7 +42,10 @@ def golden_table(contract: Contract) -> Table:
 
 
 def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> int:
-    """Ask for every golden answer again; `prepare` makes what `run` takes. Returns the number of rows; raises ContractBroken at the first difference."""
+    """Ask for every golden answer again; `prepare` makes what `run` takes.
+
+    Returns the number of rows; raises ContractBroken at the first difference.
+    """
     table = golden_table(contract)
     said = answers.collect(contract.outputs, run, prepare(table))
     for name, array in said.items():

@@ -29,13 +29,15 @@ class ColumnRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """aliases: name to version. versions: which of the published ones are served. columns: how tables are read.
 
-    enabled: whether the model is served at all; the repository API's `unload` turns it off.
+    enabled: whether the model is served at all; the repository API's `unload` turns it off. runtime: whether a faster
+    way that was proved at publish may answer, or the estimator always does.
     """
 
     enabled: bool = True
     aliases: dict[str, int] = {}
     versions: Literal["all", "latest"] | list[int] = "all"
     columns: ColumnRules = ColumnRules()
+    runtime: Literal["auto", "sklearn"] = "auto"
 
     def wanted(self, published: list[int]) -> list[int]:
         """The versions to serve: by `versions`, and whatever an alias points at."""

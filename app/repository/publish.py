@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,8 +20,9 @@ from app.contract.answers import Answer
 from app.contract.decode import from_rows
 from app.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from app.errors import ContractBroken, PublishFailed, RequestRejected
-from app.repository import integrity, modelfile, outputs, paths, sample
+from app.repository import integrity, modelfile, outputs, paths, proof, sample
 from app.runtimes import sklearn as runtime_sklearn
+from app.runtimes.planned import plan
 from app.runtimes.sklearn import SklearnRuntime
 
 STALE_S = 3600
@@ -37,6 +38,8 @@ def publish(
     version: int | None = None,
     alias: str | None = None,
     target: str | None = None,
+    runtime: Literal["auto", "sklearn"] = "auto",
+    tolerance: float = 0.0,
     trusted_types: tuple[str, ...] = (),
     source: dict[str, str] | None = None,
     progress: Progress = lambda step: None,
@@ -45,7 +48,8 @@ def publish(
 
     sample_data: a DataFrame or array of shape [rows, columns] like the training data; `target` names a column to drop.
     version: the next free one by default. alias: pointed at the new version afterwards. source: where the estimator
-    came from, kept in the contract.
+    came from, kept in the contract. runtime: `auto` looks for a faster way to the same answers and uses what is proved;
+    `sklearn` never does. tolerance: how far its numbers may lie apart, relative; 0 is to the bit.
     Raises PublishFailed, and leaves nothing behind, when anything about the estimator or the sample will not serve.
     """
     root, _ = Path(repository), paths.check_name(name)
@@ -53,6 +57,8 @@ def publish(
         _check_alias(root, name, alias)
     if version is not None and version < 1:
         raise PublishFailed("a version is a whole number from 1")
+    if not 0 <= tolerance < 1:
+        raise PublishFailed("a tolerance is a relative difference: 0 (to the bit) or a small number, 1e-6 say")
     progress("reading the sample")
     frame = sample.as_frame(sample_data, target)
     estimator_runtime = SklearnRuntime(estimator)
@@ -61,6 +67,8 @@ def publish(
         contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
     except RequestRejected as problem:
         raise PublishFailed(f"the sample does not fit the contract that was learned from it: {problem}") from problem
+    if runtime == "auto":
+        contract = _prove(contract, estimator_runtime, frame, tolerance, progress)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -72,6 +80,8 @@ def publish(
         progress("replaying the golden rows from the artifact")
         loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
         golden.replay(contract, loaded.run)
+        planned = plan(loaded, contract)
+        golden.replay(contract, planned.run, planned.prepare)
         contract = _claim(folder, draft, contract, version)
     except ContractBroken as problem:
         hint = "; name them in repository.trusted_types if you trust them" if "not trusted" in str(problem) else ""
@@ -81,6 +91,15 @@ def publish(
     if alias is not None:
         modelfile.set_alias(root, name, alias, contract.version)
     return contract
+
+
+def _prove(
+    contract: Contract, runtime: SklearnRuntime, frame: Any, tolerance: float, progress: Progress
+) -> Contract:  # fmt: skip
+    aligned, _ = sample.align(frame, runtime.estimator)
+    aligned = sample.restore_none(aligned, sample.fitted_categories(runtime.estimator))
+    proved = proof.prove(runtime, contract.input, contract.outputs, aligned, tolerance, progress)
+    return msgspec.structs.replace(contract, candidates=proved.candidates, ways=proved.ways)
 
 
 def _check_alias(root: Path, name: str, alias: str) -> None:

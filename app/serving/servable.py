@@ -45,6 +45,7 @@ class Servable:
         self.load_s = 0.0
         self.fingerprint: Print = None
         self.columns = ColumnRules()
+        self.answered = 0
         self._per_row_s = 0.0
         self._fastest_s: float | None = None
 

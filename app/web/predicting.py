@@ -18,6 +18,7 @@ from app.contract.rules import Rules
 from app.contract.schema import Input, Output
 from app.contract.table import Table
 from app.errors import NotFinite
+from app.serving import rechecks
 from app.serving.servable import Servable
 from app.web import bodies
 from app.web.current import wiring
@@ -82,6 +83,9 @@ def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) ->
     current.stages["queue"] = prediction.queue_s
     current.stages["predict"] = prediction.predict_s
     parts.metrics.batch_rows.labels(current.model, current.version).observe(current.rows)
+    rechecks.maybe(
+        servable, asked.table, outputs, prediction.arrays, policy.recheck_one_in, parts.predicting, parts.metrics
+    )  # fmt: skip
     found = tuple((output, prediction.arrays[output.name]) for output in outputs)
     _check_finite(found, current)
     return Answer(asked, servable, found, current.rows)

@@ -56,7 +56,8 @@ def numbers(schema: Input, names: Sequence[str], order: str = "C") -> Gather:
             matrix = np.empty((table.rows, len(names)))
             for at, name in enumerate(names):
                 matrix[:, at] = table.arrays[name]
-        return np.asfortranarray(matrix) if order == "F" else np.ascontiguousarray(matrix)
+        ordered: Array = np.asfortranarray(matrix) if order == "F" else np.ascontiguousarray(matrix)
+        return ordered
 
     return gather
 
@@ -80,7 +81,8 @@ def _standard(scaler: Any) -> Step:
 
     def step(matrix: Array) -> Array:
         found = matrix if mean is None else matrix - mean
-        return found if scale is None else found / scale
+        scaled: Array = found if scale is None else found / scale
+        return scaled
 
     return step
 
@@ -91,7 +93,8 @@ def _min_max(scaler: Any) -> Step:
     def step(matrix: Array) -> Array:
         found = matrix * scaler.scale_
         found += scaler.min_
-        return np.clip(found, low, high) if scaler.clip else found
+        clipped: Array = np.clip(found, low, high) if scaler.clip else found
+        return clipped
 
     return step
 
@@ -107,7 +110,8 @@ def _robust(scaler: Any) -> Step:
 
     def step(matrix: Array) -> Array:
         found = matrix if center is None else matrix - center
-        return found if scale is None else found / scale
+        scaled: Array = found if scale is None else found / scale
+        return scaled
 
     return step
 
@@ -226,7 +230,8 @@ def source_of(schema: Input, transformer: Any, order: str) -> Source:
     width = sum(width for _, _, width in blocks)
 
     def gather(table: Table) -> Array:
-        found, at = np.empty((table.rows, width), order=order), 0  # type: ignore[call-overload]
+        at = 0
+        found: Array = np.empty((table.rows, width), order=order)  # type: ignore[call-overload]
         for collect, steps, wide in blocks:
             block = collect(table)
             for step in steps:
@@ -241,7 +246,7 @@ def source_of(schema: Input, transformer: Any, order: str) -> Source:
 def is_passthrough(step: Any) -> bool:
     """Whether a step hands on what it gets; a fitted ColumnTransformer has a FunctionTransformer of nothing for it."""
     if is_exactly(step, FunctionTransformer):
-        return step.func is None
+        return bool(step.func is None)
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 

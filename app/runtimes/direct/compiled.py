@@ -1,4 +1,4 @@
-"""A runtime that answers by a direct way where there is one, and by the estimator where a row is out of the ordinary."""
+"""A runtime that answers by a direct way where there is one, and by the estimator where a row is unusual."""
 
 from __future__ import annotations
 

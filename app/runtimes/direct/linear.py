@@ -75,7 +75,7 @@ def _classifier(estimator: Any, sparse: bool) -> dict[str, Method]:
         found: Array = classes[places]
         return found
 
-    found = {"predict": predict, "decision_function": decision}
+    found: dict[str, Method] = {"predict": predict, "decision_function": decision}
     if is_exactly(estimator, *_PROBABLE):
         found["predict_proba"] = (
             (lambda matrix: pair(decision(matrix))) if binary else (lambda matrix: softmax(decision(matrix)))

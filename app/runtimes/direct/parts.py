@@ -51,7 +51,7 @@ def to_float32(matrix: Array) -> Array:
 
 def softmax(scores: Array) -> Array:
     """`sklearn.utils.extmath.softmax`, operation by operation."""
-    found = scores - scores.max(axis=1).reshape(-1, 1)
+    found: Array = scores - scores.max(axis=1).reshape(-1, 1)
     np.exp(found, out=found)
     found /= found.sum(axis=1).reshape(-1, 1)
     return found
@@ -60,4 +60,5 @@ def softmax(scores: Array) -> Array:
 def pair(scores: Array) -> Array:
     """Probabilities of two classes from one score a row."""
     second = expit(scores)
-    return np.stack([1 - second, second], axis=1)
+    found: Array = np.stack([1 - second, second], axis=1)
+    return found
