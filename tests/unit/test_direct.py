@@ -1,0 +1,244 @@
+"""Direct ways: the estimator's own answers to the bit, or the estimator itself; and nothing unproved is used."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+import zoo
+from fakes import HereOffload
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from app import metrics
+from app.contract.decode import from_matrix, from_rows
+from app.contract.schema import Column, Input
+from app.errors import Trouble
+from app.repository import outputs, proof, sample
+from app.repository.publish import publish
+from app.runtimes.direct.compiled import WAYS, DirectRuntime, build
+from app.runtimes.direct.parts import Unsupported
+from app.runtimes.planned import PlannedRuntime, difference, plan, tolerated
+from app.runtimes.sklearn import SklearnRuntime
+from app.serving import rechecks
+from app.serving.loader import check_version
+from app.serving.servable import Servable
+from app.settings import Repository
+
+SIZES = (1, 7, 40)
+
+
+@cache
+def cases() -> dict[str, zoo.Case]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = [case for _, case in zoo.plain_cases() if isinstance(case, zoo.Case)]
+        return {case.name: case for case in [*plain, *zoo.composed_cases()]}
+
+
+def described(case: zoo.Case) -> tuple[Any, Input]:
+    frame, form = sample.align(sample.as_frame(case.rows, None), case.estimator)
+    fitted = sample.fitted_categories(case.estimator)
+    return frame, sample.describe(sample.restore_none(frame, fitted), form, fitted)
+
+
+def ways_of(case: zoo.Case) -> list[tuple[str, DirectRuntime, Input, Any]]:
+    frame, schema = described(case)
+    found = []
+    for way in WAYS:
+        try:
+            found.append((way, build(SklearnRuntime(case.estimator), schema, way), schema, frame))
+        except Unsupported:
+            continue
+    return found
+
+
+def test_every_way_over_the_zoo_is_equal_to_the_bit() -> None:
+    """Wherever a way is known, for one row and for many, all its methods answer as the estimator does."""
+    tried = 0
+    for name, case in cases().items():
+        if name in zoo.NOT_SERVED:
+            continue
+        try:
+            found = ways_of(case)
+        except Exception:
+            continue
+        for way, direct, schema, frame in found:
+            rows = sample.rows_as_cells(frame.iloc[: SIZES[-1]], schema)
+            for size in SIZES:
+                table = from_rows(rows[:size], schema)
+                for method in direct.ways:
+                    own = SklearnRuntime(case.estimator).run(method, table.to_input())
+                    assert difference(own, direct.ways[method](table)) == 0, (name, way, method, size)  # type: ignore[arg-type]
+            tried += 1
+    assert tried >= 60
+
+
+@cache
+def cancer() -> tuple[Any, Any]:
+    data = load_breast_cancer()
+    return data.data, data.target
+
+
+FITTED = {
+    "linear": lambda X, y: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y),
+    "forest": lambda X, y: RandomForestClassifier(12, random_state=0).fit(X, y),
+    "boosting": lambda X, y: HistGradientBoostingClassifier(max_iter=12, random_state=0).fit(X, y),
+}
+
+
+def proved(name: str) -> tuple[SklearnRuntime, Input, Any, proof.Proved]:
+    table, target = cancer()
+    case = zoo.Case(name, FITTED[name](table, target), table)
+    frame, schema = described(case)
+    original = SklearnRuntime(case.estimator)
+    found, _ = outputs.find(original, table[:50])
+    return original, schema, frame, proof.prove(original, schema, found, frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "possible"), [("linear", {"product"}), ("forest", {"walk", "ask"}), ("boosting", {"walk", "ask"})]
+)
+def test_a_proved_way_is_used(name: str, possible: set[str]) -> None:
+    """Compared on more than ten thousand rows, equal to the bit, and many times faster for one row."""
+    _, _, _, found = proved(name)
+    verdicts = {each.way: each for each in found.candidates}
+    used = {way for way, each in verdicts.items() if each.verdict == "used"}
+    assert used
+    assert used <= possible
+    for way in possible:
+        assert verdicts[way].rows >= 10_000
+        assert verdicts[way].largest_difference == 0
+    assert max(verdicts[way].speed_up["1"] for way in used) > 1.5
+    assert [way.up_to_rows for way in found.ways][-1] == 0
+    assert {each.way for each in found.candidates} == set(WAYS)
+
+
+class Rounding(DirectRuntime):
+    """Computes in single precision, as a converted model would."""
+
+    def __init__(self, original: SklearnRuntime) -> None:
+        super().__init__(original, {"predict": self._predict})
+
+    def _predict(self, table: Any) -> Any:
+        model = self.original.estimator
+        narrow = table.to_input().astype(np.float32) @ model.coef_.astype(np.float32)
+        return (narrow + np.float32(model.intercept_)).astype(np.float64)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-6])
+def test_single_precision_over_large_numbers_is_rejected(monkeypatch: pytest.MonkeyPatch, tolerance: float) -> None:
+    """Seconds since 1970 in float32 are minutes apart: such a way is refused, also where 1e-6 would be allowed."""
+    seconds = np.linspace(1.7e9, 1.7e9 + 86400, 200)
+    frame = pd.DataFrame({"when": seconds, "id": np.arange(200) + 123456789.0})
+    fitted = LinearRegression().fit(frame.to_numpy(), (seconds - 1.7e9) / 60)
+    original = SklearnRuntime(fitted)
+    schema = Input("matrix", tuple(Column(name, "FP64", "float64") for name in frame.columns))
+    found, _ = outputs.find(original, frame.to_numpy())
+    monkeypatch.setattr(proof, "build", lambda original, schema, way, order: Rounding(original))
+    result = proof.prove(original, schema, found, frame, tolerance)
+    assert result.ways == ()
+    assert {each.verdict for each in result.candidates} == {"differs"}
+    assert all("lies apart by" in each.why for each in result.candidates)
+
+
+def test_an_unusual_row_is_the_estimators_own_matter() -> None:
+    """What it refuses is refused in its words; nothing is answered that it would not answer."""
+    original, schema, _, found = proved("linear")
+    planned = PlannedRuntime(original, [(0, build(original, schema, found.ways[0].way))])
+    table = from_matrix(np.full((2, 30), np.inf), schema)
+    with pytest.raises(ValueError, match="infinity"):
+        planned.run("predict", planned.prepare(table))
+
+
+def test_ranges_wishes_and_retirement() -> None:
+    """By rows; not at all where the operator says so; never again once retired."""
+    original, schema, _, _ = proved("forest")
+    walk, ask = build(original, schema, "walk"), build(original, schema, "ask")
+    planned = PlannedRuntime(original, [(8, walk), (256, ask), (0, None)])
+    assert [planned.pick(rows) for rows in (1, 8, 9, 256, 257)] == [walk, walk, ask, ask, None]
+    planned.wanted = False
+    assert planned.pick(1) is None
+    planned.wanted = True
+    planned.retire()
+    assert planned.pick(1) is None
+    assert not planned.is_fast
+
+
+def servable(direct: dict[str, Any] | None = None) -> tuple[Servable, PlannedRuntime, Input]:
+    original, schema, frame, found = proved("linear")
+    runtime = build(original, schema, "product")
+    if direct is not None:
+        runtime = DirectRuntime(original, direct)
+    contract = msgspec.structs.replace(_contract(schema, original, frame), candidates=found.candidates)
+    one = Servable("m", 1, contract)
+    planned = PlannedRuntime(original, [(0, runtime)])
+    one.ready(planned, 0.0)
+    return one, planned, schema
+
+
+def _contract(schema: Input, original: SklearnRuntime, frame: Any) -> Any:
+    from fakes import sum_contract
+
+    found, _ = outputs.find(original, frame.to_numpy()[:50])
+    return msgspec.structs.replace(sum_contract(schema, name="m"), outputs=found)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_share_of_the_answers_is_asked_again(wrong: bool) -> None:
+    """Every third here: agreement is counted; a difference retires the way, and says so."""
+    lies = {"predict": lambda table: np.ones(table.rows, dtype=int) * 7}
+    one, planned, schema = servable(lies if wrong else None)
+    assert one.contract is not None
+    counters, outs = metrics.make(), one.contract.outputs[:1]
+    table = from_matrix(cancer()[0][:4], schema)
+    started = []
+    for _ in range(7):
+        said = {outs[0].name: planned.run("predict", table)}
+        started.append(rechecks.maybe(one, table, outs, said, 3, HereOffload(), counters))  # type: ignore[arg-type]
+        if started[-1] is not None:
+            started[-1].join(10)
+    assert sum(each is not None for each in started) == (1 if wrong else 2)
+    assert planned.is_fast is not wrong
+    result = "differed" if wrong else "agreed"
+    assert counters.rechecks.labels("m", "1", result)._value.get() == (1 if wrong else 2)
+    assert (one.trouble is Trouble.OTHER and "out of service" in one.reason) is wrong
+
+
+def test_publish_and_load_keep_to_what_was_proved(tmp_path: Path) -> None:
+    """The contract tells the ways; the server builds them again; `sklearn` never looks for any."""
+    table, target = cancer()
+    fitted = FITTED["linear"](table, target)
+    fast = publish("m", fitted, table[:100], repository=tmp_path)
+    assert [way.way for way in fast.ways] == ["product"]
+    loaded = check_version(tmp_path, "m", 1, Repository())
+    assert isinstance(loaded, PlannedRuntime)
+    assert tolerated(fast) == 0
+    slow = publish("m", fitted, table[:100], repository=tmp_path, runtime="sklearn")
+    assert (slow.ways, slow.candidates) == ((), ())
+    assert isinstance(check_version(tmp_path, "m", 2, Repository()), SklearnRuntime)
+
+
+def test_a_way_that_does_not_hold_here_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another processor may add up otherwise: the estimator then answers alone."""
+    table, target = cancer()
+    publish("m", FITTED["linear"](table, target), table[:100], repository=tmp_path)
+    monkeypatch.setattr("app.serving.loader.disagreement", lambda *_: 1e-16)
+    assert isinstance(check_version(tmp_path, "m", 1, Repository()), SklearnRuntime)
+
+
+def test_a_contract_of_an_unknown_way_loads_without_it() -> None:
+    """A newer release's way is no reason not to serve."""
+    original, schema, frame, found = proved("linear")
+    ways = (msgspec.structs.replace(found.ways[0], way="teleport"),)
+    with pytest.raises(Unsupported):
+        plan(original, msgspec.structs.replace(_contract(schema, original, frame), ways=ways))
