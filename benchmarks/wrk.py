@@ -1,0 +1,118 @@
+"""Closed-loop load with wrk: a fixed number of connections, each sends its next request when the answer is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wires import Wire
+
+TIMEOUT_S = 2
+STARVED_SHARE = 0.1
+
+_SCRIPT = """\
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function init(args)
+  requests, sent = {}, 0
+  for at = 1, @COUNT@ do
+    local file = io.open("@FOLDER@/" .. at, "rb")
+    requests[at] = wrk.format("POST", "@PATH@", wrk.headers, file:read("*a"))
+    file:close()
+  end
+end
+function request()
+  sent = sent + 1
+  return requests[sent % @COUNT@ + 1]
+end
+function done(summary, latency, _)
+  local each = {}
+  for at, thread in ipairs(threads) do each[at] = thread:get("sent") end
+  each[1] = each[1] - 1
+  local e = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "duration_us": %d, "p50_us": %d, "p90_us": %d, "p99_us": %d, "max_us": %d, "connect": %d, "read": %d, '
+      .. '"write": %d, "status": %d, "timeout": %d, "sent": [%s]}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max,
+    e.connect, e.read, e.write, e.status, e.timeout, table.concat(each, ", ")))
+end
+"""
+_FAULTS = ("connect", "read", "write", "status", "timeout")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one load came to. faults: kind to count; a rate with any of them is no rate."""
+
+    requests: int
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return asdict(self)
+
+
+def closed_loop(port: int, wire: Wire, connections: int, seconds: float) -> Load:
+    """Load 127.0.0.1:`port` for `seconds`; all bodies of `wire` in turn over kept connections."""
+    return parse(_wrk(port, wire, connections, min(connections, 2), seconds))
+
+
+def starved(port: int, wire: Wire, connections: int, seconds: float) -> int:
+    """How many of `connections` got less than a tenth of the mean number of answers.
+
+    One wrk thread a connection, so that each is counted; its rate is not used.
+    """
+    return count_starved(_wrk(port, wire, connections, connections, seconds))
+
+
+def parse(output: str) -> Load:
+    """The line the script printed, as a Load. Raises ValueError when there is none."""
+    found = _line(output)
+    faults = {kind: found[kind] for kind in _FAULTS if found[kind]}
+    rate = found["requests"] / (found["duration_us"] / 1e6)
+    return Load(found["requests"], rate, found["p50_us"] / 1e3, found["p99_us"] / 1e3, found["max_us"] / 1e3, faults)
+
+
+def count_starved(output: str) -> int:
+    """Connections whose answers (requests sent but the one in flight) are below a tenth of the mean."""
+    answered = [sent - 1 for sent in _line(output)["sent"]]
+    floor = STARVED_SHARE * sum(answered) / len(answered)
+    return sum(count < floor or count <= 0 for count in answered)
+
+
+def _line(output: str) -> dict[str, Any]:
+    for line in output.splitlines():
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    raise ValueError(f"wrk printed no result: {output.strip()[-300:]!r}")
+
+
+def script(wire: Wire, folder: Path) -> str:
+    """The Lua script; the bodies are written to `folder`."""
+    for at, body in enumerate(wire.bodies, 1):
+        (folder / str(at)).write_bytes(body)
+    text = _SCRIPT
+    for key, value in {"COUNT": len(wire.bodies), "FOLDER": folder, "PATH": wire.path}.items():
+        text = text.replace(f"@{key}@", str(value))
+    return text
+
+
+def _wrk(port: int, wire: Wire, connections: int, threads: int, seconds: float) -> str:
+    with tempfile.TemporaryDirectory(prefix="tsbench-") as folder:
+        lua = Path(folder, "load.lua")
+        lua.write_text(script(wire, Path(folder)))
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_S}s"]
+        for key, value in wire.headers.items():
+            command += ["-H", f"{key}: {value}"]
+        done = subprocess.run(
+            [*command, "-s", str(lua), f"http://127.0.0.1:{port}"], capture_output=True, text=True, timeout=seconds + 60
+        )
+    return done.stdout + done.stderr
