@@ -1,9 +1,9 @@
 """Open-loop load at a constant rate, latency measured from the moment a request was due (no coordinated omission).
 
 One thread on epoll. Its own limits, told in the results: it costs 20 to 40 us of a core a request, so beyond some
-10,000 requests/s, or when the machine's cores are all busy, it sends late; `late_p99_ms` is how late, and that time is part
-of the latency, as a client's would be. At most MAX_CONNECTIONS connections are open; with all of them in use a due request
-waits for one, and that wait is part of its latency as well.
+10,000 requests/s, or when the machine's cores are all busy, it sends late; `late_p99_ms` is how late, and that time
+is part of the latency, as a client's would be. At most MAX_CONNECTIONS connections are open; with all of them in use
+a due request waits for one, and that wait is part of its latency as well.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Client:
         self._sent = 0
 
     def run(self, rate: float, seconds: float) -> dict[str, Any]:
-        """Returns counts and percentiles in ms; `unanswered` are those without an answer DRAIN_S after the last was due."""
+        """Returns counts and percentiles in ms; `unanswered` are those without an answer DRAIN_S after the last was
+        due.
+        """
         waiting = deque(due_times(rate, seconds))
         began_at_s = time.perf_counter()
         until_s = seconds + DRAIN_S

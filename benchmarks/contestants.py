@@ -1,4 +1,6 @@
-"""Who is compared: how each is installed, started and asked. What is tuned, and why that is fair: peers/NAME/README.md."""
+"""Who is compared: how each is installed, started and asked. What is tuned, and why that is fair:
+peers/NAME/README.md.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ DIRECT, NGINX, NGINX_KEPT = "direct", "nginx", "nginx, kept connections"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one server is to run: a scratch folder, its environment's bin folder, the model, its port, its unix socket."""
+    """Where one server is to run: a scratch folder, its environment's bin folder, the model, its port, its unix
+    socket.
+    """
 
     folder: Path
     bin: Path
@@ -49,8 +53,8 @@ class Launch:
 class Contestant:
     """One server. environment: its folder in peers/; None is the environment this runs in.
 
-    ways: through which of DIRECT, NGINX (Tableside's nginx; for others one of the harness) it is loaded. models: all, or
-    those named. checked: whether its answers mean anything.
+    ways: through which of DIRECT, NGINX (Tableside's nginx; for others one of the harness) it is loaded. models: all,
+    or those named. checked: whether its answers mean anything.
     """
 
     name: str

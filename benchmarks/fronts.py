@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 from benchmarks.contestants import NGINX, NGINX_KEPT, Place
 from benchmarks.processes import Server, clean_environ, free_port
@@ -30,12 +29,14 @@ http {{
 _ONE_EACH = """\
     upstream one_each {{ server {address}; }}
     server {{ listen 127.0.0.1:{port} backlog=4096;
-        location / {{ proxy_pass http://one_each; proxy_set_header Host $http_host; proxy_set_header Connection close; }} }}
+        location / {{ proxy_pass http://one_each; proxy_set_header Host $http_host;
+            proxy_set_header Connection close; }} }}
 """
 _KEPT = """\
     upstream kept {{ server 127.0.0.1:{upstream}; keepalive 64; }}
     server {{ listen 127.0.0.1:{port} backlog=4096;
-        location / {{ proxy_pass http://kept; proxy_set_header Host $http_host; proxy_set_header Connection ""; }} }}
+        location / {{ proxy_pass http://kept; proxy_set_header Host $http_host;
+            proxy_set_header Connection ""; }} }}
 """
 
 

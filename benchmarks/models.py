@@ -26,8 +26,8 @@ ARRAY, TABLE = "array", "table"
 class Model:
     """A trained model as files, rows to ask, and the estimator's own answers to them.
 
-    rows: each a list of numbers, or for a table a dict of column to cell; no cell is missing, because not every contestant
-    takes missing cells in JSON. answers: one class number a row.
+    rows: each a list of numbers, or for a table a dict of column to cell; no cell is missing, because not every
+    contestant takes missing cells in JSON. answers: one class number a row.
     """
 
     name: str

@@ -23,7 +23,9 @@ def free_port() -> int:
 
 def clean_environ(**more: str) -> dict[str, str]:
     """The environment each contestant gets: the caller's own, without Python's settings, one thread a library."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TABLESIDE", "VIRTUAL_ENV"))}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TABLESIDE", "VIRTUAL_ENV"))
+    }
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **more}
 
 

@@ -31,7 +31,9 @@ class Wire:
 
 def _wire(path: str, contents: list[Any], expected: list[list[int]], read: Callable[[Any], Any]) -> Wire:
     bodies = [json.dumps(content, separators=(",", ":")).encode() for content in contents]
-    return Wire(path, bodies, expected, lambda answer, headers: [int(label) for label in read(json.loads(answer))], JSON)
+    return Wire(
+        path, bodies, expected, lambda answer, headers: [int(label) for label in read(json.loads(answer))], JSON
+    )
 
 
 def _single(model: Model) -> list[list[int]]:
@@ -45,7 +47,9 @@ def constant(model: Model) -> Wire:
 
 def tableside(model: Model) -> Wire:
     """V1: `instances` of lists, or of objects for a table."""
-    return _wire(f"/v1/models/{model.name}:predict", _instances(model), _single(model), lambda answer: answer["predictions"])
+    return _wire(
+        f"/v1/models/{model.name}:predict", _instances(model), _single(model), lambda answer: answer["predictions"]
+    )
 
 
 def by_hand(model: Model) -> Wire:
@@ -62,9 +66,7 @@ def mlflow(model: Model) -> Wire:
     """`inputs` for arrays, `dataframe_split` for a table."""
     contents: list[Any] = [{"inputs": [row]} for row in model.rows]
     if model.kind == TABLE:
-        contents = [
-            {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}} for row in model.rows
-        ]
+        contents = [{"dataframe_split": {"columns": list(row), "data": [list(row.values())]}} for row in model.rows]
     return _wire("/invocations", contents, _single(model), lambda answer: answer["predictions"])
 
 

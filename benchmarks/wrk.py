@@ -18,7 +18,7 @@ _SCRIPT = """\
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
 function init(args)
-  requests, sent = {}, 0
+  requests, sent, late, began = {}, 0, 0, os.time()
   for at = 1, @COUNT@ do
     local file = io.open("@FOLDER@/" .. at, "rb")
     requests[at] = wrk.format("POST", "@PATH@", wrk.headers, file:read("*a"))
@@ -27,17 +27,17 @@ function init(args)
 end
 function request()
   sent = sent + 1
+  if @AFTER@ and os.time() - began >= @AFTER@ then late = late + 1 end
   return requests[sent % @COUNT@ + 1]
 end
 function done(summary, latency, _)
   local each = {}
-  for at, thread in ipairs(threads) do each[at] = thread:get("sent") end
-  each[1] = each[1] - 1
+  for at, thread in ipairs(threads) do each[at] = thread:get("late") end
   local e = summary.errors
   io.write(string.format(
-    '{"requests": %d, "duration_us": %d, "p50_us": %d, "p90_us": %d, "p99_us": %d, "max_us": %d, "connect": %d, "read": %d, '
-      .. '"write": %d, "status": %d, "timeout": %d, "sent": [%s]}\\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max,
+    '{"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "max_us": %d, "connect": %d, "read": %d, '
+      .. '"write": %d, "status": %d, "timeout": %d, "late": [%s]}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
     e.connect, e.read, e.write, e.status, e.timeout, table.concat(each, ", ")))
 end
 """
@@ -66,11 +66,12 @@ def closed_loop(port: int, wire: Wire, connections: int, seconds: float) -> Load
 
 
 def starved(port: int, wire: Wire, connections: int, seconds: float) -> int:
-    """How many of `connections` got less than a tenth of the mean number of answers.
+    """How many of `connections` got less than a tenth of the mean number of answers in the second half of the time.
 
-    One wrk thread a connection, so that each is counted; its rate is not used.
+    One wrk thread a connection, so that each is counted; its rate is not used. The first half is left out: a server
+    that accepts slowly starves nobody for long.
     """
-    return count_starved(_wrk(port, wire, connections, connections, seconds))
+    return count_starved(_wrk(port, wire, connections, connections, seconds, count_after_s=round(seconds) // 2))
 
 
 def parse(output: str) -> Load:
@@ -82,10 +83,13 @@ def parse(output: str) -> Load:
 
 
 def count_starved(output: str) -> int:
-    """Connections whose answers (requests sent but the one in flight) are below a tenth of the mean."""
-    answered = [sent - 1 for sent in _line(output)["sent"]]
-    floor = STARVED_SHARE * sum(answered) / len(answered)
-    return sum(count < floor or count <= 0 for count in answered)
+    """Connections whose next requests (each sent when an answer was there) are below a tenth of the mean.
+
+    0 when there are too few answers (less than 2 a connection) to tell.
+    """
+    answered = _line(output)["late"]
+    mean = sum(answered) / len(answered)
+    return sum(count < STARVED_SHARE * mean for count in answered) if mean >= 2 else 0
 
 
 def _line(output: str) -> dict[str, Any]:
@@ -95,20 +99,23 @@ def _line(output: str) -> dict[str, Any]:
     raise ValueError(f"wrk printed no result: {output.strip()[-300:]!r}")
 
 
-def script(wire: Wire, folder: Path) -> str:
-    """The Lua script; the bodies are written to `folder`."""
+def script(wire: Wire, folder: Path, count_after_s: int | None = None) -> str:
+    """The Lua script; the bodies are written to `folder`. It counts each thread's requests after `count_after_s`."""
     for at, body in enumerate(wire.bodies, 1):
         (folder / str(at)).write_bytes(body)
     text = _SCRIPT
-    for key, value in {"COUNT": len(wire.bodies), "FOLDER": folder, "PATH": wire.path}.items():
+    after = "false" if count_after_s is None else count_after_s
+    for key, value in {"COUNT": len(wire.bodies), "FOLDER": folder, "PATH": wire.path, "AFTER": after}.items():
         text = text.replace(f"@{key}@", str(value))
     return text
 
 
-def _wrk(port: int, wire: Wire, connections: int, threads: int, seconds: float) -> str:
+def _wrk(
+    port: int, wire: Wire, connections: int, threads: int, seconds: float, count_after_s: int | None = None
+) -> str:
     with tempfile.TemporaryDirectory(prefix="tsbench-") as folder:
         lua = Path(folder, "load.lua")
-        lua.write_text(script(wire, Path(folder)))
+        lua.write_text(script(wire, Path(folder), count_after_s))
         command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_S}s"]
         for key, value in wire.headers.items():
             command += ["-H", f"{key}: {value}"]

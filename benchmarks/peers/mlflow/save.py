@@ -5,4 +5,6 @@ import sys
 import joblib
 import mlflow.sklearn
 
-mlflow.sklearn.save_model(joblib.load(sys.argv[1]), sys.argv[2], serialization_format="cloudpickle", pip_requirements=[])
+mlflow.sklearn.save_model(
+    joblib.load(sys.argv[1]), sys.argv[2], serialization_format="cloudpickle", pip_requirements=[]
+)
