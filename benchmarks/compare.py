@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,7 @@ def _say(text: str) -> None:
 def main() -> None:
     """Install, train, compare, write."""
     options = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that what was started is stopped, too
     names = chosen(options.peers, CONTESTANTS, "contestant")
     model_names = chosen(options.models, models.TRAINERS, "model")
     if shutil.which("wrk") is None:

@@ -56,7 +56,7 @@ def _machine(results: dict[str, Any]) -> str:
         f"- {machine['cores']} cores of {machine['cpu']}{' (virtual)' if machine['virtualised'] else ''}, "
         f"{machine['memory_gb']} GB, {machine['distribution']}, {machine['kernel']}{shared}",
         f"- Python {machine['python']}, {machine['nginx']}, {machine['wrk']}; Tableside at commit {results['commit']}",
-        f"- {plan['rounds']} rounds, {plan['seconds']:g} s a load, 2 workers each, contestants in turn",
+        f"- {plan['rounds']} {'round' if plan['rounds'] == 1 else 'rounds'}, {plan['seconds']:g} s a load, 2 workers each, contestants in turn",
         f"- {results['remark']}" if results["remark"] else "",
         "- " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
     ]
