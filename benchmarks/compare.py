@@ -53,28 +53,26 @@ def chosen(text: str, known: dict[str, Any], what: str) -> list[str]:
     return names
 
 
-def install(names: list[str], envs: Path) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
-    """Contestant to its bin folder; package to version of what matters; contestant to why it is not installed."""
-    bins, found, missing = {}, {}, {}
+def install(names: list[str], envs: Path) -> tuple[dict[str, Path], dict[str, dict[str, str]], dict[str, str]]:
+    """Contestant to its bin folder; contestant to all its packages' versions; contestant to why it is not installed."""
+    own = environments.versions(Path(sys.executable))
+    bins: dict[str, Path] = {}
+    packages: dict[str, dict[str, str]] = {}
+    missing: dict[str, str] = {}
     for name in names:
         peer = CONTESTANTS[name].environment
         if peer is None:
-            bins[name] = own_bin()
-            own = environments.versions(Path(sys.executable))
-            found |= {
-                package: own[package] for package in ("flask", "gunicorn", "gevent", "scikit-learn", "numpy", "pandas")
-            }
+            bins[name], packages[name] = own_bin(), own
             continue
         _say(f"environment of {name}")
         try:
-            environment = environments.ensure(peer, PEERS / peer / "requirements.txt", envs)
+            environment = environments.ensure(peer, PEERS / peer / "requirements.txt", own, envs)
         except NotInstalled as problem:
             missing[name] = str(problem)
             _say(f"{name} cannot be installed: {problem}")
             continue
-        bins[name] = environment.bin
-        found |= {package: environment.versions[package] for package in (peer,) if package in environment.versions}
-    return bins, found, missing
+        bins[name], packages[name] = environment.bin, environment.versions
+    return bins, packages, missing
 
 
 def bare_of_our_class() -> str:
@@ -114,7 +112,7 @@ def write(results: dict[str, Any], out: Path, envs: Path) -> None:
     source.write_text(json.dumps(results, indent=1) + "\n")
     source.with_suffix(".md").write_text(report.page(results))
     try:
-        python = environments.ensure("plots", PROJECT / "requirements" / "bench.txt", envs).bin / "python"
+        python = environments.ensure("plots", PROJECT / "requirements" / "bench.txt", {}, envs).bin / "python"
         subprocess.run([str(python), str(PROJECT / "benchmarks" / "plots.py"), str(source)], check=True)
     except (NotInstalled, subprocess.CalledProcessError) as problem:
         _say(f"no plots: {problem}")
@@ -139,7 +137,7 @@ def main() -> None:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not there; please install it (Debian, Ubuntu: sudo apt-get install wrk)")
     described = machine.describe()
-    bins, versions, missing = install(names, options.envs)
+    bins, packages, missing = install(names, options.envs)
     folder = Path(tempfile.mkdtemp(prefix="tsbench-"))
     try:
         _say(f"training {', '.join(model_names)}")
@@ -153,7 +151,7 @@ def main() -> None:
             "machine": described,
             "remark": options.remark,
             "plan": {"rounds": options.rounds, "models": model_names, "rows": models.ASKED_ROWS, **asdict(plan)},
-            "versions": versions,
+            "packages": packages,
             "bare": bare_of_our_class(),
             "not_installed": missing,
             "trials": rounds(names, trained, bins, plan, options.rounds),

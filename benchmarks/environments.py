@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +32,28 @@ class Environment:
         return self.folder / "bin"
 
 
-def ensure(name: str, requirements: Path, envs: Path) -> Environment:
-    """The environment `envs`/`name`, made anew when the requirements file changed since. Raises NotInstalled."""
-    folder, wanted = envs / name, hashlib.sha256(requirements.read_bytes()).hexdigest()
+def constraints(requirements: str, versions_here: Mapping[str, str]) -> str:
+    """A pip constraints file: whatever is required without a version gets the version that is installed here."""
+    lines = [line.strip() for line in requirements.splitlines()]
+    names = sorted(line.partition("[")[0].lower() for line in lines if line and not set("#=<>~ ") & set(line))
+    return "".join(f"{name}=={versions_here[name]}\n" for name in names if name in versions_here)
+
+
+def ensure(name: str, requirements: Path, versions_here: Mapping[str, str], envs: Path) -> Environment:
+    """The environment `envs`/`name`, made anew when what it must hold changed since.
+
+    versions_here: of what is installed here; requirements without a version get it. Raises NotInstalled.
+    """
+    folder, text = envs / name, requirements.read_text()
+    bounds = constraints(text, versions_here)
+    wanted = hashlib.sha256((text + bounds).encode()).hexdigest()
     stamp = folder / _STAMP
     if not (stamp.exists() and stamp.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
         envs.mkdir(parents=True, exist_ok=True)
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run([*_installer(folder), "-r", str(requirements)])
+        (folder / "constraints.txt").write_text(bounds)
+        _run([*_installer(folder), "-r", str(requirements), "-c", str(folder / "constraints.txt")])
         stamp.write_text(wanted)
     return Environment(folder, versions(folder / "bin" / "python"))
 

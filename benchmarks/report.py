@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import BY_HAND, CONTESTANTS, PRODUCTS
 from benchmarks.models import DESCRIPTIONS
 from benchmarks.results import Key, Ratio, Spread, Summary, ratios, summarise
 
@@ -13,6 +13,8 @@ LOADS = {
     "c64": "closed loop, 64 connections",
     "half": "open loop at half of the contestant's own rate at 64 connections",
 }
+_SHOWN = ("flask", "gunicorn", "gevent", "scikit-learn", "numpy", "pandas")
+PEER_NAMES = (*BY_HAND, *PRODUCTS)
 _LIMITS = """\
 - Load, servers and harness share the machine's cores, so rates are lower than with a client on another machine, and a
   cheap server pays relatively more for the client than a dear one.
@@ -56,11 +58,28 @@ def _machine(results: dict[str, Any]) -> str:
         f"- {machine['cores']} cores of {machine['cpu']}{' (virtual)' if machine['virtualised'] else ''}, "
         f"{machine['memory_gb']} GB, {machine['distribution']}, {machine['kernel']}{shared}",
         f"- Python {machine['python']}, {machine['nginx']}, {machine['wrk']}; Tableside at commit {results['commit']}",
-        f"- {plan['rounds']} {'round' if plan['rounds'] == 1 else 'rounds'}, {plan['seconds']:g} s a load, 2 workers each, contestants in turn",
+        f"- {_count(plan['rounds'], 'round')}, {plan['seconds']:g} s a load, 2 workers each, contestants in turn",
         f"- {results['remark']}" if results["remark"] else "",
-        "- " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        f"- {_versions(results['packages'])}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _versions(packages: dict[str, dict[str, str]]) -> str:
+    shown = {
+        "tableside": _SHOWN,
+        **{name: (name, "uvicorn", "scikit-learn") for name in packages if name in PEER_NAMES},
+    }
+    found = {
+        name: [f"{package} {packages[name][package]}" for package in shown[name] if package in packages[name]]
+        for name in shown
+        if name in packages
+    }
+    return "; ".join(f"{name}: {', '.join(each)}" for name, each in found.items())
 
 
 def _other(load: str) -> str:

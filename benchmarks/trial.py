@@ -22,7 +22,6 @@ from benchmarks.wires import Wire
 START_LIMIT_S = 90
 WARM_UP_S = 1
 MANY_ROWS, MANY_CONNECTIONS = 1000, 4
-BEHIND_NGINX = ("c64",)  # of others than Tableside
 ANSWERS_EACH, LONGEST_S = 4, 10
 
 
@@ -141,10 +140,18 @@ def check(port: int, wire: Wire) -> None:
             raise Failed(f"row {at} answered {found[:5]}, the estimator {expected[:5]}")
 
 
+def loads_of(plan: Plan, contestant: str, way: str) -> list[str]:
+    """The loads of one row that are put on a contestant: behind nginx only the saturating ones, but for Tableside."""
+    rows = [load for load in plan.loads if load != "binary"]
+    if way == DIRECT or contestant.startswith("tableside"):
+        return rows
+    return [load for load in rows if load.startswith("c") and load != "c1"]
+
+
 def _load(trial: Trial, way: str, port: int, wire: Wire, plan: Plan, progress: Callable[[str], None]) -> None:
     saturated = 0.0
     wrk.closed_loop(port, wire, 64, WARM_UP_S)
-    for load in plan.loads if way == DIRECT or trial.contestant.startswith("tableside") else BEHIND_NGINX:
+    for load in loads_of(plan, trial.contestant, way):
         progress(f"{way} {load}")
         if load.startswith("c"):
             measured = _closed(port, wire, int(load[1:]), plan.seconds)
@@ -156,7 +163,7 @@ def _load(trial: Trial, way: str, port: int, wire: Wire, plan: Plan, progress: C
             rate = saturated / 2 if load == "half" else float(load[4:])
             measured = open_loop(port, wire.path, wire.headers, wire.bodies, rate, plan.seconds)
         else:
-            continue
+            raise ValueError(f"{load} is not a load; there are cN, openRATE, half and binary")
         trial.measured.append({"way": way, "load": load, **measured})
 
 
