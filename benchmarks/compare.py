@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--models", default=",".join(models.TRAINERS), help="default: %(default)s")
     found.add_argument("--loads", default=LOADS, help="cN, openRATE, half, binary (default: %(default)s)")
     found.add_argument("--rounds", type=int, default=3)
-    found.add_argument("--seconds", type=float, default=3, help="of each load (whole seconds, from 1)")
+    found.add_argument("--seconds", type=float, default=2, help="of each load (whole seconds, from 1)")
     found.add_argument("--out", type=Path, default=OUT)
     found.add_argument("--name", default="", help="of the files written (default: the date)")
     found.add_argument("--envs", type=Path, default=DEFAULT_ENVS, help="where the peers' environments are kept")
