@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-mpl.rcParams["svg.hashsalt"] = "tableside"
+mpl.rcParams.update({"svg.hashsalt": "tableside", "svg.fonttype": "none"})
 OURS, THEIRS, FAULTY = "#2f6f4f", "#8a8f98", "#d9b3b0"
 
 

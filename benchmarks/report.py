@@ -19,8 +19,9 @@ _LIMITS = """\
 - Load, servers and harness share the machine's cores, so rates are lower than with a client on another machine, and a
   cheap server pays relatively more for the client than a dear one.
 - Closed loop: wrk, kept connections, {rows} bodies of one row in turn. A round with errors, answers later than 2 s,
-  or a connection that got less than a tenth of the mean number of answers (second half of a run with one counted
-  thread a connection) does not count as a rate: it is shown struck through with its faults.
+  or a connection that got less than a tenth of the mean number of answers (in a further run with one counted
+  thread a connection, after the time an event loop needs to accept all) does not count as a rate: it is shown struck
+  through with its faults.
 - Open loop: a client of one thread on epoll that measures from the moment a request was due. It costs 20 to 40 us of
   a core a request and shares the cores; how late it sent (99th percentile) is in the JSON file as `late_p99_ms` and
   part of the latency.

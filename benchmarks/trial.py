@@ -22,7 +22,6 @@ from benchmarks.wires import Wire
 START_LIMIT_S = 90
 WARM_UP_S = 1
 MANY_ROWS, MANY_CONNECTIONS = 1000, 4
-ANSWERS_EACH, LONGEST_S = 4, 10
 
 
 class Failed(Exception):
@@ -170,8 +169,7 @@ def _load(trial: Trial, way: str, port: int, wire: Wire, plan: Plan, progress: C
 def _closed(port: int, wire: Wire, connections: int, seconds: float) -> dict[str, Any]:
     measured = wrk.closed_loop(port, wire, connections, seconds).as_dict()
     if connections > 1:
-        for_enough_s = 2 * ANSWERS_EACH * connections / max(measured["rate"], 1)
-        hungry = wrk.starved(port, wire, connections, min(max(2, seconds, for_enough_s), LONGEST_S))
+        hungry = wrk.starved(port, wire, connections, measured["rate"])
         if hungry:
             measured["faults"]["starved"] = hungry
     return measured

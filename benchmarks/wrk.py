@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from benchmarks.wires import Wire
 
 TIMEOUT_S = 2
 STARVED_SHARE = 0.1
+LONGEST_S = 15
 
 _SCRIPT = """\
 local threads = {}
@@ -65,13 +67,26 @@ def closed_loop(port: int, wire: Wire, connections: int, seconds: float) -> Load
     return parse(_wrk(port, wire, connections, min(connections, 2), seconds))
 
 
-def starved(port: int, wire: Wire, connections: int, seconds: float) -> int:
-    """How many of `connections` got less than a tenth of the mean number of answers in the second half of the time.
+def starved(port: int, wire: Wire, connections: int, rate: float) -> int:
+    """How many of `connections` got less than a tenth of the mean number of answers, after a time to settle.
 
-    One wrk thread a connection, so that each is counted; its rate is not used. The first half is left out: a server
-    that accepts slowly starves nobody for long.
+    rate: of the server, requests/s. One wrk thread a connection, so that each is counted; the rate of this run is not
+    used.
     """
-    return count_starved(_wrk(port, wire, connections, connections, seconds, count_after_s=round(seconds) // 2))
+    settle_s, count_s = fairness_times(connections, rate)
+    return count_starved(_wrk(port, wire, connections, connections, settle_s + count_s, count_after_s=settle_s))
+
+
+def fairness_times(connections: int, rate: float) -> tuple[int, int]:
+    """Whole seconds to settle and to count.
+
+    A server on an event loop may accept one connection between two turns of answering those it has: with n connections
+    over 2 workers the last waits for about n * n / 4 answers. That starves nobody for long, so it is waited for.
+    Counted are at least six answers a connection, on average.
+    """
+    settle_s = math.ceil(connections**2 / 4 / max(rate, 1))
+    count_s = max(2, math.ceil(6 * connections / max(rate, 1)))
+    return min(settle_s, LONGEST_S), min(count_s, LONGEST_S)
 
 
 def parse(output: str) -> Load:

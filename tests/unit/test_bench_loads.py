@@ -45,6 +45,13 @@ def test_connections_far_below_the_mean_are_starved(late: list[int], hungry: int
     assert wrk.count_starved(LINE.replace("[40, 44, 3, 0]", str(late))) == hungry
 
 
+def test_slow_servers_get_time_to_accept() -> None:
+    """64 connections at 200/s: 64 * 64 / 4 answers to settle, 6 * 64 to count; never longer than the limit."""
+    assert wrk.fairness_times(64, 200) == (6, 2)
+    assert wrk.fairness_times(64, 20_000) == (1, 2)
+    assert wrk.fairness_times(64, 0) == (wrk.LONGEST_S, wrk.LONGEST_S)
+
+
 def test_the_script_sends_every_body(tmp_path: Path) -> None:
     """Each body lies in a file of its own, byte for byte, and the script asks for as many as there are."""
     wire = Wire("/predict", [b'{"a":1}', b"\x00\xff"], [[0], [0]], lambda body, headers: [0], JSON)
@@ -53,6 +60,7 @@ def test_the_script_sends_every_body(tmp_path: Path) -> None:
     assert "for at = 1, 2 do" in text
     assert '"/predict"' in text
     assert "@" not in text
+    assert "os.time() - began >= 3" in wrk.script(wire, tmp_path, 3)
 
 
 def test_due_times_and_percentiles() -> None:
