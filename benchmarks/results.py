@@ -44,11 +44,6 @@ class Summary:
     faulty: dict[str, Spread]
     faults: dict[str, int]
 
-    @property
-    def counts(self) -> bool:
-        """Whether there is a rate: no round had a fault."""
-        return bool(self.figures) and not self.faults
-
 
 def measurements(trials: list[dict[str, Any]]) -> dict[Key, list[tuple[int, dict[str, Any]]]]:
     """(round, measured) of each key, in order."""
