@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -70,15 +71,19 @@ class Server:
 
 
 def _end(pids: set[int]) -> None:
-    deadline_at_s = time.monotonic() + 3
-    while pids and time.monotonic() < deadline_at_s:
-        time.sleep(0.1)
-        pids &= _table().keys()
-    for pid in pids:
-        try:
+    """Wait a little for these processes, kill those that stay, and wait until they are gone."""
+    for pid in _left(pids, 3):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    _left(pids, 5)
+
+
+def _left(pids: set[int], seconds: float) -> set[int]:
+    """Those that still run after at most `seconds`."""
+    deadline_at_s = time.monotonic() + seconds
+    while (left := pids & _table().keys()) and time.monotonic() < deadline_at_s:
+        time.sleep(0.05)
+    return left
 
 
 def family(root: int, table: Mapping[int, tuple[int, int]]) -> set[int]:
