@@ -82,19 +82,22 @@ def bare_of_our_class() -> str:
 
 
 def rounds(
-    names: list[str], trained: list[models.Model], bins: dict[str, Path], plan: Plan, count: int
-) -> list[dict[str, Any]]:
-    """Every trial, with its round; a progress line a step."""
+    trials: list[dict[str, Any]],
+    names: list[str],
+    trained: list[models.Model],
+    bins: dict[str, Path],
+    plan: Plan,
+    count: int,
+) -> None:
+    """Add every trial, with its round, to `trials`; a progress line a step."""
     turns = [(model, CONTESTANTS[name]) for model in trained for name in names if name in bins]
     turns = [(model, each) for model, each in turns if each.models is None or model.name in each.models]
-    trials: list[dict[str, Any]] = []
     began, total = time.monotonic(), count * len(turns)
     for number in range(1, count + 1):
         for model, contestant in turns:
             step = f"[{len(trials) + 1}/{total}, {(time.monotonic() - began) / 60:.0f} min] round {number} {model.name}"
             trial = _one(step, contestant, bins[contestant.name], model, plan)
             trials.append({"round": number, **asdict(trial)})
-    return trials
 
 
 def _one(step: str, contestant: Contestant, bin_folder: Path, model: models.Model, plan: Plan) -> Trial:
@@ -154,8 +157,12 @@ def main() -> None:
             "packages": packages,
             "bare": bare_of_our_class(),
             "not_installed": missing,
-            "trials": rounds(names, trained, bins, plan, options.rounds),
+            "trials": [],
         }
+        try:
+            rounds(results["trials"], names, trained, bins, plan, options.rounds)
+        except (KeyboardInterrupt, SystemExit):
+            results["remark"] = f"{options.remark} (ended early)".strip()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write(results, options.out, options.envs)
