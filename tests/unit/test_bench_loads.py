@@ -126,6 +126,7 @@ def server(answer: Callable[[int, bytes], bytes]) -> Iterator[tuple[int, list[by
 REQUESTS = [http_request("/predict", JSON, body) for body in (b"one", b"two")]
 
 
+@pytest.mark.processes
 def test_every_request_is_sent_in_turn_and_counted() -> None:
     """As many as the rate asks for, the bodies one after the other, in a process of its own."""
     with server(lambda at, body: OK) as (port, bodies):
@@ -136,6 +137,7 @@ def test_every_request_is_sent_in_turn_and_counted() -> None:
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
 
 
+@pytest.mark.processes
 def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the only connection waits 0.4 s for its answer, requests fall due: their latency starts when they were."""
     monkeypatch.setattr(constant_rate, "MAX_CONNECTIONS", 1)
@@ -153,6 +155,7 @@ def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest
     assert sum(client.latencies_s) >= sum(0.4 - due_s for due_s in due_times(50, 0.2))
 
 
+@pytest.mark.processes
 def test_faults_are_told_by_kind() -> None:
     """A status other than 200, a connection closed instead of an answer, nobody listening, no answer at all."""
     with server(lambda at, body: OK.replace(b"200 OK", b"503 No") if at % 2 else OK) as (port, _):
@@ -162,6 +165,7 @@ def test_faults_are_told_by_kind() -> None:
     assert Client(port, REQUESTS).run(100, 0.05)["faults"] == {"connect": 5}
 
 
+@pytest.mark.processes
 def test_a_request_that_is_never_answered_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client stops waiting DRAIN_S after the end and says how many are open."""
     monkeypatch.setattr(constant_rate, "DRAIN_S", 0.1)

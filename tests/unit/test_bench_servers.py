@@ -80,6 +80,7 @@ def test_a_family_is_descendants_and_session() -> None:
     assert family(10, table) == {10, 11, 12, 13}
 
 
+@pytest.mark.processes
 def test_a_server_ends_with_everything_it_started(tmp_path: Path) -> None:
     """Also a child that ignores SIGTERM and has a session of its own."""
     script = tmp_path / "server.sh"
@@ -112,6 +113,7 @@ def test_a_contestants_environment_is_its_own(monkeypatch: pytest.MonkeyPatch) -
     assert (environ["OMP_NUM_THREADS"], environ["PORT"]) == ("1", "1")
 
 
+@pytest.mark.processes
 def test_requirements_that_cannot_be_installed_are_told(tmp_path: Path) -> None:
     """With the installer's own words, and the next run tries again."""
     wanted = tmp_path / "requirements.txt"
