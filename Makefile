@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check unit e2e bench publish-examples lock clean nginx chromium
+.PHONY: help run stop test check unit e2e bench bench-quick publish-examples lock clean nginx chromium wrk
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 # On Debian and Ubuntu as root nginx is installed; elsewhere a line says what to do, and gunicorn serves the port itself.
 nginx:
 	@command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || sh deploy/install-debian.sh nginx-light
+
+# The load generator of `make bench`.
+wrk:
+	@command -v wrk >/dev/null 2>&1 || sh deploy/install-debian.sh wrk
 
 # The browser that the tests of /docs look with.
 chromium:
@@ -59,14 +63,17 @@ unit: $(VENV)/.dev ## the fast tests only
 e2e: $(VENV)/.dev nginx chromium ## the tests against the real stack only
 	$(BIN)/python -m pytest tests/e2e
 
-bench: $(VENV)/.dev nginx ## what a prediction costs through the stack
-	$(BIN)/python -m benchmarks.single_row
+bench: $(VENV)/.base nginx wrk ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)
+	$(BIN)/python -m benchmarks.compare
+
+bench-quick: $(VENV)/.base nginx wrk ## the same in about 5 minutes: one model, no serving products
+	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
 
 publish-examples: $(VENV)/.base ## train the example models and publish them as next versions
 	$(BIN)/python -m examples.train models
 
 lock: ## resolve requirements/*.in anew (needs uv)
-	cd requirements && for each in base dev; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
+	cd requirements && for each in base dev bench; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
 
 clean: ## remove the environment, the run folder and caches (models stay)
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

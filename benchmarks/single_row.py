@@ -1,4 +1,4 @@
-"""What one row costs through the whole stack, one client at a time: `make bench`.
+"""What one row costs through the whole stack, one client at a time: `python -m benchmarks.single_row`.
 
 Starts a stack of its own on free ports, asks every example model over one kept connection through nginx, and then the
 estimator itself in this process: the ratio is what serving adds. Several rounds in turn; medians.

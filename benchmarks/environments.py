@@ -1,0 +1,82 @@
+"""Each contestant's own Python environment, made on demand below a cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PEERS = Path(__file__).resolve().parent / "peers"
+DEFAULT_ENVS = Path.home() / ".cache" / "tableside-bench"
+_STAMP = ".requirements"
+
+
+class NotInstalled(Exception):
+    """An environment could not be made; the text says why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A made environment: its folder and what is installed in it."""
+
+    folder: Path
+    versions: dict[str, str]
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+
+def constraints(requirements: str, versions_here: Mapping[str, str]) -> str:
+    """A pip constraints file: whatever is required without a version gets the version that is installed here."""
+    lines = [line.strip() for line in requirements.splitlines()]
+    names = sorted(line.partition("[")[0].lower() for line in lines if line and not set("#=<>~ ") & set(line))
+    return "".join(f"{name}=={versions_here[name]}\n" for name in names if name in versions_here)
+
+
+def ensure(name: str, requirements: Path, versions_here: Mapping[str, str], envs: Path) -> Environment:
+    """The environment `envs`/`name`, made anew when what it must hold changed since.
+
+    versions_here: of what is installed here; requirements without a version get it. Raises NotInstalled.
+    """
+    folder, text = envs / name, requirements.read_text()
+    bounds = constraints(text, versions_here)
+    wanted = hashlib.sha256((text + bounds).encode()).hexdigest()
+    stamp = folder / _STAMP
+    if not (stamp.exists() and stamp.read_text() == wanted):
+        shutil.rmtree(folder, ignore_errors=True)
+        envs.mkdir(parents=True, exist_ok=True)
+        _run([sys.executable, "-m", "venv", str(folder)])
+        (folder / "constraints.txt").write_text(bounds)
+        _run([*_installer(folder), "-r", str(requirements), "-c", str(folder / "constraints.txt")])
+        stamp.write_text(wanted)
+    return Environment(folder, versions(folder / "bin" / "python"))
+
+
+def versions(python: Path) -> dict[str, str]:
+    """Package to version of everything that interpreter can import."""
+    code = (
+        "import importlib.metadata as m, json; "
+        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+    )
+    return dict(sorted(json.loads(_run([str(python), "-c", code])).items()))
+
+
+def _installer(folder: Path) -> list[str]:
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    return [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        words = " / ".join(done.stderr.strip().splitlines()[-3:])[-600:]
+        raise NotInstalled(f"{Path(command[0]).name} ended with {done.returncode}: {words}")
+    return done.stdout
