@@ -52,8 +52,16 @@ class FailingRuntime:
 class HereOffload:
     """Runs the work on the caller's thread and counts the calls."""
 
+    threads = 2
+
     def __init__(self) -> None:
         self.calls = 0
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        loop()
+
+    def pause(self) -> None:
+        pass
 
     def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
         self.calls += 1

@@ -82,7 +82,7 @@ def _load_model(root: Path, name: str, policy: Repository, before: Catalog, verd
 
 def _with_words(name: str, servables: tuple[Servable, ...], words: ModelFile) -> Model:
     for servable in servables:
-        servable.columns = words.columns
+        servable.columns, servable.batching = words.columns, words.batching
     return Model(name, servables, words.aliases)
 
 
