@@ -137,7 +137,7 @@ class Batcher(Generic[P, R]):
                 self._admit(1, merged, time.monotonic(), terms)
 
     def _late(self, terms: Terms) -> Exception:
-        """What a request is told whose time was over when it came: that there was a queue, or that it has too little."""
+        """What a request is told whose time was over when it came: that there was a queue, or too little time."""
         self.meter.dropped(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
         if terms.is_queued:
             return Overloaded("the request's time was over before a worker could begin with it")
@@ -149,7 +149,7 @@ class Batcher(Generic[P, R]):
         """
         if key is None or least_s < GATHER_ABOVE_S:
             return True
-        if self._running:
+        if self._ends_at_s or len(self._queue):
             return self._busy_s(now_s) > 10 * least_s + 0.01
         self._alone += 1
         return self._crowd < _CROWDED and self._alone % _PROBE_EVERY != 0
@@ -208,19 +208,19 @@ class Batcher(Generic[P, R]):
             if not batch:
                 return
             here = self.cost.least_s(rows) < terms.inline_below_s
-            self._run_batch(batch, rows, offload, here)
-            with self._lock:
-                self._ends_at_s.remove(end_at_s)
+            self._run_batch(batch, rows, offload, here, end_at_s)
             if here:
                 offload.pause()
 
-    def _run_batch(self, batch: list[Job], rows: int, offload: Offload, here: bool) -> None:
+    def _run_batch(self, batch: list[Job], rows: int, offload: Offload, here: bool, end_at_s: float) -> None:
         work = partial(_work, batch, self._run)
         try:
             outcomes, calls, started_at_s, ended_at_s = work() if here else offload.call(work)
         except Exception as problem:  # noqa: BLE001 - no thread to be had, no memory: every job learns it
             outcomes, calls, ended_at_s = [problem] * len(batch), 0, time.monotonic()
             started_at_s = ended_at_s
+        with self._lock:
+            self._ends_at_s.remove(end_at_s)
         if calls == 1:
             self.cost.learn(rows, ended_at_s - started_at_s)
         if batch[0].key is not None:

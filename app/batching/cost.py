@@ -9,6 +9,8 @@ from dataclasses import dataclass
 _SMOOTHING = 0.2
 _FORGETTING = 1.02
 """How fast the least cost seen is forgotten: by 2 % a call, so one lucky call does not stand for ever."""
+_FLATTEST = 0.1
+"""Beyond what was seen each row costs at least this share of the mean row: a guess that lets batches grow by steps."""
 
 
 @dataclass
@@ -52,18 +54,15 @@ class Cost:
 
     def _between(self, rows: int, which: str) -> float:
         """On the line between the two sizes around `rows`; below the smallest seen as much as that one, because a call
-        has a cost before its rows; above the largest in proportion.
+        has a cost before its rows; above the largest on as the line comes, or in proportion where only one was seen.
         """
-        below: _Seen | None = None
+        low_rows, low_s, slope = 0.0, 0.0, math.inf
         for _, seen in self._known:
             value: float = getattr(seen, which)
+            slope = (value - low_s) / (seen.rows - low_rows)
             if rows <= seen.rows:
-                if below is None:
-                    return value
-                low: float = getattr(below, which)
-                return low + (value - low) * (rows - below.rows) / (seen.rows - below.rows)
-            below = seen
-        if below is None:
+                return low_s + slope * (rows - low_rows) if low_rows else value
+            low_rows, low_s = seen.rows, value
+        if not low_rows:
             return math.inf
-        value = getattr(below, which)
-        return value * rows / below.rows
+        return low_s + max(slope, _FLATTEST * low_s / low_rows) * (rows - low_rows)

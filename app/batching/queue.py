@@ -13,7 +13,9 @@ from typing import Any
 from app.batching.cost import Cost
 
 LONGEST_S = 0.1
-"""A batch is not filled beyond what is expected to take this long: more rows would save little and make all wait."""
+"""A batch is not filled beyond what is expected to take this long, or twice as long as its first request alone: where
+rows are that dear, more of them would save little and make all wait.
+"""
 
 
 class Dropped(StrEnum):
@@ -91,7 +93,7 @@ class Queue:
             if reason is not None:
                 self.rows -= job.rows
                 dropped.append((job, reason))
-            elif not batch or (job.key == batch[0].key and _fits(rows + job.rows, limits, cost)):
+            elif not batch or (job.key == batch[0].key and _fits(rows + job.rows, batch[0].rows, limits, cost)):
                 batch.append(job)
                 rows += job.rows
                 full = job.key is None or rows >= limits.max_batch_rows
@@ -119,8 +121,10 @@ def _unwanted(job: Job, now_s: float) -> Dropped | None:
     return Dropped.ABANDONED if job.gone() else None
 
 
-def _fits(rows: int, limits: Limits, cost: Cost) -> bool:
-    return rows <= limits.max_batch_rows and not LONGEST_S < cost.typical_s(rows) < math.inf
+def _fits(rows: int, first_rows: int, limits: Limits, cost: Cost) -> bool:
+    if rows > limits.max_batch_rows:
+        return False
+    return cost.typical_s(rows) <= max(LONGEST_S, 2 * cost.typical_s(first_rows))
 
 
 def refusal(
