@@ -164,7 +164,7 @@ class Batcher(Generic[P, R]):
     def _enter(self, job: Job, now_s: float, terms: Terms) -> bool:
         """Let the job into the queue. Returns whether a serving loop has to be started for it."""
         with self._lock:
-            job.expected_s = self._admit(job.rows, job.key is not None, now_s, terms)
+            job.expected_s, job.tried = self._admit(job.rows, job.key is not None, now_s, terms)
             self._queue.push(job)
             rows = self._queue.rows
             starts = self._running < terms.limits.lanes
@@ -172,7 +172,8 @@ class Batcher(Generic[P, R]):
         self.meter.waiting(rows)
         return starts
 
-    def _admit(self, rows: int, merged: bool, now_s: float, terms: Terms) -> float:
+    def _admit(self, rows: int, merged: bool, now_s: float, terms: Terms) -> tuple[float, bool]:
+        """What the answer should take, and whether none is ahead. Raises Overloaded."""
         limits = terms.limits
         total_s = self._busy_s(now_s) / limits.lanes + self._queue.drain_s(rows, limits, self.cost, merged)
         own_s = self.cost.typical_s(rows)
@@ -184,7 +185,7 @@ class Batcher(Generic[P, R]):
         if why:
             self.meter.dropped(Dropped.REFUSED)
             raise Overloaded(why, max(1, math.ceil(total_s)))
-        return total_s
+        return total_s, not ahead
 
     def _busy_s(self, now_s: float) -> float:
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
@@ -204,7 +205,7 @@ class Batcher(Generic[P, R]):
                     self._running -= 1
                 waiting = self._queue.rows
             self.meter.waiting(waiting)
-            self._drop(dropped)
+            self._drop(dropped, now_s)
             if not batch:
                 return
             here = self.cost.least_s(rows) < terms.inline_below_s
@@ -235,15 +236,27 @@ class Batcher(Generic[P, R]):
             job.error = outcome
         else:
             job.result = outcome
-            if job.expected_s > 0.001:
-                ratio = min(_MOST_BIAS, (job.ended_at_s - job.queued_at_s) / job.expected_s)
-                self._bias = max(1.0, self._bias + _SMOOTHING * (ratio - self._bias))
+            self._correct(job, job.ended_at_s)
         job.done.set()
 
-    def _drop(self, dropped: Drops) -> None:
+    def _correct(self, job: Job, now_s: float) -> None:
+        """Compare what a request was expected to take with what it took: quick to become careful, slow to forget."""
+        if job.expected_s > 0.001:
+            actual = self._bias * (now_s - job.queued_at_s) / job.expected_s
+            weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
+            self._bias = min(_MOST_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
+
+    def _drop(self, dropped: Drops, now_s: float) -> None:
         for job, reason in dropped:
             self.meter.dropped(reason)
-            job.error = ClientGone() if reason is Dropped.ABANDONED else DeadlineExceeded(job.budget_s)
+            if reason is Dropped.ABANDONED:
+                job.error = ClientGone()
+            elif reason is Dropped.EXPIRED:
+                job.error = DeadlineExceeded(job.budget_s)
+            else:
+                job.error = Overloaded("others took longer than expected: the answer would have come too late")
+            if reason is not Dropped.ABANDONED:
+                self._correct(job, max(now_s, job.deadline_at_s))
             job.done.set()
 
 

@@ -16,6 +16,8 @@ LONGEST_S = 0.1
 """A batch is not filled beyond what is expected to take this long, or twice as long as its first request alone: where
 rows are that dear, more of them would save little and make all wait.
 """
+SHARE = 0.75
+"""How much of a request's time may be planned with; the rest is for what no estimate knows."""
 
 
 class Dropped(StrEnum):
@@ -40,7 +42,8 @@ class Job:
     """One request that waits. key: requests of equal keys may share a call; None: it runs alone.
 
     gone: whether its client has left. budget_s: all the time it was given.
-    expected_s: what its wait and its own call were expected to take.
+    expected_s: what its wait and its own call were expected to take. tried: it was let in because none was ahead, and
+    is run even if it seems to take too long.
     result, error: its outcome, once `done` is set.
     """
 
@@ -52,6 +55,7 @@ class Job:
     gone: Callable[[], bool]
     budget_s: float = 0.0
     expected_s: float = 0.0
+    tried: bool = False
     left: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
@@ -79,31 +83,28 @@ class Queue:
         self.rows += job.rows
 
     def take(self, now_s: float, limits: Limits, cost: Cost) -> tuple[list[Job], Drops]:
-        """The next jobs to run as one call, oldest first, and those that are dropped because nobody wants them.
+        """The next jobs to run as one call, oldest first, and those that are dropped: nobody wants them any more, or
+        they cannot be answered in time.
 
         The oldest job leads; those of its key join it in their order until one does not fit. The others stay.
         """
-        batch: list[Job] = []
+        filling = _Filling(now_s, limits, cost)
+        stay: list[Job] = []
         dropped: Drops = []
-        stay: deque[Job] = deque()
-        rows, full = 0, False
-        while self._jobs and not full:
-            job = self._jobs.popleft()
-            reason = _unwanted(job, now_s)
+        for job in self._jobs:
+            reason = _unwanted(job, now_s) or filling.refuses(job)
             if reason is not None:
-                self.rows -= job.rows
                 dropped.append((job, reason))
-            elif not batch or (job.key == batch[0].key and _fits(rows + job.rows, batch[0].rows, limits, cost)):
-                batch.append(job)
-                rows += job.rows
-                full = job.key is None or rows >= limits.max_batch_rows
-            else:
+            elif not filling.takes(job):
                 stay.append(job)
-                full = job.key == batch[0].key
-        stay.extend(self._jobs)
-        self._jobs = stay
-        self.rows -= rows
-        return batch, dropped
+        end_s = now_s + filling.takes_s
+        for job in stay:  # who could not even be next
+            if not job.tried and _late(end_s, _known(cost.typical_s(job.rows)), job.deadline_at_s):
+                dropped.append((job, Dropped.REFUSED))
+        lost = {id(job) for job, _ in dropped}
+        self._jobs = deque(job for job in stay if id(job) not in lost)
+        self.rows = sum(job.rows for job in self._jobs)
+        return filling.batch, dropped
 
     def drain_s(self, rows: int, limits: Limits, cost: Cost, merged: bool) -> float:
         """How long the waiting jobs and one more of `rows` rows should take; 0 while nothing is known of the cost."""
@@ -121,10 +122,52 @@ def _unwanted(job: Job, now_s: float) -> Dropped | None:
     return Dropped.ABANDONED if job.gone() else None
 
 
-def _fits(rows: int, first_rows: int, limits: Limits, cost: Cost) -> bool:
-    if rows > limits.max_batch_rows:
-        return False
-    return cost.typical_s(rows) <= max(LONGEST_S, 2 * cost.typical_s(first_rows))
+def _known(seconds: float) -> float:
+    return 0.0 if math.isinf(seconds) else seconds
+
+
+def _late(now_s: float, takes_s: float, deadline_at_s: float) -> bool:
+    """Whether what is begun now may well end too late: only SHARE of the time may be planned with."""
+    return takes_s > SHARE * (deadline_at_s - now_s)
+
+
+class _Filling:
+    """A batch that is being filled."""
+
+    def __init__(self, now_s: float, limits: Limits, cost: Cost) -> None:
+        self.batch: list[Job] = []
+        self.takes_s = 0.0
+        self._now_s, self._limits, self._cost = now_s, limits, cost
+        self._rows = 0
+        self._full = False
+        self._must_end_s = math.inf
+
+    def refuses(self, job: Job) -> Dropped | None:
+        """A job that would be late even if it were run now, unless none was ahead of it when it came."""
+        late = _late(self._now_s, _known(self._cost.typical_s(job.rows)), job.deadline_at_s)
+        return Dropped.REFUSED if late and not job.tried else None
+
+    def takes(self, job: Job) -> bool:
+        """Whether the job goes into the batch; one of the batch's key that does not makes it full."""
+        if self._full or (self.batch and (job.key is None or job.key != self.batch[0].key)):
+            return False
+        rows = self._rows + job.rows
+        takes_s = self._cost.typical_s(rows)
+        if self.batch and not self._fits(rows, takes_s, job):
+            self._full = True
+            return False
+        self.batch.append(job)
+        self._rows, self.takes_s = rows, _known(takes_s)
+        self._must_end_s = min(self._must_end_s, job.deadline_at_s)
+        self._full = job.key is None or rows >= self._limits.max_batch_rows
+        return True
+
+    def _fits(self, rows: int, takes_s: float, job: Job) -> bool:
+        if rows > self._limits.max_batch_rows:
+            return False
+        if takes_s > max(LONGEST_S, 2 * self._cost.typical_s(self.batch[0].rows)):
+            return False
+        return not _late(self._now_s, _known(takes_s), min(self._must_end_s, job.deadline_at_s))
 
 
 def refusal(
@@ -132,10 +175,11 @@ def refusal(
 ) -> str:
     """Why a request is not let in; empty when it is. wait_s: expected before its call; own_s: its call.
 
-    Where nothing is ahead it is always let in: only trying shows whether a dear call meets its deadline.
+    Where nothing is ahead it is always let in: only trying shows whether a dear call meets its deadline. Else what is
+    expected must fit into SHARE of its time.
     """
     if queued_rows and queued_rows + rows > limits.max_queue_rows:
         return f"{queued_rows} rows wait for this model already (predict.max_queue_rows is {limits.max_queue_rows})"
-    if wait_s > 0 and now_s + wait_s + own_s > deadline_at_s:
+    if wait_s > 0 and _late(now_s, wait_s + own_s, deadline_at_s):
         return f"the answer would take about {wait_s + own_s:.2g} s, longer than the request has"
     return ""
