@@ -16,13 +16,15 @@ from app.contract.decode import from_rows
 from app.contract.schema import Cell, Golden, Input, Output
 from app.contract.table import Table
 
-SIZES = (2, 3, 4, 5, 8, 13, 16, 31, 64, 100, 256, 1024)
+SIZES = (2, 3, 4, 5, 8, 1024, 13, 2, 3, 4, 6, 7, 16, 31, 64, 100, 256, 5, 8, 12)
 """Rows of the batches that are tried: BLAS and scikit-learn change their ways at such numbers."""
-MOST_ALONE, MOST_GOLDEN = 24, 16
-MOST_ULP = 256.0
+MIXTURES = 16
+MOST_ULP = 32.0
 """Past this a difference is not another order of sums any more."""
 BUDGET_S = 1.0
-_AT_LEAST = 3
+_AT_LEAST = 6
+ALONE_S = 0.5
+_ALONE_AT_LEAST = 12
 
 Mixed = tuple[Table, bool]
 """One row, and whether it is a golden one; else its cells come from several."""
@@ -34,7 +36,7 @@ def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]
 
     Golden rows, and rows that mix their cells, are asked one by one and then in batches of several sizes, at random
     places among random neighbours, as requests would meet. A batch that fails, or differs by more than MOST_ULP or in a
-    label, means `none`. Slow estimators are tried in fewer sizes: it stops after BUDGET_S.
+    label, means `none`. Slow estimators are tried with fewer rows and in fewer sizes: it stops after BUDGET_S.
     """
     chance = np.random.default_rng(0)
     groups = _groups(schema, recorded.rows, chance)
@@ -57,8 +59,8 @@ def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]
                     return "none", 0.0
     except Exception:  # noqa: BLE001 - what fails in company or alone is served alone
         return "none", 0.0
-    # Two batches may lie on either side of the row asked alone, and other rows a little farther: the next power of two.
-    return ("ulp", float(2 ** math.ceil(math.log2(2 * max(worst, 1.0))))) if worst else ("exact", 0.0)
+    # Two batches may lie on either side of the row asked alone, and other rows farther: a power of two beyond both.
+    return ("ulp", float(2 ** math.ceil(math.log2(4 * max(worst, 1.0))))) if worst else ("exact", 0.0)
 
 
 Said = Mapping[str, Array]
@@ -71,7 +73,10 @@ def _answered(group: Sequence[Mixed], run: Run, outputs: Sequence[Output]) -> tu
     """
     tables: list[Table] = []
     alone: list[Said] = []
+    give_up_at_s = time.monotonic() + ALONE_S
     for table, is_golden in group:
+        if len(tables) >= _ALONE_AT_LEAST and time.monotonic() > give_up_at_s:
+            break
         try:
             alone.append(answers.collect(outputs, run, table.to_input()))
             tables.append(table)
@@ -88,8 +93,8 @@ def _farthest(said: Said, alone: Sequence[Said], scales: Mapping[str, float]) ->
 
 def _groups(schema: Input, rows: Sequence[Sequence[Cell]], chance: np.random.Generator) -> list[list[Mixed]]:
     """One-row tables, those together that may share a call."""
-    golden = [list(row) for row in rows][:MOST_GOLDEN]
-    wanted = [(row, True) for row in golden] + [(_mixed(rows, chance), False) for _ in range(MOST_ALONE - len(golden))]
+    wanted = [(list(row), True) for row in rows] + [(_mixed(rows, chance), False) for _ in range(MIXTURES)]
+    wanted = [wanted[at] for at in chance.permutation(len(wanted))]
     found: dict[Hashable, list[Mixed]] = {}
     for row, is_golden in wanted:
         table = from_rows([row], schema, label="golden")

@@ -55,7 +55,7 @@ def test_answers_that_depend_on_the_others_are_none() -> None:
 
 
 def test_another_order_of_sums_is_ulp() -> None:
-    """Some units in the last place: allowed, and the bound holds what was seen twice over; more than that is none."""
+    """Some units in the last place: allowed, the bound is four times what was seen; more is none."""
 
     def off_by(units: int) -> Any:
         def answer(data: Any) -> Any:
@@ -64,7 +64,7 @@ def test_another_order_of_sums_is_ulp() -> None:
 
         return answer
 
-    assert asked(off_by(3)) == ("ulp", 8.0)
+    assert asked(off_by(3)) == ("ulp", 16.0)
     assert asked(off_by(int(MOST_ULP) + 10))[0] == "none"
 
 
@@ -87,7 +87,7 @@ def test_publish_writes_it_into_the_contract(tmp_path: Any) -> None:
     assert (forest.batch, forest.batch_ulp) == ("exact", 0.0)
     linear = publish("linear", LogisticRegression().fit(data, label), data, repository=tmp_path)
     assert linear.batch in ("exact", "ulp")
-    assert linear.batch_ulp <= 2 * MOST_ULP
+    assert linear.batch_ulp <= 8 * MOST_ULP
 
 
 @pytest.mark.parametrize(
