@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -191,27 +192,32 @@ class Batcher(Generic[P, R]):
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
 
     def _serve(self, offload: Offload, terms: Terms) -> None:
-        """Run batches until none waits. Never raises: a job that is not settled would wait for ever."""
-        while True:
-            now_s = time.monotonic()
-            with self._lock:
-                batch, dropped = self._queue.take(now_s, terms.limits, self.cost)
-                rows = sum(job.rows for job in batch)
-                expected_s = self.cost.typical_s(rows) if batch else 0.0
-                end_at_s = now_s + (0.0 if math.isinf(expected_s) else expected_s)
-                if batch:
-                    self._ends_at_s.append(end_at_s)
-                else:
-                    self._running -= 1
-                waiting = self._queue.rows
+        """Run batches until none waits."""
+        while self._serve_once(offload, terms):
+            pass
+
+    def _serve_once(self, offload: Offload, terms: Terms) -> bool:
+        """Run the next batch. False when none waits: then this loop no longer counts as running. Never raises."""
+        now_s = time.monotonic()
+        with self._lock:
+            batch, dropped = self._queue.take(now_s, terms.limits, self.cost)
+            rows = sum(job.rows for job in batch)
+            expected_s = self.cost.typical_s(rows) if batch else 0.0
+            end_at_s = now_s + (0.0 if math.isinf(expected_s) else expected_s)
+            if batch:
+                self._ends_at_s.append(end_at_s)
+            else:
+                self._running -= 1
+            waiting = self._queue.rows
+        here = bool(batch) and self.cost.least_s(rows) < terms.inline_below_s
+        self._drop(dropped, now_s)
+        with suppress(Exception):  # a full disk of metrics must not end the loop
             self.meter.waiting(waiting)
-            self._drop(dropped, now_s)
-            if not batch:
-                return
-            here = self.cost.least_s(rows) < terms.inline_below_s
+        if batch:
             self._run_batch(batch, rows, offload, here, end_at_s)
-            if here:
-                offload.pause()
+        if here:
+            offload.pause()
+        return bool(batch)
 
     def _run_batch(self, batch: list[Job], rows: int, offload: Offload, here: bool, end_at_s: float) -> None:
         work = partial(_work, batch, self._run)
@@ -226,10 +232,11 @@ class Batcher(Generic[P, R]):
             self.cost.learn(rows, ended_at_s - started_at_s)
         if batch[0].key is not None:
             self._crowd += _SMOOTHING * 3 * (len(batch) - self._crowd)
-        self.meter.ran(rows)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.started_at_s, job.ended_at_s = started_at_s, ended_at_s
             self._settle(job, outcome)
+        with suppress(Exception):
+            self.meter.ran(rows)
 
     def _settle(self, job: Job, outcome: Any) -> None:
         if isinstance(outcome, Exception):
@@ -248,7 +255,8 @@ class Batcher(Generic[P, R]):
 
     def _drop(self, dropped: Drops, now_s: float) -> None:
         for job, reason in dropped:
-            self.meter.dropped(reason)
+            with suppress(Exception):
+                self.meter.dropped(reason)
             if reason is Dropped.ABANDONED:
                 job.error = ClientGone()
             elif reason is Dropped.EXPIRED:

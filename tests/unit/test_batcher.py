@@ -310,3 +310,23 @@ def test_a_pool_that_fails_fails_its_requests_and_nothing_else() -> None:
         servable.predict(table, servable.outputs([]), offload, given)
     offload.failing = False
     assert servable.predict(table, servable.outputs([]), offload, given).arrays["predict"].tolist() == [3.0]
+
+
+def test_metrics_that_fail_lose_no_request() -> None:
+    """What counts calls may fail: the loop goes on, and everybody is answered."""
+
+    class Broken(CountingMeter):
+        def ran(self, rows: int) -> None:
+            raise OSError("no space left")
+
+        def dropped(self, reason: Any) -> None:
+            raise OSError("no space left")
+
+    slow, offload = Slow(0.1), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    batcher.meter = Broken()
+    calls = [asking(batcher, at, offload, terms(0.05 if at == 2 else 30.0)) for at in range(4)]
+    outcomes = together(*calls, pause_s=0.01)
+    assert [outcomes[at] for at in (0, 1, 3)] == [0, 1, 3]
+    assert isinstance(outcomes[2], DeadlineExceeded)
+    assert asking(batcher, 9, offload, terms())() == 9
