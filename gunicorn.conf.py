@@ -19,8 +19,8 @@ wsgi_app = "wsgi:application"
 # No `bind`: the listeners come through LISTEN_FDS from app.stack.serve, and outlive this process.
 worker_class = "app.concurrency.worker.TablesideWorker"
 workers = settings.server.workers
-# Behind nginx few connections a worker: a busy worker stops accepting and the kernel's backlog is the one queue of all.
-worker_connections = settings.server.predict_threads + 2 if _behind_nginx else 1000
+# Every request is let in, so that those for a busy model gather there and those for another pass them (decision 0004).
+worker_connections = settings.server.max_requests_in_flight if _behind_nginx else 1000
 timeout = 30  # the hub's heartbeat, not a request's time: long work runs in native threads
 graceful_timeout = settings.server.graceful_timeout_s
 keepalive = 5

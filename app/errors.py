@@ -100,6 +100,13 @@ class DeadlineExceeded(TablesideError):
         return f"no answer within the deadline of {self.deadline_s:g} s"
 
 
+class ClientGone(TablesideError):
+    """The client closed its connection before its request was begun. Nobody reads this."""
+
+    def __str__(self) -> str:
+        return "the client closed the connection"
+
+
 class InferenceFailed(TablesideError):
     """The estimator raised. Its own text is chained for the log and never sent."""
 

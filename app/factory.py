@@ -29,7 +29,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         registry = Registry(settings, counters, loading, Trials(settings.run_dir / TRIALS, loading))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
-    app.extensions[EXTENSION] = Wiring(settings, registry, counters, make_offload(settings.server.predict_threads))
+    threads = settings.server.predict_threads
+    app.extensions[EXTENSION] = Wiring(settings, registry, counters, make_offload(threads), make_offload(threads))
     trace.install(app)
     problems.install(app)
     for face in FACES:

@@ -55,6 +55,14 @@ class Metrics:
             "tableside_batch_rows", "Rows in each call of the estimator.", by_model, buckets=ROW_BUCKETS,
             registry=registry,
         )  # fmt: skip
+        self.queue_rows = Gauge(
+            "tableside_queue_rows", "Rows that wait for their model now.", by_model, registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.dropped = Counter(
+            "tableside_dropped", "Requests that were not given to the estimator.", (*by_model, "reason"),
+            registry=registry,
+        )  # fmt: skip
         self.in_flight = Gauge(
             "tableside_in_flight", "Predictions being answered now.", ("model",), registry=registry,
             multiprocess_mode="livesum",

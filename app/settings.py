@@ -35,6 +35,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Positive = 64 * 1024 * 1024
     max_inflated_bytes: Positive = 256 * 1024 * 1024
     max_connections_per_client: Positive = 1024
+    max_requests_in_flight: Positive = 2048
     docs: bool = True
 
     @property
@@ -74,6 +75,7 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_thread_above_bytes: Positive = 65536
     recheck_one_in: Annotated[int, Meta(ge=0)] = 1000
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
+    max_queue_rows: Positive = 16384
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

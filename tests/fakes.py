@@ -61,8 +61,16 @@ class FailingRuntime:
 class HereOffload:
     """Runs the work on the caller's thread and counts the calls."""
 
+    threads = 2
+
     def __init__(self) -> None:
         self.calls = 0
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        loop()
+
+    def pause(self) -> None:
+        pass
 
     def call(self, work: Callable[[], Any], deadline_at_s: float | None = None) -> Any:
         self.calls += 1
@@ -85,3 +93,44 @@ def sum_contract(schema: Input | None = None, name: str = "sums", version: int =
         input=schema or numbers("a", "b"), outputs=SUM_OUTPUTS, golden=golden,
         artifact=Artifact("model.skops", "", 0), environment={},
     )  # fmt: skip
+
+
+class CarefulRuntime:
+    """Adds up each row, after a while; refuses a row that holds `poison`; remembers how many rows each call had.
+
+    sleep: of the kind that a native thread needs.
+    """
+
+    platform = "fake_careful"
+
+    def __init__(self, busy_s: float = 0.0, poison: float | None = None, sleep: Callable[[float], None] | None = None):
+        self.busy_s, self.poison, self.sleep = busy_s, poison, sleep
+        self.sizes: list[int] = []
+
+    def run(self, method: str, data: Any) -> Any:
+        table = np.asarray(data, dtype=np.float64)
+        self.sizes.append(len(table))
+        if self.sleep is not None:
+            self.sleep(self.busy_s)
+        if self.poison is not None and (table == self.poison).any():
+            raise ValueError("poison")
+        totals = table.sum(axis=1)
+        return np.column_stack([totals, -totals]) if method == "transform" else totals
+
+
+class CountingMeter:
+    """Remembers what a batcher said."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.waited: list[int] = []
+        self.drops: list[str] = []
+
+    def ran(self, rows: int) -> None:
+        self.rows.append(rows)
+
+    def waiting(self, rows: int) -> None:
+        self.waited.append(rows)
+
+    def dropped(self, reason: Any) -> None:
+        self.drops.append(str(reason))

@@ -7,6 +7,7 @@ real threads. The function that is handed over must touch neither metrics nor lo
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,16 @@ class Offload(Protocol):
 
         Work whose deadline passes while it still waits for a thread is never started.
         """
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        """Start `loop` beside the caller, on a thread of the caller's kind: it may use locks, metrics and `call`."""
+
+    def pause(self) -> None:
+        """Let others of the caller's kind go first."""
+
+    @property
+    def threads(self) -> int:
+        """How many calls run at once."""
 
 
 class _Cancelled(Exception):
@@ -69,7 +80,16 @@ class ThreadOffload:
     """Plain threads: tests, the command line, and workers that are not patched."""
 
     def __init__(self, threads: int) -> None:
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        """See Offload: a plain thread."""
+        threading.Thread(target=loop, name="batches", daemon=True).start()
+
+    def pause(self) -> None:
+        """See Offload."""
+        time.sleep(0)
 
     def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
         started_s = time.monotonic()
@@ -89,7 +109,20 @@ class GeventOffload:
     def __init__(self, threads: int) -> None:
         from gevent.threadpool import ThreadPool
 
+        self.threads = threads
         self._pool: Any = ThreadPool(threads)
+
+    def spawn(self, loop: Callable[[], None]) -> None:
+        """See Offload: a greenlet. It begins when the hub has served all that is ready now."""
+        import gevent
+
+        gevent.spawn(loop)
+
+    def pause(self) -> None:
+        """See Offload: one turn of the hub."""
+        import gevent
+
+        gevent.sleep(0)
 
     def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
         import gevent

@@ -113,6 +113,9 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a server must know of one version, and can check.
 
     source: where the estimator came from, for people; the keys are those of an MLmodel file.
+    batch: how an answer depends on the rows it is asked with: not at all (`exact`), by up to `batch_ulp` units in the
+    last place (`ulp`; app.contract.ulps), or so that rows of several requests may not share a call (`none`). It is
+    measured at publish; without it nothing was.
     """
 
     format: int
@@ -130,6 +133,8 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     candidates: tuple[Candidate, ...] = ()
     ways: tuple[Way, ...] = ()
     source: dict[str, str] = {}
+    batch: Literal["exact", "ulp", "none"] | None = None
+    batch_ulp: float = 0.0
 
     @property
     def default_output(self) -> Output:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,54 @@ class Table:
             return pd.DataFrame({c.name: _trained(pd, split[c.name], c) for c in self.schema.columns})
         return pd.DataFrame({c.name: _trained(pd, self.arrays[c.name], c) for c in self.schema.columns})
 
+    def merge_key(self) -> Hashable:
+        """Tables of one schema with equal keys may be concatenated: the estimator is given each one's dtypes unchanged.
+
+        A column of integers is given as doubles where a cell is missing, so gaps are part of the key there.
+        """
+        columns = self.schema.columns
+        if self.arrays is not None:
+            arrays = [self.arrays[column.name] for column in columns]
+            return tuple(_kept_dtype(array, column) for array, column in zip(arrays, columns, strict=True))
+        assert self.matrix is not None
+        matrix = self.matrix
+        if self.schema.form == "matrix" or matrix.dtype.kind != "f":
+            return (matrix.dtype, matrix.flags.c_contiguous)
+        parts = (_kept_dtype(matrix[:, at], column) for at, column in enumerate(columns))
+        return (matrix.dtype, matrix.flags.c_contiguous, *parts)
+
+    @staticmethod
+    def concat(tables: Sequence[Table]) -> Table:
+        """The rows of all, in order, in memory of their own. They share one schema and one `merge_key`."""
+        first = tables[0]
+        rows = sum(table.rows for table in tables)
+        if first.arrays is None:
+            return Table(first.schema, rows, None, np.concatenate([_matrix(table) for table in tables]))
+        names = [column.name for column in first.schema.columns]
+        arrays = {name: np.concatenate([_arrays(table)[name] for table in tables]) for name in names}
+        return Table(first.schema, rows, arrays)
+
     def take(self, start: int, stop: int) -> Table:
         """Rows [start, stop) as a table of their own."""
         arrays = None if self.arrays is None else {name: array[start:stop] for name, array in self.arrays.items()}
         return Table(self.schema, stop - start, arrays, None if self.matrix is None else self.matrix[start:stop])
+
+
+def _arrays(table: Table) -> Mapping[str, Array]:
+    assert table.arrays is not None
+    return table.arrays
+
+
+def _matrix(table: Table) -> Array:
+    assert table.matrix is not None
+    return table.matrix
+
+
+def _kept_dtype(array: Array, column: Column) -> Hashable:
+    """The array's dtype, and with it whether `_whole` will keep doubles."""
+    if column.datatype == "INT64" and array.dtype.kind == "f":
+        return (array.dtype, bool(np.isnan(array).any()))
+    return array.dtype
 
 
 def _trained(pd: Any, array: Array, column: Column) -> Any:

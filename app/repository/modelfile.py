@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import tomlkit
@@ -26,8 +26,21 @@ class ColumnRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     duplicate: Literal["refuse", "ignore"] = "refuse"
 
 
+class BatchRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How requests that meet a busy model share a call (docs/04-operating.md).
+
+    enabled: whether they do. max_batch_rows: rows of one shared call. require: `exact` shares only where publish found
+    the answers equal to the bit.
+    """
+
+    enabled: bool = True
+    max_batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 1024
+    require: Literal["any", "exact"] = "any"
+
+
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """aliases: name to version. versions: which of the published ones are served. columns: how tables are read.
+    batching: how requests share calls.
 
     enabled: whether the model is served at all; the repository API's `unload` turns it off. runtime: whether a faster
     way that was proved at publish may answer, or the estimator always does.
@@ -38,6 +51,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: Literal["all", "latest"] | list[int] = "all"
     columns: ColumnRules = ColumnRules()
     runtime: Literal["auto", "sklearn"] = "auto"
+    batching: BatchRules = BatchRules()
 
     def wanted(self, published: list[int]) -> list[int]:
         """The versions to serve: by `versions`, and whatever an alias points at."""

@@ -20,7 +20,7 @@ from app.contract.answers import Answer
 from app.contract.decode import from_rows
 from app.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from app.errors import ContractBroken, PublishFailed, RequestRejected
-from app.repository import integrity, modelfile, outputs, paths, proof, sample
+from app.repository import integrity, merging, modelfile, outputs, paths, proof, sample
 from app.runtimes import sklearn as runtime_sklearn
 from app.runtimes.planned import plan
 from app.runtimes.sklearn import SklearnRuntime
@@ -125,6 +125,7 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
     table = from_rows(rows, described)
     recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
     _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, found, recorded)
+    batch, batch_ulp = merging.measure(runtime.run, described, recorded, found)
     return Contract(
         format=schema.FORMAT,
         name=name,
@@ -137,6 +138,8 @@ def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
         golden=recorded,
         artifact=Artifact(paths.ARTIFACT, "", 0),
         environment=integrity.environment(),
+        batch=batch,
+        batch_ulp=batch_ulp,
     )
 
 

@@ -22,6 +22,7 @@ from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.loader import load_catalog
+from app.serving.meters import PromMeter
 from app.serving.overview import entry_of
 from app.serving.servable import Servable
 from app.serving.trials import Trials
@@ -124,6 +125,8 @@ class Registry:
         return iter([None]) if self._trials is None else self._trials.rounds(root, policy, self.catalog)
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
+        for servable in catalog:
+            servable.count(PromMeter(self.metrics, servable.name, servable.version))
         before, self.catalog = self.catalog, catalog
         if complete:
             self._first.set()

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from app.batching.batcher import Batcher, Meter, Terms
+from app.batching.queue import Limits
 from app.concurrency.offload import Offload
 from app.contract import answers
 from app.contract.cells import Array
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
-from app.repository.modelfile import ColumnRules
+from app.repository.modelfile import BatchRules, ColumnRules
 from app.runtimes.base import Runtime
 from app.serving.lifecycle import State, check
 from app.serving.verdicts import Print
 
-_SMOOTHING = 0.2
+Asked = tuple[Runtime, Table, Sequence[Output]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited for a thread, and computed."""
+    """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited, and computed (for all rows of
+    the call, others' too).
+    """
 
     arrays: Mapping[str, Array]
     queue_s: float
@@ -46,8 +50,8 @@ class Servable:
         self.fingerprint: Print = None
         self.columns = ColumnRules()
         self.answered = 0
-        self._per_row_s = 0.0
-        self._fastest_s: float | None = None
+        self.batching = BatchRules()
+        self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
         """The artifact is loaded and its golden rows hold. warning: what differs here from publish all the same."""
@@ -84,43 +88,65 @@ class Servable:
             found.append(output)
         return tuple(found)
 
-    def predict(
-        self, table: Table, outputs: Sequence[Output], offload: Offload, deadline_at_s: float, inline_below_s: float
-    ) -> Prediction:
-        """Answer a table: on this thread when it is known to be cheap, else in a native one.
+    @property
+    def is_merged(self) -> bool:
+        """Whether its requests may share a call: as publish measured, and as model.toml has it."""
+        measured = self.contract.batch if self.contract is not None else None
+        wanted = ("exact",) if self.batching.require == "exact" else ("exact", "ulp")
+        return self.batching.enabled and measured in wanted
+
+    def limits(self, offload: Offload, max_queue_rows: int) -> Limits:
+        """How much of its work runs and waits at once. Shared calls go one at a time, others leave a thread to other
+        models.
+        """
+        lanes = 1 if self.is_merged else max(1, offload.threads - 1)
+        return Limits(self.batching.max_batch_rows, max_queue_rows, lanes)
+
+    def check_room(self, terms: Terms) -> None:
+        """Raise Overloaded when no row more could be answered in time: before a body is decoded."""
+        self.batcher.check_room(self.is_merged, terms)
+
+    def count(self, meter: Meter) -> None:
+        """Say to `meter` from now on what its requests cost."""
+        self.batcher.meter = meter
+
+    def predict(self, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms) -> Prediction:
+        """Answer a table: here when that is known to be cheap, else in a native thread; with others when busy.
 
         Raises RequestRejected when the estimator refuses the values, InferenceFailed when it fails otherwise,
-        DeadlineExceeded past `deadline_at_s` (monotonic seconds), ModelNotReady when it was unloaded meanwhile.
+        Overloaded when there is no room, DeadlineExceeded past the deadline, ClientGone when the client left,
+        ModelNotReady when it was unloaded meanwhile.
         """
         runtime = self.runtime
         if runtime is None:
             raise ModelNotReady(f"model {self.name}/{self.version} is {self.state}: {self.reason}")
-        queued_at_s = time.monotonic()
-
-        def work() -> Prediction:
-            started_s = time.monotonic()
-            data = runtime.prepare(table)
-            arrays = answers.collect(outputs, runtime.run, data)
-            return Prediction(arrays, started_s - queued_at_s, time.monotonic() - started_s)
-
-        cheap = self._expected_s(table.rows) < inline_below_s
+        names = tuple(output.name for output in outputs)
+        key = (runtime, names, table.merge_key()) if self.is_merged else None
         try:
-            prediction = work() if cheap else offload.call(work, deadline_at_s)
+            answered = self.batcher.ask((runtime, table, outputs), table.rows, key, offload, terms)
         except TablesideError:
             raise
         except ValueError as refusal:
             raise RequestRejected("the model refuses these values") from refusal
         except Exception as fault:
             raise InferenceFailed from fault
-        self._learn(prediction.predict_s, table.rows)
-        return prediction
+        return Prediction(answered.result, answered.queue_s, answered.run_s)
 
-    def _expected_s(self, rows: int) -> float:
-        """What a call should cost: never less than the fastest one seen, which is what a call costs before its rows."""
-        return math.inf if self._fastest_s is None else max(self._fastest_s, self._per_row_s * rows)
 
-    def _learn(self, predict_s: float, rows: int) -> None:
-        per_row_s = predict_s / max(1, rows)
-        first = self._fastest_s is None
-        self._fastest_s = predict_s if self._fastest_s is None else min(self._fastest_s, predict_s)
-        self._per_row_s = per_row_s if first else self._per_row_s + _SMOOTHING * (per_row_s - self._per_row_s)
+def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:
+    """Each request's arrays, by one call for all. Several share runtime, outputs, schema and `merge_key`."""
+    runtime, table, outputs = asked[0]
+    if len(asked) == 1:
+        return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
+    merged = Table.concat([each for _, each, _ in asked])
+    arrays = answers.collect(outputs, runtime.run, merged.to_input())
+    for name, array in arrays.items():
+        if len(array) != merged.rows:
+            raise TypeError(f"{name}: {len(array)} answers for {merged.rows} rows")
+    found: list[Mapping[str, Array]] = []
+    start = 0
+    for _, each, _ in asked:
+        stop = start + each.rows
+        found.append({name: np.ascontiguousarray(array[start:stop]) for name, array in arrays.items()})
+        start = stop
+    return found

@@ -88,11 +88,6 @@ def written(text: bytes, kind: str = JSON, status: int = 200) -> Response:
     return Response(text, status, content_type=kind)
 
 
-def deadline_at_s(started_s: float) -> float:
-    """When the answer must be there, on the monotonic clock."""
-    return started_s + settings().server.request_timeout_s
-
-
 def now_s() -> float:
     """The monotonic clock, in seconds."""
     return time.monotonic()

@@ -18,12 +18,13 @@ EXTENSION = "tableside"
 
 @dataclass(frozen=True)
 class Wiring:
-    """The parts of one application."""
+    """The parts of one application. predicting, coding: threads for estimators, and for large bodies and answers."""
 
     settings: Settings
     registry: Registry
     metrics: Metrics
     predicting: Offload
+    coding: Offload
 
 
 def wiring() -> Wiring:

@@ -6,12 +6,14 @@ requests do not wait for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from app.batching.batcher import Terms
 from app.contract.cells import Array
 from app.contract.decode import require_rows
 from app.contract.rules import Rules
@@ -20,7 +22,7 @@ from app.contract.table import Table
 from app.errors import NotFinite
 from app.serving import rechecks
 from app.serving.servable import Servable
-from app.web import bodies
+from app.web import bodies, deadlines
 from app.web.current import wiring
 from app.web.trace import Trace, trace
 
@@ -32,10 +34,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a body says: its table, and the outputs it names (none: the default one)."""
+    """What a body says: its table, the outputs it names (none: the default one), the time it gives."""
 
     table: Table
     outputs: Sequence[str] = ()
+    timeout_s: float = math.inf
 
 
 A = TypeVar("A", bound=Asked)
@@ -56,7 +59,8 @@ class Answer(Generic[A]):
 def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) -> Answer[A]:
     """Decode a body of `size_bytes` with `read` and predict.
 
-    Raises RequestRejected, TooLarge, DeadlineExceeded, InferenceFailed, NotFinite or ModelNotReady.
+    Raises RequestRejected, TooLarge, Overloaded, DeadlineExceeded, ClientGone, InferenceFailed, NotFinite or
+    ModelNotReady.
     """
     parts, current = wiring(), trace()
     current.serves(servable, protocol)
@@ -64,6 +68,9 @@ def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) ->
     assert contract is not None
     policy, columns = parts.settings.predict, servable.columns
     rules = Rules(policy.max_cell_errors, policy.show_values, columns.missing, columns.extra, columns.duplicate)
+    current.deadline_at_s = deadlines.at_s(current.started_s)
+    terms = _terms(servable, current, current.deadline_at_s)
+    servable.check_room(terms)
     in_flight = parts.metrics.in_flight.labels(servable.name)
     in_flight.inc()
     try:
@@ -72,23 +79,32 @@ def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) ->
         current.rows = require_rows(asked.table).rows
         current.stages["decode"] = bodies.now_s() - started_s
         outputs = servable.outputs(asked.outputs)
-        # What a row costs is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
-        inline_s = policy.inline_below_ms / 1000 if size_bytes <= policy.in_thread_above_bytes else 0.0
-        prediction = servable.predict(
-            asked.table, outputs, parts.predicting, bodies.deadline_at_s(current.started_s),
-            inline_s,
-        )  # fmt: skip
+        if asked.timeout_s < math.inf:
+            current.deadline_at_s = min(current.deadline_at_s, current.started_s + asked.timeout_s)
+            terms = _terms(servable, current, current.deadline_at_s)
+        if size_bytes > policy.in_thread_above_bytes:
+            # A row's cost is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
+            terms = replace(terms, inline_below_s=0.0)
+        prediction = servable.predict(asked.table, outputs, parts.predicting, terms)
     finally:
         in_flight.dec()
     current.stages["queue"] = prediction.queue_s
     current.stages["predict"] = prediction.predict_s
-    parts.metrics.batch_rows.labels(current.model, current.version).observe(current.rows)
     rechecks.maybe(
         servable, asked.table, outputs, prediction.arrays, policy.recheck_one_in, parts.predicting, parts.metrics
     )  # fmt: skip
     found = tuple((output, prediction.arrays[output.name]) for output in outputs)
     _check_finite(found, current)
     return Answer(asked, servable, found, current.rows)
+
+
+def _terms(servable: Servable, current: Trace, deadline_at_s: float) -> Terms:
+    parts = wiring()
+    policy = parts.settings.predict
+    return Terms(
+        servable.limits(parts.predicting, policy.max_queue_rows), deadline_at_s, policy.inline_below_ms / 1000,
+        deadlines.gone(), current.waited_s, deadline_at_s - current.started_s,
+    )  # fmt: skip
 
 
 def encode(result: Answer[A], write: Callable[[Answer[A]], T]) -> T:
@@ -105,7 +121,7 @@ def _aside(size_bytes: int, current: Trace, work: Callable[[], T]) -> T:
     parts = wiring()
     if size_bytes <= parts.settings.predict.in_thread_above_bytes:
         return work()
-    return parts.predicting.call(work, bodies.deadline_at_s(current.started_s))
+    return parts.coding.call(work, current.deadline_at_s)
 
 
 def _check_finite(outputs: Sequence[tuple[Output, Array]], current: Trace) -> None:

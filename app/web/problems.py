@@ -22,6 +22,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedBody: 415,
     errors.Overloaded: 429,
+    errors.ClientGone: 499,
     errors.InferenceFailed: 500,
     errors.NotFinite: 500,
     errors.ContractBroken: 500,
@@ -34,6 +35,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
 SHOWN = frozenset(
     (
         errors.RequestRejected, errors.NotAllowed, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
+        errors.ClientGone,
         errors.ModelNotReady, errors.DeadlineExceeded, errors.TooLarge, errors.UnsupportedBody, errors.NotFinite,
     )
 )  # fmt: skip
@@ -45,7 +47,7 @@ def body(status: int, detail: str, **more: object) -> dict[str, object]:
     return {
         "error": detail,
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": "Client Closed Request" if status == 499 else HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         **more,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -14,6 +15,7 @@ from app import logs
 from app.metrics import NO_MODEL, Metrics
 from app.serving.servable import Servable
 from app.web.current import wiring
+from app.web.deadlines import age_s
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}\Z")
 log = logs.get("access")
@@ -21,10 +23,15 @@ log = logs.get("access")
 
 @dataclass
 class Trace:
-    """One request. stages: stage name to seconds. error: the class of what went wrong, for the log."""
+    """One request. started_s: when nginx had it, or else the worker, on the monotonic clock; waited_s: between the two.
+
+    stages: stage name to seconds. error: the class of what went wrong, for the log.
+    """
 
     request_id: str
     started_s: float
+    waited_s: float = 0.0
+    deadline_at_s: float = math.inf
     model: str = NO_MODEL
     version: str = NO_MODEL
     protocol: str = "-"
@@ -49,7 +56,8 @@ def begin() -> None:
     """Give the request its id: the client's, if it is one, else a new one."""
     given = request.headers.get("X-Request-ID", "")
     request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex
-    g.trace = Trace(request_id, time.monotonic())
+    waited_s = age_s(request.environ)
+    g.trace = Trace(request_id, time.monotonic() - waited_s, waited_s)
     structlog.contextvars.bind_contextvars(request_id=request_id)
 
 

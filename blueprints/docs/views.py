@@ -14,7 +14,7 @@ from app.contract.rules import Rules
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
-from app.web import bodies
+from app.web import bodies, deadlines
 from app.web.current import catalog, routes, settings, wiring
 from app.web.guard import Access, allow
 from app.web.openapi.document import Described, document
@@ -116,8 +116,8 @@ def _written(serving: Catalog, key: str, models: list[Described]) -> Written:
         _cache.catalog, _cache.documents = serving, {}
     documents, paths = _cache.documents, routes()
     if key not in documents:
-        deadline_at_s = bodies.deadline_at_s(trace().started_s)
-        text = wiring().predicting.call(lambda: bodies.dumps(document(models, paths)), deadline_at_s)
+        deadline_at_s = deadlines.at_s(trace().started_s)
+        text = wiring().coding.call(lambda: bodies.dumps(document(models, paths)), deadline_at_s)
         documents[key] = Written(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]
 

@@ -82,7 +82,7 @@ def _ask(read: Reader, body: bytes, schema: Input, rules: Rules, output: str) ->
     asked = read(body, schema, rules)
     if output and asked.outputs and list(asked.outputs) != [output]:
         raise RequestRejected("the query and params.output name different outputs")
-    return _Asked(asked.table, (output,) if output else asked.outputs, asked.bare)
+    return _Asked(asked.table, (output,) if output else asked.outputs, bare=asked.bare)
 
 
 def _reader(content_type: str) -> Reader:

@@ -67,7 +67,7 @@ def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
     wanted = request.signature_name
     named = (wanted,) if wanted and wanted != "serving_default" else ()
-    return _Asked(_table(request, by_columns, schema, rules), named, by_columns)
+    return _Asked(_table(request, by_columns, schema, rules), named, by_columns=by_columns)
 
 
 def _table(request: PredictRequest, by_columns: bool, schema: Input, rules: Rules) -> Table:

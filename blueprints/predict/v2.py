@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,18 @@ def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) ->
         if given.get("binary_data", every) is True:
             as_binary.append(output.name)
     table = from_tensors(request.inputs, schema, rules, tail)
-    return _Asked(table, [output.name for output in asked], request.id, frozenset(as_binary), every and not asked)
+    timeout_s = _timeout_s((request.parameters or {}).get("timeout"))
+    wanted = [output.name for output in asked]
+    return _Asked(table, wanted, timeout_s, request.id, frozenset(as_binary), every and not asked)
+
+
+def _timeout_s(given: object) -> float:
+    """Triton's `timeout` in microseconds as seconds; 0 and none: the server's own."""
+    if given is None:
+        return math.inf
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 2**63:
+        raise malformed("parameters.timeout", "expected a whole number of microseconds")
+    return given / 1e6 if given else math.inf
 
 
 def _write(result: Answer[_Asked]) -> tuple[bytes, int | None]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fakes import FailingRuntime, HereOffload, SumRuntime, sum_contract
 
+from app.batching.batcher import Terms
 from app.contract.decode import from_rows
 from app.errors import DeadlineExceeded, InferenceFailed, ModelNotFound, ModelNotReady, RequestRejected
 from app.serving.catalog import EMPTY, Catalog, Model
@@ -26,7 +27,9 @@ def ask(servable: Servable, *outputs: str, offload: Any = None, inline_below_s: 
     assert servable.contract is not None
     table = from_rows(rows or [[1.0, 2.0], [3.0, 4.5]], servable.contract.input)
     wanted = servable.outputs(outputs)
-    return servable.predict(table, wanted, offload or HereOffload(), time.monotonic() + 30, inline_below_s)
+    offload = offload or HereOffload()
+    terms = Terms(servable.limits(offload, 10_000), time.monotonic() + 30, inline_below_s)
+    return servable.predict(table, wanted, offload, terms)
 
 
 @pytest.mark.parametrize("old", list(State))

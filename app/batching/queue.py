@@ -1,0 +1,185 @@
+"""The waiting requests of one model, and the decisions about them. Pure: time comes in as a value."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from app.batching.cost import Cost
+
+LONGEST_S = 0.1
+"""A batch is not filled beyond what is expected to take this long, or twice as long as its first request alone: where
+rows are that dear, more of them would save little and make all wait.
+"""
+SHARE = 0.75
+"""How much of a request's time may be planned with; the rest is for what no estimate knows."""
+
+
+class Dropped(StrEnum):
+    """Why a request was not given to the estimator."""
+
+    EXPIRED = "expired"
+    ABANDONED = "abandoned"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_batch_rows: rows of one merged call. max_queue_rows: rows that may wait. lanes: calls at once."""
+
+    max_batch_rows: int
+    max_queue_rows: int
+    lanes: int = 1
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request that waits. key: requests of equal keys may share a call; None: it runs alone.
+
+    gone: whether its client has left. budget_s: all the time it was given.
+    expected_s: what its wait and its own call were expected to take. tried: it was let in because none was ahead, and
+    is run even if it seems to take too long.
+    result, error: its outcome, once `done` is set.
+    """
+
+    item: Any
+    rows: int
+    key: Hashable | None
+    queued_at_s: float
+    deadline_at_s: float
+    gone: Callable[[], bool]
+    budget_s: float = 0.0
+    expected_s: float = 0.0
+    tried: bool = False
+    left: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: Exception | None = None
+    started_at_s: float = 0.0
+    ended_at_s: float = 0.0
+
+
+Drops = list[tuple[Job, Dropped]]
+
+
+class Queue:
+    """Jobs in the order they came. `rows`: how many rows wait; `alone_s`: what they would cost one by one."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job] = deque()
+        self.rows = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def push(self, job: Job) -> None:
+        """Put a job at the end."""
+        self._jobs.append(job)
+        self.rows += job.rows
+
+    def take(self, now_s: float, limits: Limits, cost: Cost) -> tuple[list[Job], Drops]:
+        """The next jobs to run as one call, oldest first, and those that are dropped: nobody wants them any more, or
+        they cannot be answered in time.
+
+        The oldest job leads; those of its key join it in their order until one does not fit. The others stay.
+        """
+        filling = _Filling(now_s, limits, cost)
+        stay: list[Job] = []
+        dropped: Drops = []
+        for job in self._jobs:
+            reason = _unwanted(job, now_s) or filling.refuses(job)
+            if reason is not None:
+                dropped.append((job, reason))
+            elif not filling.takes(job):
+                stay.append(job)
+        end_s = now_s + filling.takes_s
+        for job in stay:  # who could not even be next
+            if not job.tried and _late(end_s, _known(cost.typical_s(job.rows)), job.deadline_at_s):
+                dropped.append((job, Dropped.REFUSED))
+        lost = {id(job) for job, _ in dropped}
+        self._jobs = deque(job for job in stay if id(job) not in lost)
+        self.rows = sum(job.rows for job in self._jobs)
+        return filling.batch, dropped
+
+    def drain_s(self, rows: int, limits: Limits, cost: Cost, merged: bool) -> float:
+        """How long the waiting jobs and one more of `rows` rows should take; 0 while nothing is known of the cost."""
+        if math.isinf(cost.typical_s(1)):
+            return 0.0
+        if not merged:
+            return (sum(cost.typical_s(job.rows) for job in self._jobs) + cost.typical_s(rows)) / limits.lanes
+        full, rest = divmod(self.rows + rows, limits.max_batch_rows)
+        return full * cost.typical_s(limits.max_batch_rows) + (cost.typical_s(rest) if rest else 0.0)
+
+
+def _unwanted(job: Job, now_s: float) -> Dropped | None:
+    if job.left or now_s >= job.deadline_at_s:
+        return Dropped.EXPIRED
+    return Dropped.ABANDONED if job.gone() else None
+
+
+def _known(seconds: float) -> float:
+    return 0.0 if math.isinf(seconds) else seconds
+
+
+def _late(now_s: float, takes_s: float, deadline_at_s: float) -> bool:
+    """Whether what is begun now may well end too late: only SHARE of the time may be planned with."""
+    return takes_s > SHARE * (deadline_at_s - now_s)
+
+
+class _Filling:
+    """A batch that is being filled."""
+
+    def __init__(self, now_s: float, limits: Limits, cost: Cost) -> None:
+        self.batch: list[Job] = []
+        self.takes_s = 0.0
+        self._now_s, self._limits, self._cost = now_s, limits, cost
+        self._rows = 0
+        self._full = False
+        self._must_end_s = math.inf
+
+    def refuses(self, job: Job) -> Dropped | None:
+        """A job that would be late even if it were run now, unless none was ahead of it when it came."""
+        late = _late(self._now_s, _known(self._cost.typical_s(job.rows)), job.deadline_at_s)
+        return Dropped.REFUSED if late and not job.tried else None
+
+    def takes(self, job: Job) -> bool:
+        """Whether the job goes into the batch; one of the batch's key that does not makes it full."""
+        if self._full or (self.batch and (job.key is None or job.key != self.batch[0].key)):
+            return False
+        rows = self._rows + job.rows
+        takes_s = self._cost.typical_s(rows)
+        if self.batch and not self._fits(rows, takes_s, job):
+            self._full = True
+            return False
+        self.batch.append(job)
+        self._rows, self.takes_s = rows, _known(takes_s)
+        self._must_end_s = min(self._must_end_s, job.deadline_at_s)
+        self._full = job.key is None or rows >= self._limits.max_batch_rows
+        return True
+
+    def _fits(self, rows: int, takes_s: float, job: Job) -> bool:
+        if rows > self._limits.max_batch_rows:
+            return False
+        if takes_s > max(LONGEST_S, 2 * self._cost.typical_s(self.batch[0].rows)):
+            return False
+        return not _late(self._now_s, _known(takes_s), min(self._must_end_s, job.deadline_at_s))
+
+
+def refusal(
+    now_s: float, deadline_at_s: float, queued_rows: int, rows: int, limits: Limits, wait_s: float, own_s: float
+) -> str:
+    """Why a request is not let in; empty when it is. wait_s: expected before its call; own_s: its call.
+
+    Where nothing is ahead it is always let in: only trying shows whether a dear call meets its deadline. Else what is
+    expected must fit into SHARE of its time.
+    """
+    if queued_rows and queued_rows + rows > limits.max_queue_rows:
+        return f"{queued_rows} rows wait for this model already (predict.max_queue_rows is {limits.max_queue_rows})"
+    if wait_s > 0 and _late(now_s, wait_s + own_s, deadline_at_s):
+        return f"the answer would take about {wait_s + own_s:.2g} s, longer than the request has"
+    return ""

@@ -1,0 +1,107 @@
+"""Whether rows of several requests may share a call: the estimator is asked, alone and in company."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from app.contract import answers, ulps
+from app.contract.answers import Run
+from app.contract.cells import Array
+from app.contract.decode import from_rows
+from app.contract.schema import Cell, Golden, Input, Output
+from app.contract.table import Table
+
+SIZES = (2, 3, 4, 5, 8, 1024, 13, 2, 3, 4, 6, 7, 16, 31, 64, 100, 256, 5, 8, 12)
+"""Rows of the batches that are tried: BLAS and scikit-learn change their ways at such numbers."""
+MIXTURES = 16
+MOST_ULP = 32.0
+"""Past this a difference is not another order of sums any more."""
+BUDGET_S = 1.0
+_AT_LEAST = 6
+ALONE_S = 0.5
+_ALONE_AT_LEAST = 12
+
+Mixed = tuple[Table, bool]
+"""One row, and whether it is a golden one; else its cells come from several."""
+Batch = tuple[Literal["exact", "ulp", "none"], float]
+
+
+def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]) -> Batch:
+    """How the answers of `run` depend on the rows beside them, and by how many units in the last place.
+
+    Golden rows, and rows that mix their cells, are asked one by one and then in batches of several sizes, at random
+    places among random neighbours, as requests would meet. A batch that fails, or differs by more than MOST_ULP or in a
+    label, means `none`. Slow estimators are tried with fewer rows and in fewer sizes: it stops after BUDGET_S.
+    """
+    chance = np.random.default_rng(0)
+    groups = _groups(schema, recorded.rows, chance)
+    scales = {output.name: ulps.scale(recorded.answers[output.name]) for output in outputs}
+    worst = 0.0
+    give_up_at_s = time.monotonic() + BUDGET_S
+    try:
+        for group in groups:
+            tables, alone = _answered(group, run, outputs)
+            if not tables:
+                continue
+            for at, size in enumerate(SIZES):
+                if at >= _AT_LEAST and time.monotonic() > give_up_at_s:
+                    break
+                picks = chance.integers(0, len(tables), size)
+                merged = Table.concat([tables[pick] for pick in picks])
+                said = answers.collect(outputs, run, merged.to_input())
+                worst = max(worst, _farthest(said, [alone[pick] for pick in picks], scales))
+                if worst > MOST_ULP:
+                    return "none", 0.0
+    except Exception:  # noqa: BLE001 - what fails in company or alone is served alone
+        return "none", 0.0
+    # Two batches may lie on either side of the row asked alone, and other rows farther: a power of two beyond both.
+    return ("ulp", float(2 ** math.ceil(math.log2(4 * max(worst, 1.0))))) if worst else ("exact", 0.0)
+
+
+Said = Mapping[str, Array]
+
+
+def _answered(group: Sequence[Mixed], run: Run, outputs: Sequence[Output]) -> tuple[list[Table], list[Said]]:
+    """The tables that are answered alone, with those answers; a mixture that no client would send may be refused.
+
+    Raises what the estimator raises for a golden row.
+    """
+    tables: list[Table] = []
+    alone: list[Said] = []
+    give_up_at_s = time.monotonic() + ALONE_S
+    for table, is_golden in group:
+        if len(tables) >= _ALONE_AT_LEAST and time.monotonic() > give_up_at_s:
+            break
+        try:
+            alone.append(answers.collect(outputs, run, table.to_input()))
+            tables.append(table)
+        except Exception:
+            if is_golden:
+                raise
+    return tables, alone
+
+
+def _farthest(said: Said, alone: Sequence[Said], scales: Mapping[str, float]) -> float:
+    expected = {name: np.concatenate([each[name] for each in alone]) for name in said}
+    return max(ulps.apart(said[name], expected[name], scales[name]) for name in said)
+
+
+def _groups(schema: Input, rows: Sequence[Sequence[Cell]], chance: np.random.Generator) -> list[list[Mixed]]:
+    """One-row tables, those together that may share a call."""
+    wanted = [(list(row), True) for row in rows] + [(_mixed(rows, chance), False) for _ in range(MIXTURES)]
+    wanted = [wanted[at] for at in chance.permutation(len(wanted))]
+    found: dict[Hashable, list[Mixed]] = {}
+    for row, is_golden in wanted:
+        table = from_rows([row], schema, label="golden")
+        found.setdefault(table.merge_key(), []).append((table, is_golden))
+    return list(found.values())
+
+
+def _mixed(rows: Sequence[Sequence[Cell]], chance: np.random.Generator) -> list[Cell]:
+    """A row of which each cell is some golden row's."""
+    return [rows[at][column] for column, at in enumerate(chance.integers(0, len(rows), len(rows[0])))]

@@ -1,0 +1,28 @@
+"""What a servable's batcher says of itself, as metrics."""
+
+from __future__ import annotations
+
+from app.batching.queue import Dropped
+from app.metrics import Metrics
+
+
+class PromMeter:
+    """Counts for one version. The children are looked up once."""
+
+    def __init__(self, metrics: Metrics, name: str, version: int) -> None:
+        labels = (name, str(version))
+        self._rows = metrics.batch_rows.labels(*labels)
+        self._waiting = metrics.queue_rows.labels(*labels)
+        self._dropped = {reason: metrics.dropped.labels(*labels, reason.value) for reason in Dropped}
+
+    def ran(self, rows: int) -> None:
+        """See Meter."""
+        self._rows.observe(rows)
+
+    def waiting(self, rows: int) -> None:
+        """See Meter."""
+        self._waiting.set(rows)
+
+    def dropped(self, reason: Dropped) -> None:
+        """See Meter."""
+        self._dropped[reason].inc()

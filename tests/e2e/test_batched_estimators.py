@@ -1,0 +1,120 @@
+"""Promise one, in a crowd: whoever shares a call with others gets the answer it would have got alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import zoo
+
+from app.batching.batcher import Terms
+from app.concurrency.offload import ThreadOffload
+from app.contract import answers, ulps
+from app.contract.decode import from_rows
+from app.contract.schema import Contract
+from app.contract.table import Table
+from app.errors import PublishFailed
+from app.repository import publish, sample
+from app.runtimes.sklearn import SklearnRuntime
+from app.serving.servable import Servable
+
+pytestmark = pytest.mark.e2e
+Said = Any
+
+
+class Watched(SklearnRuntime):
+    """Remembers how many rows its calls had; holds each until others had time to come."""
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__(estimator)
+        self.sizes: list[int] = []
+
+    def run(self, method: str, data: Any) -> Any:
+        self.sizes.append(len(data))
+        time.sleep(0.002)
+        return super().run(method, data)
+
+
+def cases() -> Iterator[zoo.Case]:
+    for _, case in zoo.plain_cases():
+        if isinstance(case, zoo.Case):
+            yield case
+    yield from zoo.composed_cases()
+
+
+def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
+    """Every table's answers to every output, all asked at once."""
+    assert servable.contract is not None
+    outputs = servable.contract.outputs
+    gate = threading.Barrier(len(tables))
+
+    def ask(table: Table) -> Any:
+        gate.wait(60)
+        terms = Terms(servable.limits(offload, 10**6), time.monotonic() + 60, 0.0)
+        return servable.predict(table, outputs, offload, terms).arrays
+
+    with ThreadPoolExecutor(len(tables)) as pool:
+        return list(pool.map(ask, tables))
+
+
+def farthest(contract: Contract, one: Any, other: Any) -> float:
+    assert list(one) == list(other)
+    return max(ulps.apart(one[name], other[name], ulps.scale(contract.golden.answers[name])) for name in one)
+
+
+@pytest.mark.timeout(600)
+def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> None:
+    """All of the zoo: requests of 1 to 6 rows at once. Equal to the bit for `exact`, within the bound for `ulp`; those
+    found to depend on their neighbours are never merged.
+    """
+    kinds: Counter[str] = Counter()
+    dependent, offload, shared = [], ThreadOffload(2), 0
+    chance = np.random.default_rng(1)
+    for case in cases():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                frame = sample.as_frame(case.rows, None)
+                contract = publish._draft(case.name, SklearnRuntime(case.estimator), frame)
+            except PublishFailed:
+                continue
+            kinds[contract.batch or ""] += 1
+            dependent += [case.name] if contract.batch == "none" else []
+            runtime, alone = Watched(case.estimator), SklearnRuntime(case.estimator)
+            servable = Servable(case.name, 1, contract)
+            servable.ready(runtime, 0.0)
+            rows = [list(row) for row in contract.golden.rows]
+            picks = [chance.integers(0, len(rows), chance.integers(1, 7)) for _ in range(12)]
+            tables = [from_rows([rows[at] for at in pick], contract.input) for pick in picks]
+            for table, got in zip(tables, asked(servable, tables, offload), strict=True):
+                expected = answers.collect(contract.outputs, alone.run, table.to_input())
+                off = farthest(contract, got, expected)
+                assert off <= (contract.batch_ulp if contract.batch == "ulp" else 0.0), (case.name, contract.batch, off)
+            largest = max(len(table.to_input()) for table in tables)
+            shared += max(runtime.sizes) > largest
+            if contract.batch == "none":
+                assert max(runtime.sizes) <= largest, case.name
+    record_property("said", f"{dict(kinds)}; {shared} were seen to share calls; dependent: {', '.join(dependent)}")
+    assert sum(kinds.values()) > 200
+    assert kinds["exact"] > kinds["none"]
+    assert shared > 0.8 * (kinds["exact"] + kinds["ulp"])
+
+
+def test_the_contract_says_what_was_measured() -> None:
+    """A contract keeps the field; one from before it reads as unmeasured."""
+    frame, label = zoo._mixed()
+    contract = publish._draft("m", SklearnRuntime(next(iter(zoo._tables())).estimator), frame)
+    text = msgspec.json.encode(contract)
+    assert b'"batch":"' in text
+    old = msgspec.json.decode(text)
+    del old["batch"]
+    assert msgspec.convert(old, Contract).batch is None
+    assert len(label) == len(frame)

@@ -1,0 +1,332 @@
+"""Batch while busy, with threads of this process: greenlets when the ring runs again under gevent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import CarefulRuntime, CountingMeter, sum_contract
+from gevent.monkey import get_original
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.batching.batcher import Batcher, Terms
+from app.batching.queue import Limits
+from app.concurrency.offload import make_offload
+from app.contract.decode import from_rows
+from app.contract.schema import Contract
+from app.errors import ClientGone, DeadlineExceeded, InferenceFailed, Overloaded, RequestRejected
+from app.repository.modelfile import BatchRules
+from app.serving.servable import Servable
+
+SLEEP: Callable[[float], None] = get_original("time", "sleep")
+LIMITS = Limits(max_batch_rows=64, max_queue_rows=1000)
+
+
+class Slow:
+    """Answers each item with itself, after a while; remembers its calls."""
+
+    def __init__(self, busy_s: float) -> None:
+        self.busy_s = busy_s
+        self.calls: list[list[Any]] = []
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        self.calls.append(list(items))
+        SLEEP(self.busy_s)
+        return list(items)
+
+
+def terms(within_s: float = 30.0, inline_below_s: float = 0.0, limits: Limits = LIMITS, **more: Any) -> Terms:
+    return Terms(limits, time.monotonic() + within_s, inline_below_s, budget_s=within_s, **more)
+
+
+def together(*calls: Callable[[], Any], pause_s: float = 0.0) -> list[Any]:
+    """What each call returns or raises, all made at once (or `pause_s` apart)."""
+    outcomes: list[Any] = [None] * len(calls)
+
+    def run(at: int) -> None:
+        try:
+            outcomes[at] = calls[at]()
+        except Exception as problem:
+            outcomes[at] = problem
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(calls))]
+    for thread in threads:
+        thread.start()
+        if pause_s:
+            time.sleep(pause_s)
+    for thread in threads:
+        thread.join(60)
+    return outcomes
+
+
+def asking(batcher: Batcher[Any, Any], item: Any, offload: Any, given: Terms, key: Any = "k") -> Callable[[], Any]:
+    return lambda: batcher.ask(item, 1, key, offload, given).result
+
+
+def test_who_comes_while_it_is_busy_shares_the_next_call() -> None:
+    """The first runs at once and alone; those who come meanwhile run together, each with its own answer."""
+    slow, offload = Slow(0.2), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    batcher.cost.learn(1, 0.2), batcher.cost.learn(8, 0.2)
+    batcher.meter = meter = CountingMeter()
+    outcomes = together(*(asking(batcher, at, offload, terms()) for at in range(8)), pause_s=0.01)
+    assert outcomes == list(range(8))
+    assert slow.calls == [[0], [1, 2, 3, 4, 5, 6, 7]]
+    assert meter.rows == [1, 7]
+    assert max(meter.waited) == 7
+    assert meter.waited[-1] == 0
+
+
+def test_keys_do_not_share_a_call() -> None:
+    """Requests of another key have calls of their own; those of none run alone."""
+    slow, offload = Slow(0.1), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    keys = ["x", "x", "y", "x", "y", None, None]
+    calls = [asking(batcher, at, offload, terms(), key) for at, key in enumerate(keys)]
+    assert together(*calls, pause_s=0.01) == list(range(7))
+    assert slow.calls == [[0], [1, 3], [2, 4], [5], [6]]
+
+
+def test_calls_of_one_model_leave_a_thread_to_others() -> None:
+    """With two native threads one slow model has one: another's request does not wait for it."""
+    slow, quick, offload = Slow(0.5), Slow(0.0), make_offload(2)
+    busy: Batcher[Any, Any] = Batcher(slow)
+    other: Batcher[Any, Any] = Batcher(quick)
+    threads = [threading.Thread(target=asking(busy, at, offload, terms(), None)) for at in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    began_s = time.monotonic()
+    assert asking(other, 1, offload, terms())() == 1
+    assert time.monotonic() - began_s < 0.3
+    for thread in threads:
+        thread.join(30)
+    assert len(slow.calls) == 3
+
+
+def test_expired_and_abandoned_requests_are_dropped_before_predict() -> None:
+    """Whose time is over, or whose client has left while it waited, is answered so and never given to the estimator."""
+    slow, offload = Slow(0.4), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    batcher.meter = meter = CountingMeter()
+    began_s = time.monotonic()
+    outcomes = together(
+        asking(batcher, "first", offload, terms()),
+        asking(batcher, "late", offload, terms(0.1)),
+        asking(batcher, "left", offload, terms(gone=lambda: time.monotonic() > began_s + 0.2)),
+        asking(batcher, "last", offload, terms()),
+        pause_s=0.01,
+    )
+    assert [outcomes[0], outcomes[3]] == ["first", "last"]
+    assert isinstance(outcomes[1], DeadlineExceeded)
+    assert str(outcomes[1]) == "no answer within the deadline of 0.1 s"
+    assert isinstance(outcomes[2], ClientGone)
+    assert slow.calls == [["first"], ["last"]]
+    assert meter.drops == ["expired", "abandoned"]
+
+
+def test_who_cannot_be_answered_in_time_is_refused_at_once() -> None:
+    """Once the cost is known, a request behind others that take too long gets Overloaded with when to come again."""
+    slow, offload = Slow(0.3), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    batcher.meter = meter = CountingMeter()
+    asking(batcher, 0, offload, terms())()
+    first = threading.Thread(target=asking(batcher, 1, offload, terms()))
+    first.start()
+    time.sleep(0.05)
+    began_s = time.monotonic()
+    with pytest.raises(Overloaded, match="longer than the request has") as refused:
+        asking(batcher, 2, offload, terms(0.4))()
+    assert time.monotonic() - began_s < 0.2
+    assert refused.value.retry_after_s == 1
+    first.join(30)
+    assert asking(batcher, 3, offload, terms(0.4))() == 3
+    assert meter.drops == ["refused"]
+
+
+def test_a_full_queue_refuses() -> None:
+    """Past `max_queue_rows` nobody is let in, whatever its deadline; before a body is read that shows as well."""
+    slow, offload = Slow(0.3), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    small = Limits(max_batch_rows=1, max_queue_rows=2)
+    calls = [asking(batcher, at, offload, terms(limits=small)) for at in range(5)]
+
+    def look() -> None:
+        batcher.check_room(True, terms(limits=small))
+
+    outcomes = together(*calls, look, pause_s=0.01)
+    assert outcomes[:3] == [0, 1, 2]
+    assert all(isinstance(outcome, Overloaded) for outcome in outcomes[3:])
+    assert "predict.max_queue_rows is 2" in str(outcomes[3])
+    batcher.check_room(True, terms(limits=small))
+
+
+def test_what_waited_too_long_outside_is_refused_and_not_late() -> None:
+    """Time that went by in the kernel's queue is overload (429); a deadline that is too short by itself is 504."""
+    batcher: Batcher[Any, Any] = Batcher(Slow(0.0))
+    with pytest.raises(Overloaded, match="before a worker could begin"):
+        asking(batcher, 1, make_offload(1), terms(-0.1, waited_s=2.0))()
+    with pytest.raises(DeadlineExceeded):
+        asking(batcher, 1, make_offload(1), terms(-0.1))()
+
+
+def test_a_dear_call_with_nothing_ahead_is_tried() -> None:
+    """However long it seems to take: an estimate that is wrong must not lock a model up."""
+    batcher: Batcher[Any, Any] = Batcher(Slow(0.0))
+    batcher.cost.learn(1, 60.0)
+    assert asking(batcher, 1, make_offload(1), terms(5.0))() == 1
+
+
+def test_cheap_calls_gather_only_in_a_crowd() -> None:
+    """A cheap call alone runs on its caller's thread, and looks for neighbours now and then."""
+    seen: list[int] = []
+
+    def run(items: Sequence[Any]) -> list[Any]:
+        seen.append(threading.get_ident())
+        SLEEP(0.0005)
+        return list(items)
+
+    batcher: Batcher[Any, Any] = Batcher(run)
+    batcher.cost.learn(1, 0.0005)
+    for at in range(48):
+        assert asking(batcher, at, make_offload(1), terms(inline_below_s=0.05))() == at
+    elsewhere = [ident for ident in seen if ident != threading.get_ident()]
+    assert 1 <= len(elsewhere) <= 6
+
+
+ROWS = st.lists(st.lists(st.sampled_from([0.5, 2.0, -3.25, 666.0]), min_size=2, max_size=2), min_size=1, max_size=5)
+
+
+def merging_servable(runtime: Any, batch: Any = "exact", rules: BatchRules | None = None) -> Servable:
+    import msgspec
+
+    contract: Contract = msgspec.structs.replace(sum_contract(), batch=batch)
+    servable = Servable("sums", 1, contract)
+    servable.ready(runtime, 0.0)
+    servable.batching = rules or BatchRules()
+    return servable
+
+
+@given(st.lists(st.tuples(ROWS, st.sampled_from(["predict", "transform"])), min_size=1, max_size=12))
+def test_every_request_gets_its_own_answer(asked: list[Any]) -> None:
+    """Random requests at once, some of them refused by the estimator: each gets what it would get alone."""
+    runtime = CarefulRuntime(0.005, 666.0, SLEEP)
+    servable, offload = merging_servable(runtime), make_offload(2)
+    assert servable.contract is not None
+    schema = servable.contract.input
+
+    def ask(rows: Any, output: str) -> Callable[[], Any]:
+        table, wanted = from_rows(rows, schema), servable.outputs([output])
+        given = Terms(servable.limits(offload, 1000), time.monotonic() + 60, 0.0)
+        return lambda: servable.predict(table, wanted, offload, given).arrays
+
+    outcomes = together(*(ask(rows, output) for rows, output in asked))
+    alone = CarefulRuntime()
+    for (rows, output), outcome in zip(asked, outcomes, strict=True):
+        if any(666.0 in row for row in rows):
+            assert isinstance(outcome, RequestRejected)
+        else:
+            assert list(outcome) == [output]
+            np.testing.assert_array_equal(outcome[output], alone.run(output, rows))
+
+
+@pytest.mark.parametrize(
+    ("batch", "rules", "merged"),
+    [
+        ("exact", BatchRules(), True),
+        ("ulp", BatchRules(), True),
+        ("none", BatchRules(), False),
+        (None, BatchRules(), False),
+        ("exact", BatchRules(require="exact"), True),
+        ("ulp", BatchRules(require="exact"), False),
+        ("exact", BatchRules(enabled=False), False),
+    ],
+)
+def test_who_may_share_a_call(batch: Any, rules: BatchRules, merged: bool) -> None:
+    """What publish measured, and what model.toml demands; what nobody measured is not merged."""
+    runtime = CarefulRuntime(0.05, sleep=SLEEP)
+    servable, offload = merging_servable(runtime, batch, rules), make_offload(2)
+    assert servable.is_merged is merged
+    assert servable.contract is not None
+    table, wanted = from_rows([[1.0, 2.0]], servable.contract.input), servable.outputs([])
+    given = Terms(servable.limits(offload, 1000), time.monotonic() + 60, 0.0)
+    together(*[lambda: servable.predict(table, wanted, offload, given)] * 6)
+    assert sum(runtime.sizes) == 6
+    assert (max(runtime.sizes) > 1) is merged
+
+
+def test_a_wrong_number_of_answers_is_no_answer_to_others() -> None:
+    """An estimator that answers a merged call with too few rows is asked for each request alone."""
+
+    class Forgetful(CarefulRuntime):
+        def run(self, method: str, data: Any) -> Any:
+            answer = super().run(method, data)
+            return answer[:-1] if len(answer) > 1 else answer
+
+    runtime = Forgetful(0.05, sleep=SLEEP)
+    servable, offload = merging_servable(runtime), make_offload(2)
+    assert servable.contract is not None
+    given = Terms(servable.limits(offload, 1000), time.monotonic() + 60, 0.0)
+
+    def ask(at: int) -> Callable[[], Any]:
+        table = from_rows([[float(at), 1.0]], servable.contract.input)  # type: ignore[union-attr]
+        return lambda: servable.predict(table, servable.outputs([]), offload, given).arrays["predict"].tolist()
+
+    assert together(*(ask(at) for at in range(6))) == [[at + 1.0] for at in range(6)]
+    assert max(runtime.sizes) > 1
+
+
+def test_a_pool_that_fails_fails_its_requests_and_nothing_else() -> None:
+    """No thread to be had: the waiting requests learn it, and the next ones are served."""
+
+    class Broken:
+        threads = 1
+
+        def __init__(self) -> None:
+            self.real = make_offload(1)
+            self.failing = True
+
+        def call(self, work: Any, deadline_at_s: float | None = None) -> Any:
+            if self.failing:
+                raise MemoryError("no more threads")
+            return self.real.call(work, deadline_at_s)
+
+        def spawn(self, loop: Any) -> None:
+            self.real.spawn(loop)
+
+        def pause(self) -> None:
+            pass
+
+    servable, offload = merging_servable(CarefulRuntime()), Broken()
+    assert servable.contract is not None
+    table = from_rows([[1.0, 2.0]], servable.contract.input)
+    given = Terms(servable.limits(offload, 1000), time.monotonic() + 60, 0.0)
+    with pytest.raises(InferenceFailed):
+        servable.predict(table, servable.outputs([]), offload, given)
+    offload.failing = False
+    assert servable.predict(table, servable.outputs([]), offload, given).arrays["predict"].tolist() == [3.0]
+
+
+def test_metrics_that_fail_lose_no_request() -> None:
+    """What counts calls may fail: the loop goes on, and everybody is answered."""
+
+    class Broken(CountingMeter):
+        def ran(self, rows: int) -> None:
+            raise OSError("no space left")
+
+        def dropped(self, reason: Any) -> None:
+            raise OSError("no space left")
+
+    slow, offload = Slow(0.1), make_offload(2)
+    batcher: Batcher[Any, Any] = Batcher(slow)
+    batcher.meter = Broken()
+    calls = [asking(batcher, at, offload, terms(0.05 if at == 2 else 30.0)) for at in range(4)]
+    outcomes = together(*calls, pause_s=0.01)
+    assert [outcomes[at] for at in (0, 1, 3)] == [0, 1, 3]
+    assert isinstance(outcomes[2], DeadlineExceeded)
+    assert asking(batcher, 9, offload, terms())() == 9
