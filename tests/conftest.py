@@ -17,12 +17,13 @@ from hypothesis import settings as hypothesis_settings
 
 from app import metrics
 from app import settings as app_settings
+from app.concurrency import slots
 from app.concurrency.offload import make_offload
 from app.contract.schema import Input
 from app.factory import create_app
 from app.repository.modelfile import ColumnRules
 from app.serving.catalog import Catalog, Model
-from app.serving.registry import Registry
+from app.serving.registry import Registry, start_worker
 from app.serving.servable import Servable
 from app.settings import Settings
 from app.web.current import EXTENSION
@@ -145,6 +146,19 @@ def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path
 def registry_of(app: Flask) -> Registry:
     registry: Registry = app.extensions[EXTENSION].registry
     return registry
+
+
+@pytest.fixture
+def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
+    """An application whose registry follows generations, in a slot, as a worker's does."""
+    app = make_app(load=False, repository__poll_interval_ms="10")
+    slot = slots.take(tmp_path / "run" / "slots")
+    registry = registry_of(app)
+    start_worker(registry, slot, tmp_path / "run", "test")
+    registry.wait_loaded(30)
+    yield app
+    registry.stop()
+    slot.release()
 
 
 def cells(frame: pd.DataFrame) -> list[list[Any]]:

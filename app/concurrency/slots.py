@@ -14,6 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from app.concurrency.locks import try_lock
+
 MAX_SLOTS = 4096
 
 
@@ -42,11 +44,8 @@ def take(folder: Path) -> Slot:
     """Take the lowest free slot below `folder`. Raises OSError when the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(MAX_SLOTS):
-        fd = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
+        fd = try_lock(folder / f"{number}.lock")
+        if fd is None:
             continue
         slot = Slot(number, folder, fd)
         slot.write_status({"pid": os.getpid()})  # what the last holder said is not true of us

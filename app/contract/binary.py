@@ -1,6 +1,7 @@
 """The binary tensor data extension: raw little-endian tensors behind the JSON of an infer request or response.
 
-Source: triton-inference-server/server, docs/protocol/extension_binary_data.md. Only text is copied on the way in.
+Source: triton-inference-server/server, docs/protocol/extension_binary_data.md.
+Of the tensors only text is copied on the way in.
 """
 
 from __future__ import annotations
@@ -24,18 +25,17 @@ DTYPES = {
 _LENGTH = struct.Struct("<I")
 
 
-def split(body: bytes, header: str | None) -> tuple[memoryview, memoryview]:
+def split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:
     """The JSON of a body and the raw tensors behind it; `header` is Inference-Header-Content-Length, None for JSON."""
-    whole = memoryview(body)
     if header is None:
-        return whole, whole[len(whole) :]
+        return body, memoryview(b"")
     text = header.strip()
     size = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
-    if not 0 < size <= len(whole):
+    if not 0 < size <= len(body):
         raise malformed(
-            "Inference-Header-Content-Length", f"expected a number of bytes from 1 to the body's {len(whole)}"
+            "Inference-Header-Content-Length", f"expected a number of bytes from 1 to the body's {len(body)}"
         )
-    return whole[:size], whole[size:]
+    return body[:size], memoryview(body)[size:]
 
 
 def read(raw: memoryview, datatype: str, count: int, path: str) -> Array:

@@ -56,9 +56,8 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     found = _parse(body, named, len(first), rules)
     if records is not None and found.num_rows + named != records:
         raise malformed("body", f"{records} records by one count and {found.num_rows + named} by another: not RFC 4180")
-    cells = {column.name: found.column(columns[column.name]) for column in schema.columns if column.name in columns}
-    read = {column.name: _cells(cells[column.name], column) for column in schema.columns if column.name in cells}
-    return from_columns(read, schema, rules, lambda name, row: f"rows[{row}].{name}")
+    cells = {c.name: _cells(found.column(columns[c.name]), c) for c in schema.columns if c.name in columns}
+    return from_columns(cells, schema, rules, lambda name, row: f"rows[{row}].{name}")
 
 
 def _lines(body: bytes) -> Iterator[str]:

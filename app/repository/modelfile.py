@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import msgspec
 import tomlkit
 import tomlkit.exceptions
 
+from app.concurrency.locks import try_lock
 from app.errors import ContractBroken, PublishFailed
 from app.repository.paths import MODEL_TOML, check_alias
 
@@ -115,18 +115,9 @@ def _changing(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    fd = os.open(folder, os.O_RDONLY)
+    while (fd := try_lock(folder, os.O_RDONLY | os.O_CLOEXEC)) is None:
+        time.sleep(0.005)
     try:
-        while not _try_lock(fd):
-            time.sleep(0.005)  # rather than block in the kernel: under gevent that would stop the lock's holder as well
         yield
     finally:
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

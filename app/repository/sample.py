@@ -107,9 +107,8 @@ def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, Form]:
         return renamed.rename(columns={"x0": TEXT}), "texts"
     if kinds & {"BYTES", "BOOL"}:
         return renamed, "frame"
-    if "FP32" in kinds and kinds != {
-        "FP32"
-    }:  # numpy would have made one array of them, and so was the estimator fitted
+    if "FP32" in kinds and kinds != {"FP32"}:
+        # numpy would have made one array of them, and so was the estimator fitted.
         renamed = renamed.astype(np.float64)
     return renamed, "matrix"
 

@@ -7,7 +7,6 @@ that hangs. They are forgotten when the operator asks for a load, and whenever w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import sys
@@ -21,6 +20,7 @@ import msgspec
 import orjson
 
 from app import __version__
+from app.concurrency.locks import try_lock
 from app.errors import Trouble
 from app.repository import integrity
 from app.settings import Repository
@@ -106,15 +106,9 @@ class Memory:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return try_lock(self._folder / "lock")
         except OSError:
             return -1
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            return None
-        return fd
 
 
 def forget_failures(folder: Path, name: str | None = None) -> None:

@@ -47,7 +47,7 @@ def read() -> Body:
     return Body(raw, "" if encoding == "identity" else encoding, settings().server.max_inflated_bytes)
 
 
-def parse(body: bytes | memoryview, kind: type[T], limit_bytes: int | None = None) -> T:
+def parse(body: bytes, kind: type[T], limit_bytes: int | None = None) -> T:
     """JSON of that shape, whatever the Content-Type says.
 
     limit_bytes: what its cells may take in memory. Raises RequestRejected naming the place, or TooLarge.

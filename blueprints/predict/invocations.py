@@ -22,11 +22,12 @@ from app.contract.decode import from_columns, from_rows, name_cells, names
 from app.contract.rules import Problems, Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.contract.tensors import one_column, rows_json
+from app.contract.tensors import rows_json
 from app.errors import RequestRejected, UnsupportedBody
 from app.web import bodies
 from app.web.current import catalog, servable, settings
 from app.web.predicting import Answer, Asked, answer, encode
+from blueprints.predict.tables import inputs, instances
 
 CHOOSERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
 ARROW = "application/vnd.apache.arrow.stream"
@@ -191,22 +192,8 @@ def _records(content: object, schema: Input, rules: Rules) -> Table:
     return from_rows(content, schema, rules, "dataframe_records")
 
 
-def _instances(content: object, schema: Input, rules: Rules) -> Table:
-    if not isinstance(content, list):
-        raise malformed("instances", "expected an array of rows")
-    return from_rows(content, schema, rules, "instances")
-
-
-def _inputs(content: object, schema: Input, rules: Rules) -> Table:
-    if isinstance(content, dict):
-        return from_columns({n: one_column(v, f"inputs.{n}") for n, v in content.items()}, schema, rules)
-    if not isinstance(content, list):
-        raise malformed("inputs", "expected an array of rows, or an object of columns")
-    return from_rows(content, schema, rules, "inputs")
-
-
 _READERS: Mapping[str, Callable[[object, Input, Rules], Table]] = {
-    "dataframe_split": _split, "dataframe_records": _records, "instances": _instances, "inputs": _inputs
+    "dataframe_split": _split, "dataframe_records": _records, "instances": instances, "inputs": inputs
 }  # fmt: skip
 
 

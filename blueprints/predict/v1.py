@@ -8,11 +8,9 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
-from app.contract.decode import from_columns, from_rows
-from app.contract.rules import Rules, malformed
+from app.contract.rules import Rules
 from app.contract.schema import Input
-from app.contract.table import Table
-from app.contract.tensors import one_column, rows_json
+from app.contract.tensors import rows_json
 from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
@@ -20,11 +18,8 @@ from app.web import bodies
 from app.web.current import catalog, servable
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import PredictRequest
-
-
-def models() -> Response:
-    """The names of all models."""
-    return bodies.answer({"models": sorted(catalog().models)})
+from blueprints.predict.tables import inputs, instances
+from blueprints.predict.v2 import models
 
 
 def status(name: str, version: str | None = None) -> Response:
@@ -67,20 +62,8 @@ def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
     wanted = request.signature_name
     named = (wanted,) if wanted and wanted != "serving_default" else ()
-    return _Asked(_table(request, by_columns, schema, rules), named, by_columns=by_columns)
-
-
-def _table(request: PredictRequest, by_columns: bool, schema: Input, rules: Rules) -> Table:
-    if not by_columns:
-        if not isinstance(request.instances, list):
-            raise malformed("instances", "expected an array of rows")
-        return from_rows(request.instances, schema, rules, "instances")
-    if isinstance(request.inputs, dict):
-        columns = {name: one_column(values, f"inputs.{name}") for name, values in request.inputs.items()}
-        return from_columns(columns, schema, rules)
-    if isinstance(request.inputs, list):  # KServe's clients send rows under this name, too
-        return from_rows(request.inputs, schema, rules, "inputs")
-    raise malformed("inputs", "expected an object of columns")
+    table = inputs(request.inputs, schema, rules) if by_columns else instances(request.instances, schema, rules)
+    return _Asked(table, named, by_columns=by_columns)
 
 
 def _write(result: Answer[_Asked]) -> bytes:

@@ -83,9 +83,9 @@ def infer(name: str, version: str | None = None) -> Response:
 
 def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) -> _Asked:
     head, tail = binary.split(body.content(), header)
-    request = bodies.parse(head, InferRequest, body.limit_bytes)
-    asked = request.outputs or []
-    every = (request.parameters or {}).get("binary_data_output", False) is True
+    sent = bodies.parse(head, InferRequest, body.limit_bytes)
+    asked = sent.outputs or []
+    every = (sent.parameters or {}).get("binary_data_output", False) is True
     as_binary = []
     for at, output in enumerate(asked):
         given = output.parameters or {}
@@ -93,10 +93,10 @@ def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) ->
             raise malformed(f"outputs[{at}].parameters.classification", "not offered here; ask for predict_proba")
         if given.get("binary_data", every) is True:
             as_binary.append(output.name)
-    table = from_tensors(request.inputs, schema, rules, tail)
-    timeout_s = _timeout_s((request.parameters or {}).get("timeout"))
+    table = from_tensors(sent.inputs, schema, rules, tail)
+    timeout_s = _timeout_s((sent.parameters or {}).get("timeout"))
     wanted = [output.name for output in asked]
-    return _Asked(table, wanted, timeout_s, request.id, frozenset(as_binary), every and not asked)
+    return _Asked(table, wanted, timeout_s, sent.id, frozenset(as_binary), every and not asked)
 
 
 def _timeout_s(given: object) -> float:

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,6 +24,15 @@ from examples.train import EXAMPLES, publish_all
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 90
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], timeout_s: float = 30) -> T:
+    """What `look` returns as soon as that is true; its last answer when time is up, for the assertion to show."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := look()) and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    return found
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Any
 
 import joblib
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, until
 from tests.e2e.slow_model import slow_estimator
 
 pytestmark = pytest.mark.e2e
@@ -141,17 +142,16 @@ def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
     with socket.create_connection(("127.0.0.1", stack.data), timeout=10) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: a b c\x00\r\n\r\n")
         assert b'"error":' in raw.recv(65536)
-    idle = [http.client.HTTPConnection("127.0.0.1", stack.data, timeout=10) for _ in range(2)]
-    for connection in idle:
-        connection.putrequest("POST", "/v1/models/iris:predict")
-        connection.putheader("Content-Length", "10")
-        connection.endheaders()
-    time.sleep(0.3)
-    status, content, headers = stack.call("/v2")
-    assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
-    for connection in idle:
-        connection.close()
-    time.sleep(0.3)
+    with ExitStack() as idle:
+        for _ in range(2):
+            connection = idle.enter_context(closing(http.client.HTTPConnection("127.0.0.1", stack.data, timeout=10)))
+            connection.putrequest("POST", "/v1/models/iris:predict")
+            connection.putheader("Content-Length", "10")
+            connection.endheaders()
+        until(lambda: stack.call("/v2")[0] == 429)
+        status, content, headers = stack.call("/v2")
+        assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
+    until(lambda: stack.call("/v2")[0] == 200)
     stack.ctl("stop", "sockets:*", "web")
     status, content, _ = stack.call("/v2")
     assert (status, content["status"]) == (502, 502)
@@ -281,10 +281,8 @@ def test_a_request_is_one_log_line_under_its_id(stack: Stack) -> None:
     """The application writes one JSON line a request, with the id the client sent; `tableside logs` shows it."""
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     stack.call("/v1/models/iris:predict", body, headers={"X-Request-ID": "find-me-1"})
-    time.sleep(0.3)
-    lines = [
-        json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "find-me-1" in line
-    ]
+    log = stack.run_dir / "log" / "web.log"
+    lines = until(lambda: [json.loads(line) for line in log.read_text().splitlines() if "find-me-1" in line])
     assert len(lines) == 1
     assert (lines[0]["status"], lines[0]["model"], lines[0]["rows"]) == (200, "iris", 1)
     done = stack.cli("logs", "--request-id", "find-me-1")

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONTROL, KEY, MakeApp, registry_of
+from conftest import CONTROL, KEY, MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.concurrency import slots
 from app.factory import create_app
-from app.serving.registry import start_worker
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
 ADMIN = [("GET", "/admin/api/models"), ("GET", "/admin/api/workers"), ("POST", "/admin/api/reload")]
@@ -80,19 +78,6 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
     assert 'tableside_model_state{model="iris",state="READY",version="1"} 1.0' in text
     assert 'tableside_in_flight{model="iris"} 0.0' in text
     assert "invented" not in text
-
-
-@pytest.fixture
-def worker(make_app: MakeApp, tmp_path: Path) -> Any:
-    """An application whose registry follows generations, in a slot, as a worker's does."""
-    app = make_app(load=False, repository__poll_interval_ms="10")
-    slot = slots.take(tmp_path / "run" / "slots")
-    registry = registry_of(app)
-    start_worker(registry, slot, tmp_path / "run", "test")
-    registry.wait_loaded(30)
-    yield app
-    registry.stop()
-    slot.release()
 
 
 def test_a_reload_reaches_every_worker(worker: Flask, small_repository: Path) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import skewed
-from conftest import CONTROL, KEY, MakeApp, registry_of
+from conftest import CONTROL, KEY
 from flask import Flask
 from flask.testing import FlaskClient
 
 from app.concurrency import slots
-from app.serving.registry import start_worker
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
 CALLS = ["index", "models/iris/load", "models/iris/unload"]
@@ -24,19 +23,6 @@ Ask = Callable[..., tuple[int, Any]]
 
 def post(client: FlaskClient, path: str, **more: Any) -> Any:
     return client.post(f"/v2/repository/{path}", environ_overrides=CONTROL, headers=BEARER, **more)
-
-
-@pytest.fixture
-def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
-    """An application whose registry follows generations, in a slot, as a worker's does."""
-    app = make_app(load=False, repository__poll_interval_ms="10")
-    slot = slots.take(tmp_path / "run" / "slots")
-    registry = registry_of(app)
-    start_worker(registry, slot, tmp_path / "run", "test")
-    registry.wait_loaded(30)
-    yield app
-    registry.stop()
-    slot.release()
 
 
 @pytest.fixture
