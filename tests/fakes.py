@@ -107,6 +107,9 @@ class CarefulRuntime:
         self.busy_s, self.poison, self.sleep = busy_s, poison, sleep
         self.sizes: list[int] = []
 
+    def prepare(self, table: Any) -> Any:
+        return table.to_input()
+
     def run(self, method: str, data: Any) -> Any:
         table = np.asarray(data, dtype=np.float64)
         self.sizes.append(len(table))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.batching.batcher import stays
 from app.batching.cost import Cost
 from app.batching.isolate import run_isolated
-from app.batching.queue import LONGEST_S, Dropped, Job, Limits, Queue, refusal
+from app.batching.queue import LONGEST_S, SHARE, Dropped, Job, Limits, Queue, refusal
 
 LIMITS = Limits(max_batch_rows=10, max_queue_rows=100)
 
@@ -152,21 +152,24 @@ def test_who_joins_makes_nobody_late() -> None:
 def test_every_job_is_taken_once_in_order(jobs: list[Any], per_row_s: float) -> None:
     """Whatever waits: nothing is lost, nothing taken twice, no batch too large or of two keys."""
     made = [job(rows, key, at, deadline) for at, (rows, key, deadline) in enumerate(jobs)]
-    waiting, cost, seen = queue(*made), known((1, per_row_s)), []
+    waiting, cost, seen, taken = queue(*made), known((1, per_row_s)), [], []
     while True:
         batch, dropped = waiting.take(1.0, LIMITS, cost)
         seen += [each for each, _ in dropped]
-        assert all(each.deadline_at_s <= 1.0 for each, _ in dropped)
+        runs_s = cost.typical_s(sum(each.rows for each in batch)) if batch else 0.0
+        for each, reason in dropped:
+            late = cost.typical_s(each.rows) > SHARE * (each.deadline_at_s - 1.0 - runs_s)
+            assert each.deadline_at_s <= 1.0 or (late and reason is Dropped.REFUSED)
         if not batch:
             break
         assert all(each.deadline_at_s > 1.0 for each in batch)
         assert len({each.key for each in batch}) == 1
         assert len(batch) == 1 or (batch[0].key and sum(each.rows for each in batch) <= LIMITS.max_batch_rows)
-        seen += batch
+        seen, taken = seen + batch, taken + batch
     assert sorted(each.item for each in seen) == list(range(len(made)))
     assert waiting.rows == 0
     for key in ("x", "y"):
-        order = [each.item for each in seen if each.key == key and each.deadline_at_s > 1.0]
+        order = [each.item for each in taken if each.key == key]
         assert order == sorted(order)
 
 
