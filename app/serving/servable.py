@@ -12,6 +12,7 @@ from app.batching.queue import Limits
 from app.concurrency.offload import Offload
 from app.contract import answers
 from app.contract.cells import Array
+from app.contract.rules import Rules
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
@@ -19,6 +20,7 @@ from app.repository.modelfile import BatchRules, ColumnRules
 from app.runtimes.base import Runtime
 from app.serving.lifecycle import State, check
 from app.serving.verdicts import Print
+from app.settings import Predict
 
 Asked = tuple[Runtime, Table, Sequence[Output]]
 
@@ -49,6 +51,7 @@ class Servable:
         self.load_s = 0.0
         self.fingerprint: Print = None
         self.columns = ColumnRules()
+        self._rules: tuple[ColumnRules, Rules] | None = None
         self.answered = 0
         self.batching = BatchRules()
         self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
@@ -101,6 +104,14 @@ class Servable:
         """
         lanes = 1 if self.is_merged else max(1, offload.threads - 1)
         return Limits(self.batching.max_batch_rows, max_queue_rows, lanes)
+
+    def rules(self, policy: Predict) -> Rules:
+        """How its tables are read: as model.toml says, and as strictly as the settings do."""
+        if self._rules is None or self._rules[0] is not self.columns:
+            given = self.columns
+            made = Rules(policy.max_cell_errors, policy.show_values, given.missing, given.extra, given.duplicate)
+            self._rules = (given, made)
+        return self._rules[1]
 
     def check_room(self, terms: Terms) -> None:
         """Raise Overloaded when no row more could be answered in time: before a body is decoded."""
