@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from app.batching.batcher import Batcher, Meter, Terms
@@ -25,8 +25,7 @@ from app.settings import Predict
 Asked = tuple[Runtime, Table, Sequence[Output]]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True):
     """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited, and computed (for all rows of
     the call, others' too).
     """
@@ -54,6 +53,7 @@ class Servable:
         self._rules: tuple[ColumnRules, Rules] | None = None
         self.answered = 0
         self.batching = BatchRules()
+        self._limits: tuple[BatchRules, Limits] | None = None
         self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
@@ -102,8 +102,10 @@ class Servable:
         """How much of its work runs and waits at once. Shared calls go one at a time, others leave a thread to other
         models.
         """
-        lanes = 1 if self.is_merged else max(1, offload.threads - 1)
-        return Limits(self.batching.max_batch_rows, max_queue_rows, lanes)
+        if self._limits is None or self._limits[0] is not self.batching:
+            lanes = 1 if self.is_merged else max(1, offload.threads - 1)
+            self._limits = (self.batching, Limits(self.batching.max_batch_rows, max_queue_rows, lanes))
+        return self._limits[1]
 
     def rules(self, policy: Predict) -> Rules:
         """How its tables are read: as model.toml says, and as strictly as the settings do."""
@@ -150,7 +152,7 @@ def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:
     if len(asked) == 1:
         return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
     merged = Table.concat([each for _, each, _ in asked])
-    arrays = answers.collect(outputs, runtime.run, merged.to_input())
+    arrays = answers.collect(outputs, runtime.run, runtime.prepare(merged))
     for name, array in arrays.items():
         if len(array) != merged.rows:
             raise TypeError(f"{name}: {len(array)} answers for {merged.rows} rows")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,8 +22,7 @@ _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A body as it came. `encoding`: its Content-Encoding; `limit_bytes`: what it may inflate to."""
 
     raw: bytes

@@ -7,11 +7,11 @@ handed what they need instead, by Flask's dispatch and by the express lane (`app
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, wraps
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request
@@ -24,8 +24,7 @@ from app.web.trace import Trace, trace
 Environ = dict[str, Any]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """environ: the request (PEP 3333). parts: what was wired in the factory. trace: what is known of the request."""
 
     environ: Environ

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from time import monotonic as now_s
 from typing import Generic, TypeVar
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from app.batching.batcher import Terms
 from app.contract.cells import Array
@@ -33,8 +34,7 @@ CELL_BYTES = 12
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What a body says: its table, the outputs it names (none: the default one), the time it gives."""
 
     table: Table
@@ -47,8 +47,7 @@ Read = Callable[[Input, Rules], A]
 """Makes a body an `Asked`. May run in a native thread: it touches neither request nor log."""
 
 
-@dataclass(frozen=True)
-class Answer(Generic[A]):
+class Answer(msgspec.Struct, Generic[A], frozen=True):
     """What the model said to `asked`: outputs in the order asked for, each with its array."""
 
     asked: A

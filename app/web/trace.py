@@ -6,9 +6,10 @@ import math
 import re
 import time
 import uuid
-from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
+import msgspec
 import structlog
 from flask import Flask, Response, g, request
 
@@ -19,9 +20,12 @@ from app.web.deadlines import age_s
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}\Z")
 
+_PREFIX = uuid.uuid4().hex[:20]
+_number = count(1)
+"""Ids we give: this process's own prefix, and a number."""
 
-@dataclass(slots=True)
-class Trace:
+
+class Trace(msgspec.Struct):
     """One request. started_s: when nginx had it, or else the worker, on the monotonic clock; waited_s: between the two.
 
     stages: stage name to seconds. error: the class of what went wrong, for the log.
@@ -36,7 +40,7 @@ class Trace:
     protocol: str = "-"
     rows: int = 0
     counted: bool = False
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = msgspec.field(default_factory=dict)
     error: str = ""
 
     def serves(self, servable: Servable, protocol: str) -> None:
@@ -54,7 +58,7 @@ def trace() -> Trace:
 def begin(environ: dict[str, Any]) -> Trace:
     """Give the request its id: the client's, if it is one, else a new one."""
     given = environ.get("HTTP_X_REQUEST_ID")
-    request_id = given if given is not None and REQUEST_ID.match(given) else uuid.uuid4().hex
+    request_id = given if given is not None and REQUEST_ID.match(given) else f"{_PREFIX}{next(_number):012x}"
     waited_s = age_s(environ)
     return Trace(request_id, time.monotonic() - waited_s, waited_s)
 

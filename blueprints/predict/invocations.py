@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint
@@ -36,8 +35,7 @@ SPELLINGS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 READ = (bodies.JSON, "text/csv", ARROW, PARQUET[0])
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     bare: bool = False
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
@@ -43,8 +41,7 @@ def _version_status(servable: Servable) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     by_columns: bool = False
 
 

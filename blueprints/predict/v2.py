@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response
@@ -62,8 +61,7 @@ def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     id: str | None = None
     binary: frozenset[str] = frozenset()
     all_binary: bool = False
