@@ -29,13 +29,17 @@ class TablesideWorker(GeventWorker):
     """The worker class of gunicorn.conf.py. Its answers: `app.concurrency.wire`."""
 
     def init_process(self) -> None:
-        """Keep what does not change any more, then serve."""
+        """Replace and keep what gunicorn would do for each request, then serve."""
         wire.install()
-        for name, setting in self.cfg.settings.items():  # else each access is a search through the settings
+        self.keep_settings()
+        super().init_process()
+
+    def keep_settings(self) -> None:
+        """What does not change any more is an attribute; gunicorn's own way is a search at each access."""
+        for name, setting in self.cfg.settings.items():
             self.cfg.__dict__.setdefault(name, setting.get())
         if not self.cfg.accesslog:  # gunicorn would format a line for nobody
             self.log.access = lambda *_: None
-        super().init_process()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. After an answer it waits in the hub for what comes next, behind all that is ready already."""
