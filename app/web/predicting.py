@@ -89,10 +89,9 @@ def answer(servable: Servable, protocol: str, size_bytes: int, read: Read[A]) ->
     finally:
         in_flight.dec()
     current.stages["queue"] = prediction.queue_s
-    current.stages["predict"] = prediction.predict_s
-    rechecks.maybe(
-        servable, asked.table, outputs, prediction.arrays, policy.recheck_one_in, parts.predicting, parts.metrics
-    )  # fmt: skip
+    current.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
+    one_in = 0 if prediction.cached else policy.recheck_one_in
+    rechecks.maybe(servable, asked.table, outputs, prediction.arrays, one_in, parts.predicting, parts.metrics)
     found = tuple((output, prediction.arrays[output.name]) for output in outputs)
     _check_finite(found, current)
     return Answer(asked, servable, found, current.rows)
