@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from app.batching.cost import Cost
 from app.batching.isolate import run_isolated
@@ -64,8 +65,7 @@ def stays() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """deadline_at_s: on the monotonic clock. inline_below_s: cheaper calls run on the hub. gone: has the client left?
 
     budget_s: all the time it was given, for the error that names it. waited_s: how long it waited before this process
@@ -85,8 +85,7 @@ class Terms:
         return self.waited_s > WAITED_S
 
 
-@dataclass(frozen=True)
-class Answered(Generic[R]):
+class Answered(msgspec.Struct, Generic[R], frozen=True):
     """queue_s, run_s: seconds waited, and in the call (which may have answered others, too)."""
 
     result: R

@@ -11,7 +11,7 @@ class PromMeter:
 
     def __init__(self, metrics: Metrics, name: str, version: int) -> None:
         labels = (name, str(version))
-        self._rows = metrics.batch_rows.labels(*labels)
+        self._rows = metrics.tallies.histogram(metrics.batch_rows.labels(*labels))
         self._waiting = metrics.queue_rows.labels(*labels)
         self._dropped = {reason: metrics.dropped.labels(*labels, reason.value) for reason in Dropped}
 

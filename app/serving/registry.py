@@ -86,6 +86,10 @@ class Registry:
 
         Raises ModelNotFound, or ModelNotReady with its state and reason.
         """
+        if self._first.is_set():
+            found = self.catalog.find(spec, version)
+            if found.state is State.READY:
+                return found
         give_up_at_s = time.monotonic() + timeout_s
         while True:
             catalog = self.wait_loaded(timeout_s)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from app.batching.batcher import Batcher, Meter, Terms
@@ -13,6 +13,7 @@ from app.batching.queue import Limits
 from app.concurrency.offload import Offload
 from app.contract import answers
 from app.contract.cells import Array
+from app.contract.rules import Rules
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
@@ -22,12 +23,12 @@ from app.runtimes.planned import PlannedRuntime
 from app.serving.cache import CacheMeter, ResponseCache, SilentCache
 from app.serving.lifecycle import State, check
 from app.serving.verdicts import Print
+from app.settings import Predict
 
 Asked = tuple[Runtime, Table, Sequence[Output]]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True):
     """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited, and computed (for all rows of
     the call, others' too; to look it up, when `cached`: then the arrays were answered before, and are read-only).
     """
@@ -53,12 +54,14 @@ class Servable:
         self.load_s = 0.0
         self.fingerprint: Print = None
         self.columns = ColumnRules()
+        self._rules: tuple[ColumnRules, Rules] | None = None
         self.answered = 0
         self.batching = BatchRules()
         self.caching = CacheRules()
         self.cache: ResponseCache | None = None
         self._cache_meter: Callable[[], CacheMeter] = SilentCache
         self._cached_for: tuple[CacheRules, bool] = (self.caching, False)
+        self._limits: tuple[BatchRules, Limits] | None = None
         self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
@@ -108,8 +111,18 @@ class Servable:
         """How much of its work runs and waits at once. Shared calls go one at a time, others leave a thread to other
         models.
         """
-        lanes = 1 if self.is_merged else max(1, offload.threads - 1)
-        return Limits(self.batching.max_batch_rows, max_queue_rows, lanes)
+        if self._limits is None or self._limits[0] is not self.batching:
+            lanes = 1 if self.is_merged else max(1, offload.threads - 1)
+            self._limits = (self.batching, Limits(self.batching.max_batch_rows, max_queue_rows, lanes))
+        return self._limits[1]
+
+    def rules(self, policy: Predict) -> Rules:
+        """How its tables are read: as model.toml says, and as strictly as the settings do."""
+        if self._rules is None or self._rules[0] is not self.columns:
+            given = self.columns
+            made = Rules(policy.max_cell_errors, policy.show_values, given.missing, given.extra, given.duplicate)
+            self._rules = (given, made)
+        return self._rules[1]
 
     def check_room(self, terms: Terms) -> None:
         """Raise Overloaded when no row more could be answered in time: before a body is decoded.
@@ -188,7 +201,7 @@ def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:
     if len(asked) == 1:
         return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
     merged = Table.concat([each for _, each, _ in asked])
-    arrays = answers.collect(outputs, runtime.run, merged.to_input())
+    arrays = answers.collect(outputs, runtime.run, runtime.prepare(merged))
     for name, array in arrays.items():
         if len(array) != merged.rows:
             raise TypeError(f"{name}: {len(array)} answers for {merged.rows} rows")
