@@ -65,6 +65,13 @@ class Metrics:
             "tableside_dropped", "Requests that were not given to the estimator.", (*by_model, "reason"),
             registry=registry,
         )  # fmt: skip
+        self.cache_requests = Counter(
+            "tableside_cache_requests", "Requests for models with a cache.", (*by_model, "result"), registry=registry
+        )
+        self.cache_bytes = Gauge(
+            "tableside_cache_bytes", "Memory that kept answers take.", by_model, registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.in_flight = Gauge(
             "tableside_in_flight", "Predictions being answered now.", ("model",), registry=registry,
             multiprocess_mode="livesum",

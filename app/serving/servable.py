@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -16,8 +17,10 @@ from app.contract.rules import Rules
 from app.contract.schema import Contract, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
-from app.repository.modelfile import BatchRules, ColumnRules
+from app.repository.modelfile import BatchRules, CacheRules, ColumnRules
 from app.runtimes.base import Runtime
+from app.runtimes.planned import PlannedRuntime
+from app.serving.cache import CacheMeter, ResponseCache, SilentCache
 from app.serving.lifecycle import State, check
 from app.serving.verdicts import Print
 from app.settings import Predict
@@ -27,12 +30,13 @@ Asked = tuple[Runtime, Table, Sequence[Output]]
 
 class Prediction(msgspec.Struct, frozen=True):
     """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited, and computed (for all rows of
-    the call, others' too).
+    the call, others' too; to look it up, when `cached`: then the arrays were answered before, and are read-only).
     """
 
     arrays: Mapping[str, Array]
     queue_s: float
     predict_s: float
+    cached: bool = False
 
 
 class Servable:
@@ -53,6 +57,10 @@ class Servable:
         self._rules: tuple[ColumnRules, Rules] | None = None
         self.answered = 0
         self.batching = BatchRules()
+        self.caching = CacheRules()
+        self.cache: ResponseCache | None = None
+        self._cache_meter: Callable[[], CacheMeter] = SilentCache
+        self._cached_for: tuple[CacheRules, bool] = (self.caching, False)
         self._limits: tuple[BatchRules, Limits] | None = None
         self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
 
@@ -75,6 +83,7 @@ class Servable:
         """Let go of the estimator; requests that hold it finish with it."""
         self.state = check(self.state, State.UNLOADING)
         self.runtime = None
+        self.drop_cache()
         self.state, self.reason = check(self.state, State.UNAVAILABLE), "unloaded"
 
     def outputs(self, wanted: Sequence[str]) -> tuple[Output, ...]:
@@ -116,15 +125,40 @@ class Servable:
         return self._rules[1]
 
     def check_room(self, terms: Terms) -> None:
-        """Raise Overloaded when no row more could be answered in time: before a body is decoded."""
-        self.batcher.check_room(self.is_merged, terms)
+        """Raise Overloaded when no row more could be answered in time: before a body is decoded.
+
+        With a cache the body has to be read first: what was answered before needs no room.
+        """
+        if self.cache is None:
+            self.batcher.check_room(self.is_merged, terms)
 
     def count(self, meter: Meter) -> None:
         """Say to `meter` from now on what its requests cost."""
         self.batcher.meter = meter
 
+    def renew_cache(self, meter: Callable[[], CacheMeter] | None = None) -> None:
+        """Begin an empty cache when model.toml asks for another one, or others answer than when it was begun.
+
+        To be called after `runtime` has changed its ways: a call that began before keeps its answer in the old cache,
+        where nobody looks. meter: makes what a cache says its doings to; without it as before.
+        """
+        self._cache_meter = meter or self._cache_meter
+        now = (self.caching, isinstance(self.runtime, PlannedRuntime) and self.runtime.is_fast)
+        if now != self._cached_for:
+            self.drop_cache()
+            self._cached_for = now
+        if self.cache is None and self.caching.max_bytes and self.runtime is not None:
+            self.cache = ResponseCache(self.caching.max_bytes, self._cache_meter())
+
+    def drop_cache(self) -> None:
+        """Forget every answer, those too that are being computed."""
+        cache, self.cache = self.cache, None
+        if cache is not None:
+            cache.close()
+
     def predict(self, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms) -> Prediction:
-        """Answer a table: here when that is known to be cheap, else in a native thread; with others when busy.
+        """Answer a table: from the cache; here when that is known to be cheap, else in a native thread; with others
+        when busy.
 
         Raises RequestRejected when the estimator refuses the values, InferenceFailed when it fails otherwise,
         Overloaded when there is no room, DeadlineExceeded past the deadline, ClientGone when the client left,
@@ -133,6 +167,21 @@ class Servable:
         runtime = self.runtime
         if runtime is None:
             raise ModelNotReady(f"model {self.name}/{self.version} is {self.state}: {self.reason}")
+        cache = self.cache
+        if cache is None:
+            return self._ask(runtime, table, outputs, offload, terms)
+        started_s = time.monotonic()
+        key = cache.key(table, outputs)
+        found = cache.find(key)
+        if found is not None:
+            return Prediction(found, 0.0, time.monotonic() - started_s, cached=True)
+        prediction = self._ask(runtime, table, outputs, offload, terms)
+        cache.keep(key, prediction.arrays)
+        return prediction
+
+    def _ask(
+        self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms
+    ) -> Prediction:
         names = tuple(output.name for output in outputs)
         key = (runtime, names, table.merge_key()) if self.is_merged else None
         try:

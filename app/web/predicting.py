@@ -92,10 +92,9 @@ def answer(exchange: Exchange, servable: Servable, protocol: str, size_bytes: in
     finally:
         in_flight.inc(-1)
     current.stages["queue"] = prediction.queue_s
-    current.stages["predict"] = prediction.predict_s
-    rechecks.maybe(
-        servable, asked.table, outputs, prediction.arrays, policy.recheck_one_in, parts.predicting, parts.metrics
-    )  # fmt: skip
+    current.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
+    one_in = 0 if prediction.cached else policy.recheck_one_in
+    rechecks.maybe(servable, asked.table, outputs, prediction.arrays, one_in, parts.predicting, parts.metrics)
     found = tuple((output, prediction.arrays[output.name]) for output in outputs)
     _check_finite(found, exchange)
     return Answer(asked, servable, found, current.rows)
