@@ -138,7 +138,7 @@ class Batcher(Generic[P, R]):
 
     def _late(self, terms: Terms) -> Exception:
         """What a request is told whose time was over when it came: that there was a queue, or too little time."""
-        self.meter.dropped(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
+        self._count(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
         if terms.is_queued:
             return Overloaded("the request's time was over before a worker could begin with it")
         return DeadlineExceeded(terms.budget_s)
@@ -183,7 +183,7 @@ class Batcher(Generic[P, R]):
         wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
         why = refusal(now_s, terms.deadline_at_s, self._queue.rows, rows, limits, wait_s, own_s)
         if why:
-            self.meter.dropped(Dropped.REFUSED)
+            self._count(Dropped.REFUSED)
             raise Overloaded(why, max(1, math.ceil(total_s)))
         return total_s, not ahead
 
@@ -252,10 +252,13 @@ class Batcher(Generic[P, R]):
             weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
             self._bias = min(_MOST_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
 
+    def _count(self, reason: Dropped) -> None:
+        with suppress(Exception):  # what cannot be counted is dropped all the same
+            self.meter.dropped(reason)
+
     def _drop(self, dropped: Drops, now_s: float) -> None:
         for job, reason in dropped:
-            with suppress(Exception):
-                self.meter.dropped(reason)
+            self._count(reason)
             if reason is Dropped.ABANDONED:
                 job.error = ClientGone()
             elif reason is Dropped.EXPIRED:
