@@ -14,7 +14,7 @@ import os
 import signal
 from typing import Any
 
-from gevent import GreenletExit, get_hub
+from gevent import Greenlet, GreenletExit, get_hub, getcurrent, killall, spawn
 from gunicorn import http, util
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
@@ -27,6 +27,10 @@ _LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 class TablesideWorker(GeventWorker):
     """The worker class of gunicorn.conf.py. Its answers: `app.concurrency.wire`."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._idle: set[Greenlet] = set()
 
     def init_process(self) -> None:
         """Replace and keep what gunicorn would do for each request, then serve."""
@@ -53,7 +57,7 @@ class TablesideWorker(GeventWorker):
                 request = None
                 with self.timeout_ctx():
                     if not is_first and not parser.unreader.buf.tell():
-                        get_hub().wait(readable)
+                        self._await(readable, name)
                     request = next(parser)
                 if request is None:
                     break
@@ -70,6 +74,23 @@ class TablesideWorker(GeventWorker):
             readable.stop()
             readable.close()
             util.close(client)
+
+    def _await(self, readable: Any, listener: Any) -> None:
+        """Wait for the next request of a kept connection. One of nginx's ends when the worker drains: a request that
+        nginx had just sent there it sends to another.
+        """
+        me, is_nginx = getcurrent(), isinstance(listener, str)
+        if is_nginx and not self.alive:
+            raise StopIteration
+        if is_nginx:
+            self._idle.add(me)
+        try:
+            get_hub().wait(readable)
+        finally:
+            self._idle.discard(me)
+
+    def _leave_idle(self) -> None:
+        killall(list(self._idle), block=False)
 
     def notify(self) -> None:
         """Heartbeat. gunicorn's own exits at once when the master has died; this one drains."""
@@ -89,3 +110,4 @@ class TablesideWorker(GeventWorker):
         if "tableside" in extensions:
             extensions["tableside"].registry.draining = True
         self.alive = False
+        spawn(self._leave_idle)

@@ -15,6 +15,8 @@ from app.stack.plan import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, ad
 from app.stack.sockets import fetch, pass_on
 
 CONF = "nginx.conf"
+KEPT = 32
+"""Idle connections to the workers that one nginx process keeps."""
 _FIRST_FD = 3
 
 
@@ -28,7 +30,7 @@ def render(settings: Settings) -> str:
     }
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         server=settings.server, repository=settings.repository, listen=listen, web=WEB_SOCKET, control=CONTROL_SOCKET,
-        files=files, connections=min(4096, files // 2), is_root=os.geteuid() == 0, cores=os.cpu_count() or 1,
+        kept=KEPT, files=files, connections=min(4096, files // 2), is_root=os.geteuid() == 0, cores=os.cpu_count() or 1,
     )  # fmt: skip
 
 
