@@ -160,11 +160,9 @@ def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | 
         if contract.artifact.size_bytes > LARGE_BYTES:
             give_back()
         warning = integrity.check_environment(contract, policy.environment_skew)
+        note = "" if shelf is None else sharing.note(root, contract, policy, runtime)
         fresh.ready(runtime, time.monotonic() - started_s, warning)
-        if shelf is not None and not sharing.is_shared(runtime):
-            artifact = paths.version_folder(root, fresh.name, fresh.version) / contract.artifact.file
-            if sharing.fits(contract, artifact, policy):
-                fresh.complain(warning or sharing.UNSHARED, fresh.trouble)
+        fresh.complain(fresh.reason or note, fresh.trouble)
     except ContractBroken as problem:
         fresh.fail(str(problem), problem.trouble)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load

@@ -38,6 +38,12 @@ def is_shared(runtime: object) -> bool:
     return isinstance(runtime, PlannedRuntime) and isinstance(runtime.original, Shelved)
 
 
+def note(root: Path, contract: Contract, policy: Repository, runtime: object) -> str:
+    """What to say of a loaded version that should be shared and is not; empty for others."""
+    artifact = paths.version_folder(root, contract.name, contract.version) / contract.artifact.file
+    return UNSHARED if not is_shared(runtime) and fits(contract, artifact, policy) else ""
+
+
 def open_entry(
     contract: Contract, policy: Repository, shelf: Shelf, whole: Callable[[], SklearnRuntime]
 ) -> PlannedRuntime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +68,22 @@ def test_two_workers_map_one_file_and_answer_from_it(stack: Stack, forest: Any) 
     assert pids(stack) == both
 
 
+def test_the_estimator_comes_when_it_is_wanted(stack: Stack, forest: Any) -> None:
+    """`runtime = "sklearn"` while the workers serve: each loads it off its event loop, says so, and answers from it."""
+    fitted, table = forest
+    words = Path(stack.environ["TABLESIDE__REPOSITORY__PATH"]) / "forest" / "model.toml"
+    assert "estimator_loaded" not in (stack.run_dir / "log" / "web.log").read_text()
+    words.write_text('runtime = "sklearn"\n')
+    stack.admin_call("/admin/api/reload", "POST")
+    expected = fitted.predict_proba(table[:50]).ravel().tolist()
+    status, content = ask(stack, table[:50])
+    assert (status, content["outputs"][0]["data"]) == (200, expected)
+    assert until(lambda: "estimator_loaded" in (stack.run_dir / "log" / "web.log").read_text())
+    words.unlink()
+    stack.admin_call("/admin/api/reload", "POST")
+    assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
+
+
 def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any) -> None:
     """A restart meets a changed byte: the file is replaced, and the answers are what they were."""
     fitted, table = forest
@@ -86,4 +101,4 @@ def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any)
     assert (entry / "records.npy").read_bytes() != bytes(content)
     assert (entry / "records.npy").stat().st_ino != was
     expected = fitted.predict_proba(table[:50]).ravel().tolist()
-    assert json.loads(json.dumps(ask(stack, table[:50])[1]["outputs"][0]["data"])) == expected
+    assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
