@@ -7,6 +7,7 @@ from flask import Flask
 from app import logs, metrics
 from app.concurrency.offload import make_offload
 from app.concurrency.turns import make_later
+from app.repository.shelf import SHARED
 from app.serving.registry import Registry
 from app.serving.trials import Trials
 from app.serving.verdicts import TRIALS
@@ -30,7 +31,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     counters = metrics.make(later) if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(1)
-        registry = Registry(settings, counters, loading, Trials(settings.run_dir / TRIALS, loading))
+        trials = Trials(settings.run_dir / TRIALS, loading, settings.run_dir / SHARED)
+        registry = Registry(settings, counters, loading, trials)
     app = ExpressFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads

@@ -63,6 +63,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted_types: tuple[str, ...] = ()
     allowed_pickles: tuple[Sha256, ...] = ()
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
+    share_above_mb: Annotated[int, Meta(ge=0)] = 64
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

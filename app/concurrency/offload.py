@@ -6,12 +6,14 @@ real threads. The function that is handed over must touch neither metrics nor lo
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -141,6 +143,26 @@ class GeventOffload:
                 if reason is late or isinstance(reason, _Cancelled):
                     raise DeadlineExceeded(budget_s) from None
                 raise
+
+
+def aside(work: Callable[[], T]) -> T:
+    """Do slow work where no event loop waits for it: in a native thread of the hub's own, or here if this is one."""
+    if not is_patched() or threading.get_native_id() != os.getpid():
+        return work()
+    import gevent
+
+    found: T = _outcome(gevent.get_hub().threadpool.apply(_caught(work)))
+    return found
+
+
+def native_lock() -> AbstractContextManager[Any]:
+    """A lock for native threads, also where gevent has patched `threading`. Never to be waited for on a hub."""
+    if not is_patched():
+        return threading.Lock()
+    from gevent import monkey
+
+    lock: AbstractContextManager[Any] = monkey.get_original("_thread", "allocate_lock")()
+    return lock
 
 
 def is_patched() -> bool:

@@ -99,13 +99,13 @@ class Golden(msgspec.Struct, frozen=True):
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     """A faster way to the same answers, as it was tried at publish.
 
-    verdict: `used` (for some number of rows), `slower`, `differs` or `impossible`; why: in words. rows: how many were
-    compared. largest_difference: relative, over all numbers. speed_up: by rows in one call (as text), how many times
-    the estimator's own speed.
+    verdict: `used` (for some number of rows), `proved` (used where workers share a large artifact), `slower`,
+    `differs` or `impossible`; why: in words. rows: how many were compared. largest_difference: relative, over all
+    numbers. speed_up: by rows in one call (as text), how many times the estimator's own speed.
     """
 
     way: str
-    verdict: Literal["used", "slower", "differs", "impossible"]
+    verdict: Literal["used", "proved", "slower", "differs", "impossible"]
     why: str = ""
     rows: int = 0
     largest_difference: float = 0.0

@@ -20,6 +20,7 @@ from app.contract.cells import Array, limits
 from app.contract.decode import from_columns
 from app.contract.schema import Candidate, Column, Input, Output, Way
 from app.contract.table import Table
+from app.runtimes.direct import shared
 from app.runtimes.direct.compiled import WAYS, DirectRuntime, build
 from app.runtimes.direct.parts import Unsupported
 from app.runtimes.planned import SKLEARN, difference
@@ -35,6 +36,8 @@ _TIME_S = 0.08
 _SINGLES, _DOZENS, _DOZEN = 100, 20, 32
 _UNKNOWN = "\u2063no such category"
 _LARGE = (1.7e9, 1.7e12, -3e6, 123456789.0)
+
+_UNUSED = (("slower", "another way is faster"), ("proved", "used where workers share the artifact"))
 
 Tell = Callable[[str], None]
 
@@ -139,8 +142,9 @@ def _choose(
         own = {size: _seconds(original, output, table) for size, table in timed.items()}
         speed.append({size: own[size] / _seconds(found.runtime, output, timed[size]) for size in SIZES})
     ways: list[Way] = []
+    contenders = [at for at, found in enumerate(proved) if found.way != shared.WAY]
     for most, size in RANGES:
-        best = max(range(len(proved)), key=lambda at: speed[at][size], default=None)
+        best = max(contenders, key=lambda at: speed[at][size], default=None)
         use = best is not None and speed[best][size] >= WORTH
         way, order = (proved[best].way, proved[best].order) if use and best is not None else (SKLEARN, "C")
         if ways and (ways[-1].way, ways[-1].order) == (way, order):
@@ -150,7 +154,7 @@ def _choose(
     for found, by_size in zip(proved, speed, strict=True):
         rounded = {str(size): round(ratio, 2) for size, ratio in by_size.items()}
         ranges = ", ".join(_words(ways, at) for at, way in enumerate(ways) if way.way == found.way)
-        verdict, why = ("used", ranges) if found.way in used else ("slower", "another way is faster")
+        verdict, why = ("used", ranges) if found.way in used else _UNUSED[found.way == shared.WAY]
         candidates.append(_candidate(found, verdict, why, rounded))
     order_of = {way: at for at, way in enumerate(WAYS)}
     candidates.sort(key=lambda each: order_of[each.way])

@@ -14,6 +14,7 @@ from app.contract.schema import Contract, Input, Output, Way
 from app.contract.table import Table
 from app.runtimes.base import Runtime
 from app.runtimes.direct.compiled import DirectRuntime, build
+from app.runtimes.shelved import Shelved
 from app.runtimes.sklearn import SklearnRuntime
 
 Answers = Mapping[str, Array]
@@ -26,7 +27,7 @@ class PlannedRuntime:
 
     platform = "scikit-learn_skops"
 
-    def __init__(self, original: SklearnRuntime, ranges: Sequence[Range]) -> None:
+    def __init__(self, original: Runtime, ranges: Sequence[Range]) -> None:
         self.original = original
         self.wanted = True
         self._ranges = tuple(ranges)
@@ -35,6 +36,11 @@ class PlannedRuntime:
     def is_fast(self) -> bool:
         """Whether a direct way is in service: the operator wants it (`wanted`), and it has not been retired."""
         return self.wanted and bool(self._ranges)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the estimator itself is in this worker's memory."""
+        return not isinstance(self.original, Shelved) or self.original.is_loaded
 
     def pick(self, rows: int) -> DirectRuntime | None:
         """Who answers so many rows; None is the estimator."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from app.contract import golden
@@ -11,29 +12,36 @@ from app.contract.schema import Contract
 from app.errors import ContractBroken, Trouble
 from app.repository import integrity, modelfile, paths
 from app.repository.modelfile import ModelFile
+from app.repository.shelf import Shelf
 from app.runtimes.base import Runtime
+from app.runtimes.heap import give_back
 from app.runtimes.planned import PlannedRuntime, disagreement, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 from app.runtimes.sklearn import load as load_sklearn
+from app.serving import sharing
 from app.serving.catalog import Catalog, Model
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
 from app.serving.verdicts import Candidate, Print, Verdicts
 from app.settings import Repository
 
+LARGE_BYTES = 1_000_000
+"""From here on it is worth giving back to the system what a load has left behind."""
 UNLOADED = "unloaded: enabled is false in model.toml"
 
 
 def load_catalog(
-    root: Path, policy: Repository, generation: int, before: Catalog, verdicts: Verdicts | None = None
-) -> Catalog:
+    root: Path, policy: Repository, generation: int, before: Catalog, verdicts: Verdicts | None = None,
+    shelf: Shelf | None = None,
+) -> Catalog:  # fmt: skip
     """Read the repository. Versions that `before` already serves from the same files are kept as they are.
 
     verdicts: of trials; only what passed one is loaded, and what still waits for one is LOADING. None: all is loaded.
+    shelf: where large forests lie that workers share. None: every worker holds its own.
     Runs in a native thread: it neither logs nor counts. Raises OSError when `root` itself cannot be read.
     """
     names = _names(root)
-    return Catalog(generation, {name: _load_model(root, name, policy, before, verdicts) for name in names})
+    return Catalog(generation, {name: _load_model(root, name, policy, before, verdicts, shelf) for name in names})
 
 
 def candidates(root: Path, before: Catalog) -> list[Candidate]:
@@ -68,7 +76,9 @@ def _is_same(old: Servable | None, print_: Print) -> bool:
     return old is not None and old.state is State.READY and old.fingerprint == print_
 
 
-def _load_model(root: Path, name: str, policy: Repository, before: Catalog, verdicts: Verdicts | None) -> Model:
+def _load_model(
+    root: Path, name: str, policy: Repository, before: Catalog, verdicts: Verdicts | None, shelf: Shelf | None
+) -> Model:
     kept = _kept(before, name)
     published = paths.versions(root, name)
     try:
@@ -78,7 +88,7 @@ def _load_model(root: Path, name: str, policy: Repository, before: Catalog, verd
     numbers = words.wanted(published)
     if not words.enabled:
         return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), words.aliases)
-    servables = tuple(_load_version(root, name, n, policy, kept.get(n), verdicts) for n in numbers)
+    servables = tuple(_load_version(root, name, n, policy, kept.get(n), verdicts, shelf) for n in numbers)
     return _with_words(name, servables, words)
 
 
@@ -118,15 +128,16 @@ def fingerprint(root: Path, name: str, number: int) -> Print:
 
 
 def _load_version(
-    root: Path, name: str, number: int, policy: Repository, old: Servable | None, verdicts: Verdicts | None
-) -> Servable:
+    root: Path, name: str, number: int, policy: Repository, old: Servable | None, verdicts: Verdicts | None,
+    shelf: Shelf | None,
+) -> Servable:  # fmt: skip
     print_ = fingerprint(root, name, number)
     if old is not None and _is_same(old, print_):
         old.complain(old.warning, Trouble.ENVIRONMENT if old.warning else Trouble.NONE)
         return old
     fresh = Servable(name, number)
     fresh.fingerprint = print_
-    _load(root, fresh, policy, verdicts)
+    _load(root, fresh, policy, verdicts, shelf)
     if fresh.state is State.READY or old is None or old.state is not State.READY:
         return fresh
     if fresh.state is State.UNAVAILABLE:
@@ -137,7 +148,7 @@ def _load_version(
     return old
 
 
-def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | None) -> None:
+def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | None, shelf: Shelf | None) -> None:
     """Make it ready, or fail it; leave it LOADING while its trial is not over."""
     started_s = time.monotonic()
     try:
@@ -145,9 +156,13 @@ def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | 
             return
         contract = integrity.read_contract(root, fresh.name, fresh.version)
         fresh.contract = contract
-        runtime = check_version(root, fresh.name, fresh.version, policy)
+        runtime = check_version(root, fresh.name, fresh.version, policy, shelf)
+        if contract.artifact.size_bytes > LARGE_BYTES:
+            give_back()
         warning = integrity.check_environment(contract, policy.environment_skew)
+        note = "" if shelf is None else sharing.note(root, contract, policy, runtime)
         fresh.ready(runtime, time.monotonic() - started_s, warning)
+        fresh.complain(fresh.reason or note, fresh.trouble)
     except ContractBroken as problem:
         fresh.fail(str(problem), problem.trouble)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
@@ -167,18 +182,37 @@ def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
     return True
 
 
-def check_version(root: Path, name: str, number: int, policy: Repository) -> Runtime:
+def check_version(root: Path, name: str, number: int, policy: Repository, shelf: Shelf | None = None) -> Runtime:
     """Load a version and hold it to its contract: hash, environment, types, golden rows, seal. Raises ContractBroken.
 
-    The seal comes last: where the golden rows can tell what is wrong, they say more.
+    The seal comes last: where the golden rows can tell what is wrong, they say more. What lies on the shelf already was
+    loaded so by another process of this host, and is held to the same but for the types.
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
     integrity.check_environment(contract, policy.environment_skew)
+    if shelf is None or not sharing.fits(contract, artifact, policy):
+        runtime = _whole(artifact, contract, policy)
+        integrity.check_seal(root, contract)
+        return _planned(runtime, contract)
+    later = partial(_checked_whole, root, contract, policy)
+    shared = sharing.open_entry(contract, policy, shelf, later)
+    if shared is None:
+        runtime = _whole(artifact, contract, policy)
+        shared = sharing.make_entry(root, contract, policy, shelf, runtime, later)
+    integrity.check_seal(root, contract)
+    return _planned(runtime, contract) if shared is None else shared
+
+
+def _checked_whole(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
+    return _whole(integrity.check_artifact(root, contract), contract, policy)
+
+
+def _whole(artifact: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
+    """The estimator in memory, held to its golden rows. Raises ContractBroken."""
     runtime = load_sklearn(artifact, policy.trusted_types)
     _replay(contract, runtime)
-    integrity.check_seal(root, contract)
-    return _planned(runtime, contract)
+    return runtime
 
 
 def _planned(original: SklearnRuntime, contract: Contract) -> Runtime:

@@ -16,6 +16,7 @@ from app.contract.table import Table
 from app.errors import Trouble
 from app.metrics import Metrics
 from app.runtimes.planned import PlannedRuntime, disagreement, tolerated
+from app.runtimes.shelved import Shelved
 from app.serving.servable import Servable
 
 log = logs.get("rechecks")
@@ -25,9 +26,13 @@ def maybe(
     servable: Servable, table: Table, outputs: Sequence[Output], said: Mapping[str, Array], one_in: int,
     offload: Offload, metrics: Metrics,
 ) -> threading.Thread | None:  # fmt: skip
-    """Start a recheck of this answer when it is the turn of one: every `one_in`-th of a servable; 0 is never."""
+    """Start a recheck of this answer when it is the turn of one: every `one_in`-th of a servable; 0 is never.
+
+    None of an estimator that is left on disk: loading it would cost every worker the memory that sharing saves.
+    """
     runtime = servable.runtime
-    if not one_in or not isinstance(runtime, PlannedRuntime) or not runtime.is_fast:
+    _tell_loaded(servable)
+    if not one_in or not isinstance(runtime, PlannedRuntime) or not runtime.is_fast or not runtime.is_whole:
         return None
     servable.answered += 1
     if servable.answered % one_in:
@@ -36,6 +41,14 @@ def maybe(
     thread = threading.Thread(target=_recheck, args=work, name="recheck", daemon=True)
     thread.start()
     return thread
+
+
+def _tell_loaded(servable: Servable) -> None:
+    """Log, once, that this worker has loaded an estimator it had left on disk; native threads must not log."""
+    original = servable.runtime.original if isinstance(servable.runtime, PlannedRuntime) else None
+    if isinstance(original, Shelved) and original.is_loaded and not original.is_told:
+        original.is_told = True
+        log.warning("estimator_loaded", model=servable.name, version=servable.version)
 
 
 def _recheck(

@@ -18,6 +18,7 @@ from app.concurrency import slots
 from app.concurrency.offload import Offload
 from app.errors import ModelNotReady, Trouble
 from app.metrics import Metrics
+from app.repository.shelf import SHARED, Shelf
 from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
@@ -114,10 +115,11 @@ class Registry:
         """
         with self._one_at_a_time:
             root, policy = self._settings.repository_path, self._settings.repository
+            shelf = Shelf(self._settings.run_dir / SHARED)
             try:
                 for verdicts in self._rounds(root, policy):
                     number = generation if verdicts is None or verdicts.complete else self.catalog.generation
-                    load = partial(load_catalog, root, policy, number, self.catalog, verdicts)
+                    load = partial(load_catalog, root, policy, number, self.catalog, verdicts, shelf)
                     self._adopt(self._loading.call(load), verdicts is None or verdicts.complete)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - whatever the disk does, the worker goes on serving

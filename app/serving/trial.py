@@ -42,12 +42,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What the process is asked. versions: (name, number). parent: the pid that asks."""
+    """What the process is asked. versions: (name, number). parent: the pid that asks. shelf: a folder, or empty."""
 
     root: str
     versions: tuple[tuple[str, int], ...]
     policy: Repository
     parent: int
+    shelf: str = ""
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,7 +60,9 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-def run(root: Path, wanted: Sequence[Candidate], policy: Repository) -> Iterator[tuple[Candidate, Verdict] | None]:
+def run(
+    root: Path, wanted: Sequence[Candidate], policy: Repository, shelf: Path | None = None
+) -> Iterator[tuple[Candidate, Verdict] | None]:
     """Try versions, one process after another; a version that ends one is blamed and the rest go on in the next.
 
     They do so too, beside it, when one takes long.
@@ -72,7 +75,7 @@ def run(root: Path, wanted: Sequence[Candidate], policy: Repository) -> Iterator
     try:
         while left or running:
             if left and all(run.is_slow for run in running) and len(running) < MOST:
-                running.append(_Run(root, left[:BATCH], policy))
+                running.append(_Run(root, left[:BATCH], policy, shelf))
                 del left[:BATCH]
             for each in list(running):
                 yield each.step()
@@ -88,9 +91,9 @@ def run(root: Path, wanted: Sequence[Candidate], policy: Repository) -> Iterator
 class _Run:
     """One process at work on a batch. One that is slow keeps the version it has in hand and no more."""
 
-    def __init__(self, root: Path, batch: Sequence[Candidate], policy: Repository) -> None:
+    def __init__(self, root: Path, batch: Sequence[Candidate], policy: Repository, shelf: Path | None) -> None:
         self._left = list(batch)
-        self._steps = _try(root, batch, policy)
+        self._steps = _try(root, batch, policy, shelf)
         self._since_s = time.monotonic()
         self._ended = False
 
@@ -129,9 +132,12 @@ class _Run:
         self._steps.close()
 
 
-def _try(root: Path, batch: Sequence[Candidate], policy: Repository) -> Generator[Verdict | None, None, None]:
+def _try(
+    root: Path, batch: Sequence[Candidate], policy: Repository, shelf: Path | None
+) -> Generator[Verdict | None, None, None]:
     """Verdicts for a beginning of the batch: all of it, or up to the one that ended the process."""
-    job = Job(str(root), tuple((each.name, each.version) for each in batch), policy, os.getpid())
+    versions = tuple((each.name, each.version) for each in batch)
+    job = Job(str(root), versions, policy, os.getpid(), str(shelf) if shelf else "")
     try:
         process = _Process(job)
     except OSError as problem:
@@ -288,16 +294,18 @@ def main() -> None:
     _end_with(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
+    from app.repository.shelf import Shelf
     from app.runtimes.sklearn import warm_up
     from app.serving.loader import check_version
 
     warm_up()
+    shelf = Shelf(Path(job.shelf)) if job.shelf else None
     for at, (name, number) in enumerate(job.versions):
         _write(answers, _Line(at))
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
         trouble, reason = Trouble.NONE, ""
         try:
-            check_version(Path(job.root), name, number, job.policy)
+            check_version(Path(job.root), name, number, job.policy, shelf)
         except ContractBroken as problem:
             trouble, reason = problem.trouble, str(problem)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything

@@ -25,12 +25,14 @@ log = logs.get("trials")
 class Trials:
     """Tries what is new on this host. One process at a time tries; the others wait and read what it found.
 
-    folder: where verdicts are remembered. aside: runs what reads the disk, away from the event loop.
+    folder: where verdicts are remembered. aside: runs what reads the disk, away from the event loop. shelf: where
+    trials lay out what workers share; None: nowhere.
     """
 
-    def __init__(self, folder: Path, aside: Offload) -> None:
+    def __init__(self, folder: Path, aside: Offload, shelf: Path | None = None) -> None:
         self._folder = folder
         self._aside = aside
+        self._shelf = shelf
 
     def rounds(self, root: Path, policy: Repository, before: Catalog) -> Iterator[Verdicts]:
         """What is known of the versions that `before` does not serve yet: at once what is remembered, then whatever
@@ -70,7 +72,7 @@ class Trials:
         known: dict[Candidate, Verdict],
     ) -> Iterator[Verdicts]:  # fmt: skip
         told_at_s, untold = time.monotonic(), 0
-        for found in trial.run(root, left, policy):
+        for found in trial.run(root, left, policy, self._shelf):
             if found is not None:
                 candidate, verdict = found
                 known[candidate] = verdict

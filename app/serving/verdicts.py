@@ -72,7 +72,7 @@ class Memory:
         policy = self._policy
         parts = (
             candidate.name, candidate.version, candidate.fingerprint, environment, sys.executable, __version__,
-            policy.trusted_types, policy.environment_skew, policy.load_timeout_s,
+            policy.trusted_types, policy.environment_skew, policy.load_timeout_s, policy.share_above_mb,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
-from app.concurrency.offload import GeventOffload, ThreadOffload, is_patched, make_offload
+from app.concurrency.offload import GeventOffload, ThreadOffload, aside, is_patched, make_offload, native_lock
 from app.errors import DeadlineExceeded
 
 Kind = tuple[Callable[[int], Any], Callable[[float], None]]
@@ -88,3 +88,47 @@ def test_a_passed_deadline_starts_nothing(kind: Kind) -> None:
 def test_the_process_decides_the_kind() -> None:
     """A patched process gets gevent's native threads, another one plain threads."""
     assert isinstance(make_offload(1), GeventOffload if is_patched() else ThreadOffload)
+
+
+def test_slow_work_aside_leaves_the_hub_alone() -> None:
+    """Where there is a hub it goes on; elsewhere, and in a native thread already, the work is done in place."""
+    nap, ticks = get_original("time", "sleep"), []
+
+    def tick() -> None:
+        while True:
+            ticks.append(1)
+            gevent.sleep(0.01)
+
+    beside = gevent.spawn(tick)
+    gevent.sleep(0)
+    assert aside(lambda: nap(0.3) or threading.get_native_id()) != (threading.get_native_id() if is_patched() else 0)
+    beside.kill()
+    assert (len(ticks) > 3) is is_patched()
+
+    def inside() -> bool:
+        return bool(aside(threading.get_native_id) == threading.get_native_id())
+
+    assert GeventOffload(1).call(inside)
+
+
+def test_work_aside_raises_what_it_raises() -> None:
+    """A failed load is the caller's to hear of."""
+    with pytest.raises(ZeroDivisionError):
+        aside(lambda: 1 / 0)
+
+
+def test_the_native_lock_keeps_native_threads_apart() -> None:
+    """Two at once in a pool of native threads: one after the other, whatever gevent has patched."""
+    nap, lock, inside, most = get_original("time", "sleep"), native_lock(), [], []
+    offload = GeventOffload(2)
+
+    def work() -> None:
+        with lock:
+            inside.append(1)
+            nap(0.05)
+            most.append(len(inside))
+            inside.pop()
+
+    for each in [gevent.spawn(offload.call, work) for _ in range(4)]:
+        each.join(20)
+    assert most == [1, 1, 1, 1]

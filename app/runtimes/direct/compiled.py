@@ -11,13 +11,17 @@ from app.contract.answers import Answer
 from app.contract.cells import Array
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.runtimes.direct import columns, linear, trees
+from app.runtimes.base import Runtime
+from app.runtimes.direct import columns, linear, shared, trees
 from app.runtimes.direct.columns import Source
 from app.runtimes.direct.parts import Method, Step, Unsupported, Unusual, is_exactly, require
+from app.runtimes.direct.shared import Packed
 from app.runtimes.sklearn import SklearnRuntime
 
-WAYS = ("product", "walk", "ask")
-"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`)."""
+WAYS = ("product", "walk", "ask", shared.WAY)
+"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`). share: over nodes that workers
+share (`app.runtimes.direct.shared`), proved at publish, used where a large artifact is served.
+"""
 
 Direct = Callable[[Table], Array]
 
@@ -27,7 +31,7 @@ class DirectRuntime:
 
     platform = "scikit-learn_skops"
 
-    def __init__(self, original: SklearnRuntime, ways: dict[str, Direct]) -> None:
+    def __init__(self, original: Runtime, ways: dict[str, Direct]) -> None:
         self.original = original
         self.ways = ways
 
@@ -51,9 +55,25 @@ def build(original: SklearnRuntime, schema: Input, way: str, order: str = "C") -
 
     Raises Unsupported with the first thing that is not known here.
     """
+    return _build(original, original.estimator, schema, way, order, None)
+
+
+def build_shared(original: Runtime, shell: Any, packed: Packed, schema: Input) -> DirectRuntime:
+    """The direct runtime over packed nodes. shell: the estimator they are of, or its `hollow`. Raises Unsupported."""
+    return _build(original, shell, schema, shared.WAY, "C", packed)
+
+
+def _build(
+    original: Runtime, estimator: Any, schema: Input, way: str, order: str, packed: Packed | None
+) -> DirectRuntime:
     try:
-        source, steps, last = _parts(original.estimator, schema, order)
-        methods = linear.methods(last, source.sparse) if way == "product" else trees.methods(last, way)
+        source, steps, last = _parts(estimator, schema, order)
+        if way == "product":
+            methods = linear.methods(last, source.sparse)
+        elif way == shared.WAY:
+            methods = shared.methods(last, shared.pack(last) if packed is None else packed)
+        else:
+            methods = trees.methods(last, way)
         require(way == "product" or not source.sparse, "trees over sparse rows")
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"fitted otherwise than expected: {type(strange).__name__}: {strange}") from strange

@@ -109,8 +109,7 @@ def _forest(estimator: Any, way: str) -> dict[str, Method]:
     require(estimator.n_outputs_ == 1, "several targets")
     single = is_exactly(estimator, *TREES)
     fitted = [estimator] if single else list(estimator.estimators_)
-    classifies = hasattr(estimator, "classes_")
-    width = len(estimator.classes_) if classifies else 1
+    width = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
 
     def values(each: Any) -> Array:
         return np.ascontiguousarray(each.tree_.value[:, 0, :width])
@@ -135,7 +134,12 @@ def _forest(estimator: Any, way: str) -> dict[str, Method]:
             total /= len(fitted)
         return total
 
-    if not classifies:
+    return of_sums(estimator, summed)
+
+
+def of_sums(estimator: Any, summed: Method) -> dict[str, Method]:
+    """What a tree or forest makes of the mean of its leaves' values."""
+    if not hasattr(estimator, "classes_"):
         return {"predict": lambda matrix: summed(matrix)[:, 0]}
     classes = estimator.classes_
     return {"predict_proba": summed, "predict": lambda matrix: classes.take(summed(matrix).argmax(axis=1), axis=0)}

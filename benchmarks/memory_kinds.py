@@ -1,0 +1,109 @@
+"""Which estimators workers share, and what one worker holds of those they do not: `python -m benchmarks.memory_kinds`.
+
+Each is published, laid out by a first load where it can be, and loaded by a fresh process, which then answers: the
+growth of its PSS is what every further worker takes. A mapped page counts in full there, for nobody else maps it.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)  # fmt: skip
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.svm import SVR
+
+from app.repository.publish import publish
+from benchmarks.processes import clean_environ
+
+COLUMNS = 10
+CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from app.contract.decode import from_matrix
+from app.repository.shelf import Shelf
+from app.serving import sharing
+from app.serving.catalog import EMPTY
+from app.serving.loader import load_catalog
+from app.runtimes.sklearn import warm_up
+from app.settings import Repository
+from benchmarks.processes import pss_mb
+import os, sklearn.ensemble, sklearn.neighbors, sklearn.svm, sklearn.neural_network, sklearn.gaussian_process
+root, shelf = Path(sys.argv[1]), Shelf(Path(sys.argv[2]))
+warm_up()
+before = pss_mb([os.getpid()])
+one = load_catalog(root, Repository(share_above_mb=4), 1, EMPTY, None, shelf).servable("m")
+rows = from_matrix(np.random.default_rng(1).normal(size=(500, len(one.contract.input.columns))), one.contract.input)
+one.runtime.run("predict", one.runtime.prepare(rows))
+after = pss_mb([os.getpid()]) - before
+mapped = 0
+for line in open("/proc/self/smaps"):
+    if line[0] not in "0123456789abcdef" or "-" not in line.split()[0]:
+        if inside and line.startswith("Pss:"):
+            mapped += int(line.split()[1]) / 1024
+    else:
+        inside = line.rstrip().endswith(".npy")
+print(json.dumps({"shared": sharing.is_shared(one.runtime), "held": after - mapped, "mapped": mapped}))
+"""
+
+
+def kinds() -> dict[str, Any]:
+    """One large estimator of each kind, fitted."""
+    chance = np.random.default_rng(2)
+    table = chance.normal(size=(20_000, COLUMNS))
+    target = chance.normal(size=20_000)
+    both = np.column_stack([target, -target])
+    few = table[:1500]
+    return {
+        "RandomForest": RandomForestRegressor(20, max_features=1, n_jobs=2).fit(table, target),
+        "ExtraTrees": ExtraTreesRegressor(16, max_features=1, n_jobs=2).fit(table, target),
+        "RandomForest, two targets": RandomForestRegressor(20, max_features=1, n_jobs=2).fit(table, both),
+        "GradientBoosting": GradientBoostingRegressor(n_estimators=30, max_depth=13, max_features=1).fit(table, target),
+        "HistGradientBoosting": HistGradientBoostingRegressor(
+            max_iter=40, max_leaf_nodes=4000, min_samples_leaf=1, early_stopping=False
+        ).fit(table, target),
+        "KNeighbors": KNeighborsRegressor().fit(np.tile(table, (8, 1)), np.tile(target, 8)),
+        "MLP": MLPRegressor(hidden_layer_sizes=(1500, 1500), max_iter=1).fit(few[:200], target[:200]),
+        "GaussianProcess": GaussianProcessRegressor().fit(few, target[:1500]),
+        "SVR": SVR().fit(np.tile(few, (1, 40)), target[:1500]),
+    }  # fmt: skip
+
+
+def measure(fitted: Any) -> dict[str, Any]:
+    """What a process that is not the first one holds of it, MB."""
+    with tempfile.TemporaryDirectory(prefix="tsbench-") as name:
+        root, shelf = Path(name) / "models", Path(name) / "shared"
+        publish("m", fitted, np.random.default_rng(1).normal(size=(100, fitted.n_features_in_)), repository=root)
+        environ = clean_environ(PYTHONPATH=str(Path.cwd()))
+        for _ in range(2):
+            command = [sys.executable, "-c", CHILD, str(root), str(shelf)]
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    print("| estimator | one copy, MB | held by each worker | mapped by all | shared |\n|---|---|---|---|---|")
+    for name, fitted in kinds().items():
+        copy, found = len(pickle.dumps(fitted)) / 1e6, measure(fitted)
+        sizes = f"{copy:.0f} | {found['held'] * 1.048576:.0f} | {found['mapped'] * 1.048576:.0f}"
+        print(f"| {name} | {sizes} | {'yes' if found['shared'] else 'no'} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
