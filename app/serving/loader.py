@@ -12,7 +12,7 @@ from app.errors import ContractBroken, Trouble
 from app.repository import integrity, modelfile, paths
 from app.repository.modelfile import ModelFile
 from app.runtimes.base import Runtime
-from app.runtimes.planned import PlannedRuntime, disagreement, plan, tolerated
+from app.runtimes.planned import SKLEARN, PlannedRuntime, disagreement, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 from app.runtimes.sklearn import load as load_sklearn
 from app.serving.catalog import Catalog, Model
@@ -147,11 +147,18 @@ def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | 
         fresh.contract = contract
         runtime = check_version(root, fresh.name, fresh.version, policy)
         warning = integrity.check_environment(contract, policy.environment_skew)
-        fresh.ready(runtime, time.monotonic() - started_s, warning)
+        fresh.ready(runtime, time.monotonic() - started_s, warning or _unused(contract, runtime))
     except ContractBroken as problem:
         fresh.fail(str(problem), problem.trouble)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
         fresh.fail(f"{type(problem).__name__}: {problem}", Trouble.OTHER)
+
+
+def _unused(contract: Contract, runtime: Runtime) -> str:
+    """Which of the contract's faster ways are not in service here, in words."""
+    used = runtime.used if isinstance(runtime, PlannedRuntime) else frozenset()
+    unused = sorted({way.way for way in contract.ways} - used - {SKLEARN})
+    return f"its faster way ({', '.join(unused)}) does not hold here; the estimator answers" if unused else ""
 
 
 def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
@@ -178,16 +185,16 @@ def check_version(root: Path, name: str, number: int, policy: Repository) -> Run
     runtime = load_sklearn(artifact, policy.trusted_types)
     _replay(contract, runtime)
     integrity.check_seal(root, contract)
-    return _planned(runtime, contract)
+    return _planned(runtime, contract, artifact.parent)
 
 
-def _planned(original: SklearnRuntime, contract: Contract) -> Runtime:
+def _planned(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
     """The ways the contract asks for, held once more to the estimator here; the estimator alone where they differ.
 
     Another processor may add up otherwise: then the estimator is right, and slower.
     """
     try:
-        planned = plan(original, contract)
+        planned = plan(original, contract, folder)
         if isinstance(planned, PlannedRuntime):
             table = golden.golden_table(contract)
             apart = disagreement(planned, table, contract.outputs)

@@ -139,7 +139,7 @@ def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:
     if len(asked) == 1:
         return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
     merged = Table.concat([each for _, each, _ in asked])
-    arrays = answers.collect(outputs, runtime.run, merged.to_input())
+    arrays = answers.collect(outputs, runtime.run, runtime.prepare(merged))
     for name, array in arrays.items():
         if len(array) != merged.rows:
             raise TypeError(f"{name}: {len(array)} answers for {merged.rows} rows")

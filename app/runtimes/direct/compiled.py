@@ -11,13 +11,13 @@ from app.contract.answers import Answer
 from app.contract.cells import Array
 from app.contract.schema import Input
 from app.contract.table import Table
-from app.runtimes.direct import columns, linear, trees
+from app.runtimes.direct import columns, gtil, linear, trees
 from app.runtimes.direct.columns import Source
 from app.runtimes.direct.parts import Method, Step, Unsupported, Unusual, is_exactly, require
 from app.runtimes.sklearn import SklearnRuntime
 
-WAYS = ("product", "walk", "ask")
-"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`)."""
+WAYS = ("product", "walk", "ask", gtil.TREELITE)
+"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`); treelite: a third."""
 
 Direct = Callable[[Table], Array]
 
@@ -53,11 +53,17 @@ def build(original: SklearnRuntime, schema: Input, way: str, order: str = "C") -
     """
     try:
         source, steps, last = _parts(original.estimator, schema, order)
-        methods = linear.methods(last, source.sparse) if way == "product" else trees.methods(last, way)
-        require(way == "product" or not source.sparse, "trees over sparse rows")
+        methods = _methods(last, source, way)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"fitted otherwise than expected: {type(strange).__name__}: {strange}") from strange
     return DirectRuntime(original, {name: _chain(source, steps, method) for name, method in methods.items()})
+
+
+def _methods(last: Any, source: Source, way: str) -> dict[str, Method]:
+    if way == "product":
+        return linear.methods(last, source.sparse)
+    require(not source.sparse, "trees over sparse rows")
+    return gtil.methods(last) if way == gtil.TREELITE else trees.methods(last, way)
 
 
 def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step], Any]:
