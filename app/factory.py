@@ -6,13 +6,16 @@ from flask import Flask
 
 from app import logs, metrics
 from app.concurrency.offload import make_offload
+from app.concurrency.turns import make_later
 from app.serving.registry import Registry
 from app.serving.trials import Trials
 from app.serving.verdicts import TRIALS
 from app.settings import Settings, load
 from app.web import problems, trace
 from app.web.current import EXTENSION, Wiring
+from app.web.express import ExpressFlask
 from app.web.guard import DECLARED
+from app.web.journal import Journal
 from blueprints import FACES
 
 
@@ -23,14 +26,18 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    counters = metrics.make() if registry is None else registry.metrics
+    later = make_later()
+    counters = metrics.make(later) if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(1)
         registry = Registry(settings, counters, loading, Trials(settings.run_dir / TRIALS, loading))
-    app = Flask(__name__, static_folder=None)
+    app = ExpressFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
-    app.extensions[EXTENSION] = Wiring(settings, registry, counters, make_offload(threads), make_offload(threads))
+    journal = Journal(counters, later)
+    app.extensions[EXTENSION] = Wiring(
+        settings, registry, counters, make_offload(threads), make_offload(threads), journal
+    )
     trace.install(app)
     problems.install(app)
     for face in FACES:

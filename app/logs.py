@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,11 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from app.tallies import Later
+
 Format = Literal["auto", "json", "text"]
+_NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
 class _Out:
@@ -51,6 +56,17 @@ class _Out:
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+
+@dataclass
+class _Now:
+    """What `configure` set. out: where JSON lines go; None where they are text for a terminal."""
+
+    level: int = logging.INFO
+    out: _Out | None = None
+
+
+_now = _Now()
 
 
 class _TextOut(_Out):
@@ -114,7 +130,8 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
 
     fallback: the file that takes the lines when standard output is gone.
     """
-    number = logging.getLevelNamesMapping()[level.upper()]
+    number = _NUMBERS[level]
+    _now.level, _now.out = number, None if _is_text(style) else _Out(fallback)
     factory: Any = (
         structlog.PrintLoggerFactory(file=_TextOut(fallback))  # type: ignore[arg-type]
         if _is_text(style)
@@ -131,6 +148,33 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.INFO))
+
+
+class Lines:
+    """Lines that are made often: as the loggers would write them, but many by one write. Follows `configure`."""
+
+    def __init__(self, later: Later) -> None:
+        self._later = later
+        self._waiting: list[bytes] = []
+
+    def wants(self, level: str) -> bool:
+        """Whether lines of this level are written at all."""
+        return _NUMBERS[level] >= _now.level
+
+    def write(self, level: str, line: dict[str, object]) -> None:
+        """Write a line of those fields, `event`, `level` and `time` among them."""
+        if _now.out is None:
+            named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
+            structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
+            return
+        self._waiting.append(orjson.dumps(line, default=str, option=_LINE))
+        if len(self._waiting) == 1:
+            self._later(self._flush)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and _now.out is not None:
+            _now.out.write(b"".join(waiting))
 
 
 def get(name: str) -> Any:

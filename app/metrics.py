@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client import values as _values
 
 from app import __version__
+from app.tallies import Later, Tallies, at_once
 
 NO_MODEL = "-"
 """Label of a request that named no model we have."""
@@ -29,8 +30,9 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 class Metrics:
     """Every metric of one process. docs/metrics.md lists them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, later: Later = at_once) -> None:
         self.registry = registry
+        self.tallies = Tallies(later)
         by_model = ("model", "version")
         self.requests = Counter(
             "tableside_requests", "Answered requests.", (*by_model, "protocol", "code"), registry=registry
@@ -62,6 +64,13 @@ class Metrics:
         self.dropped = Counter(
             "tableside_dropped", "Requests that were not given to the estimator.", (*by_model, "reason"),
             registry=registry,
+        )  # fmt: skip
+        self.cache_requests = Counter(
+            "tableside_cache_requests", "Requests for models with a cache.", (*by_model, "result"), registry=registry
+        )
+        self.cache_bytes = Gauge(
+            "tableside_cache_bytes", "Memory that kept answers take.", by_model, registry=registry,
+            multiprocess_mode="livesum",
         )  # fmt: skip
         self.in_flight = Gauge(
             "tableside_in_flight", "Predictions being answered now.", ("model",), registry=registry,
@@ -110,9 +119,9 @@ def use_slot(slot: int, folder: Path) -> bool:
     return True
 
 
-def make() -> Metrics:
-    """The metrics of this process, on a registry of their own."""
-    return Metrics(CollectorRegistry())
+def make(later: Later = at_once) -> Metrics:
+    """The metrics of this process, on a registry of their own. later: when what predictions count is written."""
+    return Metrics(CollectorRegistry(), later)
 
 
 def _forget_live_gauges(folder: Path, slot: int) -> None:

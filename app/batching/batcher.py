@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from app.batching.cost import Cost
 from app.batching.isolate import run_isolated
@@ -64,8 +65,7 @@ def stays() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """deadline_at_s: on the monotonic clock. inline_below_s: cheaper calls run on the hub. gone: has the client left?
 
     budget_s: all the time it was given, for the error that names it. waited_s: how long it waited before this process
@@ -85,8 +85,7 @@ class Terms:
         return self.waited_s > WAITED_S
 
 
-@dataclass(frozen=True)
-class Answered(Generic[R]):
+class Answered(msgspec.Struct, Generic[R], frozen=True):
     """queue_s, run_s: seconds waited, and in the call (which may have answered others, too)."""
 
     result: R
@@ -139,7 +138,7 @@ class Batcher(Generic[P, R]):
 
     def _late(self, terms: Terms) -> Exception:
         """What a request is told whose time was over when it came: that there was a queue, or too little time."""
-        self.meter.dropped(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
+        self._count(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
         if terms.is_queued:
             return Overloaded("the request's time was over before a worker could begin with it")
         return DeadlineExceeded(terms.budget_s)
@@ -184,7 +183,7 @@ class Batcher(Generic[P, R]):
         wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
         why = refusal(now_s, terms.deadline_at_s, self._queue.rows, rows, limits, wait_s, own_s)
         if why:
-            self.meter.dropped(Dropped.REFUSED)
+            self._count(Dropped.REFUSED)
             raise Overloaded(why, max(1, math.ceil(total_s)))
         return total_s, not ahead
 
@@ -253,10 +252,13 @@ class Batcher(Generic[P, R]):
             weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
             self._bias = min(_MOST_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
 
+    def _count(self, reason: Dropped) -> None:
+        with suppress(Exception):  # what cannot be counted is dropped all the same
+            self.meter.dropped(reason)
+
     def _drop(self, dropped: Drops, now_s: float) -> None:
         for job, reason in dropped:
-            with suppress(Exception):
-                self.meter.dropped(reason)
+            self._count(reason)
             if reason is Dropped.ABANDONED:
                 job.error = ClientGone()
             elif reason is Dropped.EXPIRED:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from app.batching.cost import Cost
 
 LONGEST_S = 0.1
@@ -28,8 +30,7 @@ class Dropped(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """max_batch_rows: rows of one merged call. max_queue_rows: rows that may wait. lanes: calls at once."""
 
     max_batch_rows: int

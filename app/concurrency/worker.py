@@ -1,85 +1,75 @@
-"""gunicorn's gevent worker, made to lose nothing and to speak JSON in its own errors.
+"""gunicorn's gevent worker, made to lose nothing, to take turns, and to speak JSON in its own errors.
 
-Three changes, each for a loss that was measured (docs/decisions/0002): head and body leave in one send, so a SIGKILL
-cannot cut an answer nginx could no longer retry; a worker whose master died drains instead of leaving mid-request; and
-a hub that hangs with no master left to notice ends by SIGALRM.
+Each change is for something that was measured (docs/decisions/0002 and 0005). Head and body leave in one send, so a
+SIGKILL cannot cut an answer nginx could no longer retry. A worker whose master died drains instead of leaving
+mid-request. A hub that hangs with no master left to notice ends by SIGALRM. A connection's next request waits for its
+turn in the hub, so that busy connections do not starve the others. What gunicorn looks up or formats anew for each
+request is kept.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import Any
 
-import orjson
-from gunicorn import util
-from gunicorn.http import wsgi
+from gevent import GreenletExit, get_hub
+from gunicorn import http, util
+from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
-_ONE_SEND_BYTES = 1 << 20
+from app.concurrency import wire
 
-
-class WholeResponse(wsgi.Response):
-    """Keeps the head back until the first body bytes are there."""
-
-    _head = b""
-    headers_sent: bool
-
-    def send_headers(self) -> None:
-        """Hold the head; it leaves with the body."""
-        if self.headers_sent:
-            return
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-        self._head = "".join(lines).encode("latin-1")
-        self.headers_sent = True
-
-    def _flush_head(self) -> None:
-        head, self._head = self._head, b""
-        if head:
-            self.sock.sendall(head)
-
-    def _emit_body(self, data: bytes) -> None:
-        if self._head and not self.chunked and len(data) <= _ONE_SEND_BYTES:
-            whole, self._head = self._head + data, b""
-            self.sock.sendall(whole)
-            return
-        self._flush_head()
-        super()._emit_body(data)
-
-    def sendfile(self, respiter: Any) -> bool:
-        """Send the head before the kernel sends the file."""
-        self.send_headers()
-        self._flush_head()
-        return bool(super().sendfile(respiter))
-
-    def close(self) -> None:
-        """Send a head that had no body."""
-        self.send_headers()
-        self._flush_head()
-        super().close()
-
-
-def write_json_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
-    """gunicorn's own errors (a broken request line, a header too long) as the error object every other layer sends."""
-    detail = f"{reason}: {mesg}" if mesg else reason
-    body = orjson.dumps(
-        {"error": detail, "type": "about:blank", "title": reason, "status": status_int, "detail": detail}
-    )
-    head = (
-        f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    util.write_nonblock(sock, head.encode("latin-1") + body)
-
-
-# gunicorn has no setting for either; both are the documented places where it looks the name up at run time.
-wsgi.Response = WholeResponse
-util.write_error = write_json_error
+_LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 class TablesideWorker(GeventWorker):
-    """The worker class of gunicorn.conf.py."""
+    """The worker class of gunicorn.conf.py. Its answers: `app.concurrency.wire`."""
+
+    def init_process(self) -> None:
+        """Replace and keep what gunicorn would do for each request, then serve."""
+        wire.install()
+        self.keep_settings()
+        super().init_process()
+
+    def keep_settings(self) -> None:
+        """What does not change any more is an attribute; gunicorn's own way is a search at each access."""
+        for name, setting in self.cfg.settings.items():
+            self.cfg.__dict__.setdefault(name, setting.get())
+        if not self.cfg.accesslog:  # gunicorn would format a line for nobody
+            self.log.access = lambda *_: None
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """One connection. After an answer it waits in the hub for what comes next, behind all that is ready already."""
+        request: Any = None
+        client.setblocking(1)
+        readable = get_hub().loop.io(client.fileno(), 1)
+        try:
+            parser = http.get_parser(self.cfg, client, addr)
+            name, is_first = listener.getsockname(), True
+            while True:
+                request = None
+                with self.timeout_ctx():
+                    if not is_first and not parser.unreader.buf.tell():
+                        get_hub().wait(readable)
+                    request = next(parser)
+                if request is None:
+                    break
+                is_first = False
+                self.handle_request(name, request, client, addr)
+        except (StopIteration, NoMoreData, GreenletExit):
+            pass
+        except OSError as problem:
+            if problem.errno not in _LEFT:
+                self.log.exception("Socket error processing request.")
+        except BaseException as problem:  # noqa: BLE001 - a request that cannot be read: told to its client
+            self.handle_error(request, client, addr, problem)
+        finally:
+            readable.stop()
+            readable.close()
+            util.close(client)
 
     def notify(self) -> None:
         """Heartbeat. gunicorn's own exits at once when the master has died; this one drains."""

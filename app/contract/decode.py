@@ -40,33 +40,34 @@ def from_rows(rows: Sequence[Any], schema: Input, rules: Rules = STRICT, label: 
 
 def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, rules: Rules, label: str) -> Table:
     width = len(schema.columns)
+    is_even = not rows or set(map(len, rows)) == {width}
+    flat = list(chain.from_iterable(rows))
+    matrix = _number_matrix(flat, len(rows), schema) if is_even else None
+    if matrix is not None:
+        return Table(schema, len(rows), None, matrix)
     columns = list(enumerate(schema.columns))
-    problems = Problems(rules)
     positions = {column.name: at for at, column in columns}
 
     def path(name: str, row: int) -> str:
         return f"{label}[{row}][{positions[name]}] ({name})"
 
-    if rows and set(map(len, rows)) != {width}:
+    if not is_even:
+        problems = Problems(rules)
         for at, row in enumerate(rows):
             if len(row) != width:
                 problems.add(f"{label}[{at}]", f"expected {width} values ({names(schema)}), got {len(row)}")
         whole = {c.name: [(at, row[i]) for at, row in enumerate(rows) if len(row) == width] for i, c in columns}
         name_cells(whole, schema, problems, path)
         raise problems.refusal()
-    flat = list(chain.from_iterable(rows))
-    matrix = _number_matrix(flat, len(rows), schema)
-    if matrix is not None:
-        return Table(schema, len(rows), None, matrix)
     return from_columns({column.name: flat[at::width] for at, column in columns}, schema, rules, path)
 
 
 def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
     """The whole table at once, when every column is FP64: the common case, decided in C."""
-    if not _all_double(schema):
+    if not schema.is_double:
         return None
     kinds = set(map(type, flat))
-    if kinds <= {float, int} or (kinds <= {float, int, NONE} and all(column.nullable for column in schema.columns)):
+    if kinds <= {float, int} or (kinds <= {float, int, NONE} and schema.takes_gaps):
         try:
             return np.array(flat, dtype=np.float64).reshape(rows, len(schema.columns))
         except OverflowError:  # an integer past the largest double: the column path names its cell
@@ -74,16 +75,12 @@ def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
     return None
 
 
-def _all_double(schema: Input) -> bool:
-    return bool(schema.columns) and all(column.dtype == "float64" and not column.closed for column in schema.columns)
-
-
 def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
     """One numeric array of shape [rows, columns], in the contract's order, NaN where a cell is missing."""
     if matrix.shape[1] != len(schema.columns):
         detail = f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}"
         raise RequestRejected(detail)
-    if matrix.dtype == np.float64 and _all_double(schema):
+    if matrix.dtype == np.float64 and schema.is_double:
         gaps: Any = np.isnan(matrix).any(axis=0)
         if all(column.nullable or not gap for column, gap in zip(schema.columns, gaps.tolist(), strict=True)):
             return Table(schema, len(matrix), None, matrix)

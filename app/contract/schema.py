@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -32,7 +33,7 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     maximum: float | None = None
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True, dict=True):
     """The typed input table, and what the estimator is given of it.
 
     form: `frame` (a DataFrame with these columns), `matrix` (one array of shape [rows, columns], in this order) or
@@ -46,6 +47,16 @@ class Input(msgspec.Struct, frozen=True):
     def is_numeric(self) -> bool:
         """Whether one numeric matrix can spell the table."""
         return all(column.datatype in ("FP64", "FP32", "INT64") for column in self.columns)
+
+    @cached_property
+    def is_double(self) -> bool:
+        """Whether every column is float64, without categories: then one array of numbers is the table."""
+        return bool(self.columns) and all(c.dtype == "float64" and not c.closed for c in self.columns)
+
+    @cached_property
+    def takes_gaps(self) -> bool:
+        """Whether every column takes missing cells."""
+        return all(column.nullable for column in self.columns)
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,6 +17,8 @@ from app.concurrency.locks import try_lock
 from app.errors import ContractBroken, PublishFailed
 from app.repository.paths import MODEL_TOML, check_alias
 
+LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 16, 1 << 40
+
 
 class ColumnRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What happens to columns a request lacks, has too many of, or gives twice (docs/03-protocols.md)."""
@@ -38,9 +40,23 @@ class BatchRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     require: Literal["any", "exact"] = "any"
 
 
+class CacheRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether answers are kept and given again (docs/04-operating.md).
+
+    max_bytes: of one version in one worker; 0 keeps none.
+    """
+
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a bound so small that hardly an answer would fit, and one that no machine holds."""
+        if self.max_bytes and not LEAST_CACHE_BYTES <= self.max_bytes <= MOST_CACHE_BYTES:
+            raise ValueError(f"`max_bytes` is 0 (off) or from {LEAST_CACHE_BYTES} to {MOST_CACHE_BYTES}")
+
+
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """aliases: name to version. versions: which of the published ones are served. columns: how tables are read.
-    batching: how requests share calls.
+    batching: how requests share calls. cache: how answers are kept.
 
     enabled: whether the model is served at all; the repository API's `unload` turns it off. runtime: whether a faster
     way that was proved at publish may answer, or the estimator always does.
@@ -52,6 +68,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: ColumnRules = ColumnRules()
     runtime: Literal["auto", "sklearn"] = "auto"
     batching: BatchRules = BatchRules()
+    cache: CacheRules = CacheRules()
 
     def wanted(self, published: list[int]) -> list[int]:
         """The versions to serve: by `versions`, and whatever an alias points at."""

@@ -84,7 +84,7 @@ def _load_model(root: Path, name: str, policy: Repository, before: Catalog, verd
 
 def _with_words(name: str, servables: tuple[Servable, ...], words: ModelFile) -> Model:
     for servable in servables:
-        servable.columns, servable.batching = words.columns, words.batching
+        servable.columns, servable.batching, servable.caching = words.columns, words.batching, words.cache
         if isinstance(servable.runtime, PlannedRuntime):
             servable.runtime.wanted = words.runtime == "auto"
     return Model(name, servables, words.aliases)

@@ -53,6 +53,7 @@ def _recheck(
     if agreed:
         return
     runtime.retire()
+    servable.renew_cache()
     reason = f"its fast way disagreed with the estimator by {apart:.2g} and is out of service; publish it again"
     servable.complain(reason, Trouble.OTHER)
     log.error("fast_way_retired", model=labels[0], version=labels[1], difference=apart)

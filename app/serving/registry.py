@@ -22,7 +22,7 @@ from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.loader import load_catalog
-from app.serving.meters import PromMeter
+from app.serving.meters import PromCacheMeter, PromMeter
 from app.serving.overview import entry_of
 from app.serving.servable import Servable
 from app.serving.trials import Trials
@@ -86,6 +86,10 @@ class Registry:
 
         Raises ModelNotFound, or ModelNotReady with its state and reason.
         """
+        if self._first.is_set():
+            found = self.catalog.find(spec, version)
+            if found.state is State.READY:
+                return found
         give_up_at_s = time.monotonic() + timeout_s
         while True:
             catalog = self.wait_loaded(timeout_s)
@@ -127,6 +131,7 @@ class Registry:
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         for servable in catalog:
             servable.count(PromMeter(self.metrics, servable.name, servable.version))
+            servable.renew_cache(partial(PromCacheMeter, self.metrics, servable.name, servable.version))
         before, self.catalog = self.catalog, catalog
         if complete:
             self._first.set()
@@ -139,8 +144,10 @@ class Registry:
         old = {(servable.name, servable.version): servable for servable in before}
         for servable in now:
             known = old.pop((servable.name, servable.version), None)
-            if known is not None and known is not servable and servable.state is State.UNAVAILABLE:
-                _let_go(known)
+            if known is not None and known is not servable:
+                known.drop_cache()
+                if servable.state is State.UNAVAILABLE:
+                    _let_go(known)
             self._tell(servable, is_new=known is not servable and servable.state is State.READY)
         for servable in old.values():
             _let_go(servable)

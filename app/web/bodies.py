@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import orjson
-from flask import Response, request
+from flask import Response
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Request
 
 from app.contract import inflate
 from app.contract.rules import malformed
 from app.errors import RequestRejected
-from app.web.current import settings
+from app.settings import Server
 
 T = TypeVar("T")
 JSON = "application/json"
@@ -22,8 +22,7 @@ _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A body as it came. `encoding`: its Content-Encoding; `limit_bytes`: what it may inflate to."""
 
     raw: bytes
@@ -40,11 +39,22 @@ class Body:
         return inflate.inflate(self.raw, self.encoding, self.limit_bytes)
 
 
-def read() -> Body:
-    """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit."""
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
-    raw = request.get_data(cache=False)
-    return Body(raw, "" if encoding == "identity" else encoding, settings().server.max_inflated_bytes)
+def read(environ: dict[str, Any], limits: Server) -> Body:
+    """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit, ClientDisconnected when it is cut."""
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    return Body(_raw(environ, limits), "" if encoding == "identity" else encoding, limits.max_inflated_bytes)
+
+
+def _raw(environ: dict[str, Any], limits: Server) -> bytes:
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and length.isascii() and len(length) < 20 and int(length) <= limits.max_body_bytes:
+        raw: bytes = environ["wsgi.input"].read(int(length))
+        if len(raw) < int(length):
+            raise ClientDisconnected
+        return raw
+    request = Request(environ)  # without a length, or with too great a one
+    request.max_content_length = limits.max_body_bytes
+    return request.get_data(cache=False)
 
 
 def parse(body: bytes, kind: type[T], limit_bytes: int | None = None) -> T:
@@ -86,8 +96,3 @@ def answer(content: Any, status: int = 200) -> Response:
 def written(text: bytes, kind: str = JSON, status: int = 200) -> Response:
     """A response of that text."""
     return Response(text, status, content_type=kind)
-
-
-def now_s() -> float:
-    """The monotonic clock, in seconds."""
-    return time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
@@ -12,6 +13,9 @@ from app.serving.catalog import Catalog
 from app.serving.registry import Registry
 from app.serving.servable import Servable
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.web.journal import Journal
 
 EXTENSION = "tableside"
 
@@ -25,6 +29,15 @@ class Wiring:
     metrics: Metrics
     predicting: Offload
     coding: Offload
+    journal: Journal
+
+    def catalog(self) -> Catalog:
+        """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
+        return self.registry.wait_loaded(self.settings.server.request_timeout_s)
+
+    def servable(self, spec: str, version: str | None = None) -> Servable:
+        """The servable that answers; waits for one still being loaded. Raises ModelNotFound or ModelNotReady."""
+        return self.registry.wait_servable(spec, version, self.settings.server.request_timeout_s)
 
 
 def wiring() -> Wiring:
@@ -44,15 +57,13 @@ def settings() -> Settings:
 
 
 def catalog() -> Catalog:
-    """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
-    parts = wiring()
-    return parts.registry.wait_loaded(parts.settings.server.request_timeout_s)
+    """See Wiring."""
+    return wiring().catalog()
 
 
 def servable(spec: str, version: str | None = None) -> Servable:
-    """The servable that answers; waits for one that is still being loaded. Raises ModelNotFound or ModelNotReady."""
-    parts = wiring()
-    return parts.registry.wait_servable(spec, version, parts.settings.server.request_timeout_s)
+    """See Wiring."""
+    return wiring().servable(spec, version)
 
 
 def routes() -> frozenset[str]:

@@ -9,11 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import request
-
 from app.concurrency.peers import is_gone
 from app.errors import RequestRejected
-from app.web.current import settings
 
 HEADER = "X-Request-Timeout-Ms"
 START = "X-Request-Start"
@@ -32,13 +29,12 @@ def age_s(environ: dict[str, Any]) -> float:
     return age if 0.0 < age < 3600.0 else 0.0
 
 
-def at_s(started_s: float) -> float:
-    """The deadline on the monotonic clock: the operator's, or the client's where that is earlier.
+def at_s(environ: dict[str, Any], started_s: float, budget_s: float) -> float:
+    """The deadline on the monotonic clock: the operator's `budget_s`, or the client's where that is earlier.
 
     Raises RequestRejected for a header that is no whole number of milliseconds from 1.
     """
-    budget_s = settings().server.request_timeout_s
-    given = request.headers.get(HEADER)
+    given = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
     if given is not None:
         if not _MILLISECONDS.match(given) or int(given) == 0:
             raise RequestRejected(f"{HEADER} must be a whole number of milliseconds, from 1")
@@ -46,6 +42,6 @@ def at_s(started_s: float) -> float:
     return started_s + budget_s
 
 
-def gone() -> Callable[[], bool]:
+def gone(environ: dict[str, Any]) -> Callable[[], bool]:
     """Tells later, from any greenlet, whether this request's client has closed its connection."""
-    return partial(is_gone, request.environ.get("gunicorn.socket"))
+    return partial(is_gone, environ.get("gunicorn.socket"))

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wsgi import get_path_info
 
 from app import errors, logs
-from app.web.current import settings
-from app.web.trace import Trace
+from app.web.current import Wiring, wiring
+from app.web.exchange import Environ, Reply, as_response
+from app.web.trace import Trace, begin
 
 log = logs.get("problems")
 
@@ -40,6 +42,7 @@ SHOWN = frozenset(
     )
 )  # fmt: skip
 """Errors whose text was written for clients."""
+INTERNAL = "an internal error; the log has the cause under this request id"
 
 
 def body(status: int, detail: str, **more: object) -> dict[str, object]:
@@ -54,73 +57,79 @@ def body(status: int, detail: str, **more: object) -> dict[str, object]:
     }
 
 
-def respond(status: int, detail: str, **more: object) -> Response:
-    """The error as a response in JSON, under this request's id."""
-    current: Trace | None = g.get("trace")
-    if current is not None:
-        more = {"instance": current.request_id, **more}
-    if request.path.endswith(("/invocations", "/invoke")):
+def tell(problem: Exception, environ: Environ, parts: Wiring, current: Trace) -> Reply:
+    """Any error as the reply the client gets, noted in the trace and, where it is ours, in the log."""
+    if isinstance(problem, errors.TablesideError):
+        return _ours(problem, environ, parts, current)
+    if isinstance(problem, HTTPException):
+        return _http(problem, environ, parts, current)
+    _note(type(problem).__name__, problem, parts, current)
+    return _reply(500, INTERNAL, environ, current)
+
+
+def _reply(status: int, detail: str, environ: Environ, current: Trace, **more: object) -> Reply:
+    """The error as JSON, under this request's id."""
+    more = {"instance": current.request_id, **more}
+    if environ["PATH_INFO"].endswith(("/invocations", "/invoke")):
         more |= {"error_code": "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR", "message": detail}
-    wants_problem = "application/problem+json" in request.headers.get("Accept", "")
+    wants_problem = "application/problem+json" in environ.get("HTTP_ACCEPT", "")
     kind = "application/problem+json" if wants_problem else "application/json"
-    return Response(orjson.dumps(body(status, detail, **more)), status, content_type=kind)
+    return Reply(orjson.dumps(body(status, detail, **more)), kind, status)
 
 
-def _ours(error: errors.TablesideError) -> Response:
+def _ours(error: errors.TablesideError, environ: Environ, parts: Wiring, current: Trace) -> Reply:
     kind = type(error)
     status = STATUS[kind]
-    detail = str(error) if kind in SHOWN else "an internal error; the log has the cause under this request id"
-    _note(kind.__name__, error if status >= 500 and status not in (503, 504) else None)
+    detail = str(error) if kind in SHOWN else INTERNAL
+    _note(kind.__name__, error if status >= 500 and status not in (503, 504) else None, parts, current)
     more: dict[str, Any] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
     if isinstance(error, errors.TooLarge):
         more["max_bytes"] = error.limit_bytes
-    response = respond(status, detail, **more)
+    reply = _reply(status, detail, environ, current, **more)
     if isinstance(error, (errors.Overloaded, errors.ModelNotReady)):
-        response.headers["Retry-After"] = str(error.retry_after_s)
+        return reply._replace(headers=(("Retry-After", str(error.retry_after_s)),))
     if isinstance(error, errors.NotAllowed):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+        return reply._replace(headers=(("WWW-Authenticate", "Bearer"),))
+    return reply
 
 
-def _http(error: HTTPException) -> Response:
+def _http(error: HTTPException, environ: Environ, parts: Wiring, current: Trace) -> Reply:
     status = error.code or 500
     detail = error.description or HTTPStatus(status).phrase
     if isinstance(error, RequestEntityTooLarge):
-        return _ours(errors.TooLarge("server.max_body_bytes", settings().server.max_body_bytes))
+        limit = parts.settings.server.max_body_bytes
+        return _ours(errors.TooLarge("server.max_body_bytes", limit), environ, parts, current)
     if status == 404:
-        detail = f"nothing at {request.path[:200]}"
+        detail = f"nothing at {get_path_info(environ)[:200]}"
     elif status == 405:
-        detail = f"{request.method} is not allowed here; use {_allowed(error)}"
-    if 300 <= status < 400:
-        return Response(status=status, headers=error.get_headers())
-    response = respond(status, detail)
-    if status == 405:
-        response.headers["Allow"] = _allowed(error)
-    return response
+        detail = f"{environ['REQUEST_METHOD']} is not allowed here; use {_allowed(error)}"
+    reply = _reply(status, detail, environ, current)
+    return reply._replace(headers=(("Allow", _allowed(error)),)) if status == 405 else reply
 
 
 def _allowed(error: HTTPException) -> str:
     return ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
 
 
-def _unexpected(error: Exception) -> Response:
-    _note(type(error).__name__, error)
-    return respond(500, "an internal error; the log has the cause under this request id")
-
-
-def _note(name: str, cause: BaseException | None) -> None:
-    current: Trace | None = g.get("trace")
-    if current is not None:
-        current.error = name
+def _note(name: str, cause: BaseException | None, parts: Wiring, current: Trace) -> None:
+    current.error = name
     if cause is not None:
-        shown = settings().predict.show_values
-        log.error("failed", error=name, **({"exc_info": cause} if shown else {"exception": logs.frames(cause)}))
+        said: dict[str, Any] = {"exception": logs.frames(cause)}
+        if parts.settings.predict.show_values:
+            said = {"exc_info": cause}
+        log.error("failed", error=name, request_id=current.request_id, **said)
+
+
+def _handle(problem: Exception) -> Response:
+    """Flask's way to `tell`."""
+    if isinstance(problem, HTTPException) and 300 <= (problem.code or 500) < 400:
+        return Response(status=problem.code, headers=problem.get_headers())
+    return as_response(tell(problem, request.environ, wiring(), g.get("trace") or begin(request.environ)))
 
 
 def install(app: Flask) -> None:
     """Make every error of the application leave as JSON."""
-    app.register_error_handler(errors.TablesideError, _ours)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, _handle)
+    app.register_error_handler(HTTPException, _handle)

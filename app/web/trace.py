@@ -1,4 +1,4 @@
-"""What is known of the request in hand: its id, its model, where its time went. Written once, when it is answered."""
+"""What is known of the request in hand: its id, its model, where its time went. Noted once, when it is answered."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import math
 import re
 import time
 import uuid
-from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 
+import msgspec
 import structlog
 from flask import Flask, Response, g, request
 
-from app import logs
-from app.metrics import NO_MODEL, Metrics
+from app.metrics import NO_MODEL
 from app.serving.servable import Servable
 from app.web.current import wiring
 from app.web.deadlines import age_s
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}\Z")
-log = logs.get("access")
+
+_PREFIX = uuid.uuid4().hex[:20]
+_number = count(1)
+"""Ids we give: this process's own prefix, and a number."""
 
 
-@dataclass
-class Trace:
+class Trace(msgspec.Struct):
     """One request. started_s: when nginx had it, or else the worker, on the monotonic clock; waited_s: between the two.
 
     stages: stage name to seconds. error: the class of what went wrong, for the log.
@@ -37,7 +40,7 @@ class Trace:
     protocol: str = "-"
     rows: int = 0
     counted: bool = False
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = msgspec.field(default_factory=dict)
     error: str = ""
 
     def serves(self, servable: Servable, protocol: str) -> None:
@@ -52,56 +55,31 @@ def trace() -> Trace:
     return current
 
 
-def begin() -> None:
+def begin(environ: dict[str, Any]) -> Trace:
     """Give the request its id: the client's, if it is one, else a new one."""
-    given = request.headers.get("X-Request-ID", "")
-    request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex
-    waited_s = age_s(request.environ)
-    g.trace = Trace(request_id, time.monotonic() - waited_s, waited_s)
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    given = environ.get("HTTP_X_REQUEST_ID")
+    request_id = given if given is not None and REQUEST_ID.match(given) else f"{_PREFIX}{next(_number):012x}"
+    waited_s = age_s(environ)
+    return Trace(request_id, time.monotonic() - waited_s, waited_s)
 
 
-def finish(response: Response) -> Response:
-    """Count and log the request; send its id back."""
+def _begin() -> None:
+    g.trace = begin(request.environ)
+    structlog.contextvars.bind_contextvars(request_id=g.trace.request_id)
+
+
+def _finish(response: Response) -> Response:
     current: Trace | None = g.get("trace")
     if current is None:
         return response
     response.headers["X-Request-ID"] = current.request_id
     seconds = time.monotonic() - current.started_s
-    if current.counted:
-        _count(wiring().metrics, current, response.status_code, seconds)
-    _log(current, response, seconds)
+    wiring().journal.note(current, request.method, request.path, response.status_code, seconds)
     structlog.contextvars.clear_contextvars()
     return response
 
 
-def _count(metrics: Metrics, current: Trace, status: int, seconds: float) -> None:
-    labels = (current.model, current.version)
-    metrics.requests.labels(*labels, current.protocol, str(status)).inc()
-    metrics.request_seconds.labels(*labels).observe(seconds)
-    for stage, spent_s in current.stages.items():
-        metrics.stage_seconds.labels(*labels, stage).observe(spent_s)
-    if status == 200 and current.rows:
-        metrics.rows.labels(*labels).inc(current.rows)
-
-
-def _log(current: Trace, response: Response, seconds: float) -> None:
-    line: dict[str, object] = {
-        "method": request.method,
-        "path": request.path[:300],
-        "status": response.status_code,
-        "ms": round(seconds * 1000, 3),
-    }
-    if current.counted:
-        line |= {"model": current.model, "version": current.version, "protocol": current.protocol, "rows": current.rows}
-        line |= {f"{stage}_ms": round(spent_s * 1000, 3) for stage, spent_s in current.stages.items()}
-    if current.error:
-        line["error"] = current.error
-    quiet = request.endpoint in ("health.live", "health.ready", "health.ping", "metrics.metrics")
-    (log.debug if quiet and response.status_code == 200 else log.info)("request", **line)
-
-
 def install(app: Flask) -> None:
-    """Trace every request of the application."""
-    app.before_request(begin)
-    app.after_request(finish)
+    """Trace every request that Flask dispatches."""
+    app.before_request(_begin)
+    app.after_request(_finish)

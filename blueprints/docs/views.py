@@ -116,7 +116,7 @@ def _written(serving: Catalog, key: str, models: list[Described]) -> Written:
         _cache.catalog, _cache.documents = serving, {}
     documents, paths = _cache.documents, routes()
     if key not in documents:
-        deadline_at_s = deadlines.at_s(trace().started_s)
+        deadline_at_s = deadlines.at_s(request.environ, trace().started_s, settings().server.request_timeout_s)
         text = wiring().coding.call(lambda: bodies.dumps(document(models, paths)), deadline_at_s)
         documents[key] = Written(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint
 from werkzeug.http import parse_options_header
 
 from app.contract import columnar, csvs
@@ -25,7 +24,7 @@ from app.contract.table import Table
 from app.contract.tensors import rows_json
 from app.errors import RequestRejected, UnsupportedBody
 from app.web import bodies
-from app.web.current import catalog, servable, settings
+from app.web.exchange import Exchange, Reply, view
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.tables import inputs, instances
 
@@ -36,42 +35,43 @@ SPELLINGS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 READ = (bodies.JSON, "text/csv", ARROW, PARQUET[0])
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     bare: bool = False
 
 
 Reader = Callable[[bytes, Input, Rules], _Asked]
 
 
-def invocations(name: str | None = None) -> Response:
+def invocations(exchange: Exchange, name: str | None = None) -> Reply:
     """Predict. The model is named by the path, a header, or a setting, or is the only one there is."""
-    chosen = servable(name if name else _spec())
-    read = _reader(request.headers.get("Content-Type", ""))
-    body, as_csv = bodies.read(), _wants_csv(request.headers.get("Accept", ""))
-    query = _query()
+    chosen = exchange.parts.servable(name if name else _spec(exchange))
+    read = _reader(exchange.header("CONTENT_TYPE"), exchange.parts.settings.server.max_inflated_bytes)
+    body, as_csv = exchange.body(), _wants_csv(exchange.header("HTTP_ACCEPT"))
+    query = _query(exchange)
     result = answer(
-        chosen, "invocations", body.weight, lambda schema, rules: _ask(read, body.content(), schema, rules, query)
-    )
+        exchange, chosen, "invocations", body.weight,
+        lambda schema, rules: _ask(read, body.content(), schema, rules, query),
+    )  # fmt: skip
     if as_csv:
-        return bodies.written(encode(result, _write_csv), "text/csv; charset=utf-8")
-    return bodies.written(encode(result, _write))
+        return Reply(encode(exchange, result, _write_csv), "text/csv; charset=utf-8")
+    return Reply(encode(exchange, result, _write))
 
 
-def _query() -> str:
+def _query(exchange: Exchange) -> str:
     """The output the address names; anything else there would be ignored, so it is refused."""
-    for key in request.args:
+    given = exchange.query()
+    for key in given:
         if key != "output":
             raise RequestRejected(f"no such query parameter: {key[:80]!r}; there is output")
-    return request.args.get("output", "")
+    return given.get("output", "")
 
 
-def _spec() -> str:
-    serving = catalog()
+def _spec(exchange: Exchange) -> str:
+    serving = exchange.parts.catalog()
     for header in CHOOSERS:
-        if spec := request.headers.get(header, ""):
+        if spec := exchange.header(f"HTTP_{header.upper().replace('-', '_')}"):
             return spec if spec in serving.models else spec.removesuffix(".tar.gz")
-    if spec := settings().predict.default_model:
+    if spec := exchange.parts.settings.predict.default_model:
         return spec
     if len(serving.models) == 1:
         return next(iter(serving.models))
@@ -86,17 +86,16 @@ def _ask(read: Reader, body: bytes, schema: Input, rules: Rules, output: str) ->
     return _Asked(asked.table, (output,) if output else asked.outputs, bare=asked.bare)
 
 
-def _reader(content_type: str) -> Reader:
+def _reader(content_type: str, limit_bytes: int) -> Reader:
     kind, options = parse_options_header(content_type)
     kind = kind.lower()
     charset = options.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedBody(f"charset {charset[:40]!r} is not read here; send UTF-8")
-    limit_bytes = settings().server.max_inflated_bytes
     if kind in ("", bodies.JSON):
         return lambda body, schema, rules: _from_json(body, schema, rules, limit_bytes)
     if kind == "text/csv":
-        return _csv_reader(options.get("header"))
+        return _csv_reader(options.get("header"), limit_bytes)
     if kind == ARROW:
         return lambda body, schema, rules: _Asked(columnar.from_arrow(body, schema, rules, limit_bytes))
     if kind in PARQUET:
@@ -105,11 +104,10 @@ def _reader(content_type: str) -> Reader:
     raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not read here; use {', '.join(READ)}{hint}")
 
 
-def _csv_reader(header: str | None) -> Reader:
+def _csv_reader(header: str | None, limit_bytes: int) -> Reader:
     if header not in (None, "present", "absent"):
         raise UnsupportedBody("the header parameter of text/csv is present or absent (RFC 4180)")
     known: csvs.Header = None if header is None else "present" if header == "present" else "absent"
-    limit_bytes = settings().server.max_inflated_bytes
     return lambda body, schema, rules: _Asked(csvs.from_csv(body, schema, rules, known, limit_bytes))
 
 
@@ -227,4 +225,4 @@ def _texts(row: Any) -> list[str]:
 def mount(face: Blueprint) -> None:
     """Add the routes of MLflow and SageMaker."""
     for at, path in enumerate(("/invocations", "/models/<name>/invocations", "/models/<name>/invoke")):
-        face.add_url_rule(path, view_func=invocations, endpoint=f"invocations_{at}", methods=["POST"])
+        face.add_url_rule(path, view_func=view(invocations), endpoint=f"invocations_{at}", methods=["POST"])

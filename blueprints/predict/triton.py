@@ -21,7 +21,10 @@ from app.web.current import catalog, servable, settings, wiring
 MOST_ROWS = 65536
 """What a client may choose as its batch size; a body may hold more rows."""
 
-STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "predict", "compute_output": "encode"}
+STAGES = {
+    "queue": "queue", "compute_input": "decode", "compute_infer": "predict", "compute_output": "encode",
+    "cache_hit": "cache",
+}  # fmt: skip
 
 
 def config(name: str, version: str | None = None) -> Response:
@@ -71,7 +74,7 @@ def _stats(servable: Servable, sums: Totals) -> dict[str, Any]:
         key: spent(total(f"tableside_stage_seconds_count:{stage}"), total(f"tableside_stage_seconds_sum:{stage}"))
         for key, stage in STAGES.items()
     }
-    nothing = spent(0, 0)
+    missed = total("tableside_cache_requests_total") - stages["cache_hit"]["count"]
     return {
         "name": servable.name,
         "version": str(servable.version),
@@ -81,8 +84,7 @@ def _stats(servable: Servable, sums: Totals) -> dict[str, Any]:
             "success": spent(answered, total("tableside_request_seconds_sum")),
             "fail": spent(failed, 0),
             **stages,
-            "cache_hit": nothing,
-            "cache_miss": nothing,
+            "cache_miss": spent(max(0, missed), 0),
         },
         "batch_stats": [],
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
@@ -15,7 +13,8 @@ from app.errors import RequestRejected
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
 from app.web import bodies
-from app.web.current import catalog, servable
+from app.web.current import catalog
+from app.web.exchange import Exchange, Reply, view
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import PredictRequest
 from blueprints.predict.tables import inputs, instances
@@ -42,17 +41,16 @@ def _version_status(servable: Servable) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     by_columns: bool = False
 
 
-def predict(name: str, version: str | None = None) -> Response:
+def predict(exchange: Exchange, name: str, version: str | None = None) -> Reply:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
-    chosen = servable(name, version)
-    body = bodies.read()
-    result = answer(chosen, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
-    return bodies.written(encode(result, _write))
+    chosen = exchange.parts.servable(name, version)
+    body = exchange.body()
+    result = answer(exchange, chosen, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
+    return Reply(encode(exchange, result, _write))
 
 
 def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
@@ -84,5 +82,5 @@ def mount(face: Blueprint) -> None:
     for prefix in ("", "/versions/<named:version>", "/labels/<named:version>"):
         face.add_url_rule(f"/v1/models/<named:name>{prefix}", view_func=status, endpoint="v1_status")
         face.add_url_rule(
-            f"/v1/models/<named:name>{prefix}:predict", view_func=predict, endpoint="v1_predict", methods=["POST"]
+            f"/v1/models/<named:name>{prefix}:predict", view_func=view(predict), endpoint="v1_predict", methods=["POST"]
         )

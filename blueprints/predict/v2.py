@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from app import __version__
 from app.contract import binary
@@ -16,7 +15,8 @@ from app.contract.tensors import describe, from_tensors, inputs, metadata, to_te
 from app.serving.catalog import Model
 from app.serving.lifecycle import State
 from app.web import bodies
-from app.web.current import catalog, servable
+from app.web.current import catalog
+from app.web.exchange import Exchange, Reply, view
 from app.web.predicting import Answer, Asked, answer, encode
 from blueprints.predict.schemas import InferRequest
 
@@ -61,24 +61,21 @@ def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Asked(Asked):
+class _Asked(Asked, frozen=True):
     id: str | None = None
     binary: frozenset[str] = frozenset()
     all_binary: bool = False
 
 
-def infer(name: str, version: str | None = None) -> Response:
+def infer(exchange: Exchange, name: str, version: str | None = None) -> Reply:
     """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
-    chosen = servable(name, version)
-    body, header = bodies.read(), request.headers.get(HEADER)
-    result = answer(chosen, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
-    text, header_bytes = encode(result, _write)
+    chosen = exchange.parts.servable(name, version)
+    body, header = exchange.body(), exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    result = answer(exchange, chosen, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
+    text, header_bytes = encode(exchange, result, _write)
     if header_bytes is None:
-        return bodies.written(text)
-    response = bodies.written(text, "application/octet-stream")
-    response.headers[HEADER] = str(header_bytes)
-    return response
+        return Reply(text)
+    return Reply(text, "application/octet-stream", headers=((HEADER, str(header_bytes)),))
 
 
 def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) -> _Asked:
@@ -134,4 +131,4 @@ def mount(face: Blueprint) -> None:
     face.add_url_rule("/v2/models", view_func=models, endpoint="v2_models")
     for prefix in ("/v2/models/<name>", "/v2/models/<name>/versions/<version>"):
         face.add_url_rule(prefix, view_func=model, endpoint="v2_model")
-        face.add_url_rule(f"{prefix}/infer", view_func=infer, endpoint="v2_infer", methods=["POST"])
+        face.add_url_rule(f"{prefix}/infer", view_func=view(infer), endpoint="v2_infer", methods=["POST"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from app import logs
 from app.concurrency import slots
@@ -81,7 +81,7 @@ def unload(name: str) -> Response:
 
 
 def _body(kind: type[T]) -> T:
-    content = bodies.read().content()
+    content = bodies.read(request.environ, settings().server).content()
     return bodies.parse(content if content.strip() else b"{}", kind)
 
 

@@ -77,6 +77,24 @@ async def _closed(port: int, message: bytes, clients: int, seconds: float, timeo
     return load
 
 
+async def _kept(port: int, message: bytes, clients: int, seconds: float) -> list[int]:
+    counts, end_s = [0] * clients, time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < end_s:
+            writer.write(message)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.partition(b":")[2]))
+            counts[number] += 1
+        writer.close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return counts
+
+
 async def _beside(jobs: Any) -> list[Load]:
     return list(await asyncio.gather(*jobs))
 
@@ -84,6 +102,11 @@ async def _beside(jobs: Any) -> list[Load]:
 def open_loop(port: int, *streams: tuple[bytes, float], seconds: float, timeout_s: float = 30.0) -> list[Load]:
     """Send each message at its rate (requests a second), all streams at once."""
     return asyncio.run(_beside(_at_rate(port, message, rate, seconds, timeout_s) for message, rate in streams))
+
+
+def kept_loop(port: int, message: bytes, clients: int, seconds: float) -> list[int]:
+    """Each of so many connections is kept and sends when it has been answered. Returns how many answers each had."""
+    return asyncio.run(_kept(port, message.replace(b"Connection: close", b"Connection: keep-alive"), clients, seconds))
 
 
 def closed_loop(port: int, message: bytes, clients: int, seconds: float, timeout_s: float = 30.0) -> Load:

@@ -15,7 +15,7 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.e2e.conftest import Stack
-from tests.e2e.openloop import closed_loop, open_loop, request
+from tests.e2e.openloop import closed_loop, kept_loop, open_loop, request
 from tests.e2e.slow_model import slow_estimator
 
 pytestmark = pytest.mark.e2e
@@ -132,6 +132,17 @@ def test_requests_for_a_busy_model_share_its_calls(stack: Stack, slow: Any, reco
     assert answered == len(one.answers) + len(many.answers)
     assert calls < answered - len(one.answers) * 0.5
     assert rates[1] > 1.5 * rates[0]
+
+
+def test_no_connection_starves(make_stack: Callable[..., Stack], record_property: Said) -> None:
+    """48 kept connections to the workers themselves, without a pause: each is answered about as often as the others."""
+    one = make_stack(TABLESIDE__SERVER__NGINX="off")
+    one.wait_loaded()
+    counts = kept_loop(one.data, IRIS, 48, 4.0)
+    by_worker = sorted(counts)
+    record_property("said", f"{sum(counts)} answers, {by_worker[0]} to {by_worker[-1]} a connection")
+    assert by_worker[0] > 0.2 * sum(counts) / len(counts)
+    one.stop()
 
 
 def test_three_times_too_much(stack: Stack, slow: Any, record_property: Said) -> None:

@@ -28,15 +28,18 @@ LIMITS = Limits(max_batch_rows=64, max_queue_rows=1000)
 
 
 class Slow:
-    """Answers each item with itself, after a while; remembers its calls."""
+    """Answers each item with itself, after a while, and not before `holding` ends; remembers its calls."""
 
     def __init__(self, busy_s: float) -> None:
         self.busy_s = busy_s
+        self.holding = False
         self.calls: list[list[Any]] = []
 
     def __call__(self, items: Sequence[Any]) -> list[Any]:
         self.calls.append(list(items))
         SLEEP(self.busy_s)
+        while self.holding:
+            SLEEP(0.001)
         return list(items)
 
 
@@ -64,6 +67,31 @@ def together(*calls: Callable[[], Any], pause_s: float = 0.0) -> list[Any]:
     return outcomes
 
 
+def in_turn(batcher: Batcher[Any, Any], slow: Slow, *calls: Callable[[], Any]) -> list[Any]:
+    """What each call returns or raises: the first is held until the others, one by one, wait behind it."""
+    outcomes: list[Any] = [None] * len(calls)
+
+    def run(at: int) -> None:
+        try:
+            outcomes[at] = calls[at]()
+        except Exception as problem:
+            outcomes[at] = problem
+
+    slow.holding, threads, before = True, [], len(slow.calls)
+    for at in range(len(calls)):
+        waiting = len(batcher._queue)
+        threads.append(threading.Thread(target=run, args=(at,)))
+        threads[-1].start()
+        give_up_at_s = time.monotonic() + 10
+        while threads[-1].is_alive() and (len(batcher._queue) <= waiting if at else len(slow.calls) == before):
+            assert time.monotonic() < give_up_at_s
+            time.sleep(0.001)
+    slow.holding = False
+    for thread in threads:
+        thread.join(60)
+    return outcomes
+
+
 def asking(batcher: Batcher[Any, Any], item: Any, offload: Any, given: Terms, key: Any = "k") -> Callable[[], Any]:
     return lambda: batcher.ask(item, 1, key, offload, given).result
 
@@ -74,7 +102,7 @@ def test_who_comes_while_it_is_busy_shares_the_next_call() -> None:
     batcher: Batcher[Any, Any] = Batcher(slow)
     batcher.cost.learn(1, 0.2), batcher.cost.learn(8, 0.2)
     batcher.meter = meter = CountingMeter()
-    outcomes = together(*(asking(batcher, at, offload, terms()) for at in range(8)), pause_s=0.01)
+    outcomes = in_turn(batcher, slow, *(asking(batcher, at, offload, terms()) for at in range(8)))
     assert outcomes == list(range(8))
     assert slow.calls == [[0], [1, 2, 3, 4, 5, 6, 7]]
     assert meter.rows == [1, 7]
@@ -88,7 +116,7 @@ def test_keys_do_not_share_a_call() -> None:
     batcher: Batcher[Any, Any] = Batcher(slow)
     keys = ["x", "x", "y", "x", "y", None, None]
     calls = [asking(batcher, at, offload, terms(), key) for at, key in enumerate(keys)]
-    assert together(*calls, pause_s=0.01) == list(range(7))
+    assert in_turn(batcher, slow, *calls) == list(range(7))
     assert slow.calls == [[0], [1, 3], [2, 4], [5], [6]]
 
 
@@ -159,7 +187,7 @@ def test_a_full_queue_refuses() -> None:
     def look() -> None:
         batcher.check_room(True, terms(limits=small))
 
-    outcomes = together(*calls, look, pause_s=0.01)
+    outcomes = in_turn(batcher, slow, *calls, look)
     assert outcomes[:3] == [0, 1, 2]
     assert all(isinstance(outcome, Overloaded) for outcome in outcomes[3:])
     assert "predict.max_queue_rows is 2" in str(outcomes[3])
@@ -232,7 +260,7 @@ def test_every_request_gets_its_own_answer(asked: list[Any]) -> None:
             assert isinstance(outcome, RequestRejected)
         else:
             assert list(outcome) == [output]
-            np.testing.assert_array_equal(outcome[output], alone.run(output, rows))
+            np.testing.assert_array_equal(outcome[output], alone.run(output, from_rows(rows, schema)))
 
 
 @pytest.mark.parametrize(

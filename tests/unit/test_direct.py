@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -20,10 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from app import metrics
+from app.batching.batcher import Terms
 from app.contract.decode import from_matrix, from_rows
 from app.contract.schema import Column, Input
 from app.errors import Trouble
 from app.repository import outputs, proof, sample
+from app.repository.modelfile import CacheRules
 from app.repository.publish import publish
 from app.runtimes.direct.compiled import WAYS, DirectRuntime, build
 from app.runtimes.direct.parts import Unsupported
@@ -213,6 +216,28 @@ def test_a_share_of_the_answers_is_asked_again(wrong: bool) -> None:
     result = "differed" if wrong else "agreed"
     assert counters.rechecks.labels("m", "1", result)._value.get() == (1 if wrong else 2)
     assert (one.trouble is Trouble.OTHER and "out of service" in one.reason) is wrong
+
+
+def test_what_a_retired_way_answered_is_forgotten() -> None:
+    """Answers that a way gave before it was found wrong are not given again."""
+    one, planned, schema = servable({"predict": lambda table: np.ones(table.rows, dtype=int) * 7})
+    one.caching = CacheRules(1 << 20)
+    one.renew_cache()
+    assert one.contract is not None
+    counters, outs = metrics.make(), one.contract.outputs[:1]
+    table = from_matrix(cancer()[0][:4], schema)
+    terms = Terms(one.limits(HereOffload(), 100), time.monotonic() + 30, 1.0)  # type: ignore[arg-type]
+
+    def ask() -> Any:
+        return one.predict(table, outs, HereOffload(), terms)  # type: ignore[arg-type]
+
+    assert ask().arrays["predict"].tolist() == ask().arrays["predict"].tolist() == [7, 7, 7, 7]
+    thread = rechecks.maybe(one, table, outs, ask().arrays, 1, HereOffload(), counters)  # type: ignore[arg-type]
+    assert thread is not None
+    thread.join(10)
+    again = ask()
+    assert not again.cached
+    assert again.arrays["predict"].tolist() == planned.original.run("predict", table.to_input()).tolist()
 
 
 def test_publish_and_load_keep_to_what_was_proved(tmp_path: Path) -> None:
