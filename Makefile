@@ -73,7 +73,7 @@ publish-examples: $(VENV)/.base ## train the example models and publish them as 
 	$(BIN)/python -m examples.train models
 
 lock: ## resolve requirements/*.in anew (needs uv)
-	cd requirements && for each in base dev bench; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
+	cd requirements && for each in base onnx dev bench; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
 
 clean: ## remove the environment, the run folder and caches (models stay)
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -192,7 +192,7 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
         render.as_json(msgspec.to_builtins(contract))
     else:
-        render.contract(contract)
+        render.contract(contract, [*integrity.skew(contract), *filter(None, [integrity.lacking(contract)])])
 
 
 @click.command()

@@ -113,8 +113,8 @@ def _candidate(each: Candidate) -> tuple[str, ...]:
     return (each.way, each.verdict, each.why, str(each.rows or "-"), apart if each.rows else "-", speed or "-")
 
 
-def contract(found: Contract) -> None:
-    """The contract for people."""
+def contract(found: Contract, here: Sequence[str] = ()) -> None:
+    """The contract for people. here: how this machine differs from that of publish, where it matters."""
     click.echo(f"{found.name}/{found.version}  {found.kind}  {found.estimator}  published {found.created_at}")
     ranges = [
         f"{column.minimum:g} to {column.maximum:g}" if column.minimum is not None and column.maximum is not None else ""
@@ -131,8 +131,12 @@ def contract(found: Contract) -> None:
         heads = ("faster way", "verdict", "why", "rows compared", "largest difference", "speed-up at 1, 32, 1000 rows")
         _table(heads, [_candidate(each) for each in found.candidates])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
+    if found.graph is not None:
+        click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
     click.echo(f"golden rows  {len(found.golden.rows)}")
     click.echo(f"environment  {', '.join(f'{name} {version}' for name, version in found.environment.items())}")
+    for difference in here:
+        click.echo(f"here         {difference}")
     if found.source:
         click.echo(f"source       {', '.join(f'{name} {value}' for name, value in found.source.items())}")
 

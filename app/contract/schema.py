@@ -82,7 +82,7 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """The trained file beside the contract."""
+    """A file beside the contract: the trained one, or the graph made of it."""
 
     file: str
     sha256: str
@@ -113,17 +113,22 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Way(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The way that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or F."""
+    """The way that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or F.
+
+    instead: the way where this one's library is not installed; the estimator without one.
+    """
 
     way: str
     up_to_rows: int = 0
     order: Literal["C", "F"] = "C"
+    instead: Way | None = None
 
 
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a server must know of one version, and can check.
 
     source: where the estimator came from, for people; the keys are those of an MLmodel file.
+    tolerance: how far apart, relative, publish let the numbers of `ways` lie. graph: the ONNX file of the way `onnx`.
     batch: how an answer depends on the rows it is asked with: not at all (`exact`), by up to `batch_ulp` units in the
     last place (`ulp`; app.contract.ulps), or so that rows of several requests may not share a call (`none`). It is
     measured at publish; without it nothing was.
@@ -146,6 +151,8 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     source: dict[str, str] = {}
     batch: Literal["exact", "ulp", "none"] | None = None
     batch_ulp: float = 0.0
+    tolerance: float = 0.0
+    graph: Artifact | None = None
 
     @property
     def default_output(self) -> Output:

@@ -28,7 +28,8 @@ _ALONE_AT_LEAST = 12
 
 Mixed = tuple[Table, bool]
 """One row, and whether it is a golden one; else its cells come from several."""
-Batch = tuple[Literal["exact", "ulp", "none"], float]
+Kind = Literal["exact", "ulp", "none"]
+Batch = tuple[Kind, float]
 
 
 def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]) -> Batch:
@@ -61,6 +62,13 @@ def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]
         return "none", 0.0
     # Two batches may lie on either side of the row asked alone, and other rows farther: a power of two beyond both.
     return ("ulp", float(2 ** math.ceil(math.log2(4 * max(worst, 1.0))))) if worst else ("exact", 0.0)
+
+
+def widened(batch: Kind | None, batch_ulp: float, difference: float) -> tuple[Kind | None, float]:
+    """What was measured, where faster ways lie apart from each other by up to twice `difference`, relative."""
+    if not difference or batch not in ("exact", "ulp"):
+        return batch, batch_ulp
+    return "ulp", max(batch_ulp, math.ceil(2 * difference / np.finfo(np.float64).eps))
 
 
 Said = Mapping[str, Array]

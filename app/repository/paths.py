@@ -12,6 +12,7 @@ VERSION = re.compile(r"^[1-9][0-9]{0,17}\Z")
 ALIAS = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 CONTRACT = "contract.json"
 ARTIFACT = "model.skops"
+GRAPH = "model.onnx"
 SEAL = "seal.sha256"
 MODEL_TOML = "model.toml"
 RESERVED_ALIASES = frozenset(("latest",))

@@ -22,7 +22,8 @@ from app.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from app.errors import ContractBroken, PublishFailed, RequestRejected
 from app.repository import integrity, merging, modelfile, outputs, paths, proof, sample
 from app.runtimes import sklearn as runtime_sklearn
-from app.runtimes.planned import plan
+from app.runtimes.base import Runtime
+from app.runtimes.planned import PlannedRuntime, disagreement, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 
 STALE_S = 3600
@@ -67,8 +68,9 @@ def publish(
         contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
     except RequestRejected as problem:
         raise PublishFailed(f"the sample does not fit the contract that was learned from it: {problem}") from problem
+    graph: bytes | None = None
     if runtime == "auto":
-        contract = _prove(contract, estimator_runtime, frame, tolerance, progress)
+        contract, graph = _prove(contract, estimator_runtime, frame, tolerance, progress)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
@@ -76,12 +78,11 @@ def publish(
     draft.mkdir()
     try:
         progress("writing the artifact")
-        contract = _write_artifact(draft, estimator, contract)
+        contract = _write_graph(draft, graph, _write_artifact(draft, estimator, contract))
         progress("replaying the golden rows from the artifact")
         loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
         golden.replay(contract, loaded.run)
-        planned = plan(loaded, contract)
-        golden.replay(contract, planned.run, planned.prepare)
+        _compare_again(plan(loaded, contract, draft), contract)
         contract = _claim(folder, draft, contract, version)
     except ContractBroken as problem:
         hint = "; name them in repository.trusted_types if you trust them" if "not trusted" in str(problem) else ""
@@ -95,11 +96,17 @@ def publish(
 
 def _prove(
     contract: Contract, runtime: SklearnRuntime, frame: Any, tolerance: float, progress: Progress
-) -> Contract:  # fmt: skip
+) -> tuple[Contract, bytes | None]:  # fmt: skip
+    """The contract with what was tried and what is to be used, and the graph's bytes if one is."""
     aligned, _ = sample.align(frame, runtime.estimator)
     aligned = sample.restore_none(aligned, sample.fitted_categories(runtime.estimator))
-    proved = proof.prove(runtime, contract.input, contract.outputs, aligned, tolerance, progress)
-    return msgspec.structs.replace(contract, candidates=proved.candidates, ways=proved.ways)
+    known = golden.golden_table(contract)
+    proved = proof.prove(runtime, contract.input, contract.outputs, aligned, tolerance, progress, known)
+    batch, batch_ulp = merging.widened(contract.batch, contract.batch_ulp, proof.farthest(proved))
+    contract = msgspec.structs.replace(
+        contract, candidates=proved.candidates, ways=proved.ways, tolerance=tolerance, batch=batch, batch_ulp=batch_ulp
+    )
+    return contract, proved.graph
 
 
 def _check_alias(root: Path, name: str, alias: str) -> None:
@@ -218,6 +225,22 @@ def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract
     held = tuple(sorted(skops.io.get_untrusted_types(file=path)))
     artifact = Artifact(paths.ARTIFACT, integrity.sha256(path), path.stat().st_size)
     return msgspec.structs.replace(contract, artifact=artifact, types=held)
+
+
+def _write_graph(draft: Path, graph: bytes | None, contract: Contract) -> Contract:
+    if graph is None:
+        return contract
+    path = draft / paths.GRAPH
+    path.write_bytes(graph)
+    return msgspec.structs.replace(contract, graph=Artifact(paths.GRAPH, integrity.sha256(path), len(graph)))
+
+
+def _compare_again(planned: Runtime, contract: Contract) -> None:
+    """Hold the faster ways to the artifact that was read again. Raises ContractBroken."""
+    if isinstance(planned, PlannedRuntime):
+        apart = disagreement(planned, golden.golden_table(contract), contract.outputs)
+        if apart > tolerated(contract):
+            raise ContractBroken(f"golden rows: a faster way lies apart by {apart:.2g} from the artifact")
 
 
 def _claim(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from app.contract import answers
+from app.contract import answers, golden
 from app.contract.answers import Answer
 from app.contract.cells import Array
-from app.contract.schema import Contract, Input, Output, Way
+from app.contract.schema import Contract, Output, Way
 from app.contract.table import Table
+from app.runtimes import graph
 from app.runtimes.base import Runtime
 from app.runtimes.direct.compiled import DirectRuntime, build
+from app.runtimes.direct.parts import Missing
+from app.runtimes.graph import ONNX
 from app.runtimes.shelved import Shelved
 from app.runtimes.sklearn import SklearnRuntime
 
@@ -23,19 +28,20 @@ Range = tuple[int, DirectRuntime | None]
 
 
 class PlannedRuntime:
-    """Direct ways in front of the estimator. `retire` takes them out of service for good."""
+    """Direct ways in front of the estimator, by name in `used`. `retire` takes them out of service for good."""
 
     platform = "scikit-learn_skops"
 
-    def __init__(self, original: Runtime, ranges: Sequence[Range]) -> None:
+    def __init__(self, original: Runtime, ranges: Sequence[Range], used: Collection[str] = ()) -> None:
         self.original = original
         self.wanted = True
+        self.used = frozenset(used)
         self._ranges = tuple(ranges)
 
     @property
     def is_fast(self) -> bool:
         """Whether a direct way is in service: the operator wants it (`wanted`), and it has not been retired."""
-        return self.wanted and bool(self._ranges)
+        return self.wanted and any(runtime is not None for _, runtime in self._ranges)
 
     @property
     def is_whole(self) -> bool:
@@ -65,17 +71,34 @@ class PlannedRuntime:
         self._ranges = ()
 
 
-def plan(original: SklearnRuntime, contract: Contract) -> Runtime:
-    """The runtime of the contract's ways. Raises Unsupported when one of them is not known here."""
+def plan(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
+    """The runtime of the contract's ways. folder: the version's; its graph is held to its hash elsewhere.
+
+    A way whose library is missing here leaves its rows to the one named instead, or to the estimator. Raises
+    Unsupported when one is not known here.
+    """
     if not contract.ways:
         return original
-    return PlannedRuntime(original, ranges(original, contract.input, contract.ways))
+    built: dict[Way, DirectRuntime | None] = {}
+    for way in contract.ways:
+        same = msgspec.structs.replace(way, up_to_rows=0)
+        if same not in built:
+            built[same] = _build(original, contract, way, folder)
+    ranges = [(way.up_to_rows, built[msgspec.structs.replace(way, up_to_rows=0)]) for way in contract.ways]
+    used = {way.way for way, runtime in built.items() if runtime is not None}  # under its name, whoever stands in
+    return PlannedRuntime(original, ranges, used) if used else original
 
 
-def ranges(original: SklearnRuntime, schema: Input, ways: Sequence[Way]) -> list[Range]:
-    """The direct runtimes of some ways, each built once. Raises Unsupported."""
-    built = {(w.way, w.order): build(original, schema, w.way, w.order) for w in ways if w.way != SKLEARN}
-    return [(way.up_to_rows, built.get((way.way, way.order))) for way in ways]
+def _build(original: SklearnRuntime, contract: Contract, way: Way, folder: Path) -> DirectRuntime | None:
+    if way.way == SKLEARN:
+        return None
+    try:
+        if way.way == ONNX and contract.graph is not None:
+            content, row = (folder / contract.graph.file).read_bytes(), golden.golden_table(contract).take(0, 1)
+            return graph.build(original, contract.input, contract.outputs, content, row)
+        return build(original, contract.input, way.way, way.order)
+    except Missing:
+        return _build(original, contract, way.instead, folder) if way.instead is not None else None
 
 
 SKLEARN = "sklearn"
@@ -83,7 +106,11 @@ SKLEARN = "sklearn"
 
 
 def tolerated(contract: Contract) -> float:
-    """How far the ways in use lay apart from the estimator at publish, over all that was compared."""
+    """How far the ways in use may lie apart from the estimator: what publish allowed, or at least saw."""
+    return max(contract.tolerance, _seen(contract))
+
+
+def _seen(contract: Contract) -> float:
     return max((each.largest_difference for each in contract.candidates if each.verdict == "used"), default=0.0)
 
 

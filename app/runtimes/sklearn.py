@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,14 @@ def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
 
 def single_threaded(estimator: Any) -> Any:
     """Set every `n_jobs` in the estimator and its parts to 1: workers are the parallelism here."""
+    for part in parts(estimator):
+        if getattr(part, "n_jobs", None) not in (None, 1):
+            part.n_jobs = 1
+    return estimator
+
+
+def parts(estimator: Any) -> Iterator[Any]:
+    """The estimator and every one within it."""
     seen: set[int] = set()
     stack = [estimator]
     while stack:
@@ -88,10 +96,10 @@ def single_threaded(estimator: Any) -> Any:
         seen.add(id(part))
         if isinstance(part, (list, tuple)):
             stack.extend(part)
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            stack.extend(part.ravel())
         elif isinstance(part, dict):
             stack.extend(part.values())
         elif hasattr(part, "get_params") and hasattr(part, "__dict__"):
-            if getattr(part, "n_jobs", None) not in (None, 1):
-                part.n_jobs = 1
+            yield part
             stack.extend(vars(part).values())
-    return estimator

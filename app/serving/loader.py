@@ -15,7 +15,7 @@ from app.repository.modelfile import ModelFile
 from app.repository.shelf import Shelf
 from app.runtimes.base import Runtime
 from app.runtimes.heap import give_back
-from app.runtimes.planned import PlannedRuntime, disagreement, plan, tolerated
+from app.runtimes.planned import SKLEARN, PlannedRuntime, disagreement, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 from app.runtimes.sklearn import load as load_sklearn
 from app.serving import sharing
@@ -161,12 +161,21 @@ def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | 
             give_back()
         warning = integrity.check_environment(contract, policy.environment_skew)
         note = "" if shelf is None else sharing.note(root, contract, policy, runtime)
-        fresh.ready(runtime, time.monotonic() - started_s, warning)
+        fresh.ready(runtime, time.monotonic() - started_s, warning or _unused(contract, runtime))
         fresh.complain(fresh.reason or note, fresh.trouble)
     except ContractBroken as problem:
         fresh.fail(str(problem), problem.trouble)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
         fresh.fail(f"{type(problem).__name__}: {problem}", Trouble.OTHER)
+
+
+def _unused(contract: Contract, runtime: Runtime) -> str:
+    """Which of the contract's faster ways are not in service here, in words."""
+    if sharing.is_shared(runtime):
+        return ""
+    used = runtime.used if isinstance(runtime, PlannedRuntime) else frozenset()
+    unused = sorted({way.way for way in contract.ways} - used - {SKLEARN})
+    return f"its faster way ({', '.join(unused)}) does not hold here; the estimator answers" if unused else ""
 
 
 def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
@@ -194,14 +203,14 @@ def check_version(root: Path, name: str, number: int, policy: Repository, shelf:
     if shelf is None or not sharing.fits(contract, artifact, policy):
         runtime = _whole(artifact, contract, policy)
         integrity.check_seal(root, contract)
-        return _planned(runtime, contract)
+        return _planned(runtime, contract, artifact.parent)
     later = partial(_checked_whole, root, contract, policy)
     shared = sharing.open_entry(contract, policy, shelf, later)
     if shared is None:
         runtime = _whole(artifact, contract, policy)
         shared = sharing.make_entry(root, contract, policy, shelf, runtime, later)
     integrity.check_seal(root, contract)
-    return _planned(runtime, contract) if shared is None else shared
+    return _planned(runtime, contract, artifact.parent) if shared is None else shared
 
 
 def _checked_whole(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
@@ -215,13 +224,13 @@ def _whole(artifact: Path, contract: Contract, policy: Repository) -> SklearnRun
     return runtime
 
 
-def _planned(original: SklearnRuntime, contract: Contract) -> Runtime:
+def _planned(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
     """The ways the contract asks for, held once more to the estimator here; the estimator alone where they differ.
 
     Another processor may add up otherwise: then the estimator is right, and slower.
     """
     try:
-        planned = plan(original, contract)
+        planned = plan(original, contract, folder)
         if isinstance(planned, PlannedRuntime):
             table = golden.golden_table(contract)
             apart = disagreement(planned, table, contract.outputs)

@@ -12,15 +12,15 @@ from app.contract.cells import Array
 from app.contract.schema import Input
 from app.contract.table import Table
 from app.runtimes.base import Runtime
-from app.runtimes.direct import columns, linear, shared, trees
+from app.runtimes.direct import columns, gtil, linear, shared, trees
 from app.runtimes.direct.columns import Source
 from app.runtimes.direct.parts import Method, Step, Unsupported, Unusual, is_exactly, require
 from app.runtimes.direct.shared import Packed
 from app.runtimes.sklearn import SklearnRuntime
 
-WAYS = ("product", "walk", "ask", shared.WAY)
-"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`). share: over nodes that workers
-share (`app.runtimes.direct.shared`), proved at publish, used where a large artifact is served.
+WAYS = ("product", "walk", "ask", gtil.TREELITE, shared.WAY)
+"""product: linear models. walk, ask: two ways over trees (`app.runtimes.direct.trees`); treelite: a third. share: over
+nodes that workers share (`app.runtimes.direct.shared`), proved at publish, used where a large artifact is served.
 """
 
 Direct = Callable[[Table], Array]
@@ -68,16 +68,19 @@ def _build(
 ) -> DirectRuntime:
     try:
         source, steps, last = _parts(estimator, schema, order)
-        if way == "product":
-            methods = linear.methods(last, source.sparse)
-        elif way == shared.WAY:
-            methods = shared.methods(last, shared.pack(last) if packed is None else packed)
-        else:
-            methods = trees.methods(last, way)
-        require(way == "product" or not source.sparse, "trees over sparse rows")
+        methods = _methods(last, source, way, packed)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"fitted otherwise than expected: {type(strange).__name__}: {strange}") from strange
     return DirectRuntime(original, {name: _chain(source, steps, method) for name, method in methods.items()})
+
+
+def _methods(last: Any, source: Source, way: str, packed: Packed | None) -> dict[str, Method]:
+    if way == "product":
+        return linear.methods(last, source.sparse)
+    require(not source.sparse, "trees over sparse rows")
+    if way == shared.WAY:
+        return shared.methods(last, shared.pack(last) if packed is None else packed)
+    return gtil.methods(last) if way == gtil.TREELITE else trees.methods(last, way)
 
 
 def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step], Any]:

@@ -21,6 +21,10 @@ class Unsupported(Exception):
     """This estimator, or this setting of it, is not known here; the text says which."""
 
 
+class Missing(Unsupported):
+    """A library this way needs is not installed here, or cannot be loaded; the text is its name."""
+
+
 class Unusual(Exception):
     """These rows are for the estimator itself: it refuses them, or treats them by a rule that is not here."""
 

@@ -114,15 +114,11 @@ def _forest(estimator: Any, way: str) -> dict[str, Method]:
     def values(each: Any) -> Array:
         return np.ascontiguousarray(each.tree_.value[:, 0, :width])
 
-    takes_gaps = bool(getattr(fitted[0].tree_, "missing_go_to_left", np.zeros(0)).any())
+    gaps = takes_gaps(fitted[0])
     nodes = _of_trees(fitted, values) if way == "walk" else None
 
     def summed(matrix: Array) -> Array:
-        cells = to_float32(matrix)
-        if not takes_gaps:
-            check_finite(cells)
-        elif np.isinf(cells).any():
-            check_finite(np.array([np.inf]))
+        cells = as_cells(matrix, gaps)
         if nodes is not None and len(cells) * len(fitted) * width <= _WALK_CELLS:
             found = nodes.values[nodes.leaves(cells)]
             total: Array = np.add.accumulate(found, axis=0)[-1] if len(fitted) > 1 else found[0]
@@ -145,6 +141,21 @@ def of_sums(estimator: Any, summed: Method) -> dict[str, Method]:
     return {"predict_proba": summed, "predict": lambda matrix: classes.take(summed(matrix).argmax(axis=1), axis=0)}
 
 
+def takes_gaps(fitted: Any) -> bool:
+    """Whether a fitted tree has a way for a missing cell."""
+    return bool(getattr(fitted.tree_, "missing_go_to_left", np.zeros(0)).any())
+
+
+def as_cells(matrix: Array, gaps: bool) -> Array:
+    """What a forest's trees see of a matrix: float32. Raises Unusual for an infinity, and for a gap unless `gaps`."""
+    cells = to_float32(matrix)
+    if not gaps:
+        check_finite(cells)
+    elif np.isinf(cells).any():
+        check_finite(np.array([np.inf]))
+    return cells
+
+
 def _gradient(estimator: Any) -> dict[str, Method]:
     plain = is_exactly(estimator.init_, dummy.DummyClassifier, dummy.DummyRegressor) or estimator.init_ == "zero"
     require(plain, "an initial estimator of its own")
@@ -156,7 +167,7 @@ def _gradient(estimator: Any) -> dict[str, Method]:
         predict_stages(estimator.estimators_, cells, estimator.learning_rate, found)
         return found
 
-    return _boosted(estimator, raw, zero_is_second=True)
+    return boosted(estimator, raw, zero_is_second=True)
 
 
 def _histogram(estimator: Any, way: str) -> dict[str, Method]:
@@ -182,7 +193,7 @@ def _histogram(estimator: Any, way: str) -> dict[str, Method]:
                 summed[:, k] += predictor.predict(cells, bitsets, index, 1)
         return summed
 
-    return _boosted(estimator, raw, zero_is_second=False)
+    return boosted(estimator, raw, zero_is_second=False)
 
 
 def _of_predictors(predictors: Sequence[Any]) -> Nodes:
@@ -201,7 +212,7 @@ def _of_predictors(predictors: Sequence[Any]) -> Nodes:
     return _gather(parts, gaps=True, dtype=np.float64)
 
 
-def _boosted(estimator: Any, raw: Method, zero_is_second: bool) -> dict[str, Method]:
+def boosted(estimator: Any, raw: Method, zero_is_second: bool) -> dict[str, Method]:
     """What boosting makes of its raw scores. zero_is_second: which class a score of exactly 0 means."""
     if not hasattr(estimator, "classes_"):
         loss = estimator._loss
