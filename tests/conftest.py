@@ -42,6 +42,9 @@ hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "no_greenlets: of code that runs the same in any thread; not run under gevent, too"
+    )
     config.addinivalue_line("markers", "processes: starts processes of its own; patching this one would show nothing")
 
 

@@ -33,16 +33,26 @@ class _Date:
 _date = _Date()
 
 
+SLOW_S = 0.01
+"""nginx's connection ends with an answer that took longer: the next request goes to whoever is free to accept it."""
+
+
 class WholeResponse(wsgi.Response):
     """Keeps the head back until the first body bytes are there."""
 
     _head = b""
     headers_sent: bool
 
+    def __init__(self, request: Any, sock: Any, cfg: Any) -> None:
+        super().__init__(request, sock, cfg)
+        self._began_s = time.monotonic()
+
     def send_headers(self) -> None:
         """Hold the head; it leaves with the body."""
         if self.headers_sent:
             return
+        if not isinstance(self.req.peer_addr, tuple) and time.monotonic() - self._began_s > SLOW_S:
+            self.must_close = True
         version, connection = self.req.version, "close" if self.should_close() else "keep-alive"
         lines = [
             f"HTTP/{version[0]}.{version[1]} {self.status}\r\n"

@@ -82,7 +82,7 @@ def in_time(make: Callable[[], bytes]) -> bytes:
 
 def _splits_at_infinity(estimator: Any) -> bool:
     """Whether a tree in it parts missing cells from all others, as those trained with gaps do."""
-    splits = (each.tree_.threshold for each in parts(estimator) if hasattr(each, "tree_"))
+    splits = (each.tree_.threshold for each in parts(estimator) if hasattr(getattr(each, "tree_", None), "threshold"))
     return any(bool(np.isinf(split).any()) for split in splits)
 
 

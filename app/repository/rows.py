@@ -105,7 +105,7 @@ def thresholds(estimator: Any, width: int) -> list[Array]:
     trees = [estimator, *np.ravel(getattr(estimator, "estimators_", [])).tolist()]
     for each in trees:
         nodes = getattr(each, "tree_", None)
-        if nodes is not None and each.n_features_in_ == width:
+        if nodes is not None and hasattr(nodes, "threshold") and each.n_features_in_ == width:
             for at in range(width):
                 found[at].append(nodes.threshold[nodes.feature == at])
     for rounds in getattr(estimator, "_predictors", []):

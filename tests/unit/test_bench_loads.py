@@ -15,6 +15,8 @@ from benchmarks import constant_rate, wrk
 from benchmarks.constant_rate import Client, answer_length, due_times, http_request, open_loop, percentile
 from benchmarks.wires import JSON, Wire
 
+pytestmark = pytest.mark.no_greenlets
+
 LINE = (
     '{"requests": 3000, "duration_us": 2000000, "p50_us": 500, "p99_us": 4200, "max_us": 9000, "connect": 0, '
     '"read": 2, "write": 0, "status": 0, "timeout": 5, "late": [40, 44, 3, 0]}'

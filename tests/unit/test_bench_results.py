@@ -10,6 +10,8 @@ from benchmarks import report
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.results import Spread, ratios, summarise
 
+pytestmark = pytest.mark.no_greenlets
+
 KEY = ("tableside", "direct", "logistic", "c64")
 
 

@@ -21,6 +21,8 @@ from benchmarks.models import Model
 from benchmarks.processes import Server, clean_environ, family, pss_mb
 from benchmarks.trial import Plan, loads_of
 
+pytestmark = pytest.mark.no_greenlets
+
 ARRAYS = Model("logistic", models.ARRAY, Path("m.joblib"), Path("models"), [[1.5, 2.0], [3.0, 4.0]], [0, 1])
 TABLE = Model("mixed", models.TABLE, Path("m.joblib"), Path("models"), [{"n": 1, "x": 0.5, "s": "a", "b": True}], [2])
 

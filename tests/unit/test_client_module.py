@@ -16,6 +16,8 @@ from app.cli import main
 from app.cli.client import class_name, module
 from app.contract.schema import Column, Contract, Input, Output
 
+pytestmark = pytest.mark.no_greenlets
+
 CLIENT = Path(__file__).resolve().parents[2] / "client"
 
 

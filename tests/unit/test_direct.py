@@ -37,6 +37,8 @@ from app.serving.loader import check_version
 from app.serving.servable import Servable
 from app.settings import Repository
 
+pytestmark = pytest.mark.no_greenlets
+
 SIZES = (1, 7, 40)
 
 

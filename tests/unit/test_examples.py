@@ -13,6 +13,8 @@ from app.serving.loader import check_version
 from app.settings import Repository
 from examples.train import EXAMPLES
 
+pytestmark = pytest.mark.no_greenlets
+
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 

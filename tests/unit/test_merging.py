@@ -19,6 +19,8 @@ from app.contract.table import Table
 from app.repository.merging import MOST_ULP, measure
 from app.repository.publish import publish
 
+pytestmark = pytest.mark.no_greenlets
+
 SCHEMA = numbers("a", "b")
 ROWS = tuple((float(at), at / 3.0) for at in range(20))
 PREDICT = (Output("predict", "FP64", 1, True),)

@@ -36,6 +36,8 @@ from app.repository import integrity, mlflow, paths
 from app.runtimes import sklearn as runtime_sklearn
 from app.settings import Repository
 
+pytestmark = pytest.mark.no_greenlets
+
 DATA = Path(__file__).parents[1] / "data" / "mlflow"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
 WITH_EXAMPLE = ("iris_skops", "churn_cloudpickle", "diabetes_array_pickle", "house_one_row")

@@ -50,6 +50,8 @@ from app.serving.registry import Registry
 from app.settings import Repository
 from app.web.current import EXTENSION
 
+pytestmark = pytest.mark.no_greenlets
+
 SOFT = 1e-6
 
 
