@@ -67,7 +67,7 @@ bench: $(VENV)/.base nginx wrk ## compare with other servers on this machine, ab
 	$(BIN)/python -m benchmarks.compare
 
 bench-quick: $(VENV)/.base nginx wrk ## the same in about 5 minutes: one model, no serving products
-	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
+	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-tableside,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
 
 publish-examples: $(VENV)/.base ## train the example models and publish them as next versions
 	$(BIN)/python -m examples.train models

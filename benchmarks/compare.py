@@ -26,7 +26,8 @@ from benchmarks.trial import Plan, Trial, run
 
 OUT = PROJECT / "benchmarks" / "results"
 LOADS = "c1,c64,open200,half,binary"
-_BASE = "import app.concurrency.worker as w; print(*[c.__name__ for c in w.TablesideWorker.__mro__])"
+OUR_BARE = "bare-tableside"
+"""The bare application under Tableside's own worker class."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,12 +74,6 @@ def install(names: list[str], envs: Path) -> tuple[dict[str, Path], dict[str, di
             continue
         bins[name], packages[name] = environment.bin, environment.versions
     return bins, packages, missing
-
-
-def bare_of_our_class() -> str:
-    """The bare contestant whose gunicorn worker class Tableside's is made from."""
-    done = subprocess.run([sys.executable, "-c", _BASE], cwd=PROJECT, capture_output=True, text=True, check=True)
-    return "bare-pywsgi" if "GeventPyWSGIWorker" in done.stdout.split() else "bare-gevent"
 
 
 def rounds(
@@ -155,7 +150,7 @@ def main() -> None:
             "remark": options.remark,
             "plan": {"rounds": options.rounds, "models": model_names, "rows": models.ASKED_ROWS, **asdict(plan)},
             "packages": packages,
-            "bare": bare_of_our_class(),
+            "bare": OUR_BARE,
             "not_installed": missing,
             "trials": [],
         }

@@ -102,10 +102,14 @@ def _in_peer(place: Place, peer: str, command: Sequence[str], **more: str) -> La
     return Launch([str(place.bin / command[0]), *command[1:]], environ, folder)
 
 
-def _gunicorn(place: Place, peer: str, worker_class: str) -> Launch:
+def _gunicorn(place: Place, peer: str, worker_class: str, **more: str) -> Launch:
     command = ["gunicorn", "--worker-class", worker_class, "--workers", str(WORKERS), "--no-control-socket"]
     command += ["--bind", f"127.0.0.1:{place.port}", "--bind", f"unix:{place.unix_socket}"]
-    return _in_peer(place, peer, [*command, "app:application" if peer == "bare" else "app:app"])
+    return _in_peer(place, peer, [*command, "constant:application" if peer == "bare" else "app:app"], **more)
+
+
+def _bare_tableside(place: Place) -> Launch:
+    return _gunicorn(place, "bare", "app.concurrency.worker.TablesideWorker", PYTHONPATH=str(PROJECT))
 
 
 def _bare_gevent(place: Place) -> Launch:
@@ -174,6 +178,9 @@ CONTESTANTS = {
     for each in (
         Contestant("tableside", None, _tableside_direct, wires.tableside, (DIRECT,)),
         Contestant("tableside-nginx", None, _tableside_nginx, wires.tableside, (NGINX,), own_nginx=True),
+        Contestant(
+            "bare-tableside", None, _bare_tableside, wires.constant, (DIRECT, NGINX, NGINX_KEPT), _FIRST, checked=False
+        ),
         Contestant(
             "bare-gevent", "bare", _bare_gevent, wires.constant, (DIRECT, NGINX, NGINX_KEPT), _FIRST, checked=False
         ),

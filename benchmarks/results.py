@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contestants import BY_HAND, DIRECT, NGINX, PRODUCTS
+from benchmarks.contestants import BY_HAND, DIRECT, NGINX, NGINX_KEPT, PRODUCTS
 
 Key = tuple[str, str, str, str]  # contestant, way, model, load
 FIGURES = ("rate", "p50_ms", "p99_ms")
@@ -87,26 +87,15 @@ class Ratio:
     note: str = ""
 
 
+STOCK = "bare-gevent"
+
+
 def ratios(trials: list[dict[str, Any]], bare: str) -> list[Ratio]:
     """Tableside against the bars. bare: the bare contestant of Tableside's own worker class."""
     found = measurements(trials)
     rows = [
-        _against(
-            found,
-            ("tableside", DIRECT),
-            (bare, DIRECT),
-            "logistic",
-            "at least 0.55, goal 0.70",
-            f"direct / {bare} direct",
-        ),
-        _against(
-            found,
-            ("tableside-nginx", NGINX),
-            (bare, NGINX),
-            "logistic",
-            "at least 0.55, goal 0.70",
-            f"nginx / {bare} nginx",
-        ),
+        *_against_bare(found, bare, "at least 0.55, goal 0.70"),
+        *(_against_bare(found, STOCK, "gunicorn's own worker, to compare") if bare != STOCK else ()),
         _tail(found, "c64", "p99 / p50 at saturation, direct", "at most 5"),
         _tail(found, "half", "p99 / p50 at half load, direct", "at most 3"),
         _many_rows(found),
@@ -116,6 +105,16 @@ def ratios(trials: list[dict[str, Any]], bare: str) -> list[Ratio]:
         for way, ours in ((DIRECT, "tableside"), (NGINX, "tableside-nginx")):
             rows += _against_peers(found, (ours, way), way, model)
     return rows
+
+
+def _against_bare(found: dict[Key, Any], bare: str, bar: str) -> list[Ratio]:
+    """Direct, and behind nginx with kept connections on both sides."""
+    direct = (("tableside", DIRECT), (bare, DIRECT))
+    nginx = (("tableside-nginx", NGINX), (bare, NGINX_KEPT))
+    return [
+        _against(found, *direct, "logistic", bar, f"direct / {bare} direct"),
+        _against(found, *nginx, "logistic", bar, f"nginx / {bare} nginx"),
+    ]
 
 
 def _per_round(found: dict[Key, Any], key: Key, figure: str, *, raw: bool = False) -> dict[int, float]:

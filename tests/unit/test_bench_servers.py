@@ -134,7 +134,7 @@ def test_the_versions_of_this_environment_bind_the_peers() -> None:
 
 
 def test_nginx_before_a_peer(tmp_path: Path) -> None:
-    """Peers: kept connections. The bare server: as Tableside's own nginx, and kept connections on a second port."""
+    """Kept connections; for the bare server also, on another port, a new one for each request."""
     place = Place(tmp_path, tmp_path, ARRAYS, 4000)
     peer = fronts.configuration(place, {NGINX: 4001}, one_each=False)
     assert "keepalive 64" in peer
