@@ -5,10 +5,12 @@ Other libraries' `logging` records leave through the same renderer. No value of 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,8 @@ from app.tallies import Later
 
 Format = Literal["auto", "json", "text"]
 _NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
+PIPE_BYTES = 1 << 20
+"""What may wait for supervisord to read it: a full pipe would stop the hub."""
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
@@ -131,6 +135,8 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     fallback: the file that takes the lines when standard output is gone.
     """
     number = _NUMBERS[level]
+    with suppress(OSError):  # standard output is no pipe, or may not be larger: then it is as it is
+        fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     _now.level, _now.out = number, None if _is_text(style) else _Out(fallback)
     factory: Any = (
         structlog.PrintLoggerFactory(file=_TextOut(fallback))  # type: ignore[arg-type]

@@ -56,8 +56,9 @@ class Pretended:
         self.times -= 1
         return self.request if self.times >= 0 else b""
 
-    def sendall(self, content: bytes) -> None:
+    def send(self, content: bytes) -> int:
         self.sent = content
+        return len(content)
 
     def fileno(self) -> int:
         return self.readable_fd

@@ -72,7 +72,9 @@ class WholeResponse(wsgi.Response):
     def _emit_body(self, data: bytes) -> None:
         if self._head and not self.chunked and len(data) <= _ONE_SEND_BYTES:
             whole, self._head = self._head + data, b""
-            self.sock.sendall(whole)
+            sent = self.sock.send(whole)  # gevent's sendall asks for the size of the kernel's buffer first
+            if sent < len(whole):
+                self.sock.sendall(memoryview(whole)[sent:])
             return
         self._flush_head()
         super()._emit_body(data)
