@@ -214,11 +214,11 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
         wanted = [find(model, repository)[1:]]
     results: list[dict[str, Any]] = []
     with render.progress() as step:
-        from app.serving import trial
+        from app.serving import trial_runs
         from app.serving.verdicts import Candidate
 
         step(f"verifying {', '.join(f'{name}/{number}' for name, number in wanted)}")
-        for found in trial.run(root, [Candidate(name, n, None) for name, n in wanted], settings.repository):
+        for found in trial_runs.run(root, [Candidate(name, n, None) for name, n in wanted], settings.repository):
             if found is not None:
                 tried, verdict = found
                 result: dict[str, Any] = {"name": tried.name, "version": tried.version, "ok": not verdict.trouble}

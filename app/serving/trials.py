@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app import logs
 from app.concurrency.offload import Offload
-from app.serving import trial
+from app.serving import trial_runs
 from app.serving.catalog import Catalog
 from app.serving.loader import candidates
 from app.serving.verdicts import Candidate, Memory, Verdict, Verdicts
@@ -72,7 +72,7 @@ class Trials:
         known: dict[Candidate, Verdict],
     ) -> Iterator[Verdicts]:  # fmt: skip
         told_at_s, untold = time.monotonic(), 0
-        for found in trial.run(root, left, policy, self._shelf):
+        for found in trial_runs.run(root, left, policy, self._shelf):
             if found is not None:
                 candidate, verdict = found
                 known[candidate] = verdict

@@ -17,7 +17,7 @@ from app import metrics
 from app.concurrency.offload import make_offload
 from app.errors import Trouble
 from app.repository import integrity, paths
-from app.serving import trial
+from app.serving import trial_runs
 from app.serving.catalog import EMPTY
 from app.serving.lifecycle import State
 from app.serving.loader import candidates
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def tried(root: Path, policy: Repository = POLICY) -> dict[str, Verdict]:
-    return {found[0].name: found[1] for found in trial.run(root, candidates(root, EMPTY), policy) if found}
+    return {found[0].name: found[1] for found in trial_runs.run(root, candidates(root, EMPTY), policy) if found}
 
 
 @pytest.mark.processes
@@ -195,11 +195,11 @@ def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path
 @pytest.mark.processes
 def test_what_is_slow_is_left_to_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions behind one that takes long are tried beside it, and each is tried once."""
-    monkeypatch.setattr(trial, "SLOW_S", 2.0)
+    monkeypatch.setattr(trial_runs, "SLOW_S", 2.0)
     for name, words in {"a": "load hang", "b": "calm", "c": "load hang", "d": "load exit", "e": "calm"}.items():
         publish_moody(root, name, words)
     policy = Repository(trusted_types=(TYPE,), load_timeout_s=9.0)
-    found = [each for each in trial.run(root, candidates(root, EMPTY), policy) if each]
+    found = [each for each in trial_runs.run(root, candidates(root, EMPTY), policy) if each]
     troubles = [(candidate.name, verdict.trouble.value) for candidate, verdict in found]
     assert dict(troubles) == {"a": "timeout", "b": "", "c": "timeout", "d": "crashed", "e": ""}
     assert troubles.index(("b", "")) < troubles.index(("a", "timeout"))
@@ -213,11 +213,11 @@ def test_a_trial_ends_with_whoever_asked(root: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from app.serving import trial
+from app.serving import trial_runs
 from app.serving.verdicts import Candidate
 from app.settings import Repository
 policy = Repository(trusted_types=({TYPE!r},), load_timeout_s=60.0)
-for _ in trial.run(Path({str(root)!r}), [Candidate("sulky", 1, None)], policy): pass
+for _ in trial_runs.run(Path({str(root)!r}), [Candidate("sulky", 1, None)], policy): pass
 """
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen([sys.executable, "-c", code], env=environ) as asker:
