@@ -9,7 +9,7 @@ from typing import Any
 from app import __version__
 from app.contract.rules import STRICT, Rules
 from app.contract.schema import Contract
-from app.web.openapi import answers, requests, shared
+from app.web.openapi import answers, examples, requests, shared
 from app.web.openapi.answers import infer_example, outputs, predict_example
 from app.web.openapi.cells import Schema
 from app.web.openapi.requests import ref
@@ -116,7 +116,7 @@ def _posting(model: Described, operation: str, summary: str) -> Schema:
 
 def _predict(model: Described) -> Schema:
     contract = model.contract
-    content = {JSON: {"schema": ref(contract, "PredictRequest"), "examples": requests.predict_examples(contract)}}
+    content = {JSON: {"schema": ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
     found = ok(ref(contract, "PredictResponse"), "One prediction a row", predict_example(contract))
     return {
         **_posting(model, "predict", "Predict (V1)"),
@@ -128,7 +128,7 @@ def _predict(model: Described) -> Schema:
 def _infer(model: Described) -> Schema:
     contract = model.contract
     content: Schema = {
-        JSON: {"schema": ref(contract, "InferRequest"), "examples": requests.infer_examples(contract)},
+        JSON: {"schema": ref(contract, "InferRequest"), "examples": examples.infer(contract)},
         BINARY: {"schema": {"type": "string", "format": "binary", "description": _BINARY_BODY}},
     }
     found = ok(ref(contract, "InferResponse"), "The outputs asked for", infer_example(contract))
@@ -157,7 +157,7 @@ def _invocations(model: Described) -> Schema:
     contract = model.contract
     schema = requests.invocations(contract, model.rules)
     content: Schema = {
-        JSON: {"schema": schema, "examples": requests.invocations_examples(contract)},
+        JSON: {"schema": schema, "examples": examples.invocations(contract)},
         CSV: {"schema": {"type": "string", "description": "Rows, with or without a line of column names."}},
         "application/vnd.apache.arrow.stream": {"schema": _BYTES},
         "application/vnd.apache.parquet": {"schema": _BYTES},

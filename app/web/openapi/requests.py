@@ -1,4 +1,4 @@
-"""What may be asked of one model, in every spelling, with examples made from its golden rows.
+"""What may be asked of one model, in every spelling.
 
 A schema cannot say that sizes agree (a tensor's shape with its data, columns with each other); the descriptions do.
 """
@@ -6,14 +6,12 @@ A schema cannot say that sizes agree (a tensor's shape with its data, columns wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from app.contract.rules import Rules
-from app.contract.schema import Cell, Column, Contract
+from app.contract.schema import Column, Contract
 from app.contract.tensors import FITS
 from app.web.openapi.cells import Schema, bare, cell
 
-Examples = dict[str, dict[str, Any]]
 _ANYTHING: Schema = {"type": ["object", "null"]}
 
 
@@ -277,62 +275,4 @@ def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Sc
             "params": {"type": ["object", "null"], "properties": params, "additionalProperties": False},
         },
         "not": {"anyOf": others},
-    }
-
-
-def _golden(contract: Contract, count: int = 2) -> list[list[Cell]]:
-    return [list(found) for found in contract.golden.rows[:count]]
-
-
-def _named(contract: Contract, found: list[Cell]) -> dict[str, Cell]:
-    return dict(zip((column.name for column in contract.input.columns), found, strict=True))
-
-
-def predict_examples(contract: Contract) -> Examples:
-    """V1 bodies that work as they are."""
-    golden = _golden(contract)
-    if not golden:
-        return {}
-    names = [column.name for column in contract.input.columns]
-    by_columns = {name: [found[at] for found in golden] for at, name in enumerate(names)}
-    return {
-        "rows by name": {"value": {"instances": [_named(contract, found) for found in golden]}},
-        "rows by position": {"value": {"instances": golden}},
-        "columns": {"value": {"inputs": by_columns}},
-    }
-
-
-def infer_examples(contract: Contract) -> Examples:
-    """V2 bodies that work as they are."""
-    golden = _golden(contract)
-    if not golden:
-        return {}
-    tensors = [
-        {"name": c.name, "shape": [len(golden)], "datatype": c.datatype, "data": [found[at] for found in golden]}
-        for at, c in enumerate(contract.input.columns)
-    ]
-    outputs = [{"name": output.name} for output in contract.outputs]
-    examples: Examples = {
-        "one tensor a column": {"value": {"inputs": tensors}},
-        "every output": {"value": {"id": "example", "inputs": tensors, "outputs": outputs}},
-    }
-    if contract.input.is_numeric and contract.input.columns:
-        flat = [each for found in golden for each in found]
-        shape = [len(golden), len(contract.input.columns)]
-        matrix = {"name": "input-0", "shape": shape, "datatype": "FP64", "data": flat}
-        examples["one matrix"] = {"value": {"inputs": [matrix]}}
-    return examples
-
-
-def invocations_examples(contract: Contract) -> Examples:
-    """MLflow bodies that work as they are."""
-    golden = _golden(contract)
-    if not golden:
-        return {}
-    names = [column.name for column in contract.input.columns]
-    return {
-        "dataframe_split": {"value": {"dataframe_split": {"columns": names, "data": golden}}},
-        "dataframe_records": {"value": {"dataframe_records": [_named(contract, found) for found in golden]}},
-        "instances": {"value": {"instances": golden}},
-        "rows by themselves": {"value": golden},
     }
