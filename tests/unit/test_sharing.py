@@ -337,7 +337,6 @@ sys.stdin.read()
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows what is mapped")
 def test_two_processes_map_the_same_files(root: Path, contract: Contract, tmp_path: Path) -> None:
     """Started at once on an empty shelf: whoever writes first, both map one file, and none may write to it."""
     command = [sys.executable, "-c", LOADER, str(root), str(tmp_path)]
