@@ -47,8 +47,14 @@ def terms(within_s: float = 30.0, inline_below_s: float = 0.0, limits: Limits = 
     return Terms(limits, time.monotonic() + within_s, inline_below_s, budget_s=within_s, **more)
 
 
-def together(*calls: Callable[[], Any], pause_s: float = 0.0) -> list[Any]:
-    """What each call returns or raises, all made at once (or `pause_s` apart)."""
+def nothing(_: Any = None) -> None:
+    """What is done between calls that are all made at once."""
+
+
+def together(
+    *calls: Callable[[], Any], pause_s: float = 0.0, after: Callable[[list[threading.Thread]], None] = nothing
+) -> list[Any]:
+    """What each call returns or raises, all made at once (or `pause_s` apart). after: what follows each start."""
     outcomes: list[Any] = [None] * len(calls)
 
     def run(at: int) -> None:
@@ -57,9 +63,11 @@ def together(*calls: Callable[[], Any], pause_s: float = 0.0) -> list[Any]:
         except Exception as problem:
             outcomes[at] = problem
 
-    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(calls))]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
+    for at in range(len(calls)):
+        threads.append(threading.Thread(target=run, args=(at,)))
+        threads[-1].start()
+        after(threads)
         if pause_s:
             time.sleep(pause_s)
     for thread in threads:
@@ -69,27 +77,19 @@ def together(*calls: Callable[[], Any], pause_s: float = 0.0) -> list[Any]:
 
 def in_turn(batcher: Batcher[Any, Any], slow: Slow, *calls: Callable[[], Any]) -> list[Any]:
     """What each call returns or raises: the first is held until the others, one by one, wait behind it."""
-    outcomes: list[Any] = [None] * len(calls)
+    before, waiting = len(slow.calls), 0
 
-    def run(at: int) -> None:
-        try:
-            outcomes[at] = calls[at]()
-        except Exception as problem:
-            outcomes[at] = problem
-
-    slow.holding, threads, before = True, [], len(slow.calls)
-    for at in range(len(calls)):
-        waiting = len(batcher._queue)
-        threads.append(threading.Thread(target=run, args=(at,)))
-        threads[-1].start()
-        give_up_at_s = time.monotonic() + 10
-        while threads[-1].is_alive() and (len(batcher._queue) <= waiting if at else len(slow.calls) == before):
+    def arrived(threads: list[threading.Thread]) -> None:
+        nonlocal waiting
+        is_first, give_up_at_s = len(threads) == 1, time.monotonic() + 10
+        while threads[-1].is_alive() and (len(slow.calls) == before if is_first else len(batcher._queue) <= waiting):
             assert time.monotonic() < give_up_at_s
             time.sleep(0.001)
-    slow.holding = False
-    for thread in threads:
-        thread.join(60)
-    return outcomes
+        waiting = len(batcher._queue)
+        slow.holding = len(threads) < len(calls)
+
+    slow.holding = True
+    return together(*calls, after=arrived)
 
 
 def asking(batcher: Batcher[Any, Any], item: Any, offload: Any, given: Terms, key: Any = "k") -> Callable[[], Any]:

@@ -77,10 +77,12 @@ def _plain_output(transformer: Any) -> None:
 
 
 def _standard(scaler: Any) -> Step:
-    mean, scale = scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None
+    return _centred(scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None)
 
+
+def _centred(center: Any, scale: Any) -> Step:
     def step(matrix: Array) -> Array:
-        found = matrix if mean is None else matrix - mean
+        found = matrix if center is None else matrix - center
         scaled: Array = found if scale is None else found / scale
         return scaled
 
@@ -105,15 +107,7 @@ def _max_abs(scaler: Any) -> Step:
 
 
 def _robust(scaler: Any) -> Step:
-    center = scaler.center_ if scaler.with_centering else None
-    scale = scaler.scale_ if scaler.with_scaling else None
-
-    def step(matrix: Array) -> Array:
-        found = matrix if center is None else matrix - center
-        scaled: Array = found if scale is None else found / scale
-        return scaled
-
-    return step
+    return _centred(scaler.center_ if scaler.with_centering else None, scaler.scale_ if scaler.with_scaling else None)
 
 
 def _impute(imputer: Any) -> Step:
