@@ -108,8 +108,11 @@ class Batcher(Generic[P, R]):
         self._alone = 0
         self._bias = 1.0
 
-    def ask(self, item: P, rows: int, key: Hashable | None, offload: Offload, terms: Terms) -> Answered[R]:
-        """Answer one item. key: items of equal keys may share a call; None: this one runs alone.
+    def ask(
+        self, item: P, rows: int, key_of: Callable[[P], Hashable] | None, offload: Offload, terms: Terms
+    ) -> Answered[R]:
+        """Answer one item. key_of: items of equal keys may share a call, it is asked for those that wait; None: this
+        one runs alone.
 
         Raises what `run` raises for this item alone, Overloaded when it could not be answered in time, DeadlineExceeded
         when it was not, ClientGone when nobody waits for it any more.
@@ -118,8 +121,9 @@ class Batcher(Generic[P, R]):
         if now_s >= terms.deadline_at_s:
             raise self._late(terms)
         least_s = self.cost.least_s(rows)
-        if least_s < terms.inline_below_s and self._runs_here(least_s, key, now_s):
+        if least_s < terms.inline_below_s and self._runs_here(least_s, key_of is not None, now_s):
             return self._here(item, rows, now_s, terms)
+        key = key_of(item) if key_of is not None else None
         job = Job(item, rows, key, now_s, terms.deadline_at_s, terms.gone, terms.budget_s)
         if self._enter(job, now_s, terms):
             offload.spawn(partial(self._serve, offload, terms))
@@ -143,11 +147,11 @@ class Batcher(Generic[P, R]):
             return Overloaded("the request's time was over before a worker could begin with it")
         return DeadlineExceeded(terms.budget_s)
 
-    def _runs_here(self, least_s: float, key: Hashable | None, now_s: float) -> bool:
+    def _runs_here(self, least_s: float, merged: bool, now_s: float) -> bool:
         """Whether a cheap call is made on the caller's greenlet: when no neighbour is to be expected, or when the call
         that runs now takes so long that waiting for it would be silly.
         """
-        if key is None or least_s < GATHER_ABOVE_S:
+        if not merged or least_s < GATHER_ABOVE_S:
             return True
         if self._ends_at_s or len(self._queue):
             return self._busy_s(now_s) > 10 * least_s + 0.01

@@ -23,9 +23,11 @@ class Model:
     def pick(self, wanted: str | None) -> Servable:
         """The servable a version or alias means; without one the highest that is ready. Raises ModelNotFound."""
         if wanted is None or wanted == "latest":
-            ready = [servable for servable in self.servables if servable.state is State.READY]
-            if ready or self.servables:
-                return (ready or list(self.servables))[-1]
+            for servable in reversed(self.servables):
+                if servable.state is State.READY:
+                    return servable
+            if self.servables:
+                return self.servables[-1]
             raise ModelNotFound(f"model {self.name!r} has no version")
         number = self.aliases.get(wanted)
         if number is not None and number not in {servable.version for servable in self.servables}:
@@ -59,6 +61,9 @@ class Catalog:
 
     def find(self, spec: str, version: str | None = None) -> Servable:
         """The servable `name`, `name@alias` or `name/version` means, whatever its state. Raises ModelNotFound."""
+        model = self.models.get(spec)  # no name holds a mark of `split_spec`: what is found is a plain name
+        if model is not None:
+            return model.pick(version)
         name, inner = (spec, None) if version is not None else split_spec(spec)
         return self.model(name).pick(version if version is not None else inner)
 

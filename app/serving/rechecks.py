@@ -31,11 +31,14 @@ def maybe(
     None of an estimator that is left on disk: loading it would cost every worker the memory that sharing saves.
     """
     runtime = servable.runtime
-    _tell_loaded(servable)
-    if not one_in or not isinstance(runtime, PlannedRuntime) or not runtime.is_fast or not runtime.is_whole:
+    if not isinstance(runtime, PlannedRuntime):
+        return None
+    if isinstance(runtime.original, Shelved):
+        _tell_loaded(servable, runtime.original)
+    if not one_in:
         return None
     servable.answered += 1
-    if servable.answered % one_in:
+    if servable.answered % one_in or not runtime.is_fast or not runtime.is_whole:
         return None
     work = (servable, runtime, table, outputs, said, offload, metrics)
     thread = threading.Thread(target=_recheck, args=work, name="recheck", daemon=True)
@@ -43,10 +46,9 @@ def maybe(
     return thread
 
 
-def _tell_loaded(servable: Servable) -> None:
+def _tell_loaded(servable: Servable, original: Shelved) -> None:
     """Log, once, that this worker has loaded an estimator it had left on disk; native threads must not log."""
-    original = servable.runtime.original if isinstance(servable.runtime, PlannedRuntime) else None
-    if isinstance(original, Shelved) and original.is_loaded and not original.is_told:
+    if original.is_loaded and not original.is_told:
         original.is_told = True
         log.warning("estimator_loaded", model=servable.name, version=servable.version)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -62,6 +62,7 @@ class Servable:
         self._cache_meter: Callable[[], CacheMeter] = SilentCache
         self._cached_for: tuple[CacheRules, bool] = (self.caching, False)
         self._limits: tuple[BatchRules, Limits] | None = None
+        self._merged: tuple[BatchRules, bool] | None = None
         self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
@@ -103,9 +104,11 @@ class Servable:
     @property
     def is_merged(self) -> bool:
         """Whether its requests may share a call: as publish measured, and as model.toml has it."""
-        measured = self.contract.batch if self.contract is not None else None
-        wanted = ("exact",) if self.batching.require == "exact" else ("exact", "ulp")
-        return self.batching.enabled and measured in wanted
+        if self._merged is None or self._merged[0] is not self.batching:
+            measured = self.contract.batch if self.contract is not None else None
+            wanted = ("exact",) if self.batching.require == "exact" else ("exact", "ulp")
+            self._merged = (self.batching, self.batching.enabled and measured in wanted)
+        return self._merged[1]
 
     def limits(self, offload: Offload, max_queue_rows: int) -> Limits:
         """How much of its work runs and waits at once. Shared calls go one at a time, others leave a thread to other
@@ -182,10 +185,9 @@ class Servable:
     def _ask(
         self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms
     ) -> Prediction:
-        names = tuple(output.name for output in outputs)
-        key = (runtime, names, table.merge_key()) if self.is_merged else None
+        key_of = _merge_key if self.is_merged else None
         try:
-            answered = self.batcher.ask((runtime, table, outputs), table.rows, key, offload, terms)
+            answered = self.batcher.ask((runtime, table, outputs), table.rows, key_of, offload, terms)
         except TablesideError:
             raise
         except ValueError as refusal:
@@ -193,6 +195,12 @@ class Servable:
         except Exception as fault:
             raise InferenceFailed from fault
         return Prediction(answered.result, answered.queue_s, answered.run_s)
+
+
+def _merge_key(asked: Asked) -> Hashable:
+    """Requests of equal keys may share a call."""
+    runtime, table, outputs = asked
+    return (runtime, tuple(output.name for output in outputs), table.merge_key())
 
 
 def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:

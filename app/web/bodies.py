@@ -41,17 +41,22 @@ class Body(msgspec.Struct, frozen=True):
 
 def read(environ: dict[str, Any], limits: Server) -> Body:
     """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit, ClientDisconnected when it is cut."""
-    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-    return Body(_raw(environ, limits), "" if encoding == "identity" else encoding, limits.max_inflated_bytes)
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "")
+    if encoding:
+        encoding = encoding.strip().lower()
+        encoding = "" if encoding == "identity" else encoding
+    return Body(_raw(environ, limits), encoding, limits.max_inflated_bytes)
 
 
 def _raw(environ: dict[str, Any], limits: Server) -> bytes:
     length = environ.get("CONTENT_LENGTH", "")
-    if length.isdecimal() and length.isascii() and len(length) < 20 and int(length) <= limits.max_body_bytes:
-        raw: bytes = environ["wsgi.input"].read(int(length))
-        if len(raw) < int(length):
-            raise ClientDisconnected
-        return raw
+    if length.isdecimal() and length.isascii() and len(length) < 20:
+        size = int(length)
+        if size <= limits.max_body_bytes:
+            raw: bytes = environ["wsgi.input"].read(size)
+            if len(raw) < size:
+                raise ClientDisconnected
+            return raw
     request = Request(environ)  # without a length, or with too great a one
     request.max_content_length = limits.max_body_bytes
     return request.get_data(cache=False)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from app.concurrency.peers import is_gone
 from app.errors import RequestRejected
 
 HEADER = "X-Request-Timeout-Ms"
@@ -40,8 +37,3 @@ def at_s(environ: dict[str, Any], started_s: float, budget_s: float) -> float:
             raise RequestRejected(f"{HEADER} must be a whole number of milliseconds, from 1")
         budget_s = min(budget_s, int(given) / 1000)
     return started_s + budget_s
-
-
-def gone(environ: dict[str, Any]) -> Callable[[], bool]:
-    """Tells later, from any greenlet, whether this request's client has closed its connection."""
-    return partial(is_gone, environ.get("gunicorn.socket"))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, wraps
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request
 
+from app.concurrency.peers import is_gone
 from app.web import bodies
 from app.web.bodies import JSON, Body
 from app.web.current import Wiring, wiring
@@ -40,12 +41,16 @@ class Exchange(msgspec.Struct):
         """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit, ClientDisconnected when it is cut."""
         return bodies.read(self.environ, self.parts.settings.server)
 
+    def is_gone(self) -> bool:
+        """Whether the client has closed its connection; from any greenlet."""
+        return is_gone(self.environ.get("gunicorn.socket"))
+
     def query(self) -> MultiDict[str, str]:
         """The parameters of the address."""
         return Request(self.environ).args if self.environ.get("QUERY_STRING") else MultiDict()
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """kind: the Content-Type. headers: further ones."""
 
     body: bytes

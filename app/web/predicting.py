@@ -26,7 +26,6 @@ from app.serving import rechecks
 from app.serving.servable import Servable
 from app.web import deadlines
 from app.web.exchange import Exchange
-from app.web.trace import Trace
 
 CELL_BYTES = 12
 """About what one number takes in a JSON answer."""
@@ -52,7 +51,7 @@ class Answer(msgspec.Struct, Generic[A], frozen=True):
 
     asked: A
     servable: Servable
-    outputs: tuple[tuple[Output, Array], ...]
+    outputs: Sequence[tuple[Output, Array]]
     rows: int
 
 
@@ -69,7 +68,10 @@ def answer(exchange: Exchange, servable: Servable, protocol: str, size_bytes: in
     policy = parts.settings.predict
     budget_s = parts.settings.server.request_timeout_s
     current.deadline_at_s = deadlines.at_s(exchange.environ, current.started_s, budget_s)
-    terms = _terms(servable, exchange)
+    terms = Terms(
+        servable.limits(parts.predicting, policy.max_queue_rows), current.deadline_at_s, policy.inline_below_ms / 1000,
+        exchange.is_gone, current.waited_s, current.deadline_at_s - current.started_s,
+    )  # fmt: skip
     servable.check_room(terms)
     in_flight = parts.journal.counts(current.model, current.version).in_flight
     in_flight.inc()
@@ -87,7 +89,8 @@ def answer(exchange: Exchange, servable: Servable, protocol: str, size_bytes: in
         outputs = servable.outputs(asked.outputs)
         if asked.timeout_s < math.inf:
             current.deadline_at_s = min(current.deadline_at_s, current.started_s + asked.timeout_s)
-            terms = replace(terms, deadline_at_s=current.deadline_at_s, budget_s=_budget_s(current))
+            budget_s = current.deadline_at_s - current.started_s
+            terms = replace(terms, deadline_at_s=current.deadline_at_s, budget_s=budget_s)
         prediction = servable.predict(asked.table, outputs, parts.predicting, terms)
     finally:
         in_flight.inc(-1)
@@ -95,28 +98,18 @@ def answer(exchange: Exchange, servable: Servable, protocol: str, size_bytes: in
     current.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
     one_in = 0 if prediction.cached else policy.recheck_one_in
     rechecks.maybe(servable, asked.table, outputs, prediction.arrays, one_in, parts.predicting, parts.metrics)
-    found = tuple((output, prediction.arrays[output.name]) for output in outputs)
+    found = [(output, prediction.arrays[output.name]) for output in outputs]
     _check_finite(found, exchange)
     return Answer(asked, servable, found, current.rows)
-
-
-def _terms(servable: Servable, exchange: Exchange) -> Terms:
-    policy, current = exchange.parts.settings.predict, exchange.trace
-    return Terms(
-        servable.limits(exchange.parts.predicting, policy.max_queue_rows), current.deadline_at_s,
-        policy.inline_below_ms / 1000, deadlines.gone(exchange.environ), current.waited_s, _budget_s(current),
-    )  # fmt: skip
-
-
-def _budget_s(current: Trace) -> float:
-    return current.deadline_at_s - current.started_s
 
 
 def encode(exchange: Exchange, result: Answer[A], write: Callable[[Answer[A]], T]) -> T:
     """What `write` makes of the answer, in a native thread when it is large; timed as the stage `encode`."""
     current, started_s = exchange.trace, now_s()
-    cells = sum(output.width for output, _ in result.outputs) * result.rows
-    if cells * CELL_BYTES <= exchange.parts.settings.predict.in_thread_above_bytes:
+    width = 0
+    for output, _ in result.outputs:
+        width += output.width
+    if width * result.rows * CELL_BYTES <= exchange.parts.settings.predict.in_thread_above_bytes:
         written = write(result)
     else:
         written = exchange.parts.coding.call(lambda: write(result), current.deadline_at_s)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response, g, request
+from msgspec.structs import replace
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_path_info
 
@@ -89,9 +90,9 @@ def _ours(error: errors.TablesideError, environ: Environ, parts: Wiring, current
         more["max_bytes"] = error.limit_bytes
     reply = _reply(status, detail, environ, current, **more)
     if isinstance(error, (errors.Overloaded, errors.ModelNotReady)):
-        return reply._replace(headers=(("Retry-After", str(error.retry_after_s)),))
+        return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
     if isinstance(error, errors.NotAllowed):
-        return reply._replace(headers=(("WWW-Authenticate", "Bearer"),))
+        return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))
     return reply
 
 
@@ -106,7 +107,7 @@ def _http(error: HTTPException, environ: Environ, parts: Wiring, current: Trace)
     elif status == 405:
         detail = f"{environ['REQUEST_METHOD']} is not allowed here; use {_allowed(error)}"
     reply = _reply(status, detail, environ, current)
-    return reply._replace(headers=(("Allow", _allowed(error)),)) if status == 405 else reply
+    return replace(reply, headers=(("Allow", _allowed(error)),)) if status == 405 else reply
 
 
 def _allowed(error: HTTPException) -> str:

@@ -93,7 +93,8 @@ def in_turn(batcher: Batcher[Any, Any], slow: Slow, *calls: Callable[[], Any]) -
 
 
 def asking(batcher: Batcher[Any, Any], item: Any, offload: Any, given: Terms, key: Any = "k") -> Callable[[], Any]:
-    return lambda: batcher.ask(item, 1, key, offload, given).result
+    key_of = None if key is None else lambda _: key
+    return lambda: batcher.ask(item, 1, key_of, offload, given).result
 
 
 def test_who_comes_while_it_is_busy_shares_the_next_call() -> None:
