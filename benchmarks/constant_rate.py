@@ -2,8 +2,10 @@
 
 One thread on epoll. Its own limits, told in the results: it costs 20 to 40 us of a core a request, so beyond some
 10,000 requests/s, or when the machine's cores are all busy, it sends late; `late_p99_ms` is how late, and that time
-is part of the latency, as a client's would be. At most MAX_CONNECTIONS connections are open; with all of them in use
-a due request waits for one, and that wait is part of its latency as well.
+is part of the latency, as a client's would be. CONNECTIONS are opened before the first request, and the one that was
+idle for longest goes next: a connection belongs to one of the server's workers, so a client that prefers the last one
+used would load one worker and not the server. At most MAX_CONNECTIONS are open; with all of them in use a due request
+waits for one, and that wait is part of its latency as well.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+CONNECTIONS = 64
 MAX_CONNECTIONS = 128
 DRAIN_S = 3.0
 _HEAD_END = b"\r\n\r\n"
@@ -66,7 +69,7 @@ class Client:
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self._port, self._requests = port, requests
         self._poll = select.epoll()
-        self._idle: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()
         self._busy: dict[int, _Connection] = {}
         self.latencies_s: list[float] = []
         self.late_s: list[float] = []
@@ -77,6 +80,7 @@ class Client:
         """Returns counts and percentiles in ms; `unanswered` are those without an answer DRAIN_S after the last was
         due.
         """
+        self._open()
         waiting = deque(due_times(rate, seconds))
         began_at_s = time.perf_counter()
         until_s = seconds + DRAIN_S
@@ -99,7 +103,7 @@ class Client:
         """Whether there was a connection to send on."""
         if not self._idle and len(self._busy) >= MAX_CONNECTIONS:
             return False
-        connection = self._idle.pop() if self._idle else self._connect()
+        connection = self._idle.popleft() if self._idle else self._connect()
         if connection is None:
             return True
         request = self._requests[self._sent % len(self._requests)]
@@ -113,6 +117,15 @@ class Client:
         self.late_s.append(time.perf_counter() - began_at_s - due_s)
         self._busy[connection.sock.fileno()] = connection
         return True
+
+    def _open(self) -> None:
+        """All connections before the first request; where that fails, the requests will tell."""
+        for _ in range(min(CONNECTIONS, MAX_CONNECTIONS)):
+            connection = self._connect()
+            if connection is None:
+                self.faults.clear()
+                return
+            self._idle.append(connection)
 
     def _connect(self) -> _Connection | None:
         try:

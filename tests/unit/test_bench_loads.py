@@ -140,6 +140,21 @@ def test_every_request_is_sent_in_turn_and_counted() -> None:
 
 
 @pytest.mark.processes
+def test_connections_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as CONNECTIONS, each for its share of the requests: each belongs to one worker of the server."""
+    monkeypatch.setattr(constant_rate, "CONNECTIONS", 4)
+    users: list[int] = []
+
+    def note(at: int, body: bytes) -> bytes:
+        users.append(threading.get_ident())
+        return OK
+
+    with server(note) as (port, _):
+        assert Client(port, REQUESTS).run(100, 0.2)["requests"] == 20
+    assert [users.count(each) for each in set(users)] == [5, 5, 5, 5]
+
+
+@pytest.mark.processes
 def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the only connection waits 0.4 s for its answer, requests fall due: their latency starts when they were."""
     monkeypatch.setattr(constant_rate, "MAX_CONNECTIONS", 1)
