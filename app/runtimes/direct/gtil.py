@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 from typing import Any
 
 import numpy as np
 
 from app.contract.cells import Array
-from app.runtimes.direct.parts import Method, Missing, Unsupported, is_exactly, require
+from app.runtimes.direct.parts import Method, Missing, Unsupported, Unusual, is_exactly, require
 from app.runtimes.direct.trees import FORESTS, HISTOGRAM, as_cells, boosted, takes_gaps
 
 TREELITE = "treelite"
@@ -31,15 +32,12 @@ def methods(estimator: Any) -> dict[str, Method]:
 def _forest(estimator: Any) -> dict[str, Method]:
     """Cells as scikit-learn's trees see them: rounded to single precision, compared in double."""
     import treelite
-    from treelite import gtil
 
     require(estimator.n_outputs_ == 1, "several targets")
-    model, gaps = treelite.sklearn.import_model(estimator), takes_gaps(estimator.estimators_[0])
+    ask, gaps = _asker(treelite.sklearn.import_model(estimator), "default"), takes_gaps(estimator.estimators_[0])
 
     def said(matrix: Array) -> Array:
-        cells = as_cells(matrix, gaps).astype(np.float64)
-        found: Array = gtil.predict(model, cells, nthread=1).reshape(len(cells), -1)
-        return found
+        return ask(as_cells(matrix, gaps).astype(np.float64))
 
     if not hasattr(estimator, "classes_"):
         return {"predict": lambda matrix: said(matrix)[:, 0]}
@@ -49,17 +47,38 @@ def _forest(estimator: Any) -> dict[str, Method]:
 
 def _histogram(estimator: Any) -> dict[str, Method]:
     """Raw scores; what boosting makes of them is done as in scikit-learn."""
-    from treelite import gtil
-
     require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
-    model = _from_baseline(estimator)
+    ask = _asker(_from_baseline(estimator), "raw")
 
     def raw(matrix: Array) -> Array:
-        cells = np.ascontiguousarray(matrix, dtype=np.float64)
-        found: Array = gtil.predict(model, cells, nthread=1, pred_margin=True).reshape(len(cells), -1)
-        return np.asfortranarray(found)
+        return np.asfortranarray(ask(np.ascontiguousarray(matrix, dtype=np.float64)))
 
     return boosted(estimator, raw, zero_is_second=False)
+
+
+def _asker(model: Any, kind: str) -> Method:
+    """treelite's call for doubles, shape [rows, columns], C-ordered. kind: default, or raw for scores.
+
+    `gtil.predict` asks the library for what never changes (types, shapes, settings) before each call: for one row that
+    takes longer than the trees do. Here it is asked once.
+    """
+    from treelite import core, gtil
+
+    settings, columns = gtil.gtil.GTILConfig(predict_type=kind, nthread=1), model.num_feature
+    require(model.input_type == model.output_type == "float64", "trees of single precision")
+    width = gtil.predict(model, np.zeros((1, columns)), nthread=1, pred_margin=kind == "raw").size
+    call, check = core._LIB.TreeliteGTILPredict, core._check_call
+
+    def ask(cells: Array) -> Array:
+        rows, wide = cells.shape
+        if wide != columns:  # the library would read past their end
+            raise Unusual
+        found = np.zeros((rows, width))
+        read, written = ctypes.c_void_p(cells.ctypes.data), ctypes.c_void_p(found.ctypes.data)
+        check(call(model.handle, read, b"float64", ctypes.c_uint64(rows), written, settings.handle))
+        return found
+
+    return ask
 
 
 def _from_baseline(estimator: Any) -> Any:
