@@ -18,9 +18,10 @@ def collect(outputs: Iterable[Output], run: Run, data: Any) -> dict[str, Array]:
     said: dict[str, Answer] = {}
     found: dict[str, Array] = {}
     for output in outputs:
-        if output.source not in said:
-            said[output.source] = run(output.source, data)
-        answer = said[output.source]
+        source = output.source
+        answer = said.get(source)
+        if answer is None:
+            answer = said[source] = run(source, data)
         part = answer if output.part is None else answer[output.part]
         if isinstance(part, list):
             raise TypeError(f"{output.name}: a list of arrays where one array was published")

@@ -66,7 +66,7 @@ def check_cells(text: bytes, limit_bytes: int) -> None:
 
     `0,` is two bytes of text and eight of a table. Raises TooLarge.
     """
-    if text.count(b",") * CELL_BYTES > limit_bytes:
+    if len(text) * CELL_BYTES > limit_bytes and text.count(b",") * CELL_BYTES > limit_bytes:
         raise TooLarge(SETTING, limit_bytes)
 
 

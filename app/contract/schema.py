@@ -43,6 +43,16 @@ class Input(msgspec.Struct, frozen=True, dict=True):
     form: Literal["frame", "matrix", "texts"]
     columns: tuple[Column, ...]
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The columns' names."""
+        return frozenset(column.name for column in self.columns)
+
+    @cached_property
+    def datatypes(self) -> frozenset[Datatype]:
+        """The datatypes that its columns have."""
+        return frozenset(column.datatype for column in self.columns)
+
     @property
     def is_numeric(self) -> bool:
         """Whether one numeric matrix can spell the table."""

@@ -179,7 +179,7 @@ def _check_shapes(tensors: Sequence[Tensor]) -> None:
 
 
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:
-    named = any(column.name == tensor.name for column in schema.columns)
+    named = tensor.name in schema.names
     return len(tensor.shape) == 2 and not (named and tensor.shape[1] == 1 and len(schema.columns) > 1)
 
 
@@ -187,11 +187,9 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
     width = len(schema.columns)
     if tensor.shape[1] != width:
         raise malformed("inputs[0].shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
-    for column in schema.columns:
-        if tensor.datatype in NUMPY and not _fits(column, tensor.datatype):
-            raise malformed(
-                "inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}"
-            )
+    if tensor.datatype in NUMPY and not all(tensor.datatype in FITS[each] for each in schema.datatypes):
+        column = next(column for column in schema.columns if not _fits(column, tensor.datatype))
+        raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     cells = _elements(tensor, raw, "inputs[0]")
     if isinstance(cells, np.ndarray):
         return from_matrix(cells.reshape(-1, width), schema, rules, "inputs[0].data")

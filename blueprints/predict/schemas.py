@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from app.contract.schema import Input
 from app.contract.tensors import Tensor
 
 
@@ -31,3 +32,22 @@ class PredictRequest(msgspec.Struct):
     instances: Any = msgspec.UNSET
     inputs: Any = msgspec.UNSET
     signature_name: str | None = None
+
+
+class NumbersRequest(PredictRequest):
+    """V1, where every cell is a number: what the decoder has checked itself need not be looked at again."""
+
+    instances: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class GapsRequest(PredictRequest):
+    """The same, where a cell may be missing."""
+
+    instances: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
+
+
+def narrow(schema: Input) -> type[PredictRequest] | None:
+    """The request whose rows are rows of this table of doubles; None for other tables."""
+    if not schema.is_double:
+        return None
+    return GapsRequest if schema.takes_gaps else NumbersRequest

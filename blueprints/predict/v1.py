@@ -6,6 +6,7 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
+from app.contract.decode import from_numbers
 from app.contract.rules import Rules
 from app.contract.schema import Input
 from app.contract.tensors import rows_json
@@ -16,7 +17,7 @@ from app.web import bodies
 from app.web.current import catalog
 from app.web.exchange import Exchange, Reply, view
 from app.web.predicting import Answer, Asked, answer, encode
-from blueprints.predict.schemas import PredictRequest
+from blueprints.predict.schemas import PredictRequest, narrow
 from blueprints.predict.tables import inputs, instances
 from blueprints.predict.v2 import models
 
@@ -54,14 +55,16 @@ def predict(exchange: Exchange, name: str, version: str | None = None) -> Reply:
 
 
 def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
-    request = bodies.parse(body.content(), PredictRequest, body.limit_bytes)
+    request = bodies.parse(body.content(), PredictRequest, body.limit_bytes, narrow(schema))
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
     wanted = request.signature_name
     named = (wanted,) if wanted and wanted != "serving_default" else ()
-    table = inputs(request.inputs, schema, rules) if by_columns else instances(request.instances, schema, rules)
-    return _Asked(table, named, by_columns=by_columns)
+    if by_columns:
+        return _Asked(inputs(request.inputs, schema, rules), named, by_columns=True)
+    table = None if type(request) is PredictRequest else from_numbers(request.instances, schema)
+    return _Asked(instances(request.instances, schema, rules) if table is None else table, named)
 
 
 def _write(result: Answer[_Asked]) -> bytes:
