@@ -34,14 +34,24 @@ class PlannedRuntime:
 
     def __init__(self, original: Runtime, ranges: Sequence[Range], used: Collection[str] = ()) -> None:
         self.original = original
-        self.wanted = True
         self.used = frozenset(used)
-        self._ranges = tuple(ranges)
+        self._built = tuple(ranges)
+        self.wanted = True
 
     @property
-    def is_fast(self) -> bool:
+    def wanted(self) -> bool:
+        """Whether the operator wants the direct ways."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._serve(self._built if wanted else ())
+
+    def _serve(self, ranges: tuple[Range, ...]) -> None:
+        self._ranges = ranges
+        self.is_fast = any(runtime is not None for _, runtime in ranges)
         """Whether a direct way is in service: the operator wants it (`wanted`), and it has not been retired."""
-        return self.wanted and any(runtime is not None for _, runtime in self._ranges)
 
     @property
     def is_whole(self) -> bool:
@@ -50,7 +60,7 @@ class PlannedRuntime:
 
     def pick(self, rows: int) -> DirectRuntime | None:
         """Who answers so many rows; None is the estimator."""
-        for most, runtime in self._ranges if self.wanted else ():
+        for most, runtime in self._ranges:
             if not most or rows <= most:
                 return runtime
         return None
@@ -68,7 +78,8 @@ class PlannedRuntime:
 
     def retire(self) -> None:
         """From now on the estimator answers everything."""
-        self._ranges = ()
+        self._built = ()
+        self._serve(())
 
 
 def plan(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:

@@ -29,7 +29,8 @@ from app.repository import outputs, proof, sample
 from app.repository.modelfile import CacheRules
 from app.repository.publish import publish
 from app.runtimes.direct.compiled import WAYS, DirectRuntime, build
-from app.runtimes.direct.parts import Unsupported
+from app.runtimes.direct.parts import Unsupported, Unusual, check_finite
+from app.runtimes.direct.trees import as_cells
 from app.runtimes.planned import PlannedRuntime, difference, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 from app.serving import rechecks
@@ -175,9 +176,35 @@ def test_ranges_wishes_and_retirement() -> None:
     planned.wanted = False
     assert planned.pick(1) is None
     planned.wanted = True
+    assert planned.is_fast
     planned.retire()
     assert planned.pick(1) is None
     assert not planned.is_fast
+    planned.wanted = True
+    assert not planned.is_fast
+
+
+@pytest.mark.parametrize(
+    ("cells", "finite", "single"),
+    [
+        ([1.0, -2.0], True, True), ([0.0, -0.0], True, True), ([1e30, 3e38], True, True), ([1e30, -1e39], True, False),
+        ([1e300, -1e300], True, False), ([np.nan, 1.0], False, False), ([np.inf, 1.0], False, False),
+        ([np.inf, -np.inf], False, False),
+    ],
+)  # fmt: skip
+def test_cells_that_are_no_numbers_are_seen(cells: list[float], finite: bool, single: bool) -> None:
+    """Every cell that is no number, and for trees every one that float32 does not hold; no number is taken for one.
+
+    Nothing warns: what warned here would warn of rows that scikit-learn answers or refuses without a word.
+    """
+    for order in ("C", "F"):
+        matrix = np.array([cells, [0.5, 0.25]], order=order)  # type: ignore[call-overload]
+        for known, check in ((finite, check_finite), (single, lambda matrix: as_cells(matrix, gaps=False))):
+            if known:
+                assert np.array_equal(check(matrix), matrix.astype(check(matrix).dtype))
+            else:
+                with pytest.raises(Unusual):
+                    check(matrix)
 
 
 def servable(direct: dict[str, Any] | None = None) -> tuple[Servable, PlannedRuntime, Input]:

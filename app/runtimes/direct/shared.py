@@ -19,8 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
 
 from app.contract.cells import Array
-from app.runtimes.direct.parts import Method, Unsupported, check_finite, is_exactly, require, to_float32
-from app.runtimes.direct.trees import FORESTS, TREES, of_sums
+from app.runtimes.direct.parts import Method, Unsupported, is_exactly, require
+from app.runtimes.direct.trees import FORESTS, TREES, as_cells, of_sums
 
 WAY = "share"
 _OF_TRAINING = ("oob_decision_function_", "oob_prediction_")
@@ -91,10 +91,7 @@ def methods(estimator: Any, packed: Packed) -> dict[str, Method]:
     no_sets, no_places = np.zeros((0, 8), np.uint32), np.zeros(estimator.n_features_in_, np.uint32)
 
     def summed(matrix: Array) -> Array:
-        cells = to_float32(matrix)
-        if not takes_gaps or np.isinf(cells).any():
-            check_finite(cells)
-        wide = cells.astype(np.float64)
+        wide = as_cells(matrix, takes_gaps).astype(np.float64)
         total, found = np.zeros((len(wide), width)), np.empty(len(wide))
         for nodes in trees:
             _predict_from_raw_data(nodes, wide, no_sets, no_sets, no_places, 1, found)

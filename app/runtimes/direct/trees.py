@@ -15,7 +15,16 @@ from sklearn import dummy, ensemble, tree
 from sklearn.ensemble._gradient_boosting import predict_stages
 
 from app.contract.cells import Array
-from app.runtimes.direct.parts import Method, Unsupported, check_finite, is_exactly, pair, require, to_float32
+from app.runtimes.direct.parts import (
+    Method,
+    Unsupported,
+    check_finite,
+    fits_float32,
+    is_exactly,
+    pair,
+    require,
+    to_float32,
+)
 
 TREES = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor)
 FORESTS = (
@@ -148,6 +157,8 @@ def takes_gaps(fitted: Any) -> bool:
 
 def as_cells(matrix: Array, gaps: bool) -> Array:
     """What a forest's trees see of a matrix: float32. Raises Unusual for an infinity, and for a gap unless `gaps`."""
+    if fits_float32(matrix):
+        return np.ascontiguousarray(matrix, dtype=np.float32)
     cells = to_float32(matrix)
     if not gaps:
         check_finite(cells)
@@ -162,7 +173,7 @@ def _gradient(estimator: Any) -> dict[str, Method]:
     first = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), dtype=np.float32))
 
     def raw(matrix: Array) -> Array:
-        cells = check_finite(to_float32(matrix))
+        cells = as_cells(matrix, gaps=False)
         found = np.repeat(first, len(cells), axis=0)
         predict_stages(estimator.estimators_, cells, estimator.learning_rate, found)
         return found
