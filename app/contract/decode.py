@@ -112,8 +112,7 @@ def _has_gaps(matrix: Array) -> bool:
 
 def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, rules: Rules, label: str) -> Table:
     """A key a row does not have is a missing cell of that row."""
-    known = {column.name for column in schema.columns}
-    needed = {column.name for column in schema.columns if not column.nullable}
+    known, needed = schema.names, schema.needed
     problems = Problems(rules)
     for at, row in enumerate(rows):
         if row.keys() == known:
@@ -158,8 +157,8 @@ def from_columns(
     """
     cell_path = path_of or (lambda name, row: f"inputs.{name}[{row}]")
     problems = Problems(rules)
-    known = {column.name for column in schema.columns}
-    rows = max((len(values) for name, values in columns.items() if name in known), default=0)
+    known = schema.names
+    rows = max([len(values) for name, values in columns.items() if name in known], default=0)
     for name in sorted(columns.keys() - known) if rules.extra == "refuse" else ():
         problems.add(f"inputs.{name}", f"no such column; expected {names(schema)}")
     for name, values in columns.items():

@@ -49,6 +49,11 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         return frozenset(column.name for column in self.columns)
 
     @cached_property
+    def needed(self) -> frozenset[str]:
+        """The names of the columns that take no missing cell."""
+        return frozenset(column.name for column in self.columns if not column.nullable)
+
+    @cached_property
     def datatypes(self) -> frozenset[Datatype]:
         """The datatypes that its columns have."""
         return frozenset(column.datatype for column in self.columns)
