@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from app import logs, metrics
-from app.concurrency.offload import make_offload
+from app.concurrency.offload import is_patched, make_offload
 from app.concurrency.turns import make_later
 from app.repository.shelf import SHARED
 from app.serving.registry import Registry
@@ -27,8 +27,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    later = make_later()
-    counters = metrics.make(later) if registry is None else registry.metrics
+    counters = metrics.make(on_hub=is_patched()) if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(1)
         trials = Trials(settings.run_dir / TRIALS, loading, settings.run_dir / SHARED)
@@ -36,7 +35,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = ExpressFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
-    journal = Journal(counters, later)
+    journal = Journal(counters, make_later())
     app.extensions[EXTENSION] = Wiring(
         settings, registry, counters, make_offload(threads), make_offload(threads), journal
     )

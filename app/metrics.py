@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client import values as _values
 
 from app import __version__
-from app.tallies import Later, Tallies, at_once
+from app.tallies import Tallies
 
 NO_MODEL = "-"
 """Label of a request that named no model we have."""
@@ -30,9 +30,9 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 class Metrics:
     """Every metric of one process. docs/metrics.md lists them."""
 
-    def __init__(self, registry: CollectorRegistry, later: Later = at_once) -> None:
+    def __init__(self, registry: CollectorRegistry, on_hub: bool = False) -> None:
         self.registry = registry
-        self.tallies = Tallies(later)
+        self.tallies = Tallies(on_hub)
         by_model = ("model", "version")
         self.requests = Counter(
             "tableside_requests", "Answered requests.", (*by_model, "protocol", "code"), registry=registry
@@ -119,9 +119,9 @@ def use_slot(slot: int, folder: Path) -> bool:
     return True
 
 
-def make(later: Later = at_once) -> Metrics:
-    """The metrics of this process, on a registry of their own. later: when what predictions count is written."""
-    return Metrics(CollectorRegistry(), later)
+def make(on_hub: bool = False) -> Metrics:
+    """The metrics of this process, on a registry of their own. on_hub: whether all that counts is one hub's thread."""
+    return Metrics(CollectorRegistry(), on_hub)
 
 
 def _forget_live_gauges(folder: Path, slot: int) -> None:

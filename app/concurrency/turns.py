@@ -1,4 +1,4 @@
-"""Work that can wait until the hub has served all that is ready now: logs and metrics of many requests in one go."""
+"""Work that can wait until the hub has served all that is ready now: the log lines of many requests in one go."""
 
 from __future__ import annotations
 

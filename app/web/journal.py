@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 from app import logs
 from app.metrics import Metrics
@@ -14,37 +15,44 @@ QUIET = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
 """Paths that are asked every few seconds; their good answers are logged as debug."""
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
 class Counts:
     """The metrics of one version, looked up once."""
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
-        self._metrics, self._labels = metrics, (model, version)
-        self._requests: dict[tuple[str, int], Any] = {}
-        self._stages: dict[str, Observer] = {}
-        tallies = metrics.tallies
-        self._seconds = tallies.histogram(metrics.request_seconds.labels(model, version))
-        self._rows = tallies.counter(metrics.rows.labels(model, version))
-        self.in_flight: Adder = tallies.counter(metrics.in_flight.labels(model))
+        tallies, labels = metrics.tallies, (model, version)
+        self._requests: _Known[tuple[str, int], Adder] = _Known(
+            lambda key: tallies.counter(metrics.requests, *labels, key[0], str(key[1]))
+        )
+        self._stages: _Known[str, Observer] = _Known(
+            lambda stage: tallies.histogram(metrics.stage_seconds, *labels, stage)
+        )
+        self._seconds = tallies.histogram(metrics.request_seconds, *labels)
+        self._rows = tallies.counter(metrics.rows, *labels)
+        self.in_flight: Adder = tallies.gauge(metrics.in_flight, model)
 
     def add(self, trace: Trace, status: int, seconds: float) -> None:
         """Count one answered request."""
-        key = (trace.protocol, status)
-        requests = self._requests.get(key)
-        if requests is None:
-            labels = (*self._labels, trace.protocol, str(status))
-            requests = self._requests[key] = self._metrics.requests.labels(*labels)
-        requests.inc()  # at once: who was answered was counted, whatever happens next
+        self._requests[trace.protocol, status].inc()
         self._seconds.observe(seconds)
+        stages = self._stages
         for stage, spent_s in trace.stages.items():
-            self._stage(stage).observe(spent_s)
+            stages[stage].observe(spent_s)
         if status == 200 and trace.rows:
             self._rows.inc(trace.rows)
 
-    def _stage(self, stage: str) -> Observer:
-        found = self._stages.get(stage)
-        if found is None:
-            child = self._metrics.stage_seconds.labels(*self._labels, stage)
-            found = self._stages[stage] = self._metrics.tallies.histogram(child)
+
+class _Known(dict[K, V]):
+    """What was made for each key when it was first asked for."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        found = self[key] = self._make(key)
         return found
 
 
