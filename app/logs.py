@@ -5,13 +5,14 @@ Other libraries' `logging` records leave through the same renderer. No value of 
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import logging
 import os
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from app.tallies import Later
+from app.tallies import Later, at_once
 
 Format = Literal["auto", "json", "text"]
 _NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
@@ -37,14 +38,19 @@ class _Out:
         self._fallback = fallback
 
     def write(self, line: bytes) -> int:
-        """Write the line, all of it; a log that cannot be written must not fail a prediction."""
+        """Write the line, all of it, after those that wait; a log that cannot be written must not fail a prediction."""
+        flush()
+        self.send(line)
+        return len(line)
+
+    def send(self, line: bytes) -> None:
+        """Write it before those that wait."""
         try:
             view = memoryview(line)
             while view:
                 view = view[os.write(1, view) :]
         except OSError:
             self._turn_over(line)
-        return len(line)
 
     def _turn_over(self, line: bytes) -> None:
         if self._fallback is None:
@@ -64,13 +70,24 @@ class _Out:
 
 @dataclass
 class _Now:
-    """What `configure` set. out: where JSON lines go; None where they are text for a terminal."""
+    """What `configure` set, and the lines that wait to be written.
+
+    out: where JSON lines go; None where they are text for a terminal.
+    """
 
     level: int = logging.INFO
     out: _Out | None = None
+    waiting: list[bytes] = field(default_factory=list)
 
 
 _now = _Now()
+
+
+def flush() -> None:
+    """Write the lines that wait. Done before any other line is written, and when the process ends."""
+    waiting, _now.waiting = _now.waiting, []
+    if waiting and _now.out is not None:
+        _now.out.send(b"".join(waiting))
 
 
 class _TextOut(_Out):
@@ -135,6 +152,9 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     fallback: the file that takes the lines when standard output is gone.
     """
     number = _NUMBERS[level]
+    flush()
+    atexit.unregister(flush)
+    atexit.register(flush)
     with suppress(OSError):  # standard output is no pipe, or may not be larger: then it is as it is
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     _now.level, _now.out = number, None if _is_text(style) else _Out(fallback)
@@ -157,30 +177,38 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
 
 
 class Lines:
-    """Lines that are made often: as the loggers would write them, but many by one write. Follows `configure`."""
+    """Lines that are made often: as the loggers would write them, but many by one write. Follows `configure`.
+
+    later: when those that wait are written.
+    """
 
     def __init__(self, later: Later) -> None:
         self._later = later
-        self._waiting: list[bytes] = []
 
     def wants(self, level: str) -> bool:
         """Whether lines of this level are written at all."""
         return _NUMBERS[level] >= _now.level
 
+    def wants_json(self, level: str) -> bool:
+        """Whether they are, and as JSON: then `add` may be used."""
+        return _now.out is not None and _NUMBERS[level] >= _now.level
+
     def write(self, level: str, line: dict[str, object]) -> None:
         """Write a line of those fields, `event`, `level` and `time` among them."""
-        if _now.out is None:
-            named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
-            structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
+        if _now.out is not None:
+            self.add(orjson.dumps(line, default=str, option=_LINE))
             return
-        self._waiting.append(orjson.dumps(line, default=str, option=_LINE))
-        if len(self._waiting) == 1:
-            self._later(self._flush)
+        named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
+        structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting and _now.out is not None:
-            _now.out.write(b"".join(waiting))
+    def add(self, line: bytes) -> None:
+        """Write a line that is JSON already, its end included."""
+        if self._later is not at_once:
+            _now.waiting.append(line)
+            if len(_now.waiting) == 1:
+                self._later(flush)
+        elif _now.out is not None:  # there may be threads: nothing waits
+            _now.out.write(line)
 
 
 def get(name: str) -> Any:

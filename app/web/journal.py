@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from app import logs
 from app.metrics import Metrics
 from app.tallies import Adder, Later, Observer
+from app.web import access
 from app.web.trace import Trace
 
 QUIET = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
@@ -63,6 +63,7 @@ class Journal:
         self._metrics = metrics
         self._counts: dict[tuple[str, str], Counts] = {}
         self._lines = logs.Lines(later)
+        self._patterns = access.Patterns()
 
     def counts(self, model: str, version: str) -> Counts:
         """The metrics of a version the repository has."""
@@ -76,21 +77,8 @@ class Journal:
         if trace.counted:
             self.counts(trace.model, trace.version).add(trace, status, seconds)
         level = "debug" if status == 200 and path in QUIET else "info"
-        if self._lines.wants(level):
-            self._lines.write(level, _fields(trace, method, path, status, seconds, level))
-
-
-def _fields(trace: Trace, method: str, path: str, status: int, seconds: float, level: str) -> dict[str, object]:
-    line: dict[str, object] = {
-        "event": "request", "source": "access", "method": method, "path": path[:300], "status": status,
-        "ms": round(seconds * 1000, 3),
-    }  # fmt: skip
-    if trace.counted:
-        line["model"], line["version"] = trace.model, trace.version
-        line["protocol"], line["rows"] = trace.protocol, trace.rows
-        for stage, spent_s in trace.stages.items():
-            line[f"{stage}_ms"] = round(spent_s * 1000, 3)
-    if trace.error:
-        line["error"] = trace.error
-    line["request_id"], line["level"], line["time"] = trace.request_id, level, datetime.now(UTC)
-    return line
+        lines = self._lines
+        if trace.counted and not trace.error and lines.wants_json(level):
+            lines.add(self._patterns.line(trace, method, path, status, seconds, level))
+        elif lines.wants(level):
+            lines.write(level, access.fields(trace, method, path, status, seconds, level))

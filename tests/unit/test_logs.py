@@ -1,0 +1,104 @@
+"""Lines that are made often leave together, in order, and none is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from app import logs
+from app.metrics import make
+from app.tallies import at_once
+from app.web.journal import Journal
+from app.web.trace import Trace
+
+Work = Callable[[], None]
+PATH = "/v1/models/wine:predict"
+
+
+def events(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What was written to standard output since the last call."""
+    return [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
+
+
+def test_they_wait_for_the_turn_and_leave_together(capfd: pytest.CaptureFixture[str]) -> None:
+    """Many lines, one piece of work."""
+    waiting: list[Work] = []
+    logs.configure("json")
+    lines = logs.Lines(waiting.append)
+    for name in "abc":
+        lines.add(b'{"event":"%b"}\n' % name.encode())
+    assert len(waiting) == 1
+    assert events(capfd) == []
+    waiting.pop()()
+    assert events(capfd) == ["a", "b", "c"]
+    lines.write("info", {"event": "d"})
+    assert len(waiting) == 1
+    waiting.pop()()
+    assert events(capfd) == ["d"]
+
+
+def test_no_other_line_overtakes_them(capfd: pytest.CaptureFixture[str]) -> None:
+    """A line of a logger, ours or another library's, comes after those that waited; their turn repeats none."""
+    waiting: list[Work] = []
+    logs.configure("json")
+    lines = logs.Lines(waiting.append)
+    lines.add(b'{"event":"first"}\n')
+    logs.get("here").info("second")
+    lines.add(b'{"event":"third"}\n')
+    logging.getLogger("library").warning("fourth")
+    for work in waiting:
+        work()
+    assert events(capfd) == ["first", "second", "third", "fourth"]
+
+
+def test_without_a_hub_nothing_waits(capfd: pytest.CaptureFixture[str]) -> None:
+    """Threads write each line at once, whatever waits already."""
+    logs.configure("json")
+    logs.Lines(lambda _: None).add(b'{"event":"waits"}\n')
+    logs.Lines(at_once).add(b'{"event":"now"}\n')
+    assert events(capfd) == ["waits", "now"]
+
+
+def test_none_is_lost_when_the_process_ends() -> None:
+    """An orderly exit writes what waits, though its turn never comes."""
+    code = """
+from app import logs
+logs.configure("json")
+logs.Lines(lambda work: None).add(b"last\\n")
+raise SystemExit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (3, b"last\n"), ended.stderr
+
+
+def test_every_answer_has_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Predictions that went well by the pattern, the others by their fields; good answers to probes are not logged."""
+    logs.configure("json")
+    journal = Journal(make(), at_once)
+    good = Trace("good", 0.0, model="wine", version="1", protocol="v1", rows=2, counted=True, stages={"decode": 0.001})
+    bad = replace(good, request_id="bad", error="RequestRejected")
+    journal.note(good, "POST", PATH, 200, 0.002)
+    journal.note(bad, "POST", PATH, 400, 0.002)
+    journal.note(Trace("none", 0.0), "GET", "/v9", 404, 0.002)
+    journal.note(Trace("probe", 0.0), "GET", "/ping", 200, 0.002)
+    said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    shared = {"event", "source", "method", "path", "status", "ms", "request_id", "level", "time"}
+    counted = shared | {"model", "version", "protocol", "rows", "decode_ms"}
+    assert [(line["request_id"], line["status"]) for line in said] == [("good", 200), ("bad", 400), ("none", 404)]
+    assert [set(line) for line in said] == [counted, counted | {"error"}, shared]
+
+
+def test_text_is_for_terminals(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where lines are text, a prediction's is, too."""
+    logs.configure("text")
+    trace = Trace("good", 0.0, model="wine", version="1", protocol="v1", counted=True)
+    Journal(make(), at_once).note(trace, "POST", PATH, 200, 0.002)
+    written = capfd.readouterr().out
+    assert "request_id=good" in written
+    assert not written.startswith("{")
