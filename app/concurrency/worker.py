@@ -15,12 +15,13 @@ import signal
 from typing import Any
 
 from gevent import Greenlet, GreenletExit, get_hub, getcurrent, killall, spawn
-from gunicorn import http, util
+from gunicorn import util
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.concurrency import wire
+from app.concurrency.heads import Memory
 
 _LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -44,6 +45,7 @@ class TablesideWorker(GeventWorker):
             self.cfg.__dict__.setdefault(name, setting.get())
         if not self.cfg.accesslog:  # gunicorn would format a line for nobody
             self.log.access = lambda *_: None
+        self._memory = Memory(self.cfg)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. After an answer it waits in the hub for what comes next, behind all that is ready already."""
@@ -51,7 +53,7 @@ class TablesideWorker(GeventWorker):
         client.setblocking(1)
         readable = get_hub().loop.io(client.fileno(), 1)
         try:
-            parser = http.get_parser(self.cfg, client, addr)
+            parser = self._memory.parser(client, addr)
             name, is_first = listener.getsockname(), True
             while True:
                 request = None
