@@ -6,7 +6,8 @@ from typing import Any
 
 from gunicorn.http import wsgi
 
-from app.concurrency.heads import MOST_KEPT, PlainRequest
+from app.concurrency.heads import PlainRequest
+from app.concurrency.lines import MOST_KEPT
 
 _make_base = wsgi.base_environ
 _create = wsgi.create
