@@ -10,17 +10,21 @@ request is kept.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
+import time
 from typing import Any
 
-from gevent import Greenlet, GreenletExit, get_hub, getcurrent, killall, spawn
-from gunicorn import http, util
+from gevent import GreenletExit, get_hub, spawn
+from gunicorn import util
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.concurrency import wire
+from app.concurrency.heads import Memory
+from app.concurrency.waits import Waits
 
 _LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -30,7 +34,7 @@ class TablesideWorker(GeventWorker):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._idle: set[Greenlet] = set()
+        self._waits = Waits(self.cfg.keepalive)
 
     def init_process(self) -> None:
         """Replace and keep what gunicorn would do for each request, then serve."""
@@ -42,8 +46,12 @@ class TablesideWorker(GeventWorker):
         """What does not change any more is an attribute; gunicorn's own way is a search at each access."""
         for name, setting in self.cfg.settings.items():
             self.cfg.__dict__.setdefault(name, setting.get())
+        hook = self.cfg.settings["pre_request"]
+        if hook.get() is hook.default and not self.log.error_log.isEnabledFor(logging.DEBUG):
+            self.cfg.__dict__["pre_request"] = lambda *_: None  # it would log at debug level
         if not self.cfg.accesslog:  # gunicorn would format a line for nobody
             self.log.access = lambda *_: None
+        self._memory = Memory(self.cfg)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection. After an answer it waits in the hub for what comes next, behind all that is ready already."""
@@ -51,16 +59,15 @@ class TablesideWorker(GeventWorker):
         client.setblocking(1)
         readable = get_hub().loop.io(client.fileno(), 1)
         try:
-            parser = http.get_parser(self.cfg, client, addr)
+            parser = self._memory.parser(client, addr)
             name, is_first = listener.getsockname(), True
             while True:
                 request = None
-                with self.timeout_ctx():
-                    if not is_first and not parser.unreader.buf.tell():
-                        self._await(readable, name)
-                    request = next(parser)
-                if request is None:
-                    break
+                self._waits.begin(client)
+                if not is_first and not parser.unreader.buf.tell():
+                    self._await(readable, name, client)
+                request = next(parser)
+                self._waits.end(client)
                 is_first = False
                 self.handle_request(name, request, client, addr)
         except (StopIteration, NoMoreData, GreenletExit):
@@ -71,30 +78,29 @@ class TablesideWorker(GeventWorker):
         except BaseException as problem:  # noqa: BLE001 - a request that cannot be read: told to its client
             self.handle_error(request, client, addr, problem)
         finally:
+            self._waits.end(client)
             readable.stop()
             readable.close()
             util.close(client)
 
-    def _await(self, readable: Any, listener: Any) -> None:
+    def _await(self, readable: Any, listener: Any, client: Any) -> None:
         """Wait for the next request of a kept connection. One of nginx's ends when the worker drains: a request that
         nginx had just sent there it sends to another.
         """
-        me, is_nginx = getcurrent(), isinstance(listener, str)
+        is_nginx = isinstance(listener, str)
         if is_nginx and not self.alive:
             raise StopIteration
         if is_nginx:
-            self._idle.add(me)
+            self._waits.idle.add(client)
         try:
             get_hub().wait(readable)
         finally:
-            self._idle.discard(me)
-
-    def _leave_idle(self) -> None:
-        killall(list(self._idle), block=False)
+            self._waits.idle.discard(client)
 
     def notify(self) -> None:
-        """Heartbeat. gunicorn's own exits at once when the master has died; this one drains."""
+        """Heartbeat, once a second. gunicorn's own exits at once when the master has died; this one drains."""
         Worker.notify(self)
+        self._waits.end_overdue(time.monotonic())
         signal.alarm(int(self.cfg.timeout) + 15)
         if self.alive and self.ppid != os.getppid():
             self.log.warning("the master is gone, draining")
@@ -110,4 +116,4 @@ class TablesideWorker(GeventWorker):
         if "tableside" in extensions:
             extensions["tableside"].registry.draining = True
         self.alive = False
-        spawn(self._leave_idle)
+        spawn(self._waits.end_idle)
