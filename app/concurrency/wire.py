@@ -17,6 +17,7 @@ from gunicorn.http import message, wsgi
 from gunicorn.http.message import TOKEN_RE
 
 from app.concurrency import environs
+from app.concurrency.turns import after_the_others
 
 _ONE_SEND_BYTES = 1 << 20
 
@@ -126,6 +127,7 @@ class WholeResponse(wsgi.Response):
     def _emit_body(self, data: bytes) -> None:
         if self._head and not self.chunked and len(data) <= _ONE_SEND_BYTES:
             whole, self._head = self._head + data, b""
+            after_the_others()
             sent = self.sock.send(whole)  # gevent's sendall asks for the size of the kernel's buffer first
             if sent < len(whole):
                 self.sock.sendall(memoryview(whole)[sent:])

@@ -3,8 +3,8 @@
 Each change is for something that was measured (docs/decisions/0002 and 0005). Head and body leave in one send, so a
 SIGKILL cannot cut an answer nginx could no longer retry. A worker whose master died drains instead of leaving
 mid-request. A hub that hangs with no master left to notice ends by SIGALRM. A connection's next request waits for its
-turn in the hub, so that busy connections do not starve the others. What gunicorn looks up or formats anew for each
-request is kept.
+turn in the hub, so that busy connections do not starve the others; new ones are shared out evenly. What gunicorn looks
+up or formats anew for each request is kept.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from typing import Any
 
 from gevent import GreenletExit, get_hub, spawn
 from gunicorn import util
 from gunicorn.http.errors import NoMoreData
+from gunicorn.workers import ggevent
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.concurrency import wire
+from app.concurrency.balance import FairServer, Share
 from app.concurrency.heads import Memory
 from app.concurrency.waits import Waits
 
@@ -35,11 +38,14 @@ class TablesideWorker(GeventWorker):
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self._waits = Waits(self.cfg.keepalive)
+        self._share = Share(self.age)
 
     def init_process(self) -> None:
         """Replace and keep what gunicorn would do for each request, then serve."""
         wire.install()
         self.keep_settings()
+        ggevent.StreamServer = partial(FairServer, self._share)
+        self._share.join()
         super().init_process()
 
     def keep_settings(self) -> None:
@@ -58,6 +64,7 @@ class TablesideWorker(GeventWorker):
         request: Any = None
         client.setblocking(1)
         readable = get_hub().loop.io(client.fileno(), 1)
+        self._share.opened()
         try:
             parser = self._memory.parser(client, addr)
             name, is_first = listener.getsockname(), True
@@ -78,6 +85,7 @@ class TablesideWorker(GeventWorker):
         except BaseException as problem:  # noqa: BLE001 - a request that cannot be read: told to its client
             self.handle_error(request, client, addr, problem)
         finally:
+            self._share.closed()
             self._waits.end(client)
             readable.stop()
             readable.close()
@@ -100,6 +108,8 @@ class TablesideWorker(GeventWorker):
     def notify(self) -> None:
         """Heartbeat, once a second. gunicorn's own exits at once when the master has died; this one drains."""
         Worker.notify(self)
+        if self.alive:
+            self._share.beat()
         self._waits.end_overdue(time.monotonic())
         signal.alarm(int(self.cfg.timeout) + 15)
         if self.alive and self.ppid != os.getppid():
@@ -116,4 +126,5 @@ class TablesideWorker(GeventWorker):
         if "tableside" in extensions:
             extensions["tableside"].registry.draining = True
         self.alive = False
+        self._share.leave()
         spawn(self._waits.end_idle)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,26 +20,29 @@ from tests.e2e.conftest import PROJECT, free_port, until
 pytestmark = pytest.mark.e2e
 KEEPALIVE_S = 2
 APPLICATION = '''
+import os
+
+
 def application(environ, start_response):
-    """/lazy reads nothing, /some two bytes, others all; they tell what they read."""
+    """/lazy reads nothing, /some two bytes, others all; they tell what they read, or at /who who reads."""
     path, body = environ["PATH_INFO"], environ["wsgi.input"]
     read = b"" if path == "/lazy" else body.read(2) if path == "/some" else body.read()
-    said = path.encode() + b"=" + read
+    said = path.encode() + b"=" + (read if path != "/who" else b"%d" % os.getpid())
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(said)))])
     return [said]
 '''
 
 
 class Server:
-    """One gunicorn with one worker on a TCP port and on a Unix socket."""
+    """One gunicorn on a TCP port and on a Unix socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int = 1) -> None:
         (folder / "plain.py").write_text(APPLICATION)
         (folder / "conf.py").write_text("from gevent import monkey\nmonkey.patch_all()\n")
         self.port, self.path = free_port(), str(folder / "socket")
         self.log = (folder / "log").open("wb")
         command = [
-            sys.executable, "-m", "gunicorn", "-c", str(folder / "conf.py"), "-w", "1",
+            sys.executable, "-m", "gunicorn", "-c", str(folder / "conf.py"), "-w", str(workers),
             "-k", "app.concurrency.worker.TablesideWorker",
             "-b", f"127.0.0.1:{self.port}", "-b", f"unix:{self.path}", "--pythonpath", str(folder),
             "--keep-alive", str(KEEPALIVE_S), "--graceful-timeout", "20", "--no-control-socket", "plain:application",
@@ -95,13 +100,86 @@ def bodies(said: bytes) -> list[bytes]:
     return [part.rpartition(b"\r\n\r\n")[2] for part in said.split(b"HTTP/1.1 ")[1:]]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("worker"))
+def served(one: Server) -> Iterator[Server]:
     yield one
     one.process.terminate()
     one.process.wait(30)
     one.log.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from served(Server(tmp_path_factory.mktemp("worker")))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Server]:
+    yield from served(Server(tmp_path, workers=2))
+
+
+def worker_of(client: socket.socket) -> int:
+    """Whose connection it is."""
+    client.sendall(get(b"/who"))
+    return int(bodies(client.recv(65536))[0].removeprefix(b"/who="))
+
+
+def both(pair: Server) -> set[int]:
+    """The two workers, when both have begun."""
+    seen: set[int] = set()
+
+    def look() -> bool:
+        with ExitStack() as stack:
+            seen.update(worker_of(stack.enter_context(pair.connect())) for _ in range(10))
+        return len(seen) == 2
+
+    assert until(look)
+    time.sleep(1.5)  # those connections have ended, and each has looked who else serves
+    return seen
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_connections_are_shared_out_evenly(pair: Server, unix: bool) -> None:
+    """Opened one after the other, each worker has half of them; when one has lost its own, new ones are its."""
+    clients: dict[socket.socket, int] = {}
+
+    def add(count: int) -> None:
+        for _ in range(count):
+            one = pair.connect(unix)
+            clients[one] = worker_of(one)
+
+    def shares() -> list[int]:
+        return sorted(Counter(clients.values()).values())
+
+    try:
+        both(pair)
+        add(40)
+        assert shares()[0] >= 18
+        first = next(iter(clients.values()))
+        for one in [one for one, worker in clients.items() if worker == first]:
+            one.close()
+            del clients[one]
+        time.sleep(0.2)
+        add(20)
+        assert shares()[0] >= 18
+    finally:
+        for one in clients:
+            one.close()
+
+
+def test_a_worker_that_stands_still_leaves_new_connections_to_the_other(pair: Server) -> None:
+    """It has fewer, and is waited for, but for milliseconds only."""
+    workers = both(pair)
+    still = workers.pop()
+    os.kill(still, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        clients = [pair.connect() for _ in range(30)]
+        assert {worker_of(one) for one in clients} == workers
+        assert time.monotonic() - began_s < 5
+    finally:
+        os.kill(still, signal.SIGCONT)
+    for one in clients:
+        one.close()
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
