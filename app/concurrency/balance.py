@@ -2,8 +2,8 @@
 
 All workers wait at one listening socket, and who wakes first takes the connection: of 64 that a client opened one after
 the other the second of two workers got 3 to 27. Kept connections stay where they are, so one worker was busy and
-requests waited for it beside one that was not. Now a worker that has more connections than another lets a new one
-wait for a moment, and takes it only if it is still there then.
+requests waited for it beside one that was not. Now a worker that has clearly more connections than another lets others
+take the new ones for a moment, and takes them only if they are still there then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ MOST = 256
 """Workers that are told apart; of two with one place both would be counted as one, no worse than before."""
 FRESH_S = 3.0
 """A worker that said nothing for so long is not waited for: it beats once a second."""
+MOST_AT_ONCE = 16
 LOOK_S, LOOKS = 0.001, 3
 """A worker that is ahead takes a connection when one was waiting at each of so many looks: where another worker takes
 them, there is none at some of those.
@@ -59,16 +60,21 @@ class Share:
         """It has a connection more."""
         self._board[self._mine] += 1.0
 
+    @property
+    def count(self) -> float:
+        """Its connections."""
+        return self._board[self._mine]
+
     def closed(self) -> None:
         """It has one less."""
         self._board[self._mine] -= 1.0
 
     @property
     def is_ahead(self) -> bool:
-        """Whether another worker has fewer connections."""
+        """Whether another worker has clearly fewer connections: by more than two and an eighth."""
         board = self._board
         mine = board[self._mine]
-        return any(board[at] < mine for at in self._others)
+        return any(mine > 2 + 1.125 * board[at] for at in self._others)
 
 
 class FairServer(StreamServer):  # type: ignore[misc]
@@ -81,13 +87,26 @@ class FairServer(StreamServer):  # type: ignore[misc]
         self._poll.register(self.socket.fileno(), select.POLLIN)
         self._looks = 0
 
+    def do_read(self) -> Any:
+        """Take a connection, if one is there. Who handles it says when it is closed."""
+        taken = super().do_read()
+        if taken:
+            self._share.opened()
+        return taken
+
     def _do_read(self) -> None:
-        """A connection is there."""
-        if not self._share.is_ahead:
+        """Connections are there: take them until it is another's turn. One a turn of the hub would leave the last of many
+        waiting for long, where workers are busy.
+        """
+        for _ in range(MOST_AT_ONCE):
+            if self._share.is_ahead:
+                self._looks = 0
+                self._wait()
+                return
+            before = self._share.count
             super()._do_read()
-            return
-        self._looks = 0
-        self._wait()
+            if self._share.count == before:
+                return
 
     def _wait(self) -> None:
         self.stop_accepting()

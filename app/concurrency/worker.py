@@ -64,7 +64,6 @@ class TablesideWorker(GeventWorker):
         request: Any = None
         client.setblocking(1)
         readable = get_hub().loop.io(client.fileno(), 1)
-        self._share.opened()
         try:
             parser = self._memory.parser(client, addr)
             name, is_first = listener.getsockname(), True

@@ -139,7 +139,7 @@ def both(pair: Server) -> set[int]:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_connections_are_shared_out_evenly(pair: Server, unix: bool) -> None:
-    """Opened one after the other, each worker has half of them; when one has lost its own, new ones are its."""
+    """Opened one after the other, each worker has about half of them; when one has lost its own, new ones are its."""
     clients: dict[socket.socket, int] = {}
 
     def add(count: int) -> None:
@@ -153,14 +153,14 @@ def test_connections_are_shared_out_evenly(pair: Server, unix: bool) -> None:
     try:
         both(pair)
         add(40)
-        assert shares()[0] >= 18
+        assert shares()[0] >= 16
         first = next(iter(clients.values()))
         for one in [one for one, worker in clients.items() if worker == first]:
             one.close()
             del clients[one]
         time.sleep(0.2)
         add(20)
-        assert shares()[0] >= 18
+        assert shares()[0] >= 16
     finally:
         for one in clients:
             one.close()
