@@ -95,8 +95,9 @@ class FairServer(StreamServer):  # type: ignore[misc]
         return taken
 
     def _do_read(self) -> None:
-        """Connections are there: take them until it is another's turn. One a turn of the hub would leave the last of many
-        waiting for long, where workers are busy.
+        """Connections are there: take them until it is another's turn.
+
+        One a turn of the hub would leave the last of many waiting for long, where workers are busy.
         """
         for _ in range(MOST_AT_ONCE):
             if self._share.is_ahead:
