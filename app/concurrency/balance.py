@@ -21,9 +21,10 @@ MOST = 256
 FRESH_S = 3.0
 """A worker that said nothing for so long is not waited for: it beats once a second."""
 MOST_AT_ONCE = 16
-LOOK_S, LOOKS = 0.001, 3
+LOOKS_S = (0.0, 0.0, 0.001, 0.001)
 """A worker that is ahead takes a connection when one was waiting at each of so many looks: where another worker takes
-them, there is none at some of those.
+them, there is none at some of those. The first two are turns of the hub: connections for one request each are over by
+then, and nobody is ahead any more.
 """
 
 _board = memoryview(mmap.mmap(-1, MOST * 16)).cast("d")
@@ -111,13 +112,13 @@ class FairServer(StreamServer):  # type: ignore[misc]
 
     def _wait(self) -> None:
         self.stop_accepting()
-        self._timer = self.loop.timer(LOOK_S)
+        self._timer = self.loop.timer(LOOKS_S[self._looks])
         self._timer.start(self._look)
 
     def _look(self) -> None:
         self._looks += 1
         is_there = bool(self._poll.poll(0))
-        if is_there and self._looks < LOOKS and self.started:
+        if is_there and self._looks < len(LOOKS_S) and self.started and self._share.is_ahead:
             self._wait()
             return
         self._start_accepting_if_started()
