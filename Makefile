@@ -13,19 +13,26 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
+# Installing resolves nothing: the locked files name every distribution, and the pip that reads them is locked too.
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all:
+
 # A stamp file for each, so that a second `make run` starts at once.
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tableside: $(PYTHON) is older than 3.11; set PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "tableside: $(PYTHON) is not Python 3.11 to 3.14; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh deploy/install-debian.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/base.txt
+$(VENV)/.installer: requirements/installer.txt | $(BIN)/pip
+	$(INSTALL) -r requirements/installer.txt
+	@touch $@
+
+$(VENV)/.base: requirements/base.txt pyproject.toml $(VENV)/.installer
+	$(INSTALL) -r requirements/base.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
 # On Debian and Ubuntu as root nginx is installed; elsewhere a line says what to do, and gunicorn serves the port itself.
@@ -72,8 +79,11 @@ bench-quick: $(VENV)/.base nginx wrk ## the same in about 5 minutes: one model, 
 publish-examples: $(VENV)/.base ## train the example models and publish them as next versions
 	$(BIN)/python -m examples.train models
 
-lock: ## resolve requirements/*.in anew (needs uv)
-	cd requirements && for each in base onnx dev bench; do uv pip compile $$each.in -o $$each.txt --upgrade --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -q; done
+# `make lock UPGRADE=` keeps the versions that are locked and adds what is new in the .in files.
+UPGRADE := --upgrade
+LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
+lock: $(VENV)/.dev ## resolve requirements/*.in anew
+	cd requirements && for each in installer base onnx dev bench; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
 
 clean: ## remove the environment, the run folder and caches (models stay)
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
