@@ -60,11 +60,12 @@ def _compare(name: str, expected: tuple[tuple[Cell, ...], ...], got: tuple[tuple
         if len(old) != len(new):
             raise ContractBroken(f"golden row {row}: {name} has {len(new)} columns, at publish {len(old)}")
         for column, (was, now) in enumerate(zip(old, new, strict=True)):
-            if not _agrees(was, now):
+            if not agree(was, now):
                 raise ContractBroken(f"golden row {row}: {name}[{column}] is {now!r}, at publish {was!r}")
 
 
-def _agrees(was: Cell, now: Cell) -> bool:
+def agree(was: Cell, now: Cell) -> bool:
+    """Whether two answers of one cell are the same: numbers within RELATIVE of each other, all else equal."""
     if isinstance(was, float) and isinstance(now, (float, int)):
         return abs(was - now) <= RELATIVE * max(abs(was), abs(now), 1e-3)
     return was == now and isinstance(was, bool) == isinstance(now, bool)

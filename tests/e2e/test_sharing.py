@@ -84,11 +84,18 @@ def test_the_estimator_comes_when_it_is_wanted(stack: Stack, forest: Any) -> Non
     assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
 
 
+def shared_entry(stack: Stack) -> Path:
+    """The one folder that all workers map. Each of several workers may be writing a draft of it; all but one vanish."""
+    folder = stack.run_dir / "shared"
+    assert until(lambda: [path.name.startswith(".") for path in folder.iterdir()] == [False]), list(folder.iterdir())
+    (entry,) = folder.iterdir()
+    return entry
+
+
 def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any) -> None:
     """A restart meets a changed byte: the file is replaced, and the answers are what they were."""
     fitted, table = forest
-    (entry,) = (stack.run_dir / "shared").iterdir()
-    path = entry / "records.npy"
+    path = shared_entry(stack) / "records.npy"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.unlink()
@@ -97,8 +104,8 @@ def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any)
     stack.ctl("restart", "web:*")
     stack.wait_ready()
     stack.wait_loaded()
-    (entry,) = (stack.run_dir / "shared").iterdir()
-    assert (entry / "records.npy").read_bytes() != bytes(content)
-    assert (entry / "records.npy").stat().st_ino != was
+    path = shared_entry(stack) / "records.npy"
+    assert path.read_bytes() != bytes(content)
+    assert path.stat().st_ino != was
     expected = fitted.predict_proba(table[:50]).ravel().tolist()
     assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
