@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check unit e2e bench bench-quick publish-examples lock clean nginx chromium wrk
+.PHONY: help run stop test check format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean nginx chromium wrk
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,21 +54,40 @@ run: $(VENV)/.base ## set up everything and serve the models in models/
 stop: ## end the stack that `make run` started
 	@$(BIN)/tableside stop
 
-test: check ## set up everything and run every check and test
+STEPS := format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e
+test: $(VENV)/.dev ## set up everything and run every check and test
 	@$(MAKE) --no-print-directory nginx chromium
-	$(BIN)/python -m pytest tests/unit tests/faces tests/e2e -n 2 --dist loadfile
+	@$(BIN)/python -m tests.steps $(STEPS)
 
-check: $(VENV)/.dev ## format, lint, types, imports
+check: format lint types imports ## format, lint, types, imports
+
+format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
+
+imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
-unit: $(VENV)/.dev ## the fast tests only
+unit: $(VENV)/.dev ## the fast tests only, under 3 minutes
 	$(BIN)/python -m pytest tests/unit tests/faces -n 2
 
+unit-gevent: $(VENV)/.dev ## the unit tests in a process that gevent patched, as a worker's is
+	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets" -p no:xdist
+
+# BLAS computes other last places on another processor; no test may depend on them.
+unit-haswell: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Haswell
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
+
+unit-nehalem: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Nehalem
+	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
+
 e2e: $(VENV)/.dev nginx chromium ## the tests against the real stack only
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
 bench: $(VENV)/.base nginx wrk ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)
 	$(BIN)/python -m benchmarks.compare

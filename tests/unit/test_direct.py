@@ -152,8 +152,8 @@ def test_single_precision_over_large_numbers_is_rejected(monkeypatch: pytest.Mon
     found, _ = outputs.find(original, frame.to_numpy())
     monkeypatch.setattr(proof, "build", lambda original, schema, way, order: Rounding(original))
     result = proof.prove(original, schema, found, frame, tolerance)
-    assert result.ways == ()
-    rounding = [each for each in result.candidates if each.way != "onnx"]
+    rounding = [each for each in result.candidates if each.way != "onnx"]  # that one computes in double precision
+    assert not {way.way for way in result.ways} - {"onnx"}
     assert {each.verdict for each in rounding} == {"differs"}
     assert all("lies apart by" in each.why for each in rounding)
 
