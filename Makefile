@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean nginx chromium wrk
+.PHONY: help run stop test check format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --onl
 # A stamp file for each, so that a second `make run` starts at once.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "tableside: $(PYTHON) is not Python 3.11 to 3.14; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh deploy/install-debian.sh python3-venv
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh deploy/need.sh none:python3-venv
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installer: requirements/installer.txt | $(BIN)/pip
@@ -35,28 +35,21 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 	$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-# On Debian and Ubuntu as root nginx is installed; elsewhere a line says what to do, and gunicorn serves the port itself.
-nginx:
-	@command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || sh deploy/install-debian.sh nginx-light
-
-# The load generator of `make bench`.
-wrk:
-	@command -v wrk >/dev/null 2>&1 || sh deploy/install-debian.sh wrk
-
-# The browser that the tests of /docs look with.
-chromium:
-	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || sh deploy/install-debian.sh chromium
-
 run: $(VENV)/.base ## set up everything and serve the models in models/
-	@$(MAKE) --no-print-directory nginx || true
+	@sh deploy/need.sh nginx:nginx-light || echo "tableside: starting without nginx; gunicorn serves the port itself" >&2
 	@exec $(BIN)/tableside run
 
 stop: ## end the stack that `make run` started
 	@$(BIN)/tableside stop
 
 STEPS := format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e
-test: $(VENV)/.dev ## set up everything and run every check and test
-	@$(MAKE) --no-print-directory nginx chromium
+# The programs that the tests start: nginx, and the browser that looks at /docs.
+PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium
+
+programs:
+	@sh deploy/need.sh $(PROGRAMS:%='%')
+
+test: programs $(VENV)/.dev ## set up everything and run every check and test
 	@$(BIN)/python -m tests.steps $(STEPS)
 
 check: format lint types imports ## format, lint, types, imports
@@ -86,13 +79,18 @@ unit-haswell: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Ha
 unit-nehalem: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Nehalem
 	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
 
-e2e: $(VENV)/.dev nginx chromium ## the tests against the real stack only
+e2e: programs $(VENV)/.dev ## the tests against the real stack only
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
-bench: $(VENV)/.base nginx wrk ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)
+test-host: ## what needs another kind of host: root and debootstrap, for both commands on a new Debian
+	bash tests/host/fresh_machine.sh
+
+bench: $(VENV)/.base ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)
+	@sh deploy/need.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m benchmarks.compare
 
-bench-quick: $(VENV)/.base nginx wrk ## the same in about 5 minutes: one model, no serving products
+bench-quick: $(VENV)/.base ## the same in about 5 minutes: one model, no serving products
+	@sh deploy/need.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-tableside,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
 
 publish-examples: $(VENV)/.base ## train the example models and publish them as next versions

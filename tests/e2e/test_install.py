@@ -1,4 +1,4 @@
-"""The locked requirements can be installed on each supported Python, whatever has been published since."""
+"""Both commands install what they need from the locked files, on each supported Python, or say what is missing."""
 
 from __future__ import annotations
 
@@ -64,3 +64,58 @@ def test_another_python_is_refused_in_one_line(said: str, tmp_path: Path) -> Non
     )
     assert all(line.startswith("make: ***") for line in rest), rest
     assert not (tmp_path / ".venv").exists()
+
+
+def need(folder: Path, *pairs: str) -> subprocess.CompletedProcess[str]:
+    """deploy/need.sh with nothing but `folder` and a shell's own programs on the PATH."""
+    environ = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder)}
+    command = ["/bin/sh", str(PROJECT / "deploy" / "need.sh"), *pairs]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_a_program_that_is_there_is_not_installed(tmp_path: Path) -> None:
+    """Under any of its names; nothing is printed and apt-get is not asked."""
+    program(tmp_path, "apt-get", f"touch {tmp_path}/asked")
+    program(tmp_path, "second-name", "true")
+    done = need(tmp_path, "sh:dash", "first-name|second-name:package")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "asked").exists()
+
+
+def test_an_ordinary_user_is_told_what_to_install(tmp_path: Path) -> None:
+    """One line that names every missing package, and what to type."""
+    program(tmp_path, "id", "echo 1000")
+    done = need(tmp_path, "nothing-a:package-a", "sh:dash", "nothing-b:package-b")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "tableside: please install package-a package-b with your package manager "
+        "(Debian, Ubuntu: sudo apt-get install package-a package-b)"
+    ]
+
+
+def test_root_is_told_why_apt_get_cannot_install(tmp_path: Path) -> None:
+    """With an apt-get that fails, the one line that says what to install ends with apt's own reason."""
+    program(tmp_path, "id", "echo 0")
+    program(tmp_path, "apt-get", 'echo "W: a warning" >&2; echo "E: Could not resolve the host" >&2; exit 100')
+    done = need(tmp_path, "nothing-a:package-a")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "tableside: installing package-a",
+        "tableside: please install package-a with your package manager "
+        "(Debian, Ubuntu: sudo apt-get install package-a) (apt-get: E: Could not resolve the host)",
+    ]
+
+
+def test_root_installs_after_an_update(tmp_path: Path) -> None:
+    """apt-get is asked to update first, then for all missing packages at once."""
+    program(tmp_path, "id", "echo 0")
+    program(tmp_path, "apt-get", f'echo "$@" >> {tmp_path}/asked')
+    assert need(tmp_path, "nothing-a:package-a", "nothing-b:package-b").returncode == 0
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "update -qq", "install -y -qq --no-install-recommends package-a package-b",
+    ]  # fmt: skip
