@@ -97,7 +97,11 @@ class Stack:
         return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
 
     def start(self) -> None:
-        command = [str(BIN / "tableside"), "run"]
+        """Start it with an interpreter whose path has a space, too."""
+        environment = self.folder / "environment"
+        if not environment.exists():
+            environment.symlink_to(BIN.parent)
+        command = [str(environment / "bin" / "python"), "-m", "app.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
             self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()
@@ -161,7 +165,7 @@ def make_stack(published: Path) -> Iterator[Callable[..., Stack]]:
     stacks: list[Stack] = []
 
     def make(*, start: bool = True, **more: str) -> Stack:
-        folder = Path(tempfile.mkdtemp(prefix="ts-"))
+        folder = Path(tempfile.mkdtemp(prefix="t s-"))  # a path with a space, as people have them
         shutil.copytree(published, folder / "models")
         stack = Stack(folder, {**os.environ}, data=free_port(), admin=free_port())
         stack.environ |= {

@@ -16,7 +16,8 @@ root=${1:-$(mktemp -d)}
 suite=${SUITE:-bookworm}
 
 if [ ! -e "$root/usr/bin/make" ]; then
-    debootstrap --variant=minbase --include=python3,make,git,ca-certificates "$suite" "$root" >"$root.log" 2>&1
+    echo "== building a Debian root in $root"
+    debootstrap --variant=minbase --include=python3,make,git,ca-certificates "$suite" "$root" >"$root-debootstrap.log" 2>&1
 fi
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 for folder in proc sys dev dev/pts dev/shm; do
@@ -45,11 +46,12 @@ clone() {
 predicts() {
     began=$SECONDS
     as "$1" "make run" >"$root/$1.run" 2>&1 &
-    until grep -q "Tableside is ready" "$root/$1.run"; do
+    until grep -q "Tableside is" "$root/$1.run"; do
         kill -0 $! 2>/dev/null || { cat "$root/$1.run"; echo "FAILED: make run as $1"; exit 1; }
         [ $((SECONDS - began)) -lt 600 ] || { cat "$root/$1.run"; echo "FAILED: make run as $1 took 10 minutes"; exit 1; }
         sleep 0.5
     done
+    grep -q "Tableside is ready" "$root/$1.run" || { cat "$root/$1.run"; echo "FAILED: not ready"; exit 1; }
     echo "== make run as $1: ready after $((SECONDS - began)) s"
     cat "$root/$1.run"
     as "$1" "python3 -c \"import urllib.request as u; print(u.urlopen(u.Request('http://127.0.0.1:8080/v1/models/iris:predict', b'{\\\"instances\\\": [[5.1, 3.5, 1.4, 0.2]]}')).read().decode())\""
