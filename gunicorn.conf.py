@@ -33,6 +33,7 @@ limit_request_fields = 50
 limit_request_field_size = 8190
 proc_name = "tableside"
 accesslog = None  # the application writes one line a request
+logger_class = "app.concurrency.gunicorn_log.GunicornLog"
 errorlog = "-"
 loglevel = settings.log.level
 logconfig_dict = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Flask
 
 from app import logs, metrics
-from app.concurrency.offload import is_patched, make_offload
-from app.concurrency.turns import make_later
+from app.concurrency.delayed import make_later
+from app.concurrency.offload import make_offload
 from app.repository.shelf import SHARED
 from app.serving.registry import Registry
 from app.serving.trials import Trials
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    counters = metrics.make(on_hub=is_patched()) if registry is None else registry.metrics
+    counters = metrics.make() if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(1)
         trials = Trials(settings.run_dir / TRIALS, loading, settings.run_dir / SHARED)

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from app.tallies import Later, at_once
-
+Later = Callable[[Callable[[], None]], None]
+"""Runs a function soon, on the caller's event loop. The function must not raise."""
 Format = Literal["auto", "json", "text"]
 _NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
 PIPE_BYTES = 1 << 20
@@ -177,38 +178,31 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
 
 
 class Lines:
-    """Lines that are made often: as the loggers would write them, but many by one write. Follows `configure`.
+    """Writes lines that are frequent: in the format of the loggers, but several of them with one write.
 
-    later: when those that wait are written.
+    later: when the lines that wait are written; None where threads may write, then none waits.
     """
 
-    def __init__(self, later: Later) -> None:
+    def __init__(self, later: Later | None) -> None:
         self._later = later
 
     def wants(self, level: str) -> bool:
         """Whether lines of this level are written at all."""
         return _NUMBERS[level] >= _now.level
 
-    def wants_json(self, level: str) -> bool:
-        """Whether they are, and as JSON: then `add` may be used."""
-        return _now.out is not None and _NUMBERS[level] >= _now.level
-
     def write(self, level: str, line: dict[str, object]) -> None:
-        """Write a line of those fields, `event`, `level` and `time` among them."""
-        if _now.out is not None:
-            self.add(orjson.dumps(line, default=str, option=_LINE))
+        """Write a line of these fields; `event`, `level` and `time` are among them."""
+        if _now.out is None:
+            named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
+            structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
             return
-        named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
-        structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
-
-    def add(self, line: bytes) -> None:
-        """Write a line that is JSON already, its end included."""
-        if self._later is not at_once:
-            _now.waiting.append(line)
-            if len(_now.waiting) == 1:
-                self._later(flush)
-        elif _now.out is not None:  # there may be threads: nothing waits
-            _now.out.write(line)
+        encoded = orjson.dumps(line, default=str, option=_LINE)
+        if self._later is None:
+            _now.out.write(encoded)
+            return
+        _now.waiting.append(encoded)
+        if len(_now.waiting) == 1:
+            self._later(flush)
 
 
 def get(name: str) -> Any:

@@ -13,26 +13,25 @@ from contextlib import suppress
 from pathlib import Path
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
-from prometheus_client import values as _values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
 from app import __version__
-from app.tallies import Tallies
 
 NO_MODEL = "-"
 """Label of a request that named no model we have."""
 
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536)
+LIVE_GAUGE_FILES = "gauge_live*_*.db"
+"""How prometheus-client names the files of live gauges (undocumented); the last part is the slot."""
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 
 class Metrics:
     """Every metric of one process. docs/metrics.md lists them."""
 
-    def __init__(self, registry: CollectorRegistry, on_hub: bool = False) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.tallies = Tallies(on_hub)
         by_model = ("model", "version")
         self.requests = Counter(
             "tableside_requests", "Answered requests.", (*by_model, "protocol", "code"), registry=registry
@@ -115,19 +114,18 @@ def use_slot(slot: int, folder: Path) -> bool:
     _forget_live_gauges(folder, slot)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     number = str(slot)
-    _values.ValueClass = _values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
     return True
 
 
-def make(on_hub: bool = False) -> Metrics:
-    """The metrics of this process, on a registry of their own. on_hub: whether all that counts is one hub's thread."""
-    return Metrics(CollectorRegistry(), on_hub)
+def make() -> Metrics:
+    """The metrics of this process, on a registry of their own."""
+    return Metrics(CollectorRegistry())
 
 
 def _forget_live_gauges(folder: Path, slot: int) -> None:
-    for stale in folder.glob(f"gauge_live*_{slot}.db"):
-        with suppress(FileNotFoundError):
-            stale.unlink()
+    with suppress(FileNotFoundError):  # another worker has removed the same file
+        multiprocess.mark_process_dead(slot, str(folder))  # type: ignore[no-untyped-call]
 
 
 def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> bytes:
@@ -160,7 +158,7 @@ def _merged(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) ->
     if folder is None:
         return metrics.registry
     alive = set(held_slots)
-    for file in folder.glob("gauge_live*_*.db"):
+    for file in folder.glob(LIVE_GAUGE_FILES):
         slot = int(file.stem.rpartition("_")[2])
         if slot not in alive:
             _forget_live_gauges(folder, slot)

@@ -23,10 +23,10 @@ from typing import Any  # noqa: E402
 import gevent  # noqa: E402
 import orjson  # noqa: E402
 from gunicorn.config import Config  # noqa: E402
-from gunicorn.glogging import Logger  # noqa: E402
 
 from app import metrics  # noqa: E402
-from app.concurrency import wire  # noqa: E402
+from app.concurrency import json_errors, wire  # noqa: E402
+from app.concurrency.gunicorn_log import GunicornLog  # noqa: E402
 from app.concurrency.worker import TablesideWorker  # noqa: E402
 from app.factory import create_app  # noqa: E402
 from app.serving.registry import Registry  # noqa: E402
@@ -82,9 +82,8 @@ class Bench:
         config = Config()
         config.set("workers", 2)
         config.set("worker_class", "gevent")
-        self.worker = TablesideWorker(1, os.getppid(), [], None, 30, config, Logger(config))
+        self.worker = TablesideWorker(1, os.getppid(), [], None, 30, config, GunicornLog(config))
         self.worker.alive, self.worker.nr, self.worker.max_requests = True, 0, 10**12
-        self.worker.keep_settings()
         body = orjson.dumps({"instances": [[round(0.1 * at, 3) for at in range(30)]]})
         head = (
             f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
@@ -146,4 +145,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     wire.install()
+    json_errors.install()
     main()

@@ -1,40 +1,43 @@
-"""Connections shared out evenly among the workers.
+"""Share connections evenly among workers: otherwise one worker gets most of them, and requests wait for it.
 
-All workers wait at one listening socket, and who wakes first takes the connection: of 64 that a client opened one after
-the other the second of two workers got 3 to 27. Kept connections stay where they are, so one worker was busy and
-requests waited for it beside one that was not. Now a worker that has clearly more connections than another lets others
-take the new ones for a moment, and takes them only if they are still there then.
+All workers wait at one listening socket, and the one that wakes first takes the connection: of 64 that a client opened
+one after the other, the second of two workers got 3 to 27. Kept connections stay where they are. Now a worker that has
+clearly more connections than another leaves new ones to the others for a moment, and takes them only if they are still
+there then.
 """
 
 from __future__ import annotations
 
 import mmap
-import select
 import time
-from typing import Any
 
-from gevent.monkey import get_original
+from gevent import get_hub, spawn
+from gevent.pool import Pool
 from gevent.server import StreamServer
 
+from app.concurrency.gunicorn_types import Address, Client, Handle, Listener
+from app.concurrency.peers import has_bytes
+
 MOST = 256
-"""Workers that are told apart; of two with one place both would be counted as one, no worse than before."""
+"""Workers that have a place of their own. Two that share one are counted as one worker."""
 FRESH_S = 3.0
-"""A worker that said nothing for so long is not waited for: it beats once a second."""
+"""A worker whose last beat is older than this is not waited for. Workers beat once a second."""
 MOST_AT_ONCE = 16
+"""Connections that a worker accepts in one turn of the event loop."""
 LOOKS_S = (0.0, 0.0, 0.001, 0.001)
-"""A worker that is ahead takes a connection when one was waiting at each of so many looks: where another worker takes
-them, there is none at some of those. The first two are turns of the hub: connections for one request each are over by
-then, and nobody is ahead any more.
+"""Seconds before each look of a worker that is ahead. It accepts a connection if one was waiting at every look: where
+another worker accepts them, none is waiting at some. The first two looks are the next turns of the event loop:
+connections that carry one request each are closed by then, and the worker may not be ahead any more.
 """
 
 _board = memoryview(mmap.mmap(-1, MOST * 16)).cast("d")
-"""Made in the master and shared by all it forks: for each worker its connections, and when it last said that it serves
-(monotonic clock).
+"""Memory that the master makes and all its workers share: for each worker its number of connections, and the time of
+its last beat (monotonic clock).
 """
 
 
 class Share:
-    """One worker's place. age: gunicorn's number of it. To be made before the fork."""
+    """One worker's place in the shared memory. Make it before the fork. age: the worker's number in gunicorn."""
 
     def __init__(self, age: int) -> None:
         self._board, self._mine = _board, 2 * (age % MOST)
@@ -46,7 +49,7 @@ class Share:
         self.beat()
 
     def beat(self) -> None:
-        """This worker serves; look who else does. To be called about once a second."""
+        """Say that this worker serves, and look who else does. Call it about once a second."""
         board, now_s = self._board, time.monotonic()
         board[self._mine + 1] = now_s
         self._others = [
@@ -58,16 +61,11 @@ class Share:
         self._board[self._mine + 1] = -FRESH_S
 
     def opened(self) -> None:
-        """It has a connection more."""
+        """Count one connection more."""
         self._board[self._mine] += 1.0
 
-    @property
-    def count(self) -> float:
-        """Its connections."""
-        return self._board[self._mine]
-
     def closed(self) -> None:
-        """It has one less."""
+        """Count one connection less."""
         self._board[self._mine] -= 1.0
 
     @property
@@ -78,49 +76,42 @@ class Share:
         return any(mine > 2 + 1.125 * board[at] for at in self._others)
 
 
-class FairServer(StreamServer):  # type: ignore[misc]
-    """gevent's server of one listening socket, which takes a connection when it is its turn."""
+class BalancedServer(StreamServer):
+    """gevent's server of one listening socket, which leaves connections to other workers while this one is ahead.
 
-    def __init__(self, share: Share, *given: Any, **more: Any) -> None:
-        super().__init__(*given, **more)
+    `handle` has to call `Share.closed` when its connection has ended.
+    """
+
+    max_accept = MOST_AT_ONCE
+
+    def __init__(self, share: Share, listener: Listener, handle: Handle, pool: Pool) -> None:
+        super().__init__(listener, handle=handle, spawn=pool)
         self._share = share
-        self._poll = get_original("select", "poll")()
-        self._poll.register(self.socket.fileno(), select.POLLIN)
-        self._looks = 0
+        self._is_looking = self._may_take_one = False
 
-    def do_read(self) -> Any:
-        """Take a connection, if one is there. Who handles it says when it is closed."""
-        taken = super().do_read()
+    def do_read(self) -> tuple[Client, Address] | None:
+        """Accept a connection if one is waiting and this worker may have it."""
+        if self._share.is_ahead and not self._may_take_one:
+            self.stop_accepting()
+            if not self._is_looking:
+                self._is_looking = True
+                spawn(self._look)
+            return None
+        self._may_take_one = False
+        taken: tuple[Client, Address] | None = super().do_read()
         if taken:
             self._share.opened()
         return taken
 
-    def _do_read(self) -> None:
-        """Connections are there: take them until it is another's turn.
-
-        One a turn of the hub would leave the last of many waiting for long, where workers are busy.
-        """
-        for _ in range(MOST_AT_ONCE):
-            if self._share.is_ahead:
-                self._looks = 0
-                self._wait()
-                return
-            before = self._share.count
-            super()._do_read()
-            if self._share.count == before:
-                return
-
-    def _wait(self) -> None:
-        self.stop_accepting()
-        self._timer = self.loop.timer(LOOKS_S[self._looks])
-        self._timer.start(self._look)
-
     def _look(self) -> None:
-        self._looks += 1
-        is_there = bool(self._poll.poll(0))
-        if is_there and self._looks < len(LOOKS_S) and self.started and self._share.is_ahead:
-            self._wait()
-            return
-        self._start_accepting_if_started()
-        if is_there and self._watcher is not None:
-            super()._do_read()
+        """Look several times whether another worker takes what is waiting, then accept again."""
+        for delay_s in LOOKS_S:
+            with self.loop.timer(delay_s) as timer:
+                get_hub().wait(timer)
+            if not self.started:
+                return
+            self._may_take_one = has_bytes(self.socket)
+            if not (self._may_take_one and self._share.is_ahead):
+                break
+        self._is_looking = False
+        self.start_accepting()

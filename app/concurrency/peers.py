@@ -1,22 +1,61 @@
-"""Whether the other end of a connection has gone, seen without reading and without waiting."""
+"""Look at a connection without reading from it and without waiting: whether its client has gone, or has sent bytes.
+
+The kernel's `poll` is asked about the descriptor: a socket of gevent waits even in calls that are told not to.
+"""
 
 from __future__ import annotations
 
-import socket
-from typing import Any
+import fcntl
+import select
+import sys
+import termios
+from typing import Any, Protocol
+
+from gevent.monkey import get_original
+
+_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_make_poll: Any = get_original("select", "poll")
 
 
-def is_gone(connection: Any) -> bool:
-    """Whether the peer has closed this socket. What it sent ahead stays unread; in doubt it is there.
+class HasDescriptor(Protocol):
+    """A socket, of gevent or of the standard library."""
 
-    gevent's sockets wait even where they are told not to, so the socket inside is asked.
+    def fileno(self) -> int:
+        """The file descriptor."""
+
+
+def is_gone(connection: HasDescriptor | None) -> bool:
+    """Whether the peer has closed the connection.
+
+    Bytes that it sent before stay unread, and as long as there are some the peer counts as present. So does anything
+    that is not a connection.
     """
-    inner = getattr(connection, "_sock", connection)
-    try:
-        return bool(inner.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-    except (BlockingIOError, InterruptedError):
+    if connection is None:
         return False
-    except (AttributeError, TypeError, ValueError):
-        return False
-    except OSError:
+    events = _events(connection)
+    if events & select.POLLNVAL:
         return True
+    return bool(events & select.POLLERR) or (bool(events & _ENDED) and _unread_bytes(connection) == 0)
+
+
+def has_bytes(connection: HasDescriptor) -> bool:
+    """Whether a read would return at once: with bytes, with the end of the connection, or with an error."""
+    return bool(_events(connection))
+
+
+def _events(connection: HasDescriptor) -> int:
+    number = connection.fileno()
+    if number < 0:
+        return select.POLLNVAL
+    poll = _make_poll()
+    poll.register(number, select.POLLIN | select.POLLRDHUP)
+    found: list[tuple[int, int]] = poll.poll(0)
+    return found[0][1] if found else 0
+
+
+def _unread_bytes(connection: HasDescriptor) -> int:
+    try:
+        counted = fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(counted, sys.byteorder)

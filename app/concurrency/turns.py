@@ -1,36 +1,73 @@
-"""Work that can wait until the hub has served what is ready now."""
+"""Take turns between connections: without it, a few busy kept-alive connections starve all others.
+
+A socket of gevent tries to read before it waits. The greenlet of a client that answers quickly therefore never waits,
+and is served again and again. Here a connection that was answered waits in the event loop for its next request even if
+that is there already, behind all other connections that are ready.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
 
-from app.concurrency.offload import is_patched
-from app.tallies import Later, at_once
+from gevent import GreenletExit, get_hub
 
-LOG_DELAY_S = 0.01
-"""How long a line of the access log may wait for others. Each write wakes supervisord, which takes as long for one line
-as for a hundred: at some thousand requests a second that was half a core.
-"""
+from app.concurrency.gunicorn_types import Client, Unreader
+from app.concurrency.waits import Waits
 
-
-def make_later(delay_s: float = LOG_DELAY_S) -> Later:
-    """In a worker: runs what it is given after `delay_s`, once; asked again before that, it forgets what came first."""
-    if not is_patched():
-        return at_once
-    from gevent import get_hub
-
-    timer = get_hub().loop.timer(delay_s, ref=False)
-
-    def later(work: Callable[[], None]) -> None:
-        timer.start(work)
-
-    return later
+_READ = 1
 
 
-def after_the_others() -> None:
-    """Go on when everybody whose event has arrived by now had a turn."""
-    from gevent import get_hub, getcurrent
+class Alive(Protocol):
+    """A worker of gunicorn."""
 
-    hub = get_hub()
-    hub.loop.run_callback(getcurrent().switch)
-    hub.switch()
+    alive: bool
+    """False from the beginning of its drain on."""
+
+
+class Connection:
+    """State of one connection. As a context manager it goes around the reading of each request.
+
+    is_nginx: whether it came by a Unix socket. When the worker drains, such a connection ends before its next request:
+    nginx sends that request to another worker.
+    """
+
+    def __init__(self, client: Client, worker: Alive, is_nginx: bool, waits: Waits) -> None:
+        self.unreader: Unreader | None = None
+        """Set when the first request was read."""
+        self._client, self._worker, self._is_nginx, self._waits = client, worker, is_nginx, waits
+        self._readable = get_hub().loop.io(client.fileno(), _READ)
+
+    def __enter__(self) -> None:
+        """Start the time the client has for its next request, and wait for this connection's turn.
+
+        Raises StopIteration, at which gunicorn closes the connection, when the worker drains.
+        """
+        self._waits.begin(self._client)
+        # A pipelined request is in the buffer already: waiting for more bytes would be waiting in vain.
+        if self.unreader is None or self.unreader.buf.tell():
+            return
+        if not self._is_nginx:
+            get_hub().wait(self._readable)
+            return
+        if not self._worker.alive:
+            raise StopIteration
+        self._waits.idle.add(self._client)
+        try:
+            get_hub().wait(self._readable)
+        finally:
+            self._waits.idle.discard(self._client)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """The request is there, or the connection at its end. An idle one that is killed closes without an answer."""
+        self._waits.end(self._client)
+        if kind is GreenletExit:
+            raise StopIteration
+
+    def close(self) -> None:
+        """Free the event loop's watcher."""
+        self._waits.end(self._client)
+        self._readable.stop()
+        self._readable.close()

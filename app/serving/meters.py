@@ -10,10 +10,10 @@ class PromMeter:
     """Counts for one version. The children are looked up once."""
 
     def __init__(self, metrics: Metrics, name: str, version: int) -> None:
-        labels, tallies = (name, str(version)), metrics.tallies
-        self._rows = tallies.histogram(metrics.batch_rows, *labels)
-        self._waiting = tallies.gauge(metrics.queue_rows, *labels)
-        self._dropped = {reason: tallies.counter(metrics.dropped, *labels, reason.value) for reason in Dropped}
+        labels = (name, str(version))
+        self._rows = metrics.batch_rows.labels(*labels)
+        self._waiting = metrics.queue_rows.labels(*labels)
+        self._dropped = {reason: metrics.dropped.labels(*labels, reason.value) for reason in Dropped}
 
     def ran(self, rows: int) -> None:
         """See Meter."""
@@ -32,11 +32,9 @@ class PromCacheMeter:
     """Counts for one version that has a cache."""
 
     def __init__(self, metrics: Metrics, name: str, version: int) -> None:
-        labels, tallies = (name, str(version)), metrics.tallies
-        self._looked = {
-            hit: tallies.counter(metrics.cache_requests, *labels, "hit" if hit else "miss") for hit in (False, True)
-        }
-        self._bytes = tallies.gauge(metrics.cache_bytes, *labels)
+        labels = (name, str(version))
+        self._looked = {hit: metrics.cache_requests.labels(*labels, "hit" if hit else "miss") for hit in (False, True)}
+        self._bytes = metrics.cache_bytes.labels(*labels)
 
     def looked(self, hit: bool) -> None:
         """See CacheMeter."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from prometheus_client import Counter, Histogram
+
 from app import logs
 from app.metrics import Metrics
-from app.tallies import Adder, Later, Observer
 from app.web import access
 from app.web.trace import Trace
 
@@ -23,16 +24,14 @@ class Counts:
     """The metrics of one version, looked up once."""
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
-        tallies, labels = metrics.tallies, (model, version)
-        self._requests: _Known[tuple[str, int], Adder] = _Known(
-            lambda key: tallies.counter(metrics.requests, *labels, key[0], str(key[1]))
+        labels = (model, version)
+        self._requests: _Known[tuple[str, int], Counter] = _Known(
+            lambda key: metrics.requests.labels(*labels, key[0], str(key[1]))
         )
-        self._stages: _Known[str, Observer] = _Known(
-            lambda stage: tallies.histogram(metrics.stage_seconds, *labels, stage)
-        )
-        self._seconds = tallies.histogram(metrics.request_seconds, *labels)
-        self._rows = tallies.counter(metrics.rows, *labels)
-        self.in_flight: Adder = tallies.gauge(metrics.in_flight, model)
+        self._stages: _Known[str, Histogram] = _Known(lambda stage: metrics.stage_seconds.labels(*labels, stage))
+        self._seconds = metrics.request_seconds.labels(*labels)
+        self._rows = metrics.rows.labels(*labels)
+        self.in_flight = metrics.in_flight.labels(model)
 
     def add(self, trace: Trace, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -57,13 +56,12 @@ class _Known(dict[K, V]):
 
 
 class Journal:
-    """Counts and logs of one application."""
+    """Counts and logs of one application. later: see `logs.Lines`."""
 
-    def __init__(self, metrics: Metrics, later: Later) -> None:
+    def __init__(self, metrics: Metrics, later: logs.Later | None) -> None:
         self._metrics = metrics
         self._counts: dict[tuple[str, str], Counts] = {}
         self._lines = logs.Lines(later)
-        self._patterns = access.Patterns()
 
     def counts(self, model: str, version: str) -> Counts:
         """The metrics of a version the repository has."""
@@ -77,8 +75,5 @@ class Journal:
         if trace.counted:
             self.counts(trace.model, trace.version).add(trace, status, seconds)
         level = "debug" if status == 200 and path in QUIET else "info"
-        lines = self._lines
-        if trace.counted and not trace.error and lines.wants_json(level):
-            lines.add(self._patterns.line(trace, method, path, status, seconds, level))
-        elif lines.wants(level):
-            lines.write(level, access.fields(trace, method, path, status, seconds, level))
+        if self._lines.wants(level):
+            self._lines.write(level, access.fields(trace, method, path, status, seconds, level))

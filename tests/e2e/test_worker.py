@@ -36,8 +36,14 @@ def application(environ, start_response):
 class Server:
     """One gunicorn on a TCP port and on a Unix socket."""
 
-    def __init__(self, folder: Path, workers: int = 1) -> None:
-        (folder / "plain.py").write_text(APPLICATION)
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 1,
+        worker_class: str = "app.concurrency.worker.TablesideWorker",
+        application: str = APPLICATION,
+    ) -> None:
+        (folder / "plain.py").write_text(application)
         (folder / "conf.py").write_text("from gevent import monkey\nmonkey.patch_all()\n")
         self.port, self.path = free_port(), str(folder / "socket")
         self.log = (folder / "log").open("wb")
@@ -52,7 +58,7 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            return ask(self.connect(), get(b"/", b"Connection: close\r\n")).endswith(b"/=")
+            return ask(self.connect(), get(b"/", b"Connection: close\r\n")).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from app import logs
 from app.metrics import make
-from app.tallies import at_once
 from app.web.journal import Journal
 from app.web.trace import Trace
 
@@ -32,7 +31,7 @@ def test_they_wait_for_the_turn_and_leave_together(capfd: pytest.CaptureFixture[
     logs.configure("json")
     lines = logs.Lines(waiting.append)
     for name in "abc":
-        lines.add(b'{"event":"%b"}\n' % name.encode())
+        lines.write("info", {"event": name})
     assert len(waiting) == 1
     assert events(capfd) == []
     waiting.pop()()
@@ -48,9 +47,9 @@ def test_no_other_line_overtakes_them(capfd: pytest.CaptureFixture[str]) -> None
     waiting: list[Work] = []
     logs.configure("json")
     lines = logs.Lines(waiting.append)
-    lines.add(b'{"event":"first"}\n')
+    lines.write("info", {"event": "first"})
     logs.get("here").info("second")
-    lines.add(b'{"event":"third"}\n')
+    lines.write("info", {"event": "third"})
     logging.getLogger("library").warning("fourth")
     for work in waiting:
         work()
@@ -60,8 +59,8 @@ def test_no_other_line_overtakes_them(capfd: pytest.CaptureFixture[str]) -> None
 def test_without_a_hub_nothing_waits(capfd: pytest.CaptureFixture[str]) -> None:
     """Threads write each line at once, whatever waits already."""
     logs.configure("json")
-    logs.Lines(lambda _: None).add(b'{"event":"waits"}\n')
-    logs.Lines(at_once).add(b'{"event":"now"}\n')
+    logs.Lines(lambda _: None).write("info", {"event": "waits"})
+    logs.Lines(None).write("info", {"event": "now"})
     assert events(capfd) == ["waits", "now"]
 
 
@@ -70,17 +69,17 @@ def test_none_is_lost_when_the_process_ends() -> None:
     code = """
 from app import logs
 logs.configure("json")
-logs.Lines(lambda work: None).add(b"last\\n")
+logs.Lines(lambda work: None).write("info", {"event": "last"})
 raise SystemExit(3)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stdout) == (3, b"last\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (3, b'{"event":"last"}\n'), ended.stderr
 
 
 def test_every_answer_has_its_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """Predictions that went well by the pattern, the others by their fields; good answers to probes are not logged."""
+    """Predictions have the fields of their model and stages, too; good answers to probes are not logged."""
     logs.configure("json")
-    journal = Journal(make(), at_once)
+    journal = Journal(make(), None)
     good = Trace("good", 0.0, model="wine", version="1", protocol="v1", rows=2, counted=True, stages={"decode": 0.001})
     bad = replace(good, request_id="bad", error="RequestRejected")
     journal.note(good, "POST", PATH, 200, 0.002)
@@ -98,7 +97,7 @@ def test_text_is_for_terminals(capfd: pytest.CaptureFixture[str]) -> None:
     """Where lines are text, a prediction's is, too."""
     logs.configure("text")
     trace = Trace("good", 0.0, model="wine", version="1", protocol="v1", counted=True)
-    Journal(make(), at_once).note(trace, "POST", PATH, 200, 0.002)
+    Journal(make(), None).note(trace, "POST", PATH, 200, 0.002)
     written = capfd.readouterr().out
     assert "request_id=good" in written
     assert not written.startswith("{")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from app.concurrency.peers import is_gone
+from app.concurrency.peers import has_bytes, is_gone
 
 CODE = """
 from gevent import monkey
@@ -29,13 +31,16 @@ print("seen")
 
 
 def test_a_peer_is_there_until_it_closes() -> None:
-    """Silent or with unread bytes it is there; closed it is gone; what is no connection says nothing."""
+    """A peer that is silent or has unread bytes is present; one that has closed is gone; None is not a connection."""
     here, there = socket.socketpair()
     assert not is_gone(here)
     there.send(b"x")
     assert not is_gone(here)
     assert here.recv(1) == b"x"
+    there.send(b"y")
     there.close()
+    assert not is_gone(here)
+    assert here.recv(1) == b"y"
     assert is_gone(here)
     here.close()
     assert is_gone(here)
@@ -51,3 +56,29 @@ def test_gevent_s_sockets_do_not_wait() -> None:
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert run.stdout.strip() == "seen", run.stderr
+
+
+def test_a_reset_connection_is_gone() -> None:
+    """A peer that aborts is gone at once, whatever it sent before."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = socket.create_connection(server.getsockname())
+        here = server.accept()[0]
+    with here:
+        there.sendall(b"x")
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        assert select.select([here], [], [], 10)[0]
+        assert is_gone(here)
+
+
+def test_bytes_are_seen_and_not_read() -> None:
+    """A connection has bytes as soon as a read would return: with bytes or with the end."""
+    here, there = socket.socketpair()
+    with here, there:
+        assert not has_bytes(here)
+        there.send(b"x")
+        assert has_bytes(here)
+        assert here.recv(1) == b"x"
+        assert not has_bytes(here)
+        there.close()
+        assert has_bytes(here)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.http import wsgi
+from gunicorn.http import RequestParser, wsgi
 
-from app.concurrency.heads import Memory
-from app.concurrency.wire import WholeResponse
+from app.concurrency import wire
+from app.concurrency.wire import OneSendResponse
 
 JSON = ("Content-Type", "application/json")
 STATUSES = ["200 OK", "200", "404 Not Found", "204 No Content", "304 Not Modified", "101 Switching Protocols", "100 C",
@@ -50,7 +50,7 @@ class Wire:
 def answer(kind: Any, request: bytes, status: Any, headers: Any, body: Any) -> Any:
     """What leaves, without its date; whether the connection ends; how it fails."""
     sock = Wire()
-    response = kind(next(Memory(CFG).parser([request], ("127.0.0.1", 9))), sock, CFG)
+    response = kind(next(RequestParser(CFG, [request], ("127.0.0.1", 9))), sock, CFG)
     try:
         write = response.start_response(status, headers)
         assert write == response.write
@@ -66,28 +66,26 @@ def answer(kind: Any, request: bytes, status: Any, headers: Any, body: Any) -> A
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
 def test_answers_as_gunicorn(request_: bytes) -> None:
-    """Each status with each body, and each header with each; refused in the same words, the second time too."""
+    """Each status with each body, and each header with each; refused in the same words."""
     asked = [(status, [JSON], body) for status in STATUSES for body in BODIES]
     asked += [("200 OK", headers, body) for headers in HEADERS for body in BODIES]
     for status, headers, body in asked:
         wanted = answer(wsgi.Response, request_, status, headers, body)
-        for _ in ("not yet known", "known"):
-            assert answer(WholeResponse, request_, status, headers, body) == wanted, (status, headers, body)
+        assert answer(OneSendResponse, request_, status, headers, body) == wanted, (status, headers, body)
 
 
 @pytest.mark.parametrize("bad", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b"])
 def test_no_header_can_be_smuggled(bad: str) -> None:
-    """Line ends in a value, a name or a status send nothing at all, however well known the name is."""
+    """Line ends in a value, a name or a status send nothing at all."""
     for status, headers in (("200 OK", [("X-Request-ID", bad)]), ("200 OK", [(bad, "a")]), (f"200 {bad}", [])):
-        answer(WholeResponse, REQUESTS[0], "200 OK", [("X-Request-ID", "a")], (b"",))
-        sent, ended = answer(WholeResponse, REQUESTS[0], status, headers, (b"body",))
+        sent, ended = answer(OneSendResponse, REQUESTS[0], status, headers, (b"body",))
         assert sent == [b""]
         assert isinstance(ended, tuple)
 
 
 def test_an_error_after_the_start() -> None:
     """PEP 3333's exc_info: a second start replaces the first until something was sent; without it, it is a mistake."""
-    response = WholeResponse(next(Memory(CFG).parser([REQUESTS[0]], "")), Wire(), CFG)
+    response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), Wire(), CFG)
     response.start_response("200 OK", [JSON])
     with pytest.raises(AssertionError):
         response.start_response("200 OK", [JSON])
@@ -99,9 +97,43 @@ def test_an_error_after_the_start() -> None:
         response.start_response("500 Wrong", [], (ValueError, mistake, None))
 
 
-def test_begins_as_gunicorn_s() -> None:
-    """What an answer of gunicorn's begins with, ours has too: a new attribute of gunicorn's would be missing."""
-    request = next(Memory(CFG).parser([REQUESTS[0]], ""))
-    begun = vars(wsgi.Response(request, None, CFG))
-    ours = WholeResponse(request, None, CFG)
-    assert {name: getattr(ours, name) for name in begun} == begun
+class Counting(Wire):
+    """Counts the calls that send, and sends at most `most` bytes with one."""
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        super().__init__()
+        self.calls, self.most = 0, most
+
+    def send(self, content: bytes) -> int:
+        self.calls += 1
+        return super().send(content[: self.most])
+
+    def sendall(self, content: bytes) -> None:
+        self.calls += 1
+        super().send(content)
+
+
+@pytest.mark.parametrize("most", [1 << 30, 10], ids=["whole", "in part"])
+def test_head_and_body_leave_in_one_send(most: int) -> None:
+    """One call sends both. If the kernel takes a part, the rest follows; a second piece of a body is sent alone."""
+    sock = Counting(most)
+    response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), sock, CFG)
+    response.start_response("200 OK", [JSON, ("Content-Length", "8")])
+    assert sock.calls == 0
+    response.write(b"body")
+    assert sock.calls == (1 if most > 10 else 2)
+    assert sock.sent.endswith(b"\r\n\r\nbody")
+    response.write(b"more")
+    assert sock.sent.endswith(b"bodymore")
+
+
+def test_a_slow_answer_ends_a_connection_of_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nginx then opens another connection, which a worker accepts that is free. Clients over TCP keep theirs."""
+    monkeypatch.setattr(wire, "SLOW_S", -1.0)
+    for peer, kept in (("", b"close"), (("127.0.0.1", 9), b"keep-alive")):
+        sock = Wire()
+        response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], peer)), sock, CFG)
+        response.start_response("200 OK", [("Content-Length", "0")])
+        response.close()
+        assert b"Connection: " + kept in sock.sent
+        assert response.should_close() == (kept == b"close")
