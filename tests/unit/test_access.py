@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.web import access
-from app.web.trace import REQUEST_ID, Trace, begin
+from app.web.request_ids import REQUEST_ID, RequestIds
+from app.web.trace import Trace, begin
 
 SECONDS = st.floats(0, 4000)
 STAGES = st.dictionaries(st.sampled_from(("decode", "queue", "predict", "cache", "encode")), SECONDS)
@@ -86,7 +87,8 @@ def test_paths_cannot_fill_the_memory() -> None:
 @given(st.text() | st.from_regex(REQUEST_ID))
 def test_no_id_needs_escapes(given_id: str) -> None:
     """Whatever a client sends: the id of the request is letters, digits and four signs of ASCII."""
+    ids = RequestIds()
     for environ in ({"HTTP_X_REQUEST_ID": given_id}, {}):
-        request_id = begin(environ).request_id
+        request_id = begin(environ, ids).request_id
         assert request_id.isascii()
         assert json.dumps(request_id) == f'"{request_id}"'
