@@ -43,7 +43,7 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """One running stack and the settings it was started with."""
+    """One running stack and the settings it was started with. project: the code that it runs."""
 
     folder: Path
     environ: dict[str, str]
@@ -51,6 +51,7 @@ class Stack:
     data: int = 0
     admin: int = 0
     output: list[str] = field(default_factory=list)
+    project: Path = PROJECT
 
     @property
     def run_dir(self) -> Path:
@@ -97,9 +98,10 @@ class Stack:
         return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
 
     def start(self) -> None:
-        command = [str(BIN / "tableside"), "run"]
+        own = self.project == PROJECT
+        command = [str(BIN / "tableside"), "run"] if own else [sys.executable, "-m", "app.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.project, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()
 
     def wait_ready(self) -> None:
