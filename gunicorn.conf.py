@@ -2,17 +2,50 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything imports socket, ssl or threading
 
-# The master imports libraries, never this project's models: OpenMP that ran before a fork hangs in the children. A HUP
-# makes new workers, which import this project's code afresh (post_fork), and drains the old ones.
 import gc
 import importlib
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from app.settings import load
+LIBRARIES = (
+    "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
+)  # fmt: skip
+CODE = ("app", "blueprints", "wsgi")
 
-settings = load()
+
+def _import_libraries():
+    """Import the slow libraries once; every fork shares them. Best effort: a worker imports what is missing.
+
+    They are frozen: a full collection would look at all of them, 70 ms in which a worker answers nobody, and would copy
+    the pages that the forks share.
+    """
+    for library in LIBRARIES:
+        with suppress(ImportError):
+            importlib.import_module(library)
+    gc.collect()
+    gc.freeze()
+
+
+def _forget_code():
+    """Forget this project's own modules, so that what is imported next is the code that lies on disk."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+# gunicorn executes this file at its start and again at each HUP. Both times the master imports this project's code, and
+# the worker class with it. Workers are forked from that and import none of it a second time, so that one that is born
+# later runs the same code as the others. Models load after the fork: OpenMP that ran before it hangs in the children.
+if not gc.get_freeze_count():
+    _import_libraries()
+_forget_code()
+importlib.import_module("app.factory")
+
+# The listeners keep this module of the first start for good: it must keep none of the code, so its hooks import what
+# they need.
+settings = importlib.import_module("app.settings").load()
 _run_dir = settings.run_dir
 _behind_nginx = os.environ.get("TABLESIDE_NGINX") == "true"
 
@@ -47,40 +80,26 @@ logconfig_dict = {
         "gunicorn.access": {"level": "INFO", "handlers": [], "propagate": False},
     },
 }
+del settings
 
 
 def on_starting(server):
-    """Import the slow libraries once; every fork shares them. Best effort: a worker imports what is missing."""
-    for library in (
-        "numpy",
-        "pandas",
-        "sklearn.pipeline",
-        "sklearn.ensemble",
-        "sklearn.compose",
-        "skops.io",
-        "pyarrow.csv",
-    ):
-        try:
-            importlib.import_module(library)
-        except ImportError as missing:
-            server.log.warning("cannot import %s ahead of the workers: %s", library, missing)
-    _keep_for_good()
-
-
-def _keep_for_good():
-    """What is loaded by now stays: a full collection would look at all of it, 70 ms in which a worker answers nobody,
-    and would copy the pages that the forks share.
-    """
-    gc.collect()
-    gc.freeze()
+    """Say which libraries each worker will have to import for itself."""
+    for library in LIBRARIES:
+        if library not in sys.modules:
+            server.log.warning("cannot import %s ahead of the workers", library)
 
 
 def post_fork(server, worker):
-    """Forget this project's own modules, so that a HUP serves the code that lies on disk; take a slot."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("app", "blueprints", "wsgi")]:
-        del sys.modules[name]
-    slots = importlib.import_module("app.concurrency.slots")
-    metrics = importlib.import_module("app.metrics")
+    """Let go of the code from before a HUP; take a slot."""
+    # The master's records of its workers (gunicorn 27.0: Arbiter.WORKERS), which no worker needs. After a HUP those of
+    # the old ones are among them, and hold their class and with it the old code. The function that forks keeps the last
+    # one in a local variable, so that each is emptied and given the new class.
+    for record in server.WORKERS.values():
+        vars(record).clear()
+        record.__class__ = type(worker)
+    server.WORKERS.clear()
+    slots, metrics = importlib.import_module("app.concurrency.slots"), importlib.import_module("app.metrics")
     worker.slot = slots.take(_run_dir / "slots")
     if not metrics.use_slot(worker.slot.number, _run_dir / "metrics"):
         server.log.error("%s cannot be written: metrics of this worker stay in its memory", _run_dir / "metrics")
@@ -88,7 +107,8 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """Load the models, in the background of a hub that already answers health probes."""
-    _keep_for_good()
+    gc.collect()  # the code from before a HUP
+    gc.freeze()
     registry = worker.wsgi.extensions["tableside"].registry
     start_worker = importlib.import_module("app.serving.registry").start_worker
     start_worker(registry, worker.slot, Path(_run_dir), os.environ.get("SUPERVISOR_PROCESS_NAME", "web"))

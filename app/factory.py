@@ -17,13 +17,14 @@ from app.web.current import EXTENSION, Wiring
 from app.web.express import ExpressFlask
 from app.web.guard import DECLARED
 from app.web.journal import Journal
-from blueprints import FACES
+from blueprints import FACES, FAST_ENDPOINTS
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
     """Wire one application. It serves nothing until its registry has been told to load (`registry.follow` or `reload`).
 
-    Raises SettingsError for settings that cannot be read, RuntimeError for a face that does not say who may call it.
+    Raises SettingsError for settings that cannot be read, RuntimeError for a face that does not say who may call it
+    and for a hook that the fast dispatch of predictions would pass over.
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
@@ -45,4 +46,5 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         if face.name not in DECLARED:
             raise RuntimeError(f"face {face.name} does not say who may call it")
         app.register_blueprint(face)
+    app.register_fast(FAST_ENDPOINTS)
     return app

@@ -21,8 +21,9 @@ from app.concurrency import slots
 from app.concurrency.offload import make_offload
 from app.contract.schema import Input
 from app.factory import create_app
-from app.repository.modelfile import ColumnRules
+from app.repository.modelfile import ColumnRules, ModelFile
 from app.serving.catalog import Catalog, Model
+from app.serving.policy import make_policy
 from app.serving.registry import Registry, start_worker
 from app.serving.servable import Servable
 from app.settings import Settings
@@ -196,8 +197,9 @@ def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnRu
     for name, (schema, runtime) in models.items():
         servable = Servable(name, 1, sum_contract(schema, name=name))
         servable.ready(runtime, 0.0)
-        servable.columns = columns or ColumnRules()
-        found[name] = Model(name, (servable,))
+        words = ModelFile(columns=columns or ColumnRules())
+        servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION].settings))
+        found[name] = Model(name, (servable,), words=words)
     registry = registry_of(app)
     registry.catalog = Catalog(1, found)
     registry._first.set()

@@ -18,8 +18,9 @@ import msgspec
 
 from app.batching.cost import Cost
 from app.batching.isolate import run_isolated
-from app.batching.queue import Dropped, Drops, Job, Limits, Queue, refusal
+from app.batching.queue import BatchPolicy, Dropped, Drops, Job, Queue, refusal
 from app.concurrency.offload import Offload
+from app.concurrency.peers import HasDescriptor, is_gone
 from app.errors import ClientGone, DeadlineExceeded, Overloaded
 
 P = TypeVar("P")
@@ -60,24 +61,20 @@ class Silent:
         """See Meter."""
 
 
-def stays() -> bool:
-    """A client that never leaves."""
-    return False
+class RequestLimits(msgspec.Struct, frozen=True):
+    """What one request sets for itself, whoever runs its batch.
 
-
-class Terms(msgspec.Struct, frozen=True):
-    """deadline_at_s: on the monotonic clock. inline_below_s: cheaper calls run on the hub. gone: has the client left?
-
-    budget_s: all the time it was given, for the error that names it. waited_s: how long it waited before this process
-    saw it; past WAITED_S there is a queue that we do not see.
+    deadline_at_s: on the monotonic clock. budget_s: all the time it was given, for the error that names it.
+    waited_s: how long it waited before this process saw it; past WAITED_S there is a queue that we do not see.
+    may_inline: whether its call may run on the event loop when it is cheap. connection: its client's socket, to see
+    whether the client has left.
     """
 
-    limits: Limits
     deadline_at_s: float
-    inline_below_s: float
-    gone: Callable[[], bool] = stays
-    waited_s: float = 0.0
     budget_s: float = 0.0
+    waited_s: float = 0.0
+    may_inline: bool = True
+    connection: HasDescriptor | None = None
 
     @property
     def is_queued(self) -> bool:
@@ -94,12 +91,23 @@ class Answered(msgspec.Struct, Generic[R], frozen=True):
 
 
 class Batcher(Generic[P, R]):
-    """The queue of one model. `run` answers several items by one call, in order, also from native threads."""
+    """The queue of one model.
 
-    def __init__(self, run: Callable[[Sequence[P]], list[R]]) -> None:
+    policy: how requests wait and run. Store another one to change it: each admission and each batch reads it once.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[P]], list[R]], key_of: Callable[[P], Hashable | None],
+        policy: BatchPolicy | None = None,
+    ) -> None:  # fmt: skip
+        """run: answers several items by one call, in order, also from native threads. key_of: items of equal keys may
+        share a call; None: the item runs alone. It is not called where `policy.merges` is false.
+        """
+        self.policy = policy or BatchPolicy()
         self.meter: Meter = Silent()
         self.cost = Cost()
         self._run = run
+        self._key_of = key_of
         self._lock = threading.Lock()
         self._queue = Queue()
         self._running = 0
@@ -108,44 +116,44 @@ class Batcher(Generic[P, R]):
         self._alone = 0
         self._bias = 1.0
 
-    def ask(
-        self, item: P, rows: int, key_of: Callable[[P], Hashable] | None, offload: Offload, terms: Terms
-    ) -> Answered[R]:
-        """Answer one item. key_of: items of equal keys may share a call, it is asked for those that wait; None: this
-        one runs alone.
+    def ask(self, item: P, rows: int, offload: Offload, request: RequestLimits) -> Answered[R]:
+        """Answer one item of `rows` rows.
 
         Raises what `run` raises for this item alone, Overloaded when it could not be answered in time, DeadlineExceeded
         when it was not, ClientGone when nobody waits for it any more.
         """
-        now_s = time.monotonic()
-        if now_s >= terms.deadline_at_s:
-            raise self._late(terms)
-        least_s = self.cost.least_s(rows)
-        if least_s < terms.inline_below_s and self._runs_here(least_s, key_of is not None, now_s):
-            return self._here(item, rows, now_s, terms)
-        key = key_of(item) if key_of is not None else None
-        job = Job(item, rows, key, now_s, terms.deadline_at_s, terms.gone, terms.budget_s)
-        if self._enter(job, now_s, terms):
-            offload.spawn(partial(self._serve, offload, terms))
-        if not job.done.wait(max(0.0, terms.deadline_at_s - now_s)) and not job.done.is_set():
+        now_s, policy = time.monotonic(), self.policy
+        if now_s >= request.deadline_at_s:
+            raise self._late(request)
+        if request.may_inline:
+            least_s = self.cost.least_s(rows)
+            if least_s < policy.inline_below_s and self._runs_here(least_s, policy.merges, now_s):
+                return self._here(item, rows, now_s)
+        key = self._key_of(item) if policy.merges else None
+        job = Job(
+            item, rows, key, now_s, request.deadline_at_s, request.connection, request.may_inline, request.budget_s
+        )
+        if self._enter(job, now_s, request):
+            offload.spawn(partial(self._serve, offload))
+        if not job.done.wait(max(0.0, request.deadline_at_s - now_s)) and not job.done.is_set():
             job.left = True
-            raise DeadlineExceeded(terms.budget_s)
+            raise DeadlineExceeded(request.budget_s)
         if job.error is not None:
             raise job.error
         return Answered(job.result, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
 
-    def check_room(self, merged: bool, terms: Terms) -> None:
+    def check_room(self, request: RequestLimits) -> None:
         """Raise Overloaded when not even one more row would be let in: before a body is read."""
         if len(self._queue):
             with self._lock:
-                self._admit(1, merged, time.monotonic(), terms)
+                self._admit(1, time.monotonic(), request, self.policy)
 
-    def _late(self, terms: Terms) -> Exception:
+    def _late(self, request: RequestLimits) -> Exception:
         """What a request is told whose time was over when it came: that there was a queue, or too little time."""
-        self._count(Dropped.REFUSED if terms.is_queued else Dropped.EXPIRED)
-        if terms.is_queued:
+        self._count(Dropped.REFUSED if request.is_queued else Dropped.EXPIRED)
+        if request.is_queued:
             return Overloaded("the request's time was over before a worker could begin with it")
-        return DeadlineExceeded(terms.budget_s)
+        return DeadlineExceeded(request.budget_s)
 
     def _runs_here(self, least_s: float, merged: bool, now_s: float) -> bool:
         """Whether a cheap call is made on the caller's greenlet: when no neighbour is to be expected, or when the call
@@ -158,34 +166,34 @@ class Batcher(Generic[P, R]):
         self._alone += 1
         return self._crowd < _CROWDED and self._alone % _PROBE_EVERY != 0
 
-    def _here(self, item: P, rows: int, now_s: float, terms: Terms) -> Answered[R]:
+    def _here(self, item: P, rows: int, now_s: float) -> Answered[R]:
         result = self._run([item])[0]
         run_s = time.monotonic() - now_s
         self.cost.learn(rows, run_s)
         self.meter.ran(rows)
         return Answered(result, 0.0, run_s)
 
-    def _enter(self, job: Job, now_s: float, terms: Terms) -> bool:
-        """Let the job into the queue. Returns whether a serving loop has to be started for it."""
+    def _enter(self, job: Job, now_s: float, request: RequestLimits) -> bool:
+        """Let the job into the queue. Returns whether a batch loop has to be started for it."""
         with self._lock:
-            job.expected_s, job.tried = self._admit(job.rows, job.key is not None, now_s, terms)
+            policy = self.policy
+            job.expected_s, job.tried = self._admit(job.rows, now_s, request, policy)
             self._queue.push(job)
             rows = self._queue.rows
-            starts = self._running < terms.limits.lanes
+            starts = self._running < policy.lanes
             self._running += starts
         self.meter.waiting(rows)
         return starts
 
-    def _admit(self, rows: int, merged: bool, now_s: float, terms: Terms) -> tuple[float, bool]:
+    def _admit(self, rows: int, now_s: float, request: RequestLimits, policy: BatchPolicy) -> tuple[float, bool]:
         """What the answer should take, and whether none is ahead. Raises Overloaded."""
-        limits = terms.limits
-        total_s = self._busy_s(now_s) / limits.lanes + self._queue.drain_s(rows, limits, self.cost, merged)
+        total_s = self._busy_s(now_s) / policy.lanes + self._queue.drain_s(rows, policy, self.cost)
         own_s = self.cost.typical_s(rows)
         own_s = 0.0 if math.isinf(own_s) else own_s
         total_s *= self._bias
-        ahead = self._running >= limits.lanes or len(self._queue) > 0 or terms.is_queued
+        ahead = self._running >= policy.lanes or len(self._queue) > 0 or request.is_queued
         wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
-        why = refusal(now_s, terms.deadline_at_s, self._queue.rows, rows, limits, wait_s, own_s)
+        why = refusal(now_s, request.deadline_at_s, self._queue.rows, rows, policy, wait_s, own_s)
         if why:
             self._count(Dropped.REFUSED)
             raise Overloaded(why, max(1, math.ceil(total_s)))
@@ -194,16 +202,19 @@ class Batcher(Generic[P, R]):
     def _busy_s(self, now_s: float) -> float:
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
 
-    def _serve(self, offload: Offload, terms: Terms) -> None:
+    def _serve(self, offload: Offload) -> None:
         """Run batches until none waits."""
-        while self._serve_once(offload, terms):
+        while self._serve_once(offload):
             pass
 
-    def _serve_once(self, offload: Offload, terms: Terms) -> bool:
+    def _serve_once(self, offload: Offload) -> bool:
         """Run the next batch. False when none waits: then this loop no longer counts as running. Never raises."""
         now_s = time.monotonic()
         with self._lock:
-            batch, dropped = self._queue.take(now_s, terms.limits, self.cost)
+            policy = self.policy
+            for job in self._queue:
+                job.abandoned = is_gone(job.connection)
+            batch, dropped = self._queue.take(now_s, policy, self.cost)
             rows = sum(job.rows for job in batch)
             expected_s = self.cost.typical_s(rows) if batch else 0.0
             end_at_s = now_s + (0.0 if math.isinf(expected_s) else expected_s)
@@ -212,7 +223,8 @@ class Batcher(Generic[P, R]):
             else:
                 self._running -= 1
             waiting = self._queue.rows
-        here = bool(batch) and self.cost.least_s(rows) < terms.inline_below_s
+        # Each request's own limit counts, not that of the one that began the loop.
+        here = bool(batch) and self.cost.least_s(rows) < policy.inline_below_s and all(job.may_inline for job in batch)
         self._drop(dropped, now_s)
         with suppress(Exception):  # a full disk of metrics must not end the loop
             self.meter.waiting(waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from app.batching.cost import Cost
+from app.concurrency.peers import HasDescriptor
 
 LONGEST_S = 0.1
 """A batch is not filled beyond what is expected to take this long, or twice as long as its first request alone: where
@@ -30,19 +31,26 @@ class Dropped(StrEnum):
     REFUSED = "refused"
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """max_batch_rows: rows of one merged call. max_queue_rows: rows that may wait. lanes: calls at once."""
+class BatchPolicy(msgspec.Struct, frozen=True):
+    """How the requests of one model wait and run. Made anew at each reload, and replaced as a whole.
 
-    max_batch_rows: int
-    max_queue_rows: int
+    max_batch_rows: rows of one merged call. max_queue_rows: rows that may wait. lanes: calls at once. merges: whether
+    requests may share a call. inline_below_s: cheaper calls run on the event loop; 0: none does.
+    """
+
+    max_batch_rows: int = 1024
+    max_queue_rows: int = 10_000
     lanes: int = 1
+    merges: bool = True
+    inline_below_s: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
 class Job:
     """One request that waits. key: requests of equal keys may share a call; None: it runs alone.
 
-    gone: whether its client has left. budget_s: all the time it was given.
+    connection: its client's socket, None where there is none; abandoned: the client has closed it.
+    may_inline: whether its call may run on the event loop. budget_s: all the time it was given.
     expected_s: what its wait and its own call were expected to take. tried: it was let in because none was ahead, and
     is run even if it seems to take too long.
     result, error: its outcome, once `done` is set.
@@ -53,11 +61,13 @@ class Job:
     key: Hashable | None
     queued_at_s: float
     deadline_at_s: float
-    gone: Callable[[], bool]
+    connection: HasDescriptor | None = None
+    may_inline: bool = True
     budget_s: float = 0.0
     expected_s: float = 0.0
     tried: bool = False
     left: bool = False
+    abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: Exception | None = None
@@ -78,18 +88,21 @@ class Queue:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs)
+
     def push(self, job: Job) -> None:
         """Put a job at the end."""
         self._jobs.append(job)
         self.rows += job.rows
 
-    def take(self, now_s: float, limits: Limits, cost: Cost) -> tuple[list[Job], Drops]:
+    def take(self, now_s: float, policy: BatchPolicy, cost: Cost) -> tuple[list[Job], Drops]:
         """The next jobs to run as one call, oldest first, and those that are dropped: nobody wants them any more, or
         they cannot be answered in time.
 
         The oldest job leads; those of its key join it in their order until one does not fit. The others stay.
         """
-        filling = _Filling(now_s, limits, cost)
+        filling = _Filling(now_s, policy, cost)
         stay: list[Job] = []
         dropped: Drops = []
         for job in self._jobs:
@@ -107,20 +120,20 @@ class Queue:
         self.rows = sum(job.rows for job in self._jobs)
         return filling.batch, dropped
 
-    def drain_s(self, rows: int, limits: Limits, cost: Cost, merged: bool) -> float:
+    def drain_s(self, rows: int, policy: BatchPolicy, cost: Cost) -> float:
         """How long the waiting jobs and one more of `rows` rows should take; 0 while nothing is known of the cost."""
         if math.isinf(cost.typical_s(1)):
             return 0.0
-        if not merged:
-            return (sum(cost.typical_s(job.rows) for job in self._jobs) + cost.typical_s(rows)) / limits.lanes
-        full, rest = divmod(self.rows + rows, limits.max_batch_rows)
-        return full * cost.typical_s(limits.max_batch_rows) + (cost.typical_s(rest) if rest else 0.0)
+        if not policy.merges:
+            return (sum(cost.typical_s(job.rows) for job in self._jobs) + cost.typical_s(rows)) / policy.lanes
+        full, rest = divmod(self.rows + rows, policy.max_batch_rows)
+        return full * cost.typical_s(policy.max_batch_rows) + (cost.typical_s(rest) if rest else 0.0)
 
 
 def _unwanted(job: Job, now_s: float) -> Dropped | None:
     if job.left or now_s >= job.deadline_at_s:
         return Dropped.EXPIRED
-    return Dropped.ABANDONED if job.gone() else None
+    return Dropped.ABANDONED if job.abandoned else None
 
 
 def _known(seconds: float) -> float:
@@ -135,10 +148,10 @@ def _late(now_s: float, takes_s: float, deadline_at_s: float) -> bool:
 class _Filling:
     """A batch that is being filled."""
 
-    def __init__(self, now_s: float, limits: Limits, cost: Cost) -> None:
+    def __init__(self, now_s: float, policy: BatchPolicy, cost: Cost) -> None:
         self.batch: list[Job] = []
         self.takes_s = 0.0
-        self._now_s, self._limits, self._cost = now_s, limits, cost
+        self._now_s, self._policy, self._cost = now_s, policy, cost
         self._rows = 0
         self._full = False
         self._must_end_s = math.inf
@@ -160,11 +173,11 @@ class _Filling:
         self.batch.append(job)
         self._rows, self.takes_s = rows, _known(takes_s)
         self._must_end_s = min(self._must_end_s, job.deadline_at_s)
-        self._full = job.key is None or rows >= self._limits.max_batch_rows
+        self._full = job.key is None or rows >= self._policy.max_batch_rows
         return True
 
     def _fits(self, rows: int, takes_s: float, job: Job) -> bool:
-        if rows > self._limits.max_batch_rows:
+        if rows > self._policy.max_batch_rows:
             return False
         if takes_s > max(LONGEST_S, 2 * self._cost.typical_s(self.batch[0].rows)):
             return False
@@ -172,15 +185,15 @@ class _Filling:
 
 
 def refusal(
-    now_s: float, deadline_at_s: float, queued_rows: int, rows: int, limits: Limits, wait_s: float, own_s: float
+    now_s: float, deadline_at_s: float, queued_rows: int, rows: int, policy: BatchPolicy, wait_s: float, own_s: float
 ) -> str:
     """Why a request is not let in; empty when it is. wait_s: expected before its call; own_s: its call.
 
     Where nothing is ahead it is always let in: only trying shows whether a dear call meets its deadline. Else what is
     expected must fit into SHARE of its time.
     """
-    if queued_rows and queued_rows + rows > limits.max_queue_rows:
-        return f"{queued_rows} rows wait for this model already (predict.max_queue_rows is {limits.max_queue_rows})"
+    if queued_rows and queued_rows + rows > policy.max_queue_rows:
+        return f"{queued_rows} rows wait for this model already (predict.max_queue_rows is {policy.max_queue_rows})"
     if wait_s > 0 and _late(now_s, wait_s + own_s, deadline_at_s):
         return f"the answer would take about {wait_s + own_s:.2g} s, longer than the request has"
     return ""

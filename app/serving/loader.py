@@ -11,7 +11,6 @@ from app.contract import golden
 from app.contract.schema import Contract
 from app.errors import ContractBroken, Trouble
 from app.repository import integrity, modelfile, paths
-from app.repository.modelfile import ModelFile
 from app.repository.shelf import Shelf
 from app.runtimes.base import Runtime
 from app.runtimes.heap import give_back
@@ -89,15 +88,7 @@ def _load_model(
     if not words.enabled:
         return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), words.aliases)
     servables = tuple(_load_version(root, name, n, policy, kept.get(n), verdicts, shelf) for n in numbers)
-    return _with_words(name, servables, words)
-
-
-def _with_words(name: str, servables: tuple[Servable, ...], words: ModelFile) -> Model:
-    for servable in servables:
-        servable.columns, servable.batching, servable.caching = words.columns, words.batching, words.cache
-        if isinstance(servable.runtime, PlannedRuntime):
-            servable.runtime.wanted = words.runtime == "auto"
-    return Model(name, servables, words.aliases)
+    return Model(name, servables, words.aliases, words=words)
 
 
 def _without_words(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:

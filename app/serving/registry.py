@@ -18,6 +18,7 @@ from app.concurrency import slots
 from app.concurrency.offload import Offload
 from app.errors import ModelNotReady, Trouble
 from app.metrics import Metrics
+from app.repository.modelfile import ModelFile
 from app.repository.shelf import SHARED, Shelf
 from app.serving import generations
 from app.serving.catalog import EMPTY, Catalog
@@ -25,6 +26,7 @@ from app.serving.lifecycle import State
 from app.serving.loader import load_catalog
 from app.serving.meters import PromCacheMeter, PromMeter
 from app.serving.overview import entry_of
+from app.serving.policy import make_policy
 from app.serving.servable import Servable
 from app.serving.trials import Trials
 from app.serving.verdicts import Verdicts
@@ -131,9 +133,9 @@ class Registry:
         return iter([None]) if self._trials is None else self._trials.rounds(root, policy, self.catalog)
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
-        for servable in catalog:
-            servable.count(PromMeter(self.metrics, servable.name, servable.version))
-            servable.renew_cache(partial(PromCacheMeter, self.metrics, servable.name, servable.version))
+        for model in catalog.models.values():
+            for servable in model.servables:
+                self._instruct(servable, model.words)
         before, self.catalog = self.catalog, catalog
         if complete:
             self._first.set()
@@ -141,6 +143,12 @@ class Registry:
             self._open_at_s = min(self._open_at_s, time.monotonic() + PATIENCE_S)
         self._report(before, catalog)
         self._changed()
+
+    def _instruct(self, servable: Servable, words: ModelFile | None) -> None:
+        if words is not None:
+            servable.adopt(make_policy(words, servable.contract, self._settings))
+        servable.count(PromMeter(self.metrics, servable.name, servable.version))
+        servable.renew_cache(partial(PromCacheMeter, self.metrics, servable.name, servable.version))
 
     def _report(self, before: Catalog, now: Catalog) -> None:
         old = {(servable.name, servable.version): servable for servable in before}

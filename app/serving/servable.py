@@ -8,22 +8,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from app.batching.batcher import Batcher, Meter, Terms
-from app.batching.queue import Limits
+from app.batching.batcher import Batcher, Meter, RequestLimits
 from app.concurrency.offload import Offload
 from app.contract import answers
 from app.contract.cells import Array
-from app.contract.rules import Rules
-from app.contract.schema import Contract, Output
+from app.contract.schema import Contract, Input, Output
 from app.contract.table import Table
 from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
-from app.repository.modelfile import BatchRules, CacheRules, ColumnRules
 from app.runtimes.base import Runtime
 from app.runtimes.planned import PlannedRuntime
 from app.serving.cache import CacheMeter, ResponseCache, SilentCache
 from app.serving.lifecycle import State, check
+from app.serving.policy import Policy
 from app.serving.verdicts import Print
-from app.settings import Predict
 
 Asked = tuple[Runtime, Table, Sequence[Output]]
 
@@ -40,7 +37,10 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Servable:
-    """Built in LOADING; `ready` or `fail` decides. `predict` may be called from many greenlets at once."""
+    """Built in LOADING; `ready` or `fail` decides. `predict` may be called from many greenlets at once.
+
+    policy: how it is served; `adopt` replaces it.
+    """
 
     def __init__(self, name: str, version: int, contract: Contract | None = None) -> None:
         self.name = name
@@ -53,17 +53,18 @@ class Servable:
         self.warning = ""
         self.load_s = 0.0
         self.fingerprint: Print = None
-        self.columns = ColumnRules()
-        self._rules: tuple[ColumnRules, Rules] | None = None
         self.answered = 0
-        self.batching = BatchRules()
-        self.caching = CacheRules()
+        self.policy = Policy()
         self.cache: ResponseCache | None = None
         self._cache_meter: Callable[[], CacheMeter] = SilentCache
-        self._cached_for: tuple[CacheRules, bool] = (self.caching, False)
-        self._limits: tuple[BatchRules, Limits] | None = None
-        self._merged: tuple[BatchRules, bool] | None = None
-        self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all)
+        self._cached_for: tuple[int, bool] = (0, False)
+        self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all, _merge_key, self.policy.batching)
+
+    @property
+    def input(self) -> Input:
+        """The table that it takes. Only of one that has been loaded."""
+        assert self.contract is not None
+        return self.contract.input
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
         """The artifact is loaded and its golden rows hold. warning: what differs here from publish all the same."""
@@ -101,57 +102,41 @@ class Servable:
             found.append(output)
         return tuple(found)
 
-    @property
-    def is_merged(self) -> bool:
-        """Whether its requests may share a call: as publish measured, and as model.toml has it."""
-        if self._merged is None or self._merged[0] is not self.batching:
-            measured = self.contract.batch if self.contract is not None else None
-            wanted = ("exact",) if self.batching.require == "exact" else ("exact", "ulp")
-            self._merged = (self.batching, self.batching.enabled and measured in wanted)
-        return self._merged[1]
+    def adopt(self, policy: Policy) -> None:
+        """Serve by this policy from now on; what is being decoded or computed ends by the one it began with.
 
-    def limits(self, offload: Offload, max_queue_rows: int) -> Limits:
-        """How much of its work runs and waits at once. Shared calls go one at a time, others leave a thread to other
-        models.
+        On the event loop's thread, and before `renew_cache`.
         """
-        if self._limits is None or self._limits[0] is not self.batching:
-            lanes = 1 if self.is_merged else max(1, offload.threads - 1)
-            self._limits = (self.batching, Limits(self.batching.max_batch_rows, max_queue_rows, lanes))
-        return self._limits[1]
+        self.policy = policy
+        self.batcher.policy = policy.batching
+        if isinstance(self.runtime, PlannedRuntime) and self.runtime.wanted is not policy.fast:
+            self.runtime.wanted = policy.fast
 
-    def rules(self, policy: Predict) -> Rules:
-        """How its tables are read: as model.toml says, and as strictly as the settings do."""
-        if self._rules is None or self._rules[0] is not self.columns:
-            given = self.columns
-            made = Rules(policy.max_cell_errors, policy.show_values, given.missing, given.extra, given.duplicate)
-            self._rules = (given, made)
-        return self._rules[1]
-
-    def check_room(self, terms: Terms) -> None:
+    def check_room(self, request: RequestLimits) -> None:
         """Raise Overloaded when no row more could be answered in time: before a body is decoded.
 
         With a cache the body has to be read first: what was answered before needs no room.
         """
         if self.cache is None:
-            self.batcher.check_room(self.is_merged, terms)
+            self.batcher.check_room(request)
 
     def count(self, meter: Meter) -> None:
         """Say to `meter` from now on what its requests cost."""
         self.batcher.meter = meter
 
     def renew_cache(self, meter: Callable[[], CacheMeter] | None = None) -> None:
-        """Begin an empty cache when model.toml asks for another one, or others answer than when it was begun.
+        """Begin an empty cache when the policy asks for another one, or others answer than when it was begun.
 
         To be called after `runtime` has changed its ways: a call that began before keeps its answer in the old cache,
         where nobody looks. meter: makes what a cache says its doings to; without it as before.
         """
         self._cache_meter = meter or self._cache_meter
-        now = (self.caching, isinstance(self.runtime, PlannedRuntime) and self.runtime.is_fast)
+        now = (self.policy.cache_bytes, isinstance(self.runtime, PlannedRuntime) and self.runtime.is_fast)
         if now != self._cached_for:
             self.drop_cache()
             self._cached_for = now
-        if self.cache is None and self.caching.max_bytes and self.runtime is not None:
-            self.cache = ResponseCache(self.caching.max_bytes, self._cache_meter())
+        if self.cache is None and self.policy.cache_bytes and self.runtime is not None:
+            self.cache = ResponseCache(self.policy.cache_bytes, self._cache_meter())
 
     def drop_cache(self) -> None:
         """Forget every answer, those too that are being computed."""
@@ -159,7 +144,7 @@ class Servable:
         if cache is not None:
             cache.close()
 
-    def predict(self, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms) -> Prediction:
+    def predict(self, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits) -> Prediction:
         """Answer a table: from the cache; here when that is known to be cheap, else in a native thread; with others
         when busy.
 
@@ -172,22 +157,21 @@ class Servable:
             raise ModelNotReady(f"model {self.name}/{self.version} is {self.state}: {self.reason}")
         cache = self.cache
         if cache is None:
-            return self._ask(runtime, table, outputs, offload, terms)
+            return self._ask(runtime, table, outputs, offload, request)
         started_s = time.monotonic()
         key = cache.key(table, outputs)
         found = cache.find(key)
         if found is not None:
             return Prediction(found, 0.0, time.monotonic() - started_s, cached=True)
-        prediction = self._ask(runtime, table, outputs, offload, terms)
+        prediction = self._ask(runtime, table, outputs, offload, request)
         cache.keep(key, prediction.arrays)
         return prediction
 
     def _ask(
-        self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, terms: Terms
+        self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits
     ) -> Prediction:
-        key_of = _merge_key if self.is_merged else None
         try:
-            answered = self.batcher.ask((runtime, table, outputs), table.rows, key_of, offload, terms)
+            answered = self.batcher.ask((runtime, table, outputs), table.rows, offload, request)
         except TablesideError:
             raise
         except ValueError as refusal:

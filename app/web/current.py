@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flask import current_app
@@ -13,6 +13,7 @@ from app.serving.catalog import Catalog
 from app.serving.registry import Registry
 from app.serving.servable import Servable
 from app.settings import Settings
+from app.web.request_ids import RequestIds
 
 if TYPE_CHECKING:
     from app.web.journal import Journal
@@ -22,7 +23,10 @@ EXTENSION = "tableside"
 
 @dataclass(frozen=True)
 class Wiring:
-    """The parts of one application. predicting, coding: threads for estimators, and for large bodies and answers."""
+    """The parts of one application. predicting, coding: threads for estimators, and for large bodies and answers.
+
+    request_ids: gives each request its id.
+    """
 
     settings: Settings
     registry: Registry
@@ -30,6 +34,7 @@ class Wiring:
     predicting: Offload
     coding: Offload
     journal: Journal
+    request_ids: RequestIds = field(default_factory=RequestIds)
 
     def catalog(self) -> Catalog:
         """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""

@@ -1,25 +1,23 @@
-"""One prediction, in one direction: find, decode, predict, encode. Every protocol's view calls this.
+"""The steps that the prediction views of every protocol share: admit, decode, predict, encode.
 
-A body or an answer past `predict.in_thread_above_bytes` is decoded or encoded in a native thread, so probes and small
-requests do not wait for it.
+Each step takes values and returns a value. A view finds its servable, reads the body and calls them in that order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic as now_s
-from typing import Generic, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from app.batching.batcher import Terms
+from app.batching.batcher import RequestLimits
 from app.contract.cells import Array
-from app.contract.decode import require_rows
-from app.contract.rules import Rules
-from app.contract.schema import Input, Output
+from app.contract.schema import Output
 from app.contract.table import Table
 from app.errors import NotFinite
 from app.serving import rechecks
@@ -30,6 +28,7 @@ from app.web.exchange import Exchange
 CELL_BYTES = 12
 """About what one number takes in a JSON answer."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -41,80 +40,78 @@ class Asked(msgspec.Struct, frozen=True):
     timeout_s: float = math.inf
 
 
-A = TypeVar("A", bound=Asked)
-Read = Callable[[Input, Rules], A]
-"""Makes a body an `Asked`. May run in a native thread: it touches neither request nor log."""
+class Predicted(msgspec.Struct, frozen=True):
+    """outputs: in the order asked for, each with its array of `rows` rows."""
 
-
-class Answer(msgspec.Struct, Generic[A], frozen=True):
-    """What the model said to `asked`: outputs in the order asked for, each with its array."""
-
-    asked: A
-    servable: Servable
     outputs: Sequence[tuple[Output, Array]]
     rows: int
 
+    @property
+    def size_bytes(self) -> int:
+        """About how long the answer is, as JSON."""
+        width = 0
+        for output, _ in self.outputs:
+            width += output.width
+        return width * self.rows * CELL_BYTES
 
-def answer(exchange: Exchange, servable: Servable, protocol: str, size_bytes: int, read: Read[A]) -> Answer[A]:
-    """Decode a body of `size_bytes` with `read` and predict.
 
-    Raises RequestRejected, TooLarge, Overloaded, DeadlineExceeded, ClientGone, InferenceFailed, NotFinite or
-    ModelNotReady.
+def admit(exchange: Exchange, servable: Servable, protocol: str, body_bytes: int) -> RequestLimits:
+    """Let the request in before its body is decoded: it counts for the servable and is in flight from here on.
+
+    Returns its limits. Raises RequestRejected for a deadline that cannot be read, Overloaded when there is no room.
     """
     parts, current = exchange.parts, exchange.trace
     current.serves(servable, protocol)
-    contract = servable.contract
-    assert contract is not None
-    policy = parts.settings.predict
     budget_s = parts.settings.server.request_timeout_s
     current.deadline_at_s = deadlines.at_s(exchange.environ, current.started_s, budget_s)
-    terms = Terms(
-        servable.limits(parts.predicting, policy.max_queue_rows), current.deadline_at_s, policy.inline_below_ms / 1000,
-        exchange.is_gone, current.waited_s, current.deadline_at_s - current.started_s,
+    # A row's cost is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
+    may_inline = body_bytes <= parts.settings.predict.in_thread_above_bytes
+    limits = RequestLimits(
+        current.deadline_at_s, current.deadline_at_s - current.started_s, current.waited_s, may_inline,
+        exchange.environ.get("gunicorn.socket"),
     )  # fmt: skip
-    servable.check_room(terms)
-    in_flight = parts.journal.counts(current.model, current.version).in_flight
-    in_flight.inc()
-    try:
-        started_s = now_s()
-        rules = servable.rules(policy)
-        if size_bytes <= policy.in_thread_above_bytes:
-            asked = read(contract.input, rules)
-        else:
-            asked = parts.coding.call(lambda: read(contract.input, rules), current.deadline_at_s)
-            # A row's cost is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
-            terms = replace(terms, inline_below_s=0.0)
-        current.rows = require_rows(asked.table).rows
-        current.stages["decode"] = now_s() - started_s
-        outputs = servable.outputs(asked.outputs)
-        if asked.timeout_s < math.inf:
-            current.deadline_at_s = min(current.deadline_at_s, current.started_s + asked.timeout_s)
-            budget_s = current.deadline_at_s - current.started_s
-            terms = replace(terms, deadline_at_s=current.deadline_at_s, budget_s=budget_s)
-        prediction = servable.predict(asked.table, outputs, parts.predicting, terms)
-    finally:
-        in_flight.inc(-1)
+    servable.check_room(limits)
+    exchange.enter(parts.journal.counts(current.model, current.version).in_flight)
+    return limits
+
+
+def run_stage(
+    exchange: Exchange, stage: str, size_bytes: int, work: Callable[P, T], *args: P.args, **more: P.kwargs
+) -> T:
+    """`work(*args)`, timed as that stage; in a native thread when `size_bytes` is past `predict.in_thread_above_bytes`.
+
+    Probes and small requests do not wait for large bodies and answers then. The work touches neither request nor log.
+    Raises what the work raises, DeadlineExceeded when a thread is not free in time.
+    """
+    parts, current, started_s = exchange.parts, exchange.trace, now_s()
+    if size_bytes <= parts.settings.predict.in_thread_above_bytes:
+        done = work(*args, **more)
+    else:
+        done = parts.coding.call(partial(work, *args, **more), current.deadline_at_s)
+    current.stages[stage] = now_s() - started_s
+    return done
+
+
+def predict(exchange: Exchange, servable: Servable, asked: Asked, limits: RequestLimits) -> Predicted:
+    """What the model says to the table.
+
+    Raises RequestRejected, Overloaded, DeadlineExceeded, ClientGone, InferenceFailed, NotFinite or ModelNotReady.
+    """
+    parts, current, table = exchange.parts, exchange.trace, asked.table
+    current.rows = table.rows
+    outputs = servable.outputs(asked.outputs)
+    if asked.timeout_s < math.inf:
+        current.deadline_at_s = min(current.deadline_at_s, current.started_s + asked.timeout_s)
+        budget_s = current.deadline_at_s - current.started_s
+        limits = replace(limits, deadline_at_s=current.deadline_at_s, budget_s=budget_s)
+    prediction = servable.predict(table, outputs, parts.predicting, limits)
     current.stages["queue"] = prediction.queue_s
     current.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
-    one_in = 0 if prediction.cached else policy.recheck_one_in
-    rechecks.maybe(servable, asked.table, outputs, prediction.arrays, one_in, parts.predicting, parts.metrics)
+    one_in = 0 if prediction.cached else parts.settings.predict.recheck_one_in
+    rechecks.maybe(servable, table, outputs, prediction.arrays, one_in, parts.predicting, parts.metrics)
     found = [(output, prediction.arrays[output.name]) for output in outputs]
     _check_finite(found, exchange)
-    return Answer(asked, servable, found, current.rows)
-
-
-def encode(exchange: Exchange, result: Answer[A], write: Callable[[Answer[A]], T]) -> T:
-    """What `write` makes of the answer, in a native thread when it is large; timed as the stage `encode`."""
-    current, started_s = exchange.trace, now_s()
-    width = 0
-    for output, _ in result.outputs:
-        width += output.width
-    if width * result.rows * CELL_BYTES <= exchange.parts.settings.predict.in_thread_above_bytes:
-        written = write(result)
-    else:
-        written = exchange.parts.coding.call(lambda: write(result), current.deadline_at_s)
-    current.stages["encode"] = now_s() - started_s
-    return written
+    return Predicted(found, table.rows)
 
 
 def _check_finite(outputs: Sequence[tuple[Output, Array]], exchange: Exchange) -> None:

@@ -123,14 +123,16 @@ def _note(name: str, cause: BaseException | None, parts: Wiring, current: Trace)
         log.error("failed", error=name, request_id=current.request_id, **said)
 
 
-def _handle(problem: Exception) -> Response:
-    """Flask's way to `tell`."""
+def handle(problem: Exception) -> Response:
+    """Flask's error handler: any error as a response."""
     if isinstance(problem, HTTPException) and 300 <= (problem.code or 500) < 400:
         return Response(status=problem.code, headers=problem.get_headers())
-    return as_response(tell(problem, request.environ, wiring(), g.get("trace") or begin(request.environ)))
+    parts = wiring()
+    current = g.get("trace") or begin(request.environ, parts.request_ids)
+    return as_response(tell(problem, request.environ, parts, current))
 
 
 def install(app: Flask) -> None:
     """Make every error of the application leave as JSON."""
-    app.register_error_handler(Exception, _handle)
-    app.register_error_handler(HTTPException, _handle)
+    app.register_error_handler(Exception, handle)
+    app.register_error_handler(HTTPException, handle)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-import uuid
-from itertools import count
 from typing import Any
 
 import msgspec
@@ -17,12 +14,7 @@ from app.metrics import NO_MODEL
 from app.serving.servable import Servable
 from app.web.current import wiring
 from app.web.deadlines import age_s
-
-REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,128}\Z")
-
-_PREFIX = uuid.uuid4().hex[:20]
-_number = count(1)
-"""Ids we give: this process's own prefix, and a number."""
+from app.web.request_ids import RequestIds
 
 
 class Trace(msgspec.Struct):
@@ -55,20 +47,20 @@ def trace() -> Trace:
     return current
 
 
-def begin(environ: dict[str, Any]) -> Trace:
-    """Give the request its id: the client's, if it is one, else a new one."""
-    given = environ.get("HTTP_X_REQUEST_ID")
-    request_id = given if given is not None and REQUEST_ID.match(given) else f"{_PREFIX}{next(_number):012x}"
+def begin(environ: dict[str, Any], ids: RequestIds) -> Trace:
+    """The trace of a request that begins now."""
     waited_s = age_s(environ)
-    return Trace(request_id, time.monotonic() - waited_s, waited_s)
+    return Trace(ids.of(environ), time.monotonic() - waited_s, waited_s)
 
 
-def _begin() -> None:
-    g.trace = begin(request.environ)
+def begin_request() -> None:
+    """Trace a request that Flask dispatches; what is logged meanwhile bears its id."""
+    g.trace = begin(request.environ, wiring().request_ids)
     structlog.contextvars.bind_contextvars(request_id=g.trace.request_id)
 
 
-def _finish(response: Response) -> Response:
+def end_request(response: Response) -> Response:
+    """Note a request that Flask dispatched."""
     current: Trace | None = g.get("trace")
     if current is None:
         return response
@@ -81,5 +73,5 @@ def _finish(response: Response) -> Response:
 
 def install(app: Flask) -> None:
     """Trace every request that Flask dispatches."""
-    app.before_request(_begin)
-    app.after_request(_finish)
+    app.before_request(begin_request)
+    app.after_request(end_request)

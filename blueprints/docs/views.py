@@ -10,7 +10,6 @@ from flask import Blueprint, Response, redirect, request, send_from_directory
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.contract.rules import Rules
 from app.serving.catalog import EMPTY, Catalog
 from app.serving.lifecycle import State
 from app.serving.servable import Servable
@@ -96,9 +95,7 @@ def one(name: str, version: str | None = None) -> Response:
 
 def _described(servable: Servable, versioned: bool = False) -> Described:
     assert servable.contract is not None
-    columns = servable.columns
-    rules = Rules(missing=columns.missing, extra=columns.extra, duplicate=columns.duplicate)
-    return Described(servable.contract, rules, versioned)
+    return Described(servable.contract, servable.policy.rules, versioned)
 
 
 def _answer(serving: Catalog, key: str, models: list[Described]) -> Response:

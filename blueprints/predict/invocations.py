@@ -17,7 +17,7 @@ from werkzeug.http import parse_options_header
 
 from app.contract import columnar, csvs
 from app.contract.cells import WORDS
-from app.contract.decode import from_columns, from_rows, name_cells, names
+from app.contract.decode import from_columns, from_rows, name_cells, names, require_rows
 from app.contract.rules import Problems, Rules, malformed
 from app.contract.schema import Input
 from app.contract.table import Table
@@ -25,13 +25,18 @@ from app.contract.tensors import rows_json
 from app.errors import RequestRejected, UnsupportedBody
 from app.web import bodies
 from app.web.exchange import Exchange, Reply, view
-from app.web.predicting import Answer, Asked, answer, encode
+from app.web.predicting import Asked, Predicted, admit, predict, run_stage
 from blueprints.predict.tables import inputs, instances
 
 CHOOSERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
 SPELLINGS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+ENDPOINTS = {
+    "invocations_0": "/invocations",
+    "invocations_1": "/models/<name>/invocations",
+    "invocations_2": "/models/<name>/invoke",
+}
 READ = (bodies.JSON, "text/csv", ARROW, PARQUET[0])
 
 
@@ -44,17 +49,18 @@ Reader = Callable[[bytes, Input, Rules], _Asked]
 
 def invocations(exchange: Exchange, name: str | None = None) -> Reply:
     """Predict. The model is named by the path, a header, or a setting, or is the only one there is."""
-    chosen = exchange.parts.servable(name if name else _spec(exchange))
+    servable = exchange.parts.servable(name if name else _spec(exchange))
     read = _reader(exchange.header("CONTENT_TYPE"), exchange.parts.settings.server.max_inflated_bytes)
     body, as_csv = exchange.body(), _wants_csv(exchange.header("HTTP_ACCEPT"))
     query = _query(exchange)
-    result = answer(
-        exchange, chosen, "invocations", body.weight,
-        lambda schema, rules: _ask(read, body.content(), schema, rules, query),
-    )  # fmt: skip
-    if as_csv:
-        return Reply(encode(exchange, result, _write_csv), "text/csv; charset=utf-8")
-    return Reply(encode(exchange, result, _write))
+    limits = admit(exchange, servable, "invocations", body.weight)
+    asked = run_stage(
+        exchange, "decode", body.weight, _decode, body, read, query, servable.input, servable.policy.rules
+    )
+    predicted = predict(exchange, servable, asked, limits)
+    encode = _encode_csv if as_csv else _encode
+    text = run_stage(exchange, "encode", predicted.size_bytes, encode, asked, predicted)
+    return Reply(text, "text/csv; charset=utf-8" if as_csv else bodies.JSON)
 
 
 def _query(exchange: Exchange) -> str:
@@ -79,11 +85,11 @@ def _spec(exchange: Exchange) -> str:
     raise RequestRejected(f"which model? there is {there}; name one in the header {CHOOSERS[0]}, or in the path")
 
 
-def _ask(read: Reader, body: bytes, schema: Input, rules: Rules, output: str) -> _Asked:
-    asked = read(body, schema, rules)
+def _decode(body: bodies.Body, read: Reader, output: str, schema: Input, rules: Rules) -> _Asked:
+    asked = read(body.content(), schema, rules)
     if output and asked.outputs and list(asked.outputs) != [output]:
         raise RequestRejected("the query and params.output name different outputs")
-    return _Asked(asked.table, (output,) if output else asked.outputs, bare=asked.bare)
+    return _Asked(require_rows(asked.table), (output,) if output else asked.outputs, bare=asked.bare)
 
 
 def _reader(content_type: str, limit_bytes: int) -> Reader:
@@ -200,14 +206,14 @@ def _wants_csv(accept: str) -> bool:
     return "text/csv" in kinds and bodies.JSON not in kinds
 
 
-def _write(result: Answer[_Asked]) -> bytes:
-    rows = rows_json(*result.outputs[0])
-    return bodies.dumps(rows if result.asked.bare else {"predictions": rows})
+def _encode(asked: _Asked, predicted: Predicted) -> bytes:
+    rows = rows_json(*predicted.outputs[0])
+    return bodies.dumps(rows if asked.bare else {"predictions": rows})
 
 
-def _write_csv(result: Answer[_Asked]) -> bytes:
+def _encode_csv(_asked: _Asked, predicted: Predicted) -> bytes:
     """One line a row and no header, as SageMaker's containers answer; a number that is not finite is an empty cell."""
-    _, array = result.outputs[0]
+    _, array = predicted.outputs[0]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     finite = array.reshape(len(array), -1)
@@ -224,5 +230,5 @@ def _texts(row: Any) -> list[str]:
 
 def mount(face: Blueprint) -> None:
     """Add the routes of MLflow and SageMaker."""
-    for at, path in enumerate(("/invocations", "/models/<name>/invocations", "/models/<name>/invoke")):
-        face.add_url_rule(path, view_func=view(invocations), endpoint=f"invocations_{at}", methods=["POST"])
+    for endpoint, path in ENDPOINTS.items():
+        face.add_url_rule(path, view_func=view(invocations), endpoint=endpoint, methods=["POST"])

@@ -6,7 +6,7 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
-from app.contract.decode import from_numbers
+from app.contract.decode import from_numbers, require_rows
 from app.contract.rules import Rules
 from app.contract.schema import Input
 from app.contract.tensors import rows_json
@@ -16,7 +16,7 @@ from app.serving.servable import Servable
 from app.web import bodies
 from app.web.current import catalog
 from app.web.exchange import Exchange, Reply, view
-from app.web.predicting import Answer, Asked, answer, encode
+from app.web.predicting import Asked, Predicted, admit, predict, run_stage
 from blueprints.predict.schemas import PredictRequest, narrow
 from blueprints.predict.tables import inputs, instances
 from blueprints.predict.v2 import models
@@ -46,15 +46,17 @@ class _Asked(Asked, frozen=True):
     by_columns: bool = False
 
 
-def predict(exchange: Exchange, name: str, version: str | None = None) -> Reply:
+def infer(exchange: Exchange, name: str, version: str | None = None) -> Reply:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
-    chosen = exchange.parts.servable(name, version)
+    servable = exchange.parts.servable(name, version)
     body = exchange.body()
-    result = answer(exchange, chosen, "v1", body.weight, lambda schema, rules: _read(body, schema, rules))
-    return Reply(encode(exchange, result, _write))
+    limits = admit(exchange, servable, "v1", body.weight)
+    asked = run_stage(exchange, "decode", body.weight, _decode, body, servable.input, servable.policy.rules)
+    predicted = predict(exchange, servable, asked, limits)
+    return Reply(run_stage(exchange, "encode", predicted.size_bytes, _encode, asked, predicted))
 
 
-def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
+def _decode(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
     request = bodies.parse(body.content(), PredictRequest, body.limit_bytes, narrow(schema))
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
@@ -62,14 +64,14 @@ def _read(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
     wanted = request.signature_name
     named = (wanted,) if wanted and wanted != "serving_default" else ()
     if by_columns:
-        return _Asked(inputs(request.inputs, schema, rules), named, by_columns=True)
+        return _Asked(require_rows(inputs(request.inputs, schema, rules)), named, by_columns=True)
     table = None if type(request) is PredictRequest else from_numbers(request.instances, schema)
-    return _Asked(instances(request.instances, schema, rules) if table is None else table, named)
+    return _Asked(require_rows(instances(request.instances, schema, rules) if table is None else table), named)
 
 
-def _write(result: Answer[_Asked]) -> bytes:
-    output, array = result.outputs[0]
-    return bodies.dumps({"outputs" if result.asked.by_columns else "predictions": rows_json(output, array)})
+def _encode(asked: _Asked, predicted: Predicted) -> bytes:
+    output, array = predicted.outputs[0]
+    return bodies.dumps({"outputs" if asked.by_columns else "predictions": rows_json(output, array)})
 
 
 class _Named(BaseConverter):
@@ -85,5 +87,5 @@ def mount(face: Blueprint) -> None:
     for prefix in ("", "/versions/<named:version>", "/labels/<named:version>"):
         face.add_url_rule(f"/v1/models/<named:name>{prefix}", view_func=status, endpoint="v1_status")
         face.add_url_rule(
-            f"/v1/models/<named:name>{prefix}:predict", view_func=view(predict), endpoint="v1_predict", methods=["POST"]
+            f"/v1/models/<named:name>{prefix}:predict", view_func=view(infer), endpoint="v1_predict", methods=["POST"]
         )

@@ -9,15 +9,17 @@ from flask import Blueprint, Response
 
 from app import __version__
 from app.contract import binary
+from app.contract.decode import require_rows
 from app.contract.rules import Rules, malformed
 from app.contract.schema import Contract, Input
 from app.contract.tensors import describe, from_tensors, inputs, metadata, to_tensor
 from app.serving.catalog import Model
 from app.serving.lifecycle import State
+from app.serving.servable import Servable
 from app.web import bodies
 from app.web.current import catalog
 from app.web.exchange import Exchange, Reply, view
-from app.web.predicting import Answer, Asked, answer, encode
+from app.web.predicting import Asked, Predicted, admit, predict, run_stage
 from blueprints.predict.schemas import InferRequest
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
@@ -69,16 +71,18 @@ class _Asked(Asked, frozen=True):
 
 def infer(exchange: Exchange, name: str, version: str | None = None) -> Reply:
     """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
-    chosen = exchange.parts.servable(name, version)
+    servable = exchange.parts.servable(name, version)
     body, header = exchange.body(), exchange.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-    result = answer(exchange, chosen, "v2", body.weight, lambda schema, rules: _read(body, header, schema, rules))
-    text, header_bytes = encode(exchange, result, _write)
+    limits = admit(exchange, servable, "v2", body.weight)
+    asked = run_stage(exchange, "decode", body.weight, _decode, body, header, servable.input, servable.policy.rules)
+    predicted = predict(exchange, servable, asked, limits)
+    text, header_bytes = run_stage(exchange, "encode", predicted.size_bytes, _encode, servable, asked, predicted)
     if header_bytes is None:
         return Reply(text)
     return Reply(text, "application/octet-stream", headers=((HEADER, str(header_bytes)),))
 
 
-def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) -> _Asked:
+def _decode(body: bodies.Body, header: str | None, schema: Input, rules: Rules) -> _Asked:
     head, tail = binary.split(body.content(), header)
     sent = bodies.parse(head, InferRequest, body.limit_bytes)
     asked = sent.outputs or []
@@ -90,7 +94,7 @@ def _read(body: bodies.Body, header: str | None, schema: Input, rules: Rules) ->
             raise malformed(f"outputs[{at}].parameters.classification", "not offered here; ask for predict_proba")
         if given.get("binary_data", every) is True:
             as_binary.append(output.name)
-    table = from_tensors(sent.inputs, schema, rules, tail)
+    table = require_rows(from_tensors(sent.inputs, schema, rules, tail))
     timeout_s = _timeout_s((sent.parameters or {}).get("timeout"))
     wanted = [output.name for output in asked]
     return _Asked(table, wanted, timeout_s, sent.id, frozenset(as_binary), every and not asked)
@@ -105,15 +109,14 @@ def _timeout_s(given: object) -> float:
     return given / 1e6 if given else math.inf
 
 
-def _write(result: Answer[_Asked]) -> tuple[bytes, int | None]:
+def _encode(servable: Servable, asked: _Asked, predicted: Predicted) -> tuple[bytes, int | None]:
     """The JSON, the raw tensors behind it, and the JSON's length when there are any."""
-    asked = result.asked
-    content: dict[str, Any] = {"model_name": result.servable.name, "model_version": str(result.servable.version)}
+    content: dict[str, Any] = {"model_name": servable.name, "model_version": str(servable.version)}
     if asked.id is not None:
         content["id"] = asked.id
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
-    for output, array in result.outputs:
+    for output, array in predicted.outputs:
         if asked.all_binary or output.name in asked.binary:
             raw.append(binary.write(array, output.datatype))
             described = {**describe(output, array), "parameters": {"binary_data_size": len(raw[-1])}}

@@ -43,7 +43,7 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """One running stack and the settings it was started with."""
+    """One running stack and the settings it was started with. project: the code that it runs."""
 
     folder: Path
     environ: dict[str, str]
@@ -51,6 +51,7 @@ class Stack:
     data: int = 0
     admin: int = 0
     output: list[str] = field(default_factory=list)
+    project: Path = PROJECT
 
     @property
     def run_dir(self) -> Path:
@@ -103,7 +104,7 @@ class Stack:
             environment.symlink_to(BIN.parent)
         command = [str(environment / "bin" / "python"), "-m", "app.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.project, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()
 
     def wait_ready(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import zoo
 
-from app.batching.batcher import Terms
+from app.batching.batcher import RequestLimits
 from app.concurrency.offload import ThreadOffload
 from app.contract import answers, ulps
 from app.contract.decode import from_rows
@@ -23,8 +23,11 @@ from app.contract.schema import Contract
 from app.contract.table import Table
 from app.errors import PublishFailed
 from app.repository import publish, sample
+from app.repository.modelfile import ModelFile
 from app.runtimes.sklearn import SklearnRuntime
+from app.serving.policy import make_policy
 from app.serving.servable import Servable
+from app.settings import Predict, Settings
 
 pytestmark = pytest.mark.e2e
 Said = Any
@@ -58,8 +61,7 @@ def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
 
     def ask(table: Table) -> Any:
         gate.wait(60)
-        terms = Terms(servable.limits(offload, 10**6), time.monotonic() + 60, 0.0)
-        return servable.predict(table, outputs, offload, terms).arrays
+        return servable.predict(table, outputs, offload, RequestLimits(time.monotonic() + 60)).arrays
 
     with ThreadPoolExecutor(len(tables)) as pool:
         return list(pool.map(ask, tables))
@@ -91,6 +93,7 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
             runtime, alone = Watched(case.estimator), SklearnRuntime(case.estimator)
             servable = Servable(case.name, 1, contract)
             servable.ready(runtime, 0.0)
+            servable.adopt(make_policy(ModelFile(), contract, Settings(predict=Predict(inline_below_ms=0.0))))
             rows = [list(row) for row in contract.golden.rows]
             picks = [chance.integers(0, len(rows), chance.integers(1, 7)) for _ in range(12)]
             tables = [from_rows([rows[at] for at in pick], contract.input) for pick in picks]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import PROJECT, Stack, until
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
@@ -97,3 +99,87 @@ def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: d
     )
     # A request whose worker was killed after counting and before answering counts once more on its retry.
     assert 0 <= total() - before - traffic.answered <= 4
+
+
+PROBE = '''
+import gc, json, os, sys, types
+
+_inner = application.wsgi_app
+
+
+def probed(environ, start_response):
+    """Says of this worker's own code which modules are marked, and what of it is there more than once."""
+    if "HTTP_X_CODE" not in environ:
+        return _inner(environ, start_response)
+    gc.unfreeze()
+    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("app", "blueprints")}
+    everything = gc.get_objects()
+    modules = [each for each in everything if isinstance(each, types.ModuleType)]
+    classes = [each for each in everything if isinstance(each, type) and each.__name__ == "TablesideWorker"]
+    said = {
+        "pid": os.getpid(),
+        "marked": sorted(name for name, module in ours.items() if hasattr(module, "MARK")),
+        "unmarked": sorted(name for name, module in ours.items() if not hasattr(module, "MARK")),
+        "serves": sorted({sys.modules[type(each).__module__].__dict__ is type(each).handle.__globals__
+                          for each in everything if type(each).__name__ == "TablesideWorker"}),
+        "classes": len(classes),
+        "twice": sorted(each.__name__ for each in modules if each is not ours.get(each.__name__, each)),
+    }
+    body = json.dumps(said).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+application.wsgi_app = probed
+'''
+
+
+def code_of_workers(stack: Stack) -> list[dict[str, Any]]:
+    """What each of the two workers says of its code."""
+    found: dict[int, dict[str, Any]] = {}
+    pids = set(until(lambda: loaded if len(loaded := workers(stack)) == 2 else []))
+
+    def is_complete() -> bool:
+        said = stack.call("/v2/health/live", headers={"X-Code": "?"})[1]
+        found[said["pid"]] = said
+        return pids <= set(found)
+
+    assert until(is_complete), (pids, found)
+    for pid in pids:
+        assert (found[pid]["classes"], found[pid]["twice"], found[pid]["serves"]) == (1, [], [True]), found[pid]
+    return [found[pid] for pid in pids]
+
+
+@pytest.fixture
+def copied(make_stack: Callable[..., Stack], tmp_path: Path) -> Stack:
+    """A stack that runs a copy of the code, whose workers say what of it they run."""
+    stack = make_stack(start=False)
+    stack.project = tmp_path / "code"
+    for name in ("app", "blueprints", "deploy"):
+        shutil.copytree(PROJECT / name, stack.project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("gunicorn.conf.py", "supervisord.conf", "wsgi.py"):
+        shutil.copy(PROJECT / name, stack.project / name)
+    with (stack.project / "wsgi.py").open("a") as code:
+        code.write(PROBE)
+    stack.start()
+    return stack
+
+
+def test_hup_serves_the_code_on_disk_of_every_package(copied: Stack) -> None:
+    """Until a HUP every worker runs the code from the start, one that is born meanwhile as well; after it all run what
+    lies on disk, the worker class included. Each holds one copy of it.
+    """
+    for file in [*(copied.project / "app").rglob("*.py"), *(copied.project / "blueprints").rglob("*.py")]:
+        file.write_text(file.read_text() + "\nMARK = True\n")
+    assert [said["marked"] for said in code_of_workers(copied)] == [[], []]
+    victim = workers(copied)[0]
+    os.kill(victim, signal.SIGKILL)
+    assert until(lambda: victim not in workers(copied) and len(workers(copied)) == 2)
+    assert [said["marked"] for said in code_of_workers(copied)] == [[], []]
+    for _ in range(2):
+        old = set(workers(copied))
+        copied.ctl("signal", "HUP", "web:*")
+        assert until(lambda old=old: not old & set(workers(copied)) and len(workers(copied)) == 2, 60), copied.logs()
+        for said in code_of_workers(copied):
+            assert said["unmarked"] == []
+            assert {"app.concurrency.worker", "app.settings", "app.web.express", "blueprints"} <= set(said["marked"])

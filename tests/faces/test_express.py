@@ -1,18 +1,23 @@
-"""The express lane answers as Flask's own dispatch does, byte for byte; and takes only what it may."""
+"""The fast dispatch answers as Flask's own does, byte for byte; takes only what it may; and passes over no hook."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pytest
-from conftest import CONTROL, registry_of
-from flask import Flask
+from conftest import CONTROL, MakeApp, registry_of
+from flask import Blueprint, Flask, request_started
+from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from app.web import express
+from app.web.exchange import Exchange, Reply, view
+from app.web.express import ExpressFlask, FastDispatchError
 
 ROW = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]]}).encode()
 V2 = {"inputs": [{"name": "input-0", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
@@ -80,13 +85,13 @@ def test_both_lanes_say_the_same(app: Flask, case: str) -> None:
 
 
 def test_other_methods_are_flasks(app: Flask) -> None:
-    """GET of a path that was taken by express before is still 405, with what is allowed."""
+    """GET of a path that was dispatched fast before is still 405, with what is allowed."""
     ask(app, False, PREDICT, ROW, {})
     assert ask(app, False, PREDICT, b"", {}, "GET") == ask(app, True, PREDICT, b"", {}, "GET")
     assert ask(app, False, PREDICT, b"", {}, "GET")[0] == "405 Method Not Allowed"
 
 
-def test_guarded_faces_never_go_express(app: Flask) -> None:
+def test_guarded_faces_are_never_dispatched_fast(app: Flask) -> None:
     """A POST to the control plane's routes meets its guard, whatever was remembered."""
     for path in ("/admin/api/reload", "/v2/repository/models/iris/load", "/v2/repository/index"):
         assert ask(app, False, path, b"", {})[0].startswith("404")
@@ -120,3 +125,126 @@ def test_what_breaks_inside_is_told_and_logged(app: Flask, monkeypatch: pytest.M
         assert b"secret" not in content
         failed = [line for line in lines if line["event"] == "failed"]
         assert [(line["error"], line["request_id"]) for line in failed] == [("RuntimeError", "same")]
+
+
+def hook(*_: Any) -> Any:
+    """Any hook of somebody else; given back what it is given where Flask wants that."""
+    return _[0] if _ else None
+
+
+def hello(exchange: Exchange) -> Reply:
+    """The smallest handler: says what is bound for logs."""
+    return Reply(json.dumps(get_contextvars()).encode())
+
+
+def with_hello(app: Flask, change: Callable[[Blueprint], Any] = hook) -> ExpressFlask:
+    """The application with a fast endpoint of a blueprint of its own. change: done to the blueprint before."""
+    assert isinstance(app, ExpressFlask)
+    blueprint = Blueprint("mine", __name__)
+    blueprint.add_url_rule("/mine", view_func=view(hello), endpoint="hello", methods=["POST"])
+    change(blueprint)
+    app.register_blueprint(blueprint)
+    app.register_fast({"mine.hello": hello})
+    return app
+
+
+HOOKS: dict[str, Callable[[Any], Any]] = {
+    "before_request": lambda scope: scope.before_request(hook),
+    "after_request": lambda scope: scope.after_request(hook),
+    "teardown_request": lambda scope: scope.teardown_request(hook),
+    "url_value_preprocessor": lambda scope: scope.url_value_preprocessor(hook),
+    "error handler": lambda scope: scope.register_error_handler(ValueError, hook),
+    "error handler of a status": lambda scope: scope.register_error_handler(413, hook),
+    "error handler in place of ours": lambda scope: scope.register_error_handler(Exception, hook),
+}
+OF_THE_APP: dict[str, Callable[[Flask], Any]] = HOOKS | {
+    "teardown_appcontext": lambda app: app.teardown_appcontext(hook),
+    "request_started": lambda app: request_started.connect(hook, app),
+    "before_request of its blueprint": lambda app: app.before_request_funcs.setdefault("predict", []).append(hook),
+}
+BY_A_BLUEPRINT: dict[str, Callable[[Blueprint], Any]] = {
+    "before_request": lambda blueprint: blueprint.before_app_request(hook),
+    "after_request": lambda blueprint: blueprint.after_app_request(hook),
+    "teardown_request": lambda blueprint: blueprint.teardown_app_request(hook),
+    "url_value_preprocessor": lambda blueprint: blueprint.app_url_value_preprocessor(hook),
+    "error handler": lambda blueprint: blueprint.app_errorhandler(ValueError)(hook),
+}
+
+
+@pytest.mark.parametrize("kind", OF_THE_APP)
+def test_a_hook_of_the_application_is_not_passed_over(make_app: MakeApp, kind: str) -> None:
+    """Whatever would apply to a prediction and be skipped: no request is served, and the error names hook and endpoint,
+    and says what to do.
+    """
+    app = make_app(load=False)
+    OF_THE_APP[kind](app)
+    for path, method in ((PREDICT, "POST"), ("/v2/health/live", "GET"), (PREDICT, "POST")):
+        with pytest.raises(FastDispatchError) as refused:
+            ask(app, False, path, ROW, {}, method)
+        said = str(refused.value)
+        assert f"{kind.partition(' ')[0]} " in said
+        assert "'hook'" in said
+        assert "endpoint 'predict." in said
+        assert "take the endpoint out of FAST_ENDPOINTS" in said
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_a_hook_of_the_blueprint_is_not_passed_over(make_app: MakeApp, kind: str) -> None:
+    """A blueprint with a fast endpoint and a hook is refused at start."""
+    with pytest.raises(FastDispatchError, match="'mine.hello' would pass over the .* 'hook' of blueprint 'mine'"):
+        with_hello(make_app(load=False), HOOKS[kind])
+
+
+@pytest.mark.parametrize("kind", BY_A_BLUEPRINT)
+def test_a_hook_that_a_blueprint_gives_the_application_is_not_passed_over(make_app: MakeApp, kind: str) -> None:
+    """`before_app_request` and its like of any blueprint apply to predictions as well."""
+    app, other = make_app(load=False), Blueprint("other", __name__)
+    BY_A_BLUEPRINT[kind](other)
+    app.register_blueprint(other)
+    with pytest.raises(FastDispatchError, match=f"the {kind}.* 'hook' of the application"):
+        ask(app, False, PREDICT, ROW, {})
+
+
+def test_hooks_of_other_blueprints_are_their_own_affair(make_app: MakeApp) -> None:
+    """What cannot apply to a fast endpoint is not refused."""
+    app, other = make_app(), Blueprint("other", __name__)
+    other.before_request(hook)
+    app.register_blueprint(other)
+    assert [ask(app, False, PREDICT, ROW, {})[0] for _ in range(2)] == ["200 OK"] * 2
+
+
+def test_hooks_that_come_too_late_are_refused_by_flask(make_app: MakeApp) -> None:
+    """Once a prediction was served, whichever way, no further hook can be registered."""
+    app = make_app()
+    ask(app, False, PREDICT, ROW, {})
+    with pytest.raises(AssertionError, match="before_request"):
+        app.before_request(hook)
+
+
+@pytest.mark.parametrize("served_before", [0, 1, 2])
+def test_a_wrapped_view_is_not_passed_over(make_app: MakeApp, served_before: int) -> None:
+    """A view function that was replaced, before the first request or later, is named rather than skipped."""
+    app = make_app()
+    for _ in range(served_before):
+        assert ask(app, False, PREDICT, ROW, {})[0] == "200 OK"
+    inner = app.view_functions["predict.v1_predict"]
+
+    @wraps(inner)
+    def wrapped(**values: Any) -> Any:
+        return inner(**values)
+
+    app.view_functions["predict.v1_predict"] = wrapped
+    with pytest.raises(FastDispatchError, match="'predict.v1_predict' would pass over the view function 'infer'"):
+        ask(app, False, PREDICT, ROW, {})
+
+
+def test_what_is_logged_meanwhile_bears_the_request_s_id(make_app: MakeApp) -> None:
+    """Both ways bind the id for every logger while the request is handled, and for nothing after it."""
+    app = with_hello(make_app(load=False))
+    for flasks in (True, False):
+        assert json.loads(ask(app, flasks, "/mine", b"", {})[2]) == {"request_id": "same"}
+        assert get_contextvars() == {}
+    assert "/mine" not in app._known_routes  # the first request of an application is always Flask's
+    assert json.loads(ask(app, False, "/mine", b"", {})[2]) == {"request_id": "same"}
+    assert "/mine" in app._known_routes
+    assert get_contextvars() == {}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from app import logs
 from app.web import access
-from app.web.trace import REQUEST_ID, Trace, begin
+from app.web.request_ids import REQUEST_ID, RequestIds
+from app.web.trace import Trace, begin
 
 
 def counted(**more: Any) -> Trace:
@@ -66,8 +67,9 @@ def test_its_time_is_utc(capfd: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text() | st.from_regex(REQUEST_ID))
 def test_no_id_needs_escapes(given_id: str) -> None:
-    """Whatever a client sends, the id of its request is letters, digits and four signs of ASCII."""
+    """Whatever a client sends: the id of the request is letters, digits and four signs of ASCII."""
+    ids = RequestIds()
     for environ in ({"HTTP_X_REQUEST_ID": given_id}, {}):
-        request_id = begin(environ).request_id
+        request_id = begin(environ, ids).request_id
         assert request_id.isascii()
         assert json.dumps(request_id) == f'"{request_id}"'

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.batcher import stays
 from app.batching.cost import Cost
 from app.batching.isolate import run_isolated
-from app.batching.queue import LONGEST_S, SHARE, Dropped, Job, Limits, Queue, refusal
+from app.batching.queue import LONGEST_S, SHARE, BatchPolicy, Dropped, Job, Queue, refusal
 
-LIMITS = Limits(max_batch_rows=10, max_queue_rows=100)
+LIMITS = BatchPolicy(max_batch_rows=10, max_queue_rows=100)
 
 
-def job(rows: int = 1, key: Any = "k", item: Any = None, deadline_at_s: float = 100.0, gone: Any = stays) -> Job:
-    return Job(item, rows, key, 0.0, deadline_at_s, gone)
+def job(rows: int = 1, key: Any = "k", item: Any = None, deadline_at_s: float = 100.0, abandoned: bool = False) -> Job:
+    return Job(item, rows, key, 0.0, deadline_at_s, abandoned=abandoned)
 
 
 def queue(*jobs: Job) -> Queue:
@@ -56,7 +55,7 @@ def test_between_two_sizes_the_cost_is_a_line() -> None:
 
 def test_beyond_what_was_seen_the_line_goes_on() -> None:
     """A model whose calls cost 200 ms whatever their rows is found out by steps; one of dear rows is not tried on."""
-    cost, limits = known((1, 0.2)), Limits(1000, 1000)
+    cost, limits = known((1, 0.2)), BatchPolicy(1000, 1000)
     sizes = []
     for _ in range(5):
         batch, _ = queue(*(job() for _ in range(1000))).take(0.0, limits, cost)
@@ -113,7 +112,7 @@ def test_a_batch_is_not_filled_beyond_its_time() -> None:
 
 def test_what_nobody_wants_is_dropped_first() -> None:
     """Expired jobs and those whose client has left are not run, and the others do not wait for them."""
-    late, left, wanted = job(deadline_at_s=1.0), job(gone=lambda: True), job()
+    late, left, wanted = job(deadline_at_s=1.0), job(abandoned=True), job()
     waiting = queue(late, left, wanted)
     batch, dropped = waiting.take(1.0, LIMITS, Cost())
     assert batch == [wanted]
@@ -177,9 +176,9 @@ def test_the_queue_s_time_follows_from_its_rows() -> None:
     """Merged: by full batches; unmerged: one by one, over as many calls as run at once; unknown: nothing."""
     cost = known((1, 1.0), (10, 2.0))
     waiting = queue(*(job() for _ in range(19)))
-    assert waiting.drain_s(1, LIMITS, cost, True) == pytest.approx(4.0)
-    assert waiting.drain_s(1, Limits(10, 100, lanes=2), cost, False) == pytest.approx(10.0)
-    assert waiting.drain_s(1, LIMITS, Cost(), True) == 0.0
+    assert waiting.drain_s(1, LIMITS, cost) == pytest.approx(4.0)
+    assert waiting.drain_s(1, BatchPolicy(10, 100, lanes=2, merges=False), cost) == pytest.approx(10.0)
+    assert waiting.drain_s(1, LIMITS, Cost()) == 0.0
 
 
 @pytest.mark.parametrize(

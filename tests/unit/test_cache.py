@@ -15,8 +15,8 @@ from fakes import CountingMeter, HereOffload, SumRuntime, numbers, sum_contract
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.batcher import Terms
-from app.batching.queue import Limits
+from app.batching.batcher import RequestLimits
+from app.batching.queue import BatchPolicy
 from app.contract.digest import digest_of
 from app.contract.schema import Column, Input, Output
 from app.contract.table import Table
@@ -24,9 +24,11 @@ from app.errors import ContractBroken, ModelNotReady, Overloaded
 from app.repository import modelfile
 from app.repository.modelfile import CacheRules
 from app.serving.cache import LARGEST_SHARE, MOST_TABLE_BYTES, ResponseCache, SilentCache, size_bytes
+from app.serving.policy import Policy
 from app.serving.servable import Prediction, Servable
 
 ON = CacheRules(1 << 20)
+INLINE = BatchPolicy(merges=False, inline_below_s=1.0)
 AB = numbers("a", "b")
 TEXTS = Input("frame", (Column("s", "BYTES", "object"), Column("t", "BYTES", "object")))
 
@@ -82,14 +84,13 @@ def served(rules: CacheRules = ON, runtime: Any = None, version: int = 1) -> tup
     servable, meter = Servable("sums", version, sum_contract(version=version)), CountingCache()
     runtime = runtime or SumRuntime()
     servable.ready(runtime, 0.0)
-    servable.caching = rules
+    servable.adopt(Policy(batching=INLINE, cache_bytes=rules.max_bytes))
     servable.renew_cache(lambda: meter)
     return servable, runtime, meter
 
 
-def ask(servable: Servable, table: Table, *outputs: str, limits: Limits | None = None) -> Prediction:
-    terms = Terms(limits or Limits(1024, 10_000, 1), time.monotonic() + 30, 1.0)
-    return servable.predict(table, servable.outputs(outputs), HereOffload(), terms)
+def ask(servable: Servable, table: Table, *outputs: str) -> Prediction:
+    return servable.predict(table, servable.outputs(outputs), HereOffload(), RequestLimits(time.monotonic() + 30))
 
 
 def key(table: Table, *names: str) -> bytes:
@@ -280,12 +281,12 @@ def test_a_hit_needs_no_room() -> None:
     runtime.go.set()
     ask(servable, matrix([1, 2]))
     runtime.go.clear()
-    full, meter = Limits(1, 1, 1), CountingMeter()
+    meter = CountingMeter()
+    servable.adopt(Policy(batching=BatchPolicy(1, 1, 1, merges=False), cache_bytes=ON.max_bytes))
     servable.count(meter)
 
     def ask_new(cell: float) -> Prediction:
-        terms = Terms(full, time.monotonic() + 30, 0.0)
-        return servable.predict(matrix([cell, 0.0]), servable.outputs(()), HereOffload(), terms)
+        return ask(servable, matrix([cell, 0.0]))
 
     others = [threading.Thread(target=ask_new, args=(cell,)) for cell in (5.0, 6.0)]
     for at, thread in enumerate(others):
@@ -293,8 +294,8 @@ def test_a_hit_needs_no_room() -> None:
         while len(meter.waited) < 2 + at:  # the first is taken from the queue, the second stays there
             time.sleep(0.001)
     try:
-        servable.check_room(Terms(full, time.monotonic() + 30, 0.0))
-        assert ask(servable, matrix([1, 2]), limits=full).cached
+        servable.check_room(RequestLimits(time.monotonic() + 30))
+        assert ask(servable, matrix([1, 2])).cached
         with pytest.raises(Overloaded):
             ask_new(7.0)
     finally:
@@ -319,11 +320,11 @@ def test_a_renewal_forgets_only_where_something_changed() -> None:
     ask(servable, matrix([1, 2]))
     servable.renew_cache()
     assert ask(servable, matrix([1, 2])).cached
-    servable.caching = CacheRules(1 << 21)
+    servable.adopt(Policy(cache_bytes=1 << 21))
     servable.renew_cache()
     assert meter.bytes == 0
     assert not ask(servable, matrix([1, 2])).cached
-    servable.caching = CacheRules()
+    servable.adopt(Policy())
     servable.renew_cache()
     assert (servable.cache, meter.bytes) == (None, 0)
 
@@ -334,7 +335,7 @@ def test_a_call_that_began_before_leaves_nothing_behind() -> None:
 
     class Renewing(SumRuntime):
         def run(self, method: str, data: Any) -> Any:
-            servable.caching = CacheRules(1 << 22)
+            servable.adopt(Policy(cache_bytes=1 << 22))
             servable.renew_cache()
             return super().run(method, data)
 

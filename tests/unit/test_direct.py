@@ -21,12 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from app import metrics
-from app.batching.batcher import Terms
+from app.batching.batcher import RequestLimits
 from app.contract.decode import from_matrix, from_rows
 from app.contract.schema import Column, Input
 from app.errors import Trouble
 from app.repository import outputs, proof, sample
-from app.repository.modelfile import CacheRules
 from app.repository.publish import publish
 from app.runtimes.direct.compiled import WAYS, DirectRuntime, build
 from app.runtimes.direct.parts import Unsupported, Unusual, check_finite
@@ -35,6 +34,7 @@ from app.runtimes.planned import PlannedRuntime, difference, plan, tolerated
 from app.runtimes.sklearn import SklearnRuntime
 from app.serving import rechecks
 from app.serving.loader import check_version
+from app.serving.policy import Policy
 from app.serving.servable import Servable
 from app.settings import Repository
 
@@ -250,15 +250,15 @@ def test_a_share_of_the_answers_is_asked_again(wrong: bool) -> None:
 def test_what_a_retired_way_answered_is_forgotten() -> None:
     """Answers that a way gave before it was found wrong are not given again."""
     one, planned, schema = servable({"predict": lambda table: np.ones(table.rows, dtype=int) * 7})
-    one.caching = CacheRules(1 << 20)
+    one.adopt(Policy(cache_bytes=1 << 20))
     one.renew_cache()
     assert one.contract is not None
     counters, outs = metrics.make(), one.contract.outputs[:1]
     table = from_matrix(cancer()[0][:4], schema)
-    terms = Terms(one.limits(HereOffload(), 100), time.monotonic() + 30, 1.0)  # type: ignore[arg-type]
+    limits = RequestLimits(time.monotonic() + 30)
 
     def ask() -> Any:
-        return one.predict(table, outs, HereOffload(), terms)  # type: ignore[arg-type]
+        return one.predict(table, outs, HereOffload(), limits)  # type: ignore[arg-type]
 
     assert ask().arrays["predict"].tolist() == ask().arrays["predict"].tolist() == [7, 7, 7, 7]
     thread = rechecks.maybe(one, table, outs, ask().arrays, 1, HereOffload(), counters)  # type: ignore[arg-type]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from fakes import FailingRuntime, HereOffload, SumRuntime, sum_contract
 
-from app.batching.batcher import Terms
+from app.batching.batcher import RequestLimits
+from app.batching.queue import BatchPolicy
 from app.contract.decode import from_rows
 from app.errors import DeadlineExceeded, InferenceFailed, ModelNotFound, ModelNotReady, RequestRejected
 from app.serving.catalog import EMPTY, Catalog, Model
 from app.serving.lifecycle import NEXT, State, check
+from app.serving.policy import Policy
 from app.serving.servable import Servable
 
 
@@ -27,9 +29,8 @@ def ask(servable: Servable, *outputs: str, offload: Any = None, inline_below_s: 
     assert servable.contract is not None
     table = from_rows(rows or [[1.0, 2.0], [3.0, 4.5]], servable.contract.input)
     wanted = servable.outputs(outputs)
-    offload = offload or HereOffload()
-    terms = Terms(servable.limits(offload, 10_000), time.monotonic() + 30, inline_below_s)
-    return servable.predict(table, wanted, offload, terms)
+    servable.adopt(Policy(batching=BatchPolicy(merges=False, inline_below_s=inline_below_s)))
+    return servable.predict(table, wanted, offload or HereOffload(), RequestLimits(time.monotonic() + 30))
 
 
 @pytest.mark.parametrize("old", list(State))

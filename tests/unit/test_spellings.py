@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.contract.decode import from_columns, from_rows
+from app.contract.decode import from_columns, from_rows, require_rows
 from app.contract.rules import STRICT
 from app.contract.schema import Column, Input
 from app.contract.table import Table
@@ -26,7 +26,7 @@ from app.repository import integrity
 from app.web import bodies
 from blueprints.predict.schemas import InferRequest, PredictRequest
 from blueprints.predict.tables import instances
-from blueprints.predict.v1 import _read
+from blueprints.predict.v1 import _decode
 
 REALS = st.floats(-1e6, 1e6)
 ROW = st.tuples(
@@ -151,9 +151,9 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     text = f'{{"instances": [{written}]}}'.encode()
 
     def at_length() -> Table:
-        return instances(bodies.parse(text, PredictRequest).instances, schema, STRICT)
+        return require_rows(instances(bodies.parse(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: _read(bodies.Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: _decode(bodies.Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
