@@ -67,7 +67,7 @@ imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.dev ## the fast tests only, under 3 minutes
-	$(BIN)/python -m pytest tests/unit tests/faces -n 2
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2
 
 unit-gevent: $(VENV)/.dev ## the unit tests in a process that gevent patched, as a worker's is
 	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets" -p no:xdist

@@ -12,7 +12,7 @@ from pathlib import Path
 LIBRARIES = (
     "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
 )  # fmt: skip
-CODE = ("app", "blueprints", "wsgi")
+CODE = ("tableside", "wsgi")
 
 
 def _import_libraries():
@@ -41,17 +41,17 @@ def _forget_code():
 if not gc.get_freeze_count():
     _import_libraries()
 _forget_code()
-importlib.import_module("app.factory")
+importlib.import_module("tableside.factory")
 
 # The listeners keep this module of the first start for good: it must keep none of the code, so its hooks import what
 # they need.
-settings = importlib.import_module("app.settings").load()
+settings = importlib.import_module("tableside.settings").load()
 _run_dir = settings.run_dir
 _behind_nginx = os.environ.get("TABLESIDE_NGINX") == "true"
 
 wsgi_app = "wsgi:application"
-# No `bind`: the listeners come through LISTEN_FDS from app.stack.serve, and outlive this process.
-worker_class = "app.concurrency.worker.TablesideWorker"
+# No `bind`: the listeners come through LISTEN_FDS from tableside.deployment.gunicorn, and outlive this process.
+worker_class = "tableside.server.worker.TablesideWorker"
 workers = settings.server.workers
 # Every request is let in, so that those for a busy model gather there and those for another pass them (decision 0004).
 worker_connections = settings.server.max_requests_in_flight if _behind_nginx else 1000
@@ -66,13 +66,13 @@ limit_request_fields = 50
 limit_request_field_size = 8190
 proc_name = "tableside"
 accesslog = None  # the application writes one line a request
-logger_class = "app.concurrency.gunicorn_log.GunicornLog"
+logger_class = "tableside.server.gunicorn_log.GunicornLog"
 errorlog = "-"
 loglevel = settings.log.level
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"tableside": {"()": "app.logs.formatter", "style": settings.log.format}},
+    "formatters": {"tableside": {"()": "tableside.telemetry.logs.formatter", "style": settings.log.format}},
     "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "tableside", "stream": "ext://sys.stdout"}},
     "root": {"level": "INFO", "handlers": ["out"]},
     "loggers": {
@@ -91,7 +91,7 @@ def on_starting(server):
 
 
 def post_fork(server, worker):
-    """Let go of the code from before a HUP; take a slot."""
+    """Let go of the code from before a HUP; take a worker slot."""
     # The master's records of its workers (gunicorn 27.0: Arbiter.WORKERS), which no worker needs. After a HUP those of
     # the old ones are among them, and hold their class and with it the old code. The function that forks keeps the last
     # one in a local variable, so that each is emptied and given the new class.
@@ -99,9 +99,12 @@ def post_fork(server, worker):
         vars(record).clear()
         record.__class__ = type(worker)
     server.WORKERS.clear()
-    slots, metrics = importlib.import_module("app.concurrency.slots"), importlib.import_module("app.metrics")
-    worker.slot = slots.take(_run_dir / "slots")
-    if not metrics.use_slot(worker.slot.number, _run_dir / "metrics"):
+    worker_slots, metrics = (
+        importlib.import_module("tableside.process.worker_slots"),
+        importlib.import_module("tableside.telemetry.metrics"),
+    )
+    worker.slot = worker_slots.acquire(_run_dir / "worker_slots")
+    if not metrics.use_worker_slot(worker.slot.number, _run_dir / "metrics"):
         server.log.error("%s cannot be written: metrics of this worker stay in its memory", _run_dir / "metrics")
 
 
@@ -110,5 +113,5 @@ def post_worker_init(worker):
     gc.collect()  # the code from before a HUP
     gc.freeze()
     registry = worker.wsgi.extensions["tableside"].registry
-    start_worker = importlib.import_module("app.serving.registry").start_worker
+    start_worker = importlib.import_module("tableside.serving.registry").start_worker
     start_worker(registry, worker.slot, Path(_run_dir), os.environ.get("SUPERVISOR_PROCESS_NAME", "web"))

@@ -1,4 +1,4 @@
-"""What can go wrong, as data. Nothing here knows HTTP; `app.web.problems` maps each class to a status."""
+"""What can go wrong, as data. Nothing here knows HTTP; `tableside.web.errors` maps each class to a status."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class DeadlineExceeded(TablesideError):
         return f"no answer within the deadline of {self.deadline_s:g} s"
 
 
-class ClientGone(TablesideError):
+class ClientClosedRequest(TablesideError):
     """The client closed its connection before its request was begun. Nobody reads this."""
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class NotFinite(TablesideError):
 
 
 @dataclass
-class NotAllowed(TablesideError):
+class Unauthorized(TablesideError):
     """No key, or not the right one."""
 
     given: bool = False
@@ -133,7 +133,7 @@ class NotAllowed(TablesideError):
         return "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)"
 
 
-class Trouble(StrEnum):
+class FailureKind(StrEnum):
     """The class of what is wrong with a version: few words, so that one may be a metric's label."""
 
     NONE = ""
@@ -155,11 +155,13 @@ class Trouble(StrEnum):
 
 
 class ContractBroken(TablesideError):
-    """A version cannot be served: damaged, changed, or its golden rows answer differently. `trouble` is the class."""
+    """A version cannot be served: damaged, changed, or its golden rows answer differently. `failure_kind` is the
+    class.
+    """
 
-    def __init__(self, detail: str, trouble: Trouble = Trouble.CONTRACT) -> None:
+    def __init__(self, detail: str, failure_kind: FailureKind = FailureKind.CONTRACT) -> None:
         super().__init__(detail)
-        self.trouble = trouble
+        self.failure_kind = failure_kind
 
 
 class PublishFailed(TablesideError):

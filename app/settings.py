@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from app.errors import SettingsError
+from tableside.errors import SettingsError
 
 ENV_PREFIX = "TABLESIDE__"
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
@@ -63,7 +63,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted_types: tuple[str, ...] = ()
     allowed_pickles: tuple[Sha256, ...] = ()
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
-    share_above_mb: Annotated[int, Meta(ge=0)] = 64
+    shared_memory_above_mb: Annotated[int, Meta(ge=0)] = 64
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +74,7 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     show_values: bool = False
     not_finite: Literal["null", "error"] = "null"
     in_thread_above_bytes: Positive = 65536
-    recheck_one_in: Annotated[int, Meta(ge=0)] = 1000
+    verify_one_in: Annotated[int, Meta(ge=0)] = 1000
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
     max_queue_rows: Positive = 16384
 

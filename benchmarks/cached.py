@@ -20,12 +20,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from werkzeug.test import EnvironBuilder
 
-from app import metrics, settings
-from app.concurrency.offload import make_offload
-from app.factory import create_app
-from app.repository.publish import publish
-from app.serving.registry import Registry
-from app.web.current import EXTENSION
+from tableside import settings
+from tableside.factory import create_app
+from tableside.process.offload import make_offload
+from tableside.publishing.publish import publish
+from tableside.serving.registry import Registry
+from tableside.telemetry import metrics
+from tableside.web.extensions import EXTENSION_KEY
 
 ROUNDS, ROWS, COLUMNS = 9, 60, 30
 
@@ -53,7 +54,7 @@ def make_app(root: Path, run_dir: Path) -> Flask:
         }
     )  # fmt: skip
     app = create_app(chosen, Registry(chosen, metrics.make(), make_offload(1)))
-    app.extensions[EXTENSION].registry.reload(1)
+    app.extensions[EXTENSION_KEY].registry.reload(1)
     return app
 
 

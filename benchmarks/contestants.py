@@ -109,7 +109,7 @@ def _gunicorn(place: Place, peer: str, worker_class: str, **more: str) -> Launch
 
 
 def _bare_tableside(place: Place) -> Launch:
-    return _gunicorn(place, "bare", "app.concurrency.worker.TablesideWorker", PYTHONPATH=str(PROJECT))
+    return _gunicorn(place, "bare", "tableside.server.worker.TablesideWorker", PYTHONPATH=str(PROJECT))
 
 
 def _bare_gevent(place: Place) -> Launch:

@@ -24,8 +24,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from sklearn.linear_model import Ridge
 
-from app.repository.publish import publish
 from benchmarks.single_row import free_port, start
+from tableside.publishing.publish import publish
 
 ROWS, COLUMNS = 100_000, 30
 HEADER = "Inference-Header-Content-Length"

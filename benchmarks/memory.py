@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from app.repository.publish import publish
 from benchmarks.many_rows import HEADER, memory
 from benchmarks.processes import pss_mb
 from benchmarks.single_row import free_port, start
+from tableside.publishing.publish import publish
 
 COLUMNS, CLASSES, SAMPLES = 10, 3, 200_000
 ROWS, REQUESTS = 2000, 40
@@ -66,7 +66,7 @@ def loaded(run_dir: Path, workers: int) -> list[dict[str, Any]]:
     """What the workers say of themselves, as soon as all serve."""
     give_up_at_s = time.monotonic() + LOADED_S
     while time.monotonic() < give_up_at_s:
-        found = [json.loads(file.read_text()) for file in sorted((run_dir / "slots").glob("*.json"))]
+        found = [json.loads(file.read_text()) for file in sorted((run_dir / "worker_slots").glob("*.json"))]
         states = [model["state"] for each in found for model in each["models"]]
         if len(found) == workers and len(states) == workers and set(states) == {"READY"}:
             return found
@@ -140,7 +140,12 @@ def main() -> None:
     nodes = sum(each.tree_.node_count for each in forest.estimators_)
     print(f"{len(forest.estimators_)} trees, {nodes / 1e6:.1f} million nodes, one copy {copy:.0f} MB;", end=" ")
     print(f"trained in {trained_s:.0f} s, published in {published_s:.0f} s")
-    print("ways:", "; ".join(f"{each.way} {each.verdict} {each.why} {each.speed_up}" for each in contract.candidates))
+    print(
+        "ways:",
+        "; ".join(
+            f"{each.backend} {each.outcome} {each.reason} {each.speed_up}" for each in contract.equivalence_checks
+        ),
+    )
     expected = forest.set_params(n_jobs=1).predict_proba(table)
     del forest
     print("\n| workers | PSS a worker, MB | idle | total above idle | copies | peak of a worker | load, s | equal |")

@@ -26,27 +26,27 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.svm import SVR
 
-from app.repository.publish import publish
 from benchmarks.processes import clean_environ
+from tableside.publishing.publish import publish
 
 COLUMNS = 10
 CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from app.contract.decode import from_matrix
-from app.repository.shelf import Shelf
-from app.serving import sharing
-from app.serving.catalog import EMPTY
-from app.serving.loader import load_catalog
-from app.runtimes.sklearn import warm_up
-from app.settings import Repository
+from tableside.decoding.json_tables import from_matrix
+from tableside.runtimes.shared_store import Shelf
+from tableside.preflight import shared_entries
+from tableside.serving.catalog import EMPTY
+from tableside.serving.loader import load_catalog
+from tableside.runtimes.sklearn import warm_up
+from tableside.settings import Repository
 from benchmarks.processes import pss_mb
 import os, sklearn.ensemble, sklearn.neighbors, sklearn.svm, sklearn.neural_network, sklearn.gaussian_process
-root, shelf = Path(sys.argv[1]), Shelf(Path(sys.argv[2]))
+root, store = Path(sys.argv[1]), Shelf(Path(sys.argv[2]))
 warm_up()
 before = pss_mb([os.getpid()])
-one = load_catalog(root, Repository(share_above_mb=4), 1, EMPTY, None, shelf).servable("m")
+one = load_catalog(root, Repository(shared_memory_above_mb=4), 1, EMPTY, None, store).servable("m")
 rows = from_matrix(np.random.default_rng(1).normal(size=(500, len(one.contract.input.columns))), one.contract.input)
 one.runtime.run("predict", one.runtime.prepare(rows))
 after = pss_mb([os.getpid()]) - before
@@ -57,7 +57,7 @@ for line in open("/proc/self/smaps"):
             mapped += int(line.split()[1]) / 1024
     else:
         inside = line.rstrip().endswith(".npy")
-print(json.dumps({"shared": sharing.is_shared(one.runtime), "held": after - mapped, "mapped": mapped}))
+print(json.dumps({"shared_store": shared_entries.is_shared(one.runtime), "held": after - mapped, "mapped": mapped}))
 """
 
 
@@ -86,11 +86,11 @@ def kinds() -> dict[str, Any]:
 def measure(fitted: Any) -> dict[str, Any]:
     """What a process that is not the first one holds of it, MB."""
     with tempfile.TemporaryDirectory(prefix="tsbench-") as name:
-        root, shelf = Path(name) / "models", Path(name) / "shared"
+        root, store = Path(name) / "models", Path(name) / "shared_store"
         publish("m", fitted, np.random.default_rng(1).normal(size=(100, fitted.n_features_in_)), repository=root)
         environ = clean_environ(PYTHONPATH=str(Path.cwd()))
         for _ in range(2):
-            command = [sys.executable, "-c", CHILD, str(root), str(shelf)]
+            command = [sys.executable, "-c", CHILD, str(root), str(store)]
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -102,7 +102,7 @@ def main() -> None:
     for name, fitted in kinds().items():
         copy, found = len(pickle.dumps(fitted)) / 1e6, measure(fitted)
         sizes = f"{copy:.0f} | {found['held'] * 1.048576:.0f} | {found['mapped'] * 1.048576:.0f}"
-        print(f"| {name} | {sizes} | {'yes' if found['shared'] else 'no'} |", flush=True)
+        print(f"| {name} | {sizes} | {'yes' if found['shared_store'] else 'no'} |", flush=True)
 
 
 if __name__ == "__main__":

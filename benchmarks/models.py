@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from app.repository.publish import publish
 from examples.train import wine
+from tableside.publishing.publish import publish
 
 SEED, ASKED_ROWS = 7, 48
 ARRAY, TABLE = "array", "table"

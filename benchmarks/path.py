@@ -24,14 +24,14 @@ import gevent  # noqa: E402
 import orjson  # noqa: E402
 from gunicorn.config import Config  # noqa: E402
 
-from app import metrics  # noqa: E402
-from app.concurrency import json_errors, wire  # noqa: E402
-from app.concurrency.gunicorn_log import GunicornLog  # noqa: E402
-from app.concurrency.worker import TablesideWorker  # noqa: E402
-from app.factory import create_app  # noqa: E402
-from app.serving.registry import Registry  # noqa: E402
-from app.settings import load  # noqa: E402
 from benchmarks.models import train  # noqa: E402
+from tableside.factory import create_app  # noqa: E402
+from tableside.server import json_errors, one_send_response  # noqa: E402
+from tableside.server.gunicorn_log import GunicornLog  # noqa: E402
+from tableside.server.worker import TablesideWorker  # noqa: E402
+from tableside.serving.registry import Registry  # noqa: E402
+from tableside.settings import load  # noqa: E402
+from tableside.telemetry import metrics  # noqa: E402
 
 CONNECTIONS, REQUESTS, ROUNDS = 16, 640, 60
 PATH = "/v1/models/logistic:predict"
@@ -111,7 +111,7 @@ def tableside(folder: Path) -> Any:
     os.environ["TABLESIDE__REPOSITORY__PATH"] = str(train(folder, ["logistic"])[0].repository)
     os.environ["TABLESIDE__SERVER__RUN_DIR"] = str(folder / "run")
     os.environ["TABLESIDE__LOG__FORMAT"] = "json"
-    metrics.use_slot(0, folder / "metrics")
+    metrics.use_worker_slot(0, folder / "metrics")
     settings = load()
     application = create_app(settings)
     registry: Registry = application.extensions["tableside"].registry
@@ -144,6 +144,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    wire.install()
+    one_send_response.install()
     json_errors.install()
     main()

@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from app.contract.schema import Contract
-from app.repository.publish import publish
+from tableside.contract.schema import Contract
+from tableside.publishing.publish import publish
 
 SEED = 20
 
@@ -42,7 +42,9 @@ def diabetes() -> tuple[Any, pd.DataFrame]:
 
 
 def wine_table() -> pd.DataFrame:
-    """Scikit-learn's wine data as tables look in life: numbers with gaps, a text column with gaps, a boolean."""
+    """Scikit-learn's wine data as tables look in life: numbers with missing values, a text column with missing values,
+    a boolean.
+    """
     data = load_wine(as_frame=True)
     frame = pd.DataFrame(data.data[["alcohol", "malic_acid", "magnesium", "proline"]])
     shades = pd.cut(data.data["color_intensity"], [0, 3.5, 6, 20], labels=["pale", "ruby", "deep"])
@@ -56,7 +58,7 @@ def wine_table() -> pd.DataFrame:
 
 
 def wine() -> tuple[Any, pd.DataFrame]:
-    """Which of three vineyards: numeric, text and boolean columns with gaps through a ColumnTransformer."""
+    """Which of three vineyards: numeric, text and boolean columns with missing values through a ColumnTransformer."""
     frame = wine_table()
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="error"))

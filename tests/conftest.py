@@ -15,20 +15,20 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from app import metrics
-from app import settings as app_settings
-from app.concurrency import slots
-from app.concurrency.offload import make_offload
-from app.contract.schema import Input
-from app.factory import create_app
-from app.repository.modelfile import ColumnRules, ModelFile
-from app.serving.catalog import Catalog, Model
-from app.serving.policy import make_policy
-from app.serving.registry import Registry, start_worker
-from app.serving.servable import Servable
-from app.settings import Settings
-from app.web.current import EXTENSION
 from examples import train
+from tableside import settings as app_settings
+from tableside.contract.schema import Input
+from tableside.factory import create_app
+from tableside.process import worker_slots
+from tableside.process.offload import make_offload
+from tableside.repository.model_toml import ColumnConfig, ModelConfig
+from tableside.serving.catalog import Catalog, Model
+from tableside.serving.policy import make_policy
+from tableside.serving.registry import Registry, start_worker
+from tableside.serving.servable import Servable
+from tableside.settings import Settings
+from tableside.telemetry import metrics
+from tableside.web.extensions import EXTENSION_KEY
 
 CONTROL = {"tableside.plane": "control"}
 KEY = "a-key-of-the-tests"
@@ -110,7 +110,7 @@ def settings(make_settings: MakeSettings, repository: Path, tmp_path_factory: py
 def app(settings: Settings) -> Flask:
     """An application that serves the four examples. Shared by the session: take `make_app` to change its state."""
     made = create_app(settings)
-    made.extensions[EXTENSION].registry.reload(1)
+    made.extensions[EXTENSION_KEY].registry.reload(1)
     return made
 
 
@@ -134,7 +134,7 @@ MakeApp = Callable[..., Flask]
 def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path) -> MakeApp:
     """An application of one's own over `small_repository`; `load=False` leaves its registry empty.
 
-    It loads without a trial, which would cost each test the start of a process; `app` has had one.
+    It loads without a preflight, which would cost each test the start of a process; `app` has had one.
     """
 
     def make(load: bool = True, **more: str) -> Flask:
@@ -148,7 +148,7 @@ def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path
 
 
 def registry_of(app: Flask) -> Registry:
-    registry: Registry = app.extensions[EXTENSION].registry
+    registry: Registry = app.extensions[EXTENSION_KEY].registry
     return registry
 
 
@@ -156,7 +156,7 @@ def registry_of(app: Flask) -> Registry:
 def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
     """An application whose registry follows generations, in a slot, as a worker's does."""
     app = make_app(load=False, repository__poll_interval_ms="10")
-    slot = slots.take(tmp_path / "run" / "slots")
+    slot = worker_slots.acquire(tmp_path / "run" / "worker_slots")
     registry = registry_of(app)
     start_worker(registry, slot, tmp_path / "run", "test")
     registry.wait_loaded(30)
@@ -166,7 +166,7 @@ def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
 
 
 def cells(frame: pd.DataFrame) -> list[list[Any]]:
-    """A frame's rows as the JSON values a client would send; gaps as null."""
+    """A frame's rows as the JSON values a client would send; missing values as null."""
     return [
         [
             None if value is None or value != value else value.item() if hasattr(value, "item") else value
@@ -189,16 +189,16 @@ QUICK = {"predict__inline_below_ms": "1000", "predict__in_thread_above_bytes": s
 """Settings for tests that send thousands of requests: everything on the caller's thread, and no access log."""
 
 
-def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnRules | None = None) -> None:
+def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnConfig | None = None) -> None:
     """Serve runtimes of one's own, each under its input contract."""
-    from fakes import sum_contract
+    from tests.fakes import sum_contract
 
     found = {}
     for name, (schema, runtime) in models.items():
         servable = Servable(name, 1, sum_contract(schema, name=name))
         servable.ready(runtime, 0.0)
-        words = ModelFile(columns=columns or ColumnRules())
-        servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION].settings))
+        words = ModelConfig(columns=columns or ColumnConfig())
+        servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION_KEY].settings))
         found[name] = Model(name, (servable,), words=words)
     registry = registry_of(app)
     registry.catalog = Catalog(1, found)

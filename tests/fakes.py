@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.contract.schema import Artifact, Column, Contract, Golden, Input, Output
+from tableside.contract.schema import Artifact, Column, Contract, Golden, Input, Output
 
 
 class SumRuntime:

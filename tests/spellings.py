@@ -1,4 +1,4 @@
-"""One table, written in every way Tableside reads. Used by the property tests."""
+"""One table, written in every backend Tableside reads. Used by the property tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.contract.schema import Column, Input
+from tableside.contract.schema import Column, Input
 
 HEADER = "Inference-Header-Content-Length"
 PACKED = {"FP64": "<f8", "FP32": "<f4", "BOOL": "?"}
@@ -95,7 +95,7 @@ def _tensor(column: Column, values: list[Any], kind: str) -> dict[str, Any]:
 
 
 def _binary(columns: list[tuple[Column, list[Any]]]) -> Request:
-    """Each column as raw bytes; one with gaps that only JSON can say stays in JSON beside them."""
+    """Each column as raw bytes; one with missing values that only JSON can say stays in JSON beside them."""
     heads, tail = [], b""
     for column, values in columns:
         head = _tensor(column, values, "flat")

@@ -16,12 +16,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from app.batching.cost import Cost
-from app.batching.isolate import run_isolated
-from app.batching.queue import BatchPolicy, Dropped, Drops, Job, Queue, refusal
-from app.concurrency.offload import Offload
-from app.concurrency.peers import HasDescriptor, is_gone
-from app.errors import ClientGone, DeadlineExceeded, Overloaded
+from tableside.batching.cost import CostModel
+from tableside.batching.isolation import run_isolated
+from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest, refusal
+from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
+from tableside.process.offload import Offload
+from tableside.server.disconnect import HasDescriptor, is_disconnected
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -30,12 +30,12 @@ GATHER_ABOVE_S = 0.0001
 """Cheaper calls are not worth gathering neighbours for: merging and splitting would cost as much."""
 WAITED_S = 0.05
 _PROBE_EVERY = 16
-_CROWDED = 1.1
+_WORTH_GATHERING = 1.1
 _SMOOTHING = 0.1
 _MOST_BIAS = 5.0
 
 
-class Meter(Protocol):
+class BatchMetrics(Protocol):
     """Where the batcher says what it does. Called on the hub, never from native threads."""
 
     def ran(self, rows: int) -> None:
@@ -44,21 +44,21 @@ class Meter(Protocol):
     def waiting(self, rows: int) -> None:
         """So many rows wait now."""
 
-    def dropped(self, reason: Dropped) -> None:
+    def dropped(self, reason: DropReason) -> None:
         """A request was not given to the estimator."""
 
 
-class Silent:
+class NoBatchMetrics:
     """Says nothing."""
 
     def ran(self, rows: int) -> None:
-        """See Meter."""
+        """See BatchMetrics."""
 
     def waiting(self, rows: int) -> None:
-        """See Meter."""
+        """See BatchMetrics."""
 
-    def dropped(self, reason: Dropped) -> None:
-        """See Meter."""
+    def dropped(self, reason: DropReason) -> None:
+        """See BatchMetrics."""
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class RequestLimits(msgspec.Struct, frozen=True):
         return self.waited_s > WAITED_S
 
 
-class Answered(msgspec.Struct, Generic[R], frozen=True):
+class BatchedResult(msgspec.Struct, Generic[R], frozen=True):
     """queue_s, run_s: seconds waited, and in the call (which may have answered others, too)."""
 
     result: R
@@ -104,33 +104,33 @@ class Batcher(Generic[P, R]):
         share a call; None: the item runs alone. It is not called where `policy.merges` is false.
         """
         self.policy = policy or BatchPolicy()
-        self.meter: Meter = Silent()
-        self.cost = Cost()
+        self.metrics: BatchMetrics = NoBatchMetrics()
+        self.cost = CostModel()
         self._run = run
         self._key_of = key_of
         self._lock = threading.Lock()
         self._queue = Queue()
         self._running = 0
         self._ends_at_s: list[float] = []
-        self._crowd = 1.0
-        self._alone = 0
+        self._mean_batch_requests = 1.0
+        self._inline_calls = 0
         self._bias = 1.0
 
-    def ask(self, item: P, rows: int, offload: Offload, request: RequestLimits) -> Answered[R]:
+    def submit(self, item: P, rows: int, offload: Offload, request: RequestLimits) -> BatchedResult[R]:
         """Answer one item of `rows` rows.
 
         Raises what `run` raises for this item alone, Overloaded when it could not be answered in time, DeadlineExceeded
-        when it was not, ClientGone when nobody waits for it any more.
+        when it was not, ClientClosedRequest when nobody waits for it any more.
         """
         now_s, policy = time.monotonic(), self.policy
         if now_s >= request.deadline_at_s:
-            raise self._late(request)
+            raise self._too_late(request)
         if request.may_inline:
             least_s = self.cost.least_s(rows)
-            if least_s < policy.inline_below_s and self._runs_here(least_s, policy.merges, now_s):
-                return self._here(item, rows, now_s)
-        key = self._key_of(item) if policy.merges else None
-        job = Job(
+            if least_s < policy.inline_below_s and self._is_inline(least_s, policy.shares_calls, now_s):
+                return self._run_inline(item, rows, now_s)
+        key = self._key_of(item) if policy.shares_calls else None
+        job = QueuedRequest(
             item, rows, key, now_s, request.deadline_at_s, request.connection, request.may_inline, request.budget_s
         )
         if self._enter(job, now_s, request):
@@ -140,7 +140,7 @@ class Batcher(Generic[P, R]):
             raise DeadlineExceeded(request.budget_s)
         if job.error is not None:
             raise job.error
-        return Answered(job.result, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
+        return BatchedResult(job.result, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
 
     def check_room(self, request: RequestLimits) -> None:
         """Raise Overloaded when not even one more row would be let in: before a body is read."""
@@ -148,54 +148,54 @@ class Batcher(Generic[P, R]):
             with self._lock:
                 self._admit(1, time.monotonic(), request, self.policy)
 
-    def _late(self, request: RequestLimits) -> Exception:
+    def _too_late(self, request: RequestLimits) -> Exception:
         """What a request is told whose time was over when it came: that there was a queue, or too little time."""
-        self._count(Dropped.REFUSED if request.is_queued else Dropped.EXPIRED)
+        self._count(DropReason.REFUSED if request.is_queued else DropReason.EXPIRED)
         if request.is_queued:
             return Overloaded("the request's time was over before a worker could begin with it")
         return DeadlineExceeded(request.budget_s)
 
-    def _runs_here(self, least_s: float, merged: bool, now_s: float) -> bool:
+    def _is_inline(self, least_s: float, batched: bool, now_s: float) -> bool:
         """Whether a cheap call is made on the caller's greenlet: when no neighbour is to be expected, or when the call
         that runs now takes so long that waiting for it would be silly.
         """
-        if not merged or least_s < GATHER_ABOVE_S:
+        if not batched or least_s < GATHER_ABOVE_S:
             return True
         if self._ends_at_s or len(self._queue):
             return self._busy_s(now_s) > 10 * least_s + 0.01
-        self._alone += 1
-        return self._crowd < _CROWDED and self._alone % _PROBE_EVERY != 0
+        self._inline_calls += 1
+        return self._mean_batch_requests < _WORTH_GATHERING and self._inline_calls % _PROBE_EVERY != 0
 
-    def _here(self, item: P, rows: int, now_s: float) -> Answered[R]:
+    def _run_inline(self, item: P, rows: int, now_s: float) -> BatchedResult[R]:
         result = self._run([item])[0]
         run_s = time.monotonic() - now_s
         self.cost.learn(rows, run_s)
-        self.meter.ran(rows)
-        return Answered(result, 0.0, run_s)
+        self.metrics.ran(rows)
+        return BatchedResult(result, 0.0, run_s)
 
-    def _enter(self, job: Job, now_s: float, request: RequestLimits) -> bool:
+    def _enter(self, job: QueuedRequest, now_s: float, request: RequestLimits) -> bool:
         """Let the job into the queue. Returns whether a batch loop has to be started for it."""
         with self._lock:
             policy = self.policy
             job.expected_s, job.tried = self._admit(job.rows, now_s, request, policy)
             self._queue.push(job)
             rows = self._queue.rows
-            starts = self._running < policy.lanes
+            starts = self._running < policy.max_concurrent_calls
             self._running += starts
-        self.meter.waiting(rows)
+        self.metrics.waiting(rows)
         return starts
 
     def _admit(self, rows: int, now_s: float, request: RequestLimits, policy: BatchPolicy) -> tuple[float, bool]:
         """What the answer should take, and whether none is ahead. Raises Overloaded."""
-        total_s = self._busy_s(now_s) / policy.lanes + self._queue.drain_s(rows, policy, self.cost)
+        total_s = self._busy_s(now_s) / policy.max_concurrent_calls + self._queue.drain_s(rows, policy, self.cost)
         own_s = self.cost.typical_s(rows)
         own_s = 0.0 if math.isinf(own_s) else own_s
         total_s *= self._bias
-        ahead = self._running >= policy.lanes or len(self._queue) > 0 or request.is_queued
+        ahead = self._running >= policy.max_concurrent_calls or len(self._queue) > 0 or request.is_queued
         wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
         why = refusal(now_s, request.deadline_at_s, self._queue.rows, rows, policy, wait_s, own_s)
         if why:
-            self._count(Dropped.REFUSED)
+            self._count(DropReason.REFUSED)
             raise Overloaded(why, max(1, math.ceil(total_s)))
         return total_s, not ahead
 
@@ -213,7 +213,7 @@ class Batcher(Generic[P, R]):
         with self._lock:
             policy = self.policy
             for job in self._queue:
-                job.abandoned = is_gone(job.connection)
+                job.abandoned = is_disconnected(job.connection)
             batch, dropped = self._queue.take(now_s, policy, self.cost)
             rows = sum(job.rows for job in batch)
             expected_s = self.cost.typical_s(rows) if batch else 0.0
@@ -227,14 +227,14 @@ class Batcher(Generic[P, R]):
         here = bool(batch) and self.cost.least_s(rows) < policy.inline_below_s and all(job.may_inline for job in batch)
         self._drop(dropped, now_s)
         with suppress(Exception):  # a full disk of metrics must not end the loop
-            self.meter.waiting(waiting)
+            self.metrics.waiting(waiting)
         if batch:
             self._run_batch(batch, rows, offload, here, end_at_s)
         if here:
             offload.pause()
         return bool(batch)
 
-    def _run_batch(self, batch: list[Job], rows: int, offload: Offload, here: bool, end_at_s: float) -> None:
+    def _run_batch(self, batch: list[QueuedRequest], rows: int, offload: Offload, here: bool, end_at_s: float) -> None:
         work = partial(_work, batch, self._run)
         try:
             outcomes, calls, started_at_s, ended_at_s = work() if here else offload.call(work)
@@ -246,14 +246,14 @@ class Batcher(Generic[P, R]):
         if calls == 1:
             self.cost.learn(rows, ended_at_s - started_at_s)
         if batch[0].key is not None:
-            self._crowd += _SMOOTHING * 3 * (len(batch) - self._crowd)
+            self._mean_batch_requests += _SMOOTHING * 3 * (len(batch) - self._mean_batch_requests)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.started_at_s, job.ended_at_s = started_at_s, ended_at_s
             self._settle(job, outcome)
         with suppress(Exception):
-            self.meter.ran(rows)
+            self.metrics.ran(rows)
 
-    def _settle(self, job: Job, outcome: Any) -> None:
+    def _settle(self, job: QueuedRequest, outcome: Any) -> None:
         if isinstance(outcome, Exception):
             job.error = outcome
         else:
@@ -261,32 +261,32 @@ class Batcher(Generic[P, R]):
             self._correct(job, job.ended_at_s)
         job.done.set()
 
-    def _correct(self, job: Job, now_s: float) -> None:
+    def _correct(self, job: QueuedRequest, now_s: float) -> None:
         """Compare what a request was expected to take with what it took: quick to become careful, slow to forget."""
         if job.expected_s > 0.001:
             actual = self._bias * (now_s - job.queued_at_s) / job.expected_s
             weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
             self._bias = min(_MOST_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
 
-    def _count(self, reason: Dropped) -> None:
+    def _count(self, reason: DropReason) -> None:
         with suppress(Exception):  # what cannot be counted is dropped all the same
-            self.meter.dropped(reason)
+            self.metrics.dropped(reason)
 
-    def _drop(self, dropped: Drops, now_s: float) -> None:
+    def _drop(self, dropped: DroppedRequests, now_s: float) -> None:
         for job, reason in dropped:
             self._count(reason)
-            if reason is Dropped.ABANDONED:
-                job.error = ClientGone()
-            elif reason is Dropped.EXPIRED:
+            if reason is DropReason.ABANDONED:
+                job.error = ClientClosedRequest()
+            elif reason is DropReason.EXPIRED:
                 job.error = DeadlineExceeded(job.budget_s)
             else:
                 job.error = Overloaded("others took longer than expected: the answer would have come too late")
-            if reason is not Dropped.ABANDONED:
+            if reason is not DropReason.ABANDONED:
                 self._correct(job, max(now_s, job.deadline_at_s))
             job.done.set()
 
 
-def _work(batch: list[Job], run: Callable[[Sequence[Any]], list[Any]]) -> tuple[list[Any], int, float, float]:
+def _work(batch: list[QueuedRequest], run: Callable[[Sequence[Any]], list[Any]]) -> tuple[list[Any], int, float, float]:
     """Outcomes, calls that it took, and when it began and ended. Runs in a native thread: no locks, no metrics."""
     calls = 0
 

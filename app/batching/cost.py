@@ -14,7 +14,7 @@ _FLATTEST = 0.1
 
 
 @dataclass
-class _Seen:
+class _SizeCost:
     """Calls of about as many rows. rows, typical_s: moving means. least_s: the least of late, free of others' noise."""
 
     rows: float
@@ -27,12 +27,12 @@ class _Seen:
         self.least_s = min(seconds, self.least_s * _FORGETTING)
 
 
-class Cost:
+class CostModel:
     """Learns from each call; kept apart for 1, 2 to 3, 4 to 7, ... rows and drawn as a line between those."""
 
     def __init__(self) -> None:
-        self._by_size: dict[int, _Seen] = {}
-        self._known: list[tuple[int, _Seen]] = []
+        self._by_size: dict[int, _SizeCost] = {}
+        self._known: list[tuple[int, _SizeCost]] = []
 
     def learn(self, rows: int, seconds: float) -> None:
         """A call of `rows` rows took that long."""
@@ -41,7 +41,7 @@ class Cost:
         if seen is not None:
             seen.learn(rows, seconds)
             return
-        seen = self._by_size[size] = _Seen(float(rows), seconds, seconds)
+        seen = self._by_size[size] = _SizeCost(float(rows), seconds, seconds)
         insort(self._known, (size, seen), key=lambda pair: pair[0])
 
     def typical_s(self, rows: int) -> float:

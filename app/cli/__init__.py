@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from app import __version__
-from app.cli import client, control, logs, models
-from app.errors import TablesideError
-from app.settings import load
+from tableside import __version__
+from tableside.cli import client, logs, models, reload
+from tableside.errors import TablesideError
+from tableside.settings import load
 
 
 class _Group(click.Group):
@@ -35,7 +35,7 @@ def main() -> None:
 @main.command()
 def run() -> None:
     """Start the stack in the foreground: supervisord, gunicorn and nginx."""
-    from app.stack.launch import run as start
+    from tableside.deployment.launch import run as start
 
     sys.exit(start(load()))
 
@@ -43,7 +43,7 @@ def run() -> None:
 @main.command()
 def stop() -> None:
     """End the stack of this run folder, and what a killed one left behind."""
-    from app.stack.launch import stop as end
+    from tableside.deployment.launch import stop as end
 
     sys.exit(end(load()))
 
@@ -68,7 +68,7 @@ for command in (
     models.list_models,
     models.show,
     models.verify,
-    control.reload,
+    reload.reload,
     client.client,
     logs.logs,
 ):

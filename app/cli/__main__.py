@@ -1,5 +1,5 @@
-"""`python -m app.cli`, for environments without the installed command."""
+"""`python -m tableside.cli`, for environments without the installed command."""
 
-from app.cli import main
+from tableside.cli import main
 
 main(prog_name="tableside")

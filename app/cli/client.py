@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from app.cli.models import find
-from app.contract.schema import Cell, Column, Contract, Output
+from tableside.cli.models import find
+from tableside.contract.schema import Cell, Column, Contract, Output
 
 TYPES = {"FP64": "float", "FP32": "float", "INT64": "int", "BOOL": "bool", "BYTES": "str"}
 
@@ -27,7 +27,7 @@ def client(model: str, repository: Path | None) -> None:
 
     The module needs the package in client/ (pip install ./client). Write it anew when the model's columns change.
     """
-    from app.repository import integrity, paths
+    from tableside.repository import integrity, paths
 
     root, name, number = find(model, repository)
     wanted = paths.split_spec(model)[1]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from app.settings import load
+from tableside.settings import load
 
 POLL_S = 0.3
 _FIRST = ("time", "level", "source", "event")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from app.cli import render
-from app.errors import ContractBroken, PublishFailed
-from app.settings import Settings, load
+from tableside.cli import render
+from tableside.errors import ContractBroken, PublishFailed
+from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
-    from app.repository import mlflow
+    from tableside.publishing import mlflow
 
 
 def _repository(given: Path | None, settings: Settings) -> Path:
@@ -42,14 +42,14 @@ _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=T
     type=click.Choice(["auto", "sklearn"]),
     default="auto",
     show_default=True,
-    help="auto: use a faster way to the same answers where one is proved; sklearn: the estimator always.",
+    help="auto: use a fast backend where one is proved equal; sklearn: the estimator always.",
 )
 @click.option(
     "--tolerance",
     type=float,
     default=0.0,
     show_default=True,
-    help="How far a faster way's numbers may lie apart, relative; 0 is to the bit.",
+    help="How far a fast backend's numbers may lie apart, relative; 0 is to the bit.",
 )
 @click.option("--allow-pickle", is_flag=True, help="Read the pickle of an MLflow directory, which runs the code in it.")
 @_repository_option
@@ -67,8 +67,8 @@ def publish(
     settings = load()
     with render.progress() as step:
         step("loading scikit-learn")
-        from app.repository import mlflow
-        from app.repository import publish as publishing
+        from tableside.publishing import mlflow
+        from tableside.publishing import publish as publishing
 
         step(f"reading {estimator}")
         if estimator.is_dir():
@@ -90,10 +90,10 @@ def publish(
 
 
 def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> mlflow.Prepared:
-    from app.repository import estimators, mlflow
-    from app.repository import sample as samples
+    from tableside.publishing import estimator_files, mlflow
+    from tableside.publishing import sample as samples
 
-    fitted = estimators.load(estimator)
+    fitted = estimator_files.load(estimator)
     if sample is None:
         raise PublishFailed(f"{estimator}: a joblib file needs --sample with rows like the training data")
     return mlflow.Prepared(fitted, samples.as_frame(samples.read(sample), target), {}, ())
@@ -101,50 +101,56 @@ def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> ml
 
 def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
     """A row for each version, with what is wrong with it as far as that shows without loading it."""
-    from app.repository import integrity, modelfile, paths
+    from tableside.repository import integrity, model_toml, paths
 
-    said = _said_by_workers(root, settings)
+    worker_problems = _problems_seen_by_workers(root, settings)
     rows: list[dict[str, Any]] = []
     for name in paths.models(root):
         aliases, broken = {}, None
         try:
-            aliases = modelfile.read(root, name).aliases
+            aliases = model_toml.read(root, name).aliases
         except ContractBroken as problem:
             broken = problem
         for number in paths.versions(root, name):
             pointing = [alias for alias, target in aliases.items() if target == number]
-            row: dict[str, Any] = {"name": name, "version": number, "aliases": pointing, "problem": "", "trouble": ""}
+            row: dict[str, Any] = {
+                "name": name,
+                "version": number,
+                "aliases": pointing,
+                "problem": "",
+                "failure_kind": "",
+            }
             try:
                 row |= render.summary(integrity.read_contract(root, name, number), pointing)
                 warning = integrity.check_unloaded(root, name, number, settings.repository.environment_skew)
-                row |= {"problem": warning, "trouble": "environment" if warning else ""}
+                row |= {"problem": warning, "failure_kind": "environment" if warning else ""}
                 if broken is not None:
                     raise broken
             except ContractBroken as problem:
-                row |= {"problem": str(problem), "trouble": problem.trouble.value}
-            rows.append(row | said.get((name, number), {}))
-        _tell_dangling(rows[-1], aliases, paths.versions(root, name))
+                row |= {"problem": str(problem), "failure_kind": problem.failure_kind.value}
+            rows.append(row | worker_problems.get((name, number), {}))
+        _add_dangling_aliases(rows[-1], aliases, paths.versions(root, name))
     return rows
 
 
-def _tell_dangling(row: dict[str, Any], aliases: Mapping[str, int], published: Sequence[int]) -> None:
+def _add_dangling_aliases(row: dict[str, Any], aliases: Mapping[str, int], published: Sequence[int]) -> None:
     """An alias that points nowhere is a problem of the model; its newest version's row says it."""
     for alias, target in aliases.items():
         if target not in published:
-            said = f"alias {alias!r} points at version {target}, which is not there"
-            row["problem"] = "; ".join(filter(None, (row["problem"], said)))
+            worker_problems = f"alias {alias!r} points at version {target}, which is not there"
+            row["problem"] = "; ".join(filter(None, (row["problem"], worker_problems)))
 
 
-def _said_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:
+def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:
     """What the workers of a stack that runs on this run folder, and serves `root`, have against a version."""
-    from app.concurrency import slots
-    from app.serving.overview import merged, told
+    from tableside.process import worker_slots
+    from tableside.serving.version_status import merge_statuses, read_statuses
 
-    statuses = slots.statuses(settings.run_dir / "slots")
-    entries = told(status for status in statuses if status.get("repository") == str(root.absolute()))
+    statuses = worker_slots.statuses(settings.run_dir / "worker_slots")
+    entries = read_statuses(status for status in statuses if status.get("repository") == str(root.absolute()))
     return {
-        key: {"problem": entry.reason, "trouble": entry.trouble.value}
-        for key, entry in merged(entries).items()
+        key: {"problem": entry.reason, "failure_kind": entry.failure_kind.value}
+        for key, entry in merge_statuses(entries).items()
         if entry.reason
     }
 
@@ -165,11 +171,11 @@ def list_models(repository: Path | None, as_json: bool) -> None:
 
 def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
     """The repository, the model's name and the version a spec means. Raises ModelNotFound."""
-    from app.repository import modelfile, paths
+    from tableside.repository import model_toml, paths
 
     root = _repository(repository, load())
     name, _ = paths.split_spec(spec)
-    return root, name, paths.find(root, spec, modelfile.read(root, name).aliases)
+    return root, name, paths.find(root, spec, model_toml.read(root, name).aliases)
 
 
 @click.command()
@@ -179,12 +185,12 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
 @_json_option
 def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None:
     """Show the contract of MODEL: NAME, NAME/VERSION or NAME@ALIAS."""
-    from app.repository import integrity
+    from tableside.repository import integrity
 
     root, name, number = find(model, repository)
     contract = integrity.read_contract(root, name, number)
     if curl:
-        from app.stack.banner import curl_line
+        from tableside.deployment.banner import curl_line
 
         click.echo(curl_line(contract, load().server.listen))
     elif as_json:
@@ -192,7 +198,10 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
         render.as_json(msgspec.to_builtins(contract))
     else:
-        render.contract(contract, [*integrity.skew(contract), *filter(None, [integrity.lacking(contract)])])
+        render.contract(
+            contract,
+            [*integrity.environment_differences(contract), *filter(None, [integrity.missing_libraries(contract)])],
+        )
 
 
 @click.command()
@@ -204,7 +213,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
 
     That happens in a process of its own, so a version that crashes or hangs is a line of the result.
     """
-    from app.repository import integrity, paths
+    from tableside.repository import integrity, paths
 
     settings = load()
     root = _repository(repository, settings)
@@ -214,17 +223,21 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
         wanted = [find(model, repository)[1:]]
     results: list[dict[str, Any]] = []
     with render.progress() as step:
-        from app.serving import trial_runs
-        from app.serving.verdicts import Candidate
+        from tableside.preflight import runner
+        from tableside.preflight.results import VersionFiles
 
         step(f"verifying {', '.join(f'{name}/{number}' for name, number in wanted)}")
-        for found in trial_runs.run(root, [Candidate(name, n, None) for name, n in wanted], settings.repository):
+        for found in runner.run(root, [VersionFiles(name, n, None) for name, n in wanted], settings.repository):
             if found is not None:
-                tried, verdict = found
-                result: dict[str, Any] = {"name": tried.name, "version": tried.version, "ok": not verdict.trouble}
-                result |= {"reason": verdict.reason, "trouble": verdict.trouble.value}
-                if not verdict.trouble:
-                    contract = integrity.read_contract(root, tried.name, tried.version)
+                version_files, preflight_result = found
+                result: dict[str, Any] = {
+                    "name": version_files.name,
+                    "version": version_files.version,
+                    "ok": not preflight_result.failure_kind,
+                }
+                result |= {"reason": preflight_result.reason, "failure_kind": preflight_result.failure_kind.value}
+                if not preflight_result.failure_kind:
+                    contract = integrity.read_contract(root, version_files.name, version_files.version)
                     result["golden_rows"] = len(contract.golden.rows)
                 results.append(result)
     results.sort(key=lambda result: wanted.index((result["name"], result["version"])))

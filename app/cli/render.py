@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from app.contract.schema import Candidate, Column, Contract
+from tableside.contract.schema import Column, Contract, EquivalenceCheck
 
 
 def as_json(content: Any) -> None:
@@ -74,10 +74,10 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None
     click.echo(
         f"  {contract.estimator}: {len(contract.input.columns)} columns, {', '.join(o.name for o in contract.outputs)}"
     )
-    for each in contract.candidates:
-        if each.verdict == "used":
+    for each in contract.equivalence_checks:
+        if each.outcome == "used":
             speed = ", ".join(f"{ratio:.3g}x at {rows}" for rows, ratio in each.speed_up.items())
-            click.echo(f"  answered by {each.way} for {each.why}: {speed} rows, {each.rows} rows compared")
+            click.echo(f"  answered by {each.backend} for {each.reason}: {speed} rows, {each.rows} rows compared")
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
     for note in notes:
         click.echo(f"note: {note}")
@@ -107,10 +107,10 @@ def _categories(column: Column) -> str:
     return f"{shown}{more}" + ("" if column.closed else " or other")
 
 
-def _candidate(each: Candidate) -> tuple[str, ...]:
+def _candidate(each: EquivalenceCheck) -> tuple[str, ...]:
     speed = ", ".join(f"{ratio:.3g}x" for ratio in each.speed_up.values())
     apart = "equal to the bit" if each.rows and not each.largest_difference else f"{each.largest_difference:.1e}"
-    return (each.way, each.verdict, each.why, str(each.rows or "-"), apart if each.rows else "-", speed or "-")
+    return (each.backend, each.outcome, each.reason, str(each.rows or "-"), apart if each.rows else "-", speed or "-")
 
 
 def contract(found: Contract, here: Sequence[str] = ()) -> None:
@@ -127,9 +127,16 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     _table(("column", "type", "missing cells", "seen", "categories"), rows)
     outputs = [(o.name, o.datatype, f"[rows, {o.width}]", ", ".join(map(str, o.classes or ()))) for o in found.outputs]
     _table(("output", "type", "shape", "classes"), outputs)
-    if found.candidates:
-        heads = ("faster way", "verdict", "why", "rows compared", "largest difference", "speed-up at 1, 32, 1000 rows")
-        _table(heads, [_candidate(each) for each in found.candidates])
+    if found.equivalence_checks:
+        heads = (
+            "fast backend",
+            "outcome",
+            "reason",
+            "rows compared",
+            "largest difference",
+            "speed-up at 1, 32, 1000 rows",
+        )
+        _table(heads, [_candidate(each) for each in found.equivalence_checks])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     if found.graph is not None:
         click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")

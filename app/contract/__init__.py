@@ -1,1 +1,1 @@
-"""What a version takes and gives, and how a body becomes its input table."""
+"""What a version promises: its typed input table, outputs and tolerances."""

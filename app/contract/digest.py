@@ -8,8 +8,8 @@ from hashlib import blake2b
 import msgspec
 import numpy as np
 
-from app.contract.cells import Array
-from app.contract.table import Table
+from tableside.contract.array_type import Array
+from tableside.contract.table import Table
 
 DIGEST_BYTES = 32
 """Two of 2**64 different tables have equal digests with a chance of 2**-129."""

@@ -69,7 +69,7 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         return bool(self.columns) and all(c.dtype == "float64" and not c.closed for c in self.columns)
 
     @cached_property
-    def takes_gaps(self) -> bool:
+    def takes_missing(self) -> bool:
         """Whether every column takes missing cells."""
         return all(column.nullable for column in self.columns)
 
@@ -111,42 +111,43 @@ class Golden(msgspec.Struct, frozen=True):
     answers: dict[str, tuple[tuple[Cell, ...], ...]]
 
 
-class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A faster way to the same answers, as it was tried at publish.
+class EquivalenceCheck(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A fast backend, as it was tried at publish.
 
-    verdict: `used` (for some number of rows), `proved` (used where workers share a large artifact), `slower`,
-    `differs` or `impossible`; why: in words. rows: how many were compared. largest_difference: relative, over all
+    outcome: `used` (for some number of rows), `equal` (used where workers share a large artifact), `slower`,
+    `differs` or `unsupported`; why: in words. rows: how many were compared. largest_difference: relative, over all
     numbers. speed_up: by rows in one call (as text), how many times the estimator's own speed.
     """
 
-    way: str
-    verdict: Literal["used", "proved", "slower", "differs", "impossible"]
-    why: str = ""
+    backend: str
+    outcome: Literal["used", "equal", "slower", "differs", "unsupported"]
+    reason: str = ""
     rows: int = 0
     largest_difference: float = 0.0
     speed_up: dict[str, float] = {}
 
 
-class Way(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The way that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or F.
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The backend that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or
+    F.
 
-    instead: the way where this one's library is not installed; the estimator without one.
+    fallback: the backend where this one's library is not installed; the estimator without one.
     """
 
-    way: str
+    backend: str
     up_to_rows: int = 0
     order: Literal["C", "F"] = "C"
-    instead: Way | None = None
+    fallback: Route | None = None
 
 
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a server must know of one version, and can check.
 
     source: where the estimator came from, for people; the keys are those of an MLmodel file.
-    tolerance: how far apart, relative, publish let the numbers of `ways` lie. graph: the ONNX file of the way `onnx`.
-    batch: how an answer depends on the rows it is asked with: not at all (`exact`), by up to `batch_ulp` units in the
-    last place (`ulp`; app.contract.ulps), or so that rows of several requests may not share a call (`none`). It is
-    measured at publish; without it nothing was.
+    tolerance: how far apart, relative, publish let the numbers of `routes` lie. graph: the ONNX file of the backend
+    `onnx`. batch_invariance: how an answer depends on the rows it is asked with: not at all (`exact`), by up to
+    `batch_tolerance_ulp` units in the last place (`ulp`; tableside.contract.tolerances), or so that rows of several
+    requests may not share a call (`none`). It is measured at publish; without it nothing was.
     """
 
     format: int
@@ -161,11 +162,11 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     artifact: Artifact
     environment: dict[str, str]
     types: tuple[str, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
-    ways: tuple[Way, ...] = ()
+    equivalence_checks: tuple[EquivalenceCheck, ...] = ()
+    routes: tuple[Route, ...] = ()
     source: dict[str, str] = {}
-    batch: Literal["exact", "ulp", "none"] | None = None
-    batch_ulp: float = 0.0
+    batch_invariance: Literal["exact", "ulp", "none"] | None = None
+    batch_tolerance_ulp: float = 0.0
     tolerance: float = 0.0
     graph: Artifact | None = None
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.contract.cells import Array
-from app.contract.schema import Column, Input
+from tableside.contract.array_type import Array
+from tableside.contract.schema import Column, Input
 
 
 class Table:
@@ -56,10 +56,10 @@ class Table:
             return pd.DataFrame({c.name: _trained(pd, split[c.name], c) for c in self.schema.columns})
         return pd.DataFrame({c.name: _trained(pd, self.arrays[c.name], c) for c in self.schema.columns})
 
-    def merge_key(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Tables of one schema with equal keys may be concatenated: the estimator is given each one's dtypes unchanged.
 
-        A column of integers is given as doubles where a cell is missing, so gaps are part of the key there.
+        A column of integers is given as doubles where a cell is missing, so missing values are part of the key there.
         """
         columns = self.schema.columns
         if self.arrays is not None:
@@ -74,7 +74,7 @@ class Table:
 
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
-        """The rows of all, in order, in memory of their own. They share one schema and one `merge_key`."""
+        """The rows of all, in order, in memory of their own. They share one schema and one `batch_key`."""
         first = tables[0]
         rows = sum(table.rows for table in tables)
         if first.arrays is None:

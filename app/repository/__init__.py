@@ -1,1 +1,1 @@
-"""The model repository on disk: `models/<name>/<version>/`, published atomically, never changed."""
+"""Reading versions: paths, contracts and their checksums, and model.toml."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -12,33 +10,16 @@ from typing import Literal
 
 import msgspec
 
-from app.contract import schema
-from app.contract.schema import Artifact, Contract
-from app.errors import ContractBroken, Trouble
-from app.repository.paths import CONTRACT, SEAL, version_folder
+from tableside.contract import schema
+from tableside.contract.environment import environment, sha256
+from tableside.contract.schema import Artifact, Contract
+from tableside.errors import ContractBroken, FailureKind
+from tableside.repository.paths import CHECKSUMS, CONTRACT, version_folder
 
-PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib", "onnxruntime", "treelite")
 STRICT = ("scikit-learn",)
 """Packages whose minor version must be the one of publish: their fitted attributes change between minors."""
 LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite"}
-"""What a faster way needs beyond what is always installed."""
-
-
-def environment() -> dict[str, str]:
-    """Versions of what decides an answer."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+"""What a fast backend needs beyond what is always installed."""
 
 
 def read_contract(root: Path, name: str, number: int) -> Contract:
@@ -66,16 +47,16 @@ def _check_file(folder: Path, published: Artifact) -> Path:
     try:
         actual = sha256(path)
     except OSError as problem:
-        raise ContractBroken(f"{path.name}: {problem.strerror or problem}", Trouble.DAMAGED) from problem
+        raise ContractBroken(f"{path.name}: {problem.strerror or problem}", FailureKind.DAMAGED) from problem
     if actual != published.sha256:
         raise ContractBroken(
             f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {published.sha256[:12]}...",
-            Trouble.DAMAGED,
+            FailureKind.DAMAGED,
         )
     return path
 
 
-def seal(contract: Contract) -> str:
+def checksum_lines(contract: Contract) -> str:
     """What publish writes beside the contract: hashes of the artifact, the columns and outputs in order, and the graph.
 
     Golden rows are a sample. They cannot tell that a threshold moved where none of them passes, nor, where an
@@ -88,37 +69,37 @@ def seal(contract: Contract) -> str:
     return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n{outputs}  outputs\n{graph}"
 
 
-def check_seal(root: Path, contract: Contract) -> None:
-    """Hold the contract to its seal; versions of older releases have none. Raises ContractBroken."""
-    path = version_folder(root, contract.name, contract.version) / SEAL
+def check_checksums(root: Path, contract: Contract) -> None:
+    """Hold the contract to its checksums; versions of older releases have none. Raises ContractBroken."""
+    path = version_folder(root, contract.name, contract.version) / CHECKSUMS
     try:
         written = path.read_text(encoding="ascii")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as problem:
-        raise ContractBroken(f"{SEAL}: {problem}", Trouble.DAMAGED) from problem
-    now = seal(contract)
+        raise ContractBroken(f"{CHECKSUMS}: {problem}", FailureKind.DAMAGED) from problem
+    now = checksum_lines(contract)
     if written != now:
         pairs = zip_longest(written.splitlines(), now.splitlines())
         parts = ("its artifact", "its columns or their order", "its outputs", "its graph")
-        what = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "its seal")
-        raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({SEAL})", Trouble.DAMAGED)
+        what = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "its checksums")
+        raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({CHECKSUMS})", FailureKind.DAMAGED)
 
 
 def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
     """What to warn of; empty when nothing differs. Raises ContractBroken when it differs and `policy` refuses."""
-    differences = "; ".join(skew(contract))
+    differences = "; ".join(environment_differences(contract))
     if differences and policy == "refuse":
         raise ContractBroken(
-            f"{differences}; publish again here, or set repository.environment_skew = 'warn'", Trouble.ENVIRONMENT
+            f"{differences}; publish again here, or set repository.environment_skew = 'warn'", FailureKind.ENVIRONMENT
         )
-    said = f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
-    return "; ".join(filter(None, (said, lacking(contract))))
+    warning = f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
+    return "; ".join(filter(None, (warning, missing_libraries(contract))))
 
 
-def lacking(contract: Contract) -> str:
-    """Which libraries of its faster ways are missing here, in words; empty when none is. No reason not to serve."""
-    wanted = {LIBRARIES[way.way] for way in contract.ways if way.way in LIBRARIES}
+def missing_libraries(contract: Contract) -> str:
+    """Which libraries of its fast backends are missing here, in words; empty when none is. No reason not to serve."""
+    wanted = {LIBRARIES[route.backend] for route in contract.routes if route.backend in LIBRARIES}
     missing = [library for library in sorted(wanted) if find_spec(library) is None]
     if not missing:
         return ""
@@ -129,11 +110,11 @@ def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse",
     """All that can be checked of a version without building its artifact. Returns what to warn of; ContractBroken."""
     contract = read_contract(root, name, number)
     check_artifact(root, contract)
-    check_seal(root, contract)
+    check_checksums(root, contract)
     return check_environment(contract, policy)
 
 
-def skew(contract: Contract) -> list[str]:
+def environment_differences(contract: Contract) -> list[str]:
     """What differs between the environment of publish and this one, where it matters. Empty when nothing does."""
     here = environment()
     differences = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from app.errors import ModelNotFound, PublishFailed
+from tableside.errors import ModelNotFound, PublishFailed
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 VERSION = re.compile(r"^[1-9][0-9]{0,17}\Z")
@@ -13,7 +13,7 @@ ALIAS = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 CONTRACT = "contract.json"
 ARTIFACT = "model.skops"
 GRAPH = "model.onnx"
-SEAL = "seal.sha256"
+CHECKSUMS = "checksums.sha256"
 MODEL_TOML = "model.toml"
 RESERVED_ALIASES = frozenset(("latest",))
 RESERVED_NAMES = frozenset(("stats",))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from app.contract.answers import Answer
-from app.contract.table import Table
+from tableside.contract.answers import MethodAnswer
+from tableside.contract.table import Table
 
 
 class Runtime(Protocol):
@@ -17,7 +17,7 @@ class Runtime(Protocol):
     def prepare(self, table: Table) -> Any:
         """What `run` takes for this table; made once a call, whatever number of methods is asked."""
 
-    def run(self, method: str, data: Any) -> Answer:
+    def run(self, method: str, data: Any) -> MethodAnswer:
         """Answer `method` (`predict`, `transform`, ...) for what `prepare` made.
 
         An array of shape [rows] or [rows, width], or a list of those where the method answers one a target.

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from app.contract.answers import Answer
-from app.contract.cells import Array
-from app.contract.table import Table
-from app.errors import ContractBroken, Trouble
-from app.runtimes.trusted import TRUSTED
+from tableside.contract.answers import MethodAnswer
+from tableside.contract.array_type import Array
+from tableside.contract.table import Table
+from tableside.errors import ContractBroken, FailureKind
+from tableside.runtimes.trusted_types import TRUSTED
 
 METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
 
@@ -35,7 +35,7 @@ class SklearnRuntime:
         """The DataFrame, matrix or list of texts the estimator was trained on."""
         return table.to_input()
 
-    def run(self, method: str, data: Any) -> Answer:
+    def run(self, method: str, data: Any) -> MethodAnswer:
         """See `Runtime.run`. Sparse answers are made dense; a DataFrame's values are taken in its column order."""
         answer = getattr(self.estimator, method)(data)
         return [as_array(part) for part in answer] if isinstance(answer, list) else as_array(answer)
@@ -65,7 +65,7 @@ def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - allowed)
         if unknown:
             raise ContractBroken(
-                f"{path.name} holds types that are not trusted: {', '.join(unknown)}", Trouble.UNTRUSTED
+                f"{path.name} holds types that are not trusted: {', '.join(unknown)}", FailureKind.UNTRUSTED
             )
         needed = [kind for kind in skops.io.get_untrusted_types(file=path) if kind in allowed]
         return SklearnRuntime(skops.io.load(path, trusted=needed))
@@ -73,7 +73,7 @@ def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
         raise
     except Exception as damage:
         raise ContractBroken(
-            f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", Trouble.OTHER
+            f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER
         ) from damage
 
 

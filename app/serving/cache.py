@@ -1,7 +1,8 @@
 """Answers that were given before, of one servable in one worker: bounded in bytes, the least recently used go first.
 
-A key is a digest of the whole table and of the outputs asked for (`app.contract.digest`), so an answer is found again
-only for the same rows in the same order: right for every model, also for one whose answers depend on the other rows.
+A key is a digest of the whole table and of the outputs asked for (`tableside.contract.digest`), so an answer is found
+again only for the same rows in the same order: right for every model, also for one whose answers depend on the other
+rows.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Protocol
 import numpy as np
 from cachetools import LRUCache
 
-from app.contract.cells import Array
-from app.contract.digest import digest_of
-from app.contract.schema import Output
-from app.contract.table import Table
+from tableside.contract.array_type import Array
+from tableside.contract.digest import digest_of
+from tableside.contract.schema import Output
+from tableside.contract.table import Table
 
 LARGEST_SHARE = 8
 """An answer that takes more than one such part of the bound is not kept: it would drive out what many others ask."""
@@ -31,7 +32,7 @@ ARRAY_BYTES = 192
 Answers = Mapping[str, Array]
 
 
-class CacheMeter(Protocol):
+class CacheMetrics(Protocol):
     """Where a cache says what it does. Called on the hub, never from native threads."""
 
     def looked(self, hit: bool) -> None:
@@ -41,30 +42,30 @@ class CacheMeter(Protocol):
         """So many bytes more are held than before; negative for fewer."""
 
 
-class SilentCache:
+class NoCacheMetrics:
     """Says nothing."""
 
     def looked(self, hit: bool) -> None:
-        """See CacheMeter."""
+        """See CacheMetrics."""
 
     def held(self, more_bytes: int) -> None:
-        """See CacheMeter."""
+        """See CacheMetrics."""
 
 
 class ResponseCache:
     """Answers by digest. To be called from greenlets of one hub, or from plain threads."""
 
-    def __init__(self, max_bytes: int, meter: CacheMeter) -> None:
+    def __init__(self, max_bytes: int, metrics: CacheMetrics) -> None:
         self.max_bytes = max_bytes
-        self._meter = meter
+        self._metrics = metrics
         self._lock = threading.Lock()
         self._closed = False
-        self._held: LRUCache[bytes, Answers] = LRUCache(max_bytes, size_bytes)
+        self._entries: LRUCache[bytes, Answers] = LRUCache(max_bytes, size_bytes)
 
     @property
     def size_bytes(self) -> int:
         """What it holds now, keys and overhead included."""
-        return int(self._held.currsize)
+        return int(self._entries.currsize)
 
     def key(self, table: Table, outputs: Sequence[Output]) -> bytes | None:
         """What the answer is kept under; None for a table that is not looked up."""
@@ -75,8 +76,8 @@ class ResponseCache:
         found = None
         if key is not None:
             with self._lock:
-                found = self._held.get(key)
-        self._meter.looked(found is not None)
+                found = self._entries.get(key)
+        self._metrics.looked(found is not None)
         return found
 
     def keep(self, key: bytes | None, arrays: Answers) -> None:
@@ -90,15 +91,15 @@ class ResponseCache:
         with self._lock:
             if not self._closed:
                 before = self.size_bytes
-                self._held[key] = own
-                self._meter.held(self.size_bytes - before)
+                self._entries[key] = own
+                self._metrics.held(self.size_bytes - before)
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
         with self._lock:
             self._closed = True
-            self._meter.held(-self.size_bytes)
-            self._held.clear()
+            self._metrics.held(-self.size_bytes)
+            self._entries.clear()
 
 
 def size_bytes(arrays: Answers) -> int:

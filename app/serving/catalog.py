@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from app.errors import ModelNotFound, ModelNotReady
-from app.repository.modelfile import ModelFile
-from app.repository.paths import split_spec
-from app.serving.lifecycle import State
-from app.serving.servable import Servable
+from tableside.errors import ModelNotFound, ModelNotReady
+from tableside.repository.model_toml import ModelConfig
+from tableside.repository.paths import split_spec
+from tableside.serving.lifecycle import State
+from tableside.serving.servable import Servable
 
 
 @dataclass(frozen=True)
 class Model:
     """A model's versions, lowest first, and its aliases. `reason`: why model.toml could not be read, if so.
 
-    words: what its model.toml says; None: it could not be read, and the versions keep the policy they have.
+    config: what its model.toml says; None: it could not be read, and the versions keep the policy they have.
     """
 
     name: str
     servables: tuple[Servable, ...]
     aliases: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
-    words: ModelFile | None = None
+    config: ModelConfig | None = None
 
     def pick(self, wanted: str | None) -> Servable:
         """The servable a version or alias means; without one the highest that is ready. Raises ModelNotFound."""

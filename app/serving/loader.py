@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from app.contract import golden
-from app.contract.schema import Contract
-from app.errors import ContractBroken, Trouble
-from app.repository import integrity, modelfile, paths
-from app.repository.shelf import Shelf
-from app.runtimes.base import Runtime
-from app.runtimes.heap import give_back
-from app.runtimes.planned import SKLEARN, PlannedRuntime, disagreement, plan, tolerated
-from app.runtimes.sklearn import SklearnRuntime
-from app.runtimes.sklearn import load as load_sklearn
-from app.serving import sharing
-from app.serving.catalog import Catalog, Model
-from app.serving.lifecycle import State
-from app.serving.servable import Servable
-from app.serving.verdicts import Candidate, Print, Verdicts
-from app.settings import Repository
+from tableside.contract.schema import Contract
+from tableside.errors import ContractBroken, FailureKind
+from tableside.preflight import shared_entries
+from tableside.preflight.checks import check_version
+from tableside.preflight.results import Fingerprint, PreflightResults, VersionFiles
+from tableside.repository import integrity, model_toml, paths
+from tableside.runtimes.base import Runtime
+from tableside.runtimes.malloc_trim import release_free_memory
+from tableside.runtimes.router import (
+    SKLEARN,
+    RoutedRuntime,
+)
+from tableside.runtimes.shared_store import SharedStore
+from tableside.serving.catalog import Catalog, Model
+from tableside.serving.lifecycle import State
+from tableside.serving.servable import Servable
+from tableside.settings import Repository
 
 LARGE_BYTES = 1_000_000
 """From here on it is worth giving back to the system what a load has left behind."""
@@ -30,22 +30,24 @@ UNLOADED = "unloaded: enabled is false in model.toml"
 
 
 def load_catalog(
-    root: Path, policy: Repository, generation: int, before: Catalog, verdicts: Verdicts | None = None,
-    shelf: Shelf | None = None,
+    root: Path, policy: Repository, generation: int, before: Catalog, preflight_results: PreflightResults | None = None,
+    store: SharedStore | None = None,
 ) -> Catalog:  # fmt: skip
     """Read the repository. Versions that `before` already serves from the same files are kept as they are.
 
-    verdicts: of trials; only what passed one is loaded, and what still waits for one is LOADING. None: all is loaded.
-    shelf: where large forests lie that workers share. None: every worker holds its own.
+    preflight_results: of preflights; only what passed one is loaded, and what still waits for one is LOADING. None: all
+    is loaded. store: where large forests lie that workers share. None: every worker holds its own.
     Runs in a native thread: it neither logs nor counts. Raises OSError when `root` itself cannot be read.
     """
     names = _names(root)
-    return Catalog(generation, {name: _load_model(root, name, policy, before, verdicts, shelf) for name in names})
+    return Catalog(
+        generation, {name: _load_model(root, name, policy, before, preflight_results, store) for name in names}
+    )
 
 
-def candidates(root: Path, before: Catalog) -> list[Candidate]:
+def versions_to_load(root: Path, before: Catalog) -> list[VersionFiles]:
     """The versions `load_catalog` would load now. Raises OSError when `root` cannot be read."""
-    return [each for name in _names(root) for each in _candidates(root, name, before)]
+    return [each for name in _names(root) for each in _versions_to_load(root, name, before)]
 
 
 def _names(root: Path) -> list[str]:
@@ -54,61 +56,66 @@ def _names(root: Path) -> list[str]:
     return paths.models(root)
 
 
-def _candidates(root: Path, name: str, before: Catalog) -> Iterator[Candidate]:
+def _versions_to_load(root: Path, name: str, before: Catalog) -> Iterator[VersionFiles]:
     try:
-        words = modelfile.read(root, name)
+        config = model_toml.read(root, name)
     except ContractBroken:
         return
-    kept = _kept(before, name)
-    for number in words.wanted(paths.versions(root, name)) if words.enabled else ():
-        print_ = fingerprint(root, name, number)
-        if not _is_same(kept.get(number), print_):
-            yield Candidate(name, number, print_)
+    kept = _served_before(before, name)
+    for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
+        fingerprint_now = fingerprint(root, name, number)
+        if not _is_unchanged(kept.get(number), fingerprint_now):
+            yield VersionFiles(name, number, fingerprint_now)
 
 
-def _kept(before: Catalog, name: str) -> dict[int, Servable]:
+def _served_before(before: Catalog, name: str) -> dict[int, Servable]:
     model = before.models.get(name)
     return {servable.version: servable for servable in model.servables} if model else {}
 
 
-def _is_same(old: Servable | None, print_: Print) -> bool:
-    return old is not None and old.state is State.READY and old.fingerprint == print_
+def _is_unchanged(old: Servable | None, fingerprint_now: Fingerprint) -> bool:
+    return old is not None and old.state is State.READY and old.fingerprint == fingerprint_now
 
 
 def _load_model(
-    root: Path, name: str, policy: Repository, before: Catalog, verdicts: Verdicts | None, shelf: Shelf | None
+    root: Path,
+    name: str,
+    policy: Repository,
+    before: Catalog,
+    preflight_results: PreflightResults | None,
+    store: SharedStore | None,
 ) -> Model:
-    kept = _kept(before, name)
+    kept = _served_before(before, name)
     published = paths.versions(root, name)
     try:
-        words = modelfile.read(root, name)
+        config = model_toml.read(root, name)
     except ContractBroken as problem:
-        return _without_words(name, published, before, problem)
-    numbers = words.wanted(published)
-    if not words.enabled:
-        return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), words.aliases)
-    servables = tuple(_load_version(root, name, n, policy, kept.get(n), verdicts, shelf) for n in numbers)
-    return Model(name, servables, words.aliases, words=words)
+        return _without_config(name, published, before, problem)
+    numbers = config.wanted(published)
+    if not config.enabled:
+        return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), config.aliases)
+    servables = tuple(_load_version(root, name, n, policy, kept.get(n), preflight_results, store) for n in numbers)
+    return Model(name, servables, config.aliases, config=config)
 
 
-def _without_words(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
+def _without_config(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
     """A model whose model.toml cannot be read: what was served goes on being served, and says so."""
-    kept = [servable for servable in _kept(before, name).values() if servable.state is State.READY]
+    kept = [servable for servable in _served_before(before, name).values() if servable.state is State.READY]
     for servable in kept:
-        servable.complain(f"{problem}; still serving what was loaded before", problem.trouble)
+        servable.report_problem(f"{problem}; still serving what was loaded before", problem.failure_kind)
     if not kept:
-        kept = [_failed(name, number, str(problem), problem.trouble) for number in published]
+        kept = [_failed(name, number, str(problem), problem.failure_kind) for number in published]
     old = before.models.get(name)
     return Model(name, tuple(kept), old.aliases if old else {}, str(problem))
 
 
-def _failed(name: str, number: int, reason: str, trouble: Trouble = Trouble.NONE) -> Servable:
+def _failed(name: str, number: int, reason: str, failure_kind: FailureKind = FailureKind.NONE) -> Servable:
     servable = Servable(name, number)
-    servable.fail(reason, trouble)
+    servable.fail(reason, failure_kind)
     return servable
 
 
-def fingerprint(root: Path, name: str, number: int) -> Print:
+def fingerprint(root: Path, name: str, number: int) -> Fingerprint:
     """Changes when any file of the version does; None when they cannot be seen."""
     folder = paths.version_folder(root, name, number)
     try:
@@ -119,124 +126,79 @@ def fingerprint(root: Path, name: str, number: int) -> Print:
 
 
 def _load_version(
-    root: Path, name: str, number: int, policy: Repository, old: Servable | None, verdicts: Verdicts | None,
-    shelf: Shelf | None,
-) -> Servable:  # fmt: skip
-    print_ = fingerprint(root, name, number)
-    if old is not None and _is_same(old, print_):
-        old.complain(old.warning, Trouble.ENVIRONMENT if old.warning else Trouble.NONE)
+    root: Path,
+    name: str,
+    number: int,
+    policy: Repository,
+    old: Servable | None,
+    preflight_results: PreflightResults | None,
+    store: SharedStore | None,
+) -> Servable:
+    fingerprint_now = fingerprint(root, name, number)
+    if old is not None and _is_unchanged(old, fingerprint_now):
+        old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
         return old
     fresh = Servable(name, number)
-    fresh.fingerprint = print_
-    _load(root, fresh, policy, verdicts, shelf)
+    fresh.fingerprint = fingerprint_now
+    _load(root, fresh, policy, preflight_results, store)
     if fresh.state is State.READY or old is None or old.state is not State.READY:
         return fresh
     if fresh.state is State.UNAVAILABLE:
-        old.complain(
+        old.report_problem(
             f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before",
-            fresh.trouble,
+            fresh.failure_kind,
         )
     return old
 
 
-def _load(root: Path, fresh: Servable, policy: Repository, verdicts: Verdicts | None, shelf: Shelf | None) -> None:
-    """Make it ready, or fail it; leave it LOADING while its trial is not over."""
+def _load(
+    root: Path,
+    fresh: Servable,
+    policy: Repository,
+    preflight_results: PreflightResults | None,
+    store: SharedStore | None,
+) -> None:
+    """Make it ready, or fail it; leave it LOADING while its preflight is not over."""
     started_s = time.monotonic()
     try:
-        if verdicts is not None and not _passed(fresh, verdicts):
+        if preflight_results is not None and not _passed(fresh, preflight_results):
             return
         contract = integrity.read_contract(root, fresh.name, fresh.version)
         fresh.contract = contract
-        runtime = check_version(root, fresh.name, fresh.version, policy, shelf)
+        runtime = check_version(root, fresh.name, fresh.version, policy, store)
         if contract.artifact.size_bytes > LARGE_BYTES:
-            give_back()
+            release_free_memory()
         warning = integrity.check_environment(contract, policy.environment_skew)
-        note = "" if shelf is None else sharing.note(root, contract, policy, runtime)
-        fresh.ready(runtime, time.monotonic() - started_s, warning or _unused(contract, runtime))
-        fresh.complain(fresh.reason or note, fresh.trouble)
+        note = "" if store is None else shared_entries.unshared_warning(root, contract, policy, runtime)
+        fresh.ready(runtime, time.monotonic() - started_s, warning or _unused_backends(contract, runtime))
+        fresh.report_problem(fresh.reason or note, fresh.failure_kind)
     except ContractBroken as problem:
-        fresh.fail(str(problem), problem.trouble)
+        fresh.fail(str(problem), problem.failure_kind)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
-        fresh.fail(f"{type(problem).__name__}: {problem}", Trouble.OTHER)
+        fresh.fail(f"{type(problem).__name__}: {problem}", FailureKind.OTHER)
 
 
-def _unused(contract: Contract, runtime: Runtime) -> str:
-    """Which of the contract's faster ways are not in service here, in words."""
-    if sharing.is_shared(runtime):
+def _unused_backends(contract: Contract, runtime: Runtime) -> str:
+    """Which of the contract's fast backends are not in service here, in words."""
+    if shared_entries.is_shared(runtime):
         return ""
-    used = runtime.used if isinstance(runtime, PlannedRuntime) else frozenset()
-    unused = sorted({way.way for way in contract.ways} - used - {SKLEARN})
-    return f"its faster way ({', '.join(unused)}) does not hold here; the estimator answers" if unused else ""
+    used = runtime.used if isinstance(runtime, RoutedRuntime) else frozenset()
+    unused = sorted({route.backend for route in contract.routes} - used - {SKLEARN})
+    return f"its fast backend ({', '.join(unused)}) does not hold here; the estimator answers" if unused else ""
 
 
-def _passed(fresh: Servable, verdicts: Verdicts) -> bool:
-    """Whether its trial let it through; False while that is not known. Raises ContractBroken with what was found."""
-    verdict = verdicts.known.get(Candidate(fresh.name, fresh.version, fresh.fingerprint))
-    if verdict is None:
-        if verdicts.complete:
-            raise ContractBroken("its files appeared or changed while others were read; reload again", Trouble.OTHER)
-        fresh.reason = "it is being tried in a process of its own"
+def _passed(fresh: Servable, preflight_results: PreflightResults) -> bool:
+    """Whether its preflight let it through; False while that is not known. Raises ContractBroken with what was
+    found.
+    """
+    preflight_result = preflight_results.known.get(VersionFiles(fresh.name, fresh.version, fresh.fingerprint))
+    if preflight_result is None:
+        if preflight_results.complete:
+            raise ContractBroken(
+                "its files appeared or changed while others were read; reload again", FailureKind.OTHER
+            )
+        fresh.reason = "preflight: being loaded in a process of its own"
         return False
-    if verdict.trouble:
-        raise ContractBroken(verdict.reason, verdict.trouble)
+    if preflight_result.failure_kind:
+        raise ContractBroken(preflight_result.reason, preflight_result.failure_kind)
     return True
-
-
-def check_version(root: Path, name: str, number: int, policy: Repository, shelf: Shelf | None = None) -> Runtime:
-    """Load a version and hold it to its contract: hash, environment, types, golden rows, seal. Raises ContractBroken.
-
-    The seal comes last: where the golden rows can tell what is wrong, they say more. What lies on the shelf already was
-    loaded so by another process of this host, and is held to the same but for the types.
-    """
-    contract = integrity.read_contract(root, name, number)
-    artifact = integrity.check_artifact(root, contract)
-    integrity.check_environment(contract, policy.environment_skew)
-    if shelf is None or not sharing.fits(contract, artifact, policy):
-        runtime = _whole(artifact, contract, policy)
-        integrity.check_seal(root, contract)
-        return _planned(runtime, contract, artifact.parent)
-    later = partial(_checked_whole, root, contract, policy)
-    shared = sharing.open_entry(contract, policy, shelf, later)
-    if shared is None:
-        runtime = _whole(artifact, contract, policy)
-        shared = sharing.make_entry(root, contract, policy, shelf, runtime, later)
-    integrity.check_seal(root, contract)
-    return _planned(runtime, contract, artifact.parent) if shared is None else shared
-
-
-def _checked_whole(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    return _whole(integrity.check_artifact(root, contract), contract, policy)
-
-
-def _whole(artifact: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    """The estimator in memory, held to its golden rows. Raises ContractBroken."""
-    runtime = load_sklearn(artifact, policy.trusted_types)
-    _replay(contract, runtime)
-    return runtime
-
-
-def _planned(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
-    """The ways the contract asks for, held once more to the estimator here; the estimator alone where they differ.
-
-    Another processor may add up otherwise: then the estimator is right, and slower.
-    """
-    try:
-        planned = plan(original, contract, folder)
-        if isinstance(planned, PlannedRuntime):
-            table = golden.golden_table(contract)
-            apart = disagreement(planned, table, contract.outputs)
-            if apart > tolerated(contract):
-                return original
-    except Exception:  # noqa: BLE001 - whatever goes wrong with a faster way, the estimator has just proved itself
-        return original
-    return planned
-
-
-def _replay(contract: Contract, runtime: Runtime) -> None:
-    try:
-        golden.replay(contract, runtime.run)
-    except ContractBroken as problem:
-        raise ContractBroken(str(problem), Trouble.GOLDEN) from problem
-    except Exception as problem:
-        said = " ".join(f"{type(problem).__name__}: {problem}".split())
-        raise ContractBroken(f"golden rows: not answered: {said}", Trouble.GOLDEN) from problem

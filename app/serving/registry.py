@@ -13,44 +13,47 @@ from pathlib import Path
 
 import msgspec
 
-from app import __version__, logs
-from app.concurrency import slots
-from app.concurrency.offload import Offload
-from app.errors import ModelNotReady, Trouble
-from app.metrics import Metrics
-from app.repository.modelfile import ModelFile
-from app.repository.shelf import SHARED, Shelf
-from app.serving import generations
-from app.serving.catalog import EMPTY, Catalog
-from app.serving.lifecycle import State
-from app.serving.loader import load_catalog
-from app.serving.meters import PromCacheMeter, PromMeter
-from app.serving.overview import entry_of
-from app.serving.policy import make_policy
-from app.serving.servable import Servable
-from app.serving.trials import Trials
-from app.serving.verdicts import Verdicts
-from app.settings import Repository, Settings
+from tableside import __version__
+from tableside.errors import FailureKind, ModelNotReady
+from tableside.preflight.coordinator import PreflightCoordinator
+from tableside.preflight.results import PreflightResults
+from tableside.process import worker_slots
+from tableside.process.offload import Offload
+from tableside.repository.model_toml import ModelConfig
+from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
+from tableside.serving import generations
+from tableside.serving.catalog import EMPTY, Catalog
+from tableside.serving.lifecycle import State
+from tableside.serving.loader import load_catalog, versions_to_load
+from tableside.serving.model_metrics import PrometheusBatchMetrics, PrometheusCacheMetrics
+from tableside.serving.policy import make_policy
+from tableside.serving.servable import Servable
+from tableside.serving.version_status import status_of_servable
+from tableside.settings import Repository, Settings
+from tableside.telemetry import logs
+from tableside.telemetry.metrics import Metrics
 
-PATIENCE_S = 3.0
+FIRST_LOAD_WAIT_S = 3.0
 """How long the first requests wait for versions that are still tried, once others could answer."""
-READY_PATIENCE_S = 30.0
+READINESS_WAIT_S = 30.0
 """How much longer readiness waits for them: a probe's yes brings traffic for every model."""
-_LOOK_S = 0.1
-GONE = "no longer in the repository"
-log = logs.get("registry")
+_POLL_S = 0.1
+REMOVED = "no longer in the repository"
+log = logs.get_logger("registry")
 
 
 class Registry:
     """Holds the current catalog; `reload` replaces it in one assignment, so no request sees half of two."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, loading: Offload, trials: Trials | None = None) -> None:
-        """trials: what new versions pass before they are loaded here; without it they are loaded as they are."""
+    def __init__(
+        self, settings: Settings, metrics: Metrics, loading: Offload, preflights: PreflightCoordinator | None = None
+    ) -> None:
+        """preflights: what new versions pass before they are loaded here; without it they are loaded as they are."""
         self._settings = settings
         self.metrics = metrics
         self._loading = loading
-        self._trials = trials
-        self._told: dict[tuple[str, int], tuple[State, Trouble, str]] = {}
+        self._preflights = preflights
+        self._reported: dict[tuple[str, int], tuple[State, FailureKind, str]] = {}
         self._changed: Callable[[], None] = lambda: None
         self._first = threading.Event()
         self._open_at_s = math.inf
@@ -73,7 +76,7 @@ class Registry:
     def wait_first(self, timeout_s: float) -> bool:
         """Wait for the first load, `timeout_s` at the most. Returns whether requests may be answered."""
         give_up_at_s = time.monotonic() + timeout_s
-        while not self.loaded and not self._first.wait(min(_LOOK_S, timeout_s)):
+        while not self.loaded and not self._first.wait(min(_POLL_S, timeout_s)):
             if time.monotonic() >= give_up_at_s:
                 return False
         return True
@@ -98,13 +101,13 @@ class Registry:
             catalog = self.wait_loaded(timeout_s)
             if catalog.find(spec, version).state is not State.LOADING or time.monotonic() >= give_up_at_s:
                 return catalog.servable(spec, version)
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
     def not_ready(self) -> str:
         """Why this worker should get no traffic; empty when it should."""
         if self.draining:
             return "draining: the worker is stopping"
-        if not self._first.is_set() and time.monotonic() < self._open_at_s + READY_PATIENCE_S:
+        if not self._first.is_set() and time.monotonic() < self._open_at_s + READINESS_WAIT_S:
             return "loading: the repository is being read"
         if not any(servable.state is State.READY for servable in self.catalog):
             return self.failure or "no model of the repository can be served"
@@ -113,42 +116,50 @@ class Registry:
     def reload(self, generation: int) -> None:
         """Read the repository in a native thread and serve what it holds. A failure keeps the current catalog.
 
-        Versions that wait for a trial come later than the others: `generation` is served when all is there.
+        Versions that wait for a preflight come later than the others: `generation` is served when all is there.
         """
         with self._one_at_a_time:
             root, policy = self._settings.repository_path, self._settings.repository
-            shelf = Shelf(self._settings.run_dir / SHARED)
+            store = SharedStore(self._settings.run_dir / SHARED_STORE_FOLDER)
             try:
-                for verdicts in self._rounds(root, policy):
-                    number = generation if verdicts is None or verdicts.complete else self.catalog.generation
-                    load = partial(load_catalog, root, policy, number, self.catalog, verdicts, shelf)
-                    self._adopt(self._loading.call(load), verdicts is None or verdicts.complete)
+                for preflight_results in self._rounds(root, policy):
+                    number = (
+                        generation
+                        if preflight_results is None or preflight_results.complete
+                        else self.catalog.generation
+                    )
+                    load = partial(load_catalog, root, policy, number, self.catalog, preflight_results, store)
+                    self._adopt(self._loading.call(load), preflight_results is None or preflight_results.complete)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - whatever the disk does, the worker goes on serving
                 self.failure = f"{type(problem).__name__}: {problem}"
                 log.error("reload_failed", generation=generation, reason=self.failure)
                 self._adopt(Catalog(generation, self.catalog.models), True)
 
-    def _rounds(self, root: Path, policy: Repository) -> Iterator[Verdicts | None]:
-        return iter([None]) if self._trials is None else self._trials.rounds(root, policy, self.catalog)
+    def _rounds(self, root: Path, policy: Repository) -> Iterator[PreflightResults | None]:
+        return (
+            iter([None])
+            if self._preflights is None
+            else self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog))
+        )
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         for model in catalog.models.values():
             for servable in model.servables:
-                self._instruct(servable, model.words)
+                self._instruct(servable, model.config)
         before, self.catalog = self.catalog, catalog
         if complete:
             self._first.set()
         elif any(servable.state is State.READY for servable in catalog):
-            self._open_at_s = min(self._open_at_s, time.monotonic() + PATIENCE_S)
+            self._open_at_s = min(self._open_at_s, time.monotonic() + FIRST_LOAD_WAIT_S)
         self._report(before, catalog)
         self._changed()
 
-    def _instruct(self, servable: Servable, words: ModelFile | None) -> None:
-        if words is not None:
-            servable.adopt(make_policy(words, servable.contract, self._settings))
-        servable.count(PromMeter(self.metrics, servable.name, servable.version))
-        servable.renew_cache(partial(PromCacheMeter, self.metrics, servable.name, servable.version))
+    def _instruct(self, servable: Servable, config: ModelConfig | None) -> None:
+        if config is not None:
+            servable.adopt(make_policy(config, servable.contract, self._settings))
+        servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
+        servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
 
     def _report(self, before: Catalog, now: Catalog) -> None:
         old = {(servable.name, servable.version): servable for servable in before}
@@ -157,32 +168,37 @@ class Registry:
             if known is not None and known is not servable:
                 known.drop_cache()
                 if servable.state is State.UNAVAILABLE:
-                    _let_go(known)
-            self._tell(servable, is_new=known is not servable and servable.state is State.READY)
+                    _unload(known)
+            self._report_state(servable, is_new=known is not servable and servable.state is State.READY)
         for servable in old.values():
-            _let_go(servable)
-            servable.complain(GONE, Trouble.NONE)
-            self._tell(servable)
+            _unload(servable)
+            servable.report_problem(REMOVED, FailureKind.NONE)
+            self._report_state(servable)
         self.metrics.generation.set(now.generation)
 
-    def _tell(self, servable: Servable, is_new: bool = False) -> None:
+    def _report_state(self, servable: Servable, is_new: bool = False) -> None:
         """Count and log a version's state, unless it was told before."""
-        key, now = (servable.name, servable.version), (servable.state, servable.trouble, servable.reason)
-        was, self._told[key] = self._told.get(key), now
+        key, now = (servable.name, servable.version), (servable.state, servable.failure_kind, servable.reason)
+        was, self._reported[key] = self._reported.get(key), now
         if was == now and not is_new:
             return
-        state, trouble, reason = now
+        state, failure_kind, reason = now
         labels = (servable.name, str(servable.version))
         for each in State:
             self.metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
-        for problem in {was[1] if was else Trouble.NONE, trouble} - {Trouble.NONE}:
-            self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is trouble else 0.0)
+        for problem in {was[1] if was else FailureKind.NONE, failure_kind} - {FailureKind.NONE}:
+            self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is failure_kind else 0.0)
         self.metrics.load_seconds.labels(*labels).set(servable.load_s)
-        write = log.info if state in (State.READY, State.LOADING) and not trouble else log.warning
+        write = log.info if state in (State.READY, State.LOADING) and not failure_kind else log.warning
         write(
-            "model_state", model=servable.name, version=servable.version, state=state.value, trouble=trouble.value,
-            reason=reason, load_s=round(servable.load_s, 3),
-        )  # fmt: skip
+            "model_state",
+            model=servable.name,
+            version=servable.version,
+            state=state.value,
+            failure_kind=failure_kind.value,
+            reason=reason,
+            load_s=round(servable.load_s, 3),
+        )
 
     def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
         """Start the thread that loads now and then whenever a newer generation is published below `folder`.
@@ -213,7 +229,7 @@ class Registry:
             self._stop.wait(interval_s)
 
 
-def _let_go(servable: Servable) -> None:
+def _unload(servable: Servable) -> None:
     if servable.state is State.READY:
         servable.unload()
 
@@ -228,11 +244,11 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
         "generation": registry.catalog.generation,
         "failure": registry.failure,
         "repository": str(registry.repository),
-        "models": [msgspec.to_builtins(entry_of(servable)) for servable in registry.catalog],
+        "models": [msgspec.to_builtins(status_of_servable(servable)) for servable in registry.catalog],
     }
 
 
-def start_worker(registry: Registry, slot: slots.Slot, run_dir: Path, instance: str) -> None:
+def start_worker(registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str) -> None:
     """Begin to load and follow, and keep this worker's status file true."""
     started_at = datetime.now(UTC)
 
@@ -247,7 +263,7 @@ def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tup
     """Wait until every living worker serves `generation`. Returns whether they do, and what each says of itself."""
     give_up_at_s = time.monotonic() + timeout_s
     while True:
-        workers = slots.statuses(run_dir / "slots")
+        workers = worker_slots.statuses(run_dir / "worker_slots")
         done = bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
         if done or time.monotonic() >= give_up_at_s:
             return done, workers

@@ -8,21 +8,21 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from app.batching.batcher import Batcher, Meter, RequestLimits
-from app.concurrency.offload import Offload
-from app.contract import answers
-from app.contract.cells import Array
-from app.contract.schema import Contract, Input, Output
-from app.contract.table import Table
-from app.errors import InferenceFailed, ModelNotReady, RequestRejected, TablesideError, Trouble
-from app.runtimes.base import Runtime
-from app.runtimes.planned import PlannedRuntime
-from app.serving.cache import CacheMeter, ResponseCache, SilentCache
-from app.serving.lifecycle import State, check
-from app.serving.policy import Policy
-from app.serving.verdicts import Print
+from tableside.batching.batcher import Batcher, BatchMetrics, RequestLimits
+from tableside.contract import answers
+from tableside.contract.array_type import Array
+from tableside.contract.schema import Contract, Input, Output
+from tableside.contract.table import Table
+from tableside.errors import FailureKind, InferenceFailed, ModelNotReady, RequestRejected, TablesideError
+from tableside.preflight.results import Fingerprint
+from tableside.process.offload import Offload
+from tableside.runtimes.base import Runtime
+from tableside.runtimes.router import RoutedRuntime
+from tableside.serving.cache import CacheMetrics, NoCacheMetrics, ResponseCache
+from tableside.serving.lifecycle import State, check
+from tableside.serving.policy import Policy
 
-Asked = tuple[Runtime, Table, Sequence[Output]]
+BatchItem = tuple[Runtime, Table, Sequence[Output]]
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -49,16 +49,16 @@ class Servable:
         self.runtime: Runtime | None = None
         self.state = State.LOADING
         self.reason = ""
-        self.trouble = Trouble.NONE
+        self.failure_kind = FailureKind.NONE
         self.warning = ""
         self.load_s = 0.0
-        self.fingerprint: Print = None
+        self.fingerprint: Fingerprint = None
         self.answered = 0
         self.policy = Policy()
         self.cache: ResponseCache | None = None
-        self._cache_meter: Callable[[], CacheMeter] = SilentCache
+        self._cache_metrics: Callable[[], CacheMetrics] = NoCacheMetrics
         self._cached_for: tuple[int, bool] = (0, False)
-        self.batcher: Batcher[Asked, Mapping[str, Array]] = Batcher(_answer_all, _merge_key, self.policy.batching)
+        self.batcher: Batcher[BatchItem, Mapping[str, Array]] = Batcher(_run_batch, _batch_key, self.policy.batching)
 
     @property
     def input(self) -> Input:
@@ -70,16 +70,16 @@ class Servable:
         """The artifact is loaded and its golden rows hold. warning: what differs here from publish all the same."""
         self.runtime, self.load_s, self.warning = runtime, load_s, warning
         self.state = check(self.state, State.READY)
-        self.complain(warning, Trouble.ENVIRONMENT if warning else Trouble.NONE)
+        self.report_problem(warning, FailureKind.ENVIRONMENT if warning else FailureKind.NONE)
 
-    def fail(self, reason: str, trouble: Trouble = Trouble.NONE) -> None:
+    def fail(self, reason: str, failure_kind: FailureKind = FailureKind.NONE) -> None:
         """It will not be served, because of `reason`."""
         self.state = check(self.state, State.UNAVAILABLE)
-        self.complain(reason, trouble)
+        self.report_problem(reason, failure_kind)
 
-    def complain(self, reason: str, trouble: Trouble) -> None:
+    def report_problem(self, reason: str, failure_kind: FailureKind) -> None:
         """Say what is wrong with it, whether it answers or not."""
-        self.reason, self.trouble = reason, trouble
+        self.reason, self.failure_kind = reason, failure_kind
 
     def unload(self) -> None:
         """Let go of the estimator; requests that hold it finish with it."""
@@ -109,7 +109,7 @@ class Servable:
         """
         self.policy = policy
         self.batcher.policy = policy.batching
-        if isinstance(self.runtime, PlannedRuntime) and self.runtime.wanted is not policy.fast:
+        if isinstance(self.runtime, RoutedRuntime) and self.runtime.wanted is not policy.fast:
             self.runtime.wanted = policy.fast
 
     def check_room(self, request: RequestLimits) -> None:
@@ -120,23 +120,23 @@ class Servable:
         if self.cache is None:
             self.batcher.check_room(request)
 
-    def count(self, meter: Meter) -> None:
-        """Say to `meter` from now on what its requests cost."""
-        self.batcher.meter = meter
+    def count(self, metrics: BatchMetrics) -> None:
+        """Say to `metrics` from now on what its requests cost."""
+        self.batcher.metrics = metrics
 
-    def renew_cache(self, meter: Callable[[], CacheMeter] | None = None) -> None:
+    def renew_cache(self, metrics: Callable[[], CacheMetrics] | None = None) -> None:
         """Begin an empty cache when the policy asks for another one, or others answer than when it was begun.
 
-        To be called after `runtime` has changed its ways: a call that began before keeps its answer in the old cache,
-        where nobody looks. meter: makes what a cache says its doings to; without it as before.
+        To be called after `runtime` has changed its backends: a call that began before keeps its answer in the old
+        cache, where nobody looks. metrics: makes what a cache says its doings to; without it as before.
         """
-        self._cache_meter = meter or self._cache_meter
-        now = (self.policy.cache_bytes, isinstance(self.runtime, PlannedRuntime) and self.runtime.is_fast)
+        self._cache_metrics = metrics or self._cache_metrics
+        now = (self.policy.cache_bytes, isinstance(self.runtime, RoutedRuntime) and self.runtime.is_fast)
         if now != self._cached_for:
             self.drop_cache()
             self._cached_for = now
         if self.cache is None and self.policy.cache_bytes and self.runtime is not None:
-            self.cache = ResponseCache(self.policy.cache_bytes, self._cache_meter())
+            self.cache = ResponseCache(self.policy.cache_bytes, self._cache_metrics())
 
     def drop_cache(self) -> None:
         """Forget every answer, those too that are being computed."""
@@ -149,7 +149,7 @@ class Servable:
         when busy.
 
         Raises RequestRejected when the estimator refuses the values, InferenceFailed when it fails otherwise,
-        Overloaded when there is no room, DeadlineExceeded past the deadline, ClientGone when the client left,
+        Overloaded when there is no room, DeadlineExceeded past the deadline, ClientClosedRequest when the client left,
         ModelNotReady when it was unloaded meanwhile.
         """
         runtime = self.runtime
@@ -157,21 +157,21 @@ class Servable:
             raise ModelNotReady(f"model {self.name}/{self.version} is {self.state}: {self.reason}")
         cache = self.cache
         if cache is None:
-            return self._ask(runtime, table, outputs, offload, request)
+            return self._submit(runtime, table, outputs, offload, request)
         started_s = time.monotonic()
         key = cache.key(table, outputs)
         found = cache.find(key)
         if found is not None:
             return Prediction(found, 0.0, time.monotonic() - started_s, cached=True)
-        prediction = self._ask(runtime, table, outputs, offload, request)
+        prediction = self._submit(runtime, table, outputs, offload, request)
         cache.keep(key, prediction.arrays)
         return prediction
 
-    def _ask(
+    def _submit(
         self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits
     ) -> Prediction:
         try:
-            answered = self.batcher.ask((runtime, table, outputs), table.rows, offload, request)
+            answered = self.batcher.submit((runtime, table, outputs), table.rows, offload, request)
         except TablesideError:
             raise
         except ValueError as refusal:
@@ -181,25 +181,25 @@ class Servable:
         return Prediction(answered.result, answered.queue_s, answered.run_s)
 
 
-def _merge_key(asked: Asked) -> Hashable:
+def _batch_key(items: BatchItem) -> Hashable:
     """Requests of equal keys may share a call."""
-    runtime, table, outputs = asked
-    return (runtime, tuple(output.name for output in outputs), table.merge_key())
+    runtime, table, outputs = items
+    return (runtime, tuple(output.name for output in outputs), table.batch_key())
 
 
-def _answer_all(asked: Sequence[Asked]) -> list[Mapping[str, Array]]:
-    """Each request's arrays, by one call for all. Several share runtime, outputs, schema and `merge_key`."""
-    runtime, table, outputs = asked[0]
-    if len(asked) == 1:
+def _run_batch(items: Sequence[BatchItem]) -> list[Mapping[str, Array]]:
+    """Each request's arrays, by one call for all. Several share runtime, outputs, schema and `batch_key`."""
+    runtime, table, outputs = items[0]
+    if len(items) == 1:
         return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
-    merged = Table.concat([each for _, each, _ in asked])
-    arrays = answers.collect(outputs, runtime.run, runtime.prepare(merged))
+    batched = Table.concat([each for _, each, _ in items])
+    arrays = answers.collect(outputs, runtime.run, runtime.prepare(batched))
     for name, array in arrays.items():
-        if len(array) != merged.rows:
-            raise TypeError(f"{name}: {len(array)} answers for {merged.rows} rows")
+        if len(array) != batched.rows:
+            raise TypeError(f"{name}: {len(array)} answers for {batched.rows} rows")
     found: list[Mapping[str, Array]] = []
     start = 0
-    for _, each, _ in asked:
+    for _, each, _ in items:
         stop = start + each.rows
         found.append({name: np.ascontiguousarray(array[start:stop]) for name, array in arrays.items()})
         start = stop

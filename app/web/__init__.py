@@ -1,1 +1,1 @@
-"""What the faces share: accessors, guards, request ids, and the one way errors leave."""
+"""What the blueprints share: accessors, guards, request ids, and the one way errors leave."""

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from app.errors import RequestRejected
+from tableside.errors import RequestRejected
 
 HEADER = "X-Request-Timeout-Ms"
 START = "X-Request-Start"

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from app import __version__, logs
-from app.concurrency import slots
-from app.serving import generations
-from app.serving.registry import wait_for_generation
-from app.serving.verdicts import TRIALS, forget_failures
-from app.web import bodies
-from app.web.current import catalog, settings
-from app.web.guard import Access, allow
+from tableside import __version__
+from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
+from tableside.process import worker_slots
+from tableside.serving import generations
+from tableside.serving.registry import wait_for_generation
+from tableside.telemetry import logs
+from tableside.web import response
+from tableside.web.auth import Access, allow
+from tableside.web.extensions import catalog, settings
 
 RELOAD_TIMEOUT_S = 60.0
 
-face = Blueprint("admin", __name__, url_prefix="/admin/api")
-allow(face, Access.ADMIN)
-log = logs.get("admin")
+blueprint = Blueprint("admin", __name__, url_prefix="/admin/api")
+allow(blueprint, Access.ADMIN)
+log = logs.get_logger("admin")
 
 
-@face.get("/models")
+@blueprint.get("/models")
 def models() -> Response:
     """Every model with its versions, their state and reason, as this worker serves them."""
     serving = catalog()
@@ -43,24 +44,26 @@ def models() -> Response:
         }
         for _, model in sorted(serving.models.items())
     ]
-    return bodies.answer({"generation": serving.generation, "models": found})
+    return response.json_response({"generation": serving.generation, "models": found})
 
 
-@face.get("/workers")
+@blueprint.get("/workers")
 def workers() -> Response:
     """Every living worker of this host, as it last described itself."""
-    return bodies.answer({"version": __version__, "workers": slots.statuses(settings().run_dir / "slots")})
+    return response.json_response(
+        {"version": __version__, "workers": worker_slots.statuses(settings().run_dir / "worker_slots")}
+    )
 
 
-@face.post("/reload")
+@blueprint.post("/reload")
 def reload() -> Response:
     """Every worker reads the repository anew. 200 when all have; 202, naming who has not, after a minute."""
     run_dir = settings().run_dir
-    forget_failures(run_dir / TRIALS)
+    forget_failures(run_dir / PREFLIGHT_FOLDER)
     generation = generations.publish(run_dir / "generations", "reload asked for through the admin API")
     log.info("reload", generation=generation)
     done, found = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
     late = [worker for worker in found if worker.get("generation") != generation]
-    return bodies.answer(
+    return response.json_response(
         {"generation": generation, "complete": done, "workers": found, "late": late}, 200 if done else 202
     )

@@ -6,18 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask import Blueprint, Response, redirect, request, send_from_directory
+from flask import Blueprint, Response, redirect, render_template, request, send_from_directory
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.serving.catalog import EMPTY, Catalog
-from app.serving.lifecycle import State
-from app.serving.servable import Servable
-from app.web import bodies, deadlines
-from app.web.current import catalog, routes, settings, wiring
-from app.web.guard import Access, allow
-from app.web.openapi.document import Described, document
-from app.web.trace import trace
+from tableside.blueprints.docs.openapi.document import Described, document
+from tableside.serving.catalog import EMPTY, Catalog
+from tableside.serving.lifecycle import State
+from tableside.serving.servable import Servable
+from tableside.web import deadlines
+from tableside.web.auth import Access, allow
+from tableside.web.extensions import catalog, extensions, routes, settings
+from tableside.web.request_lifecycle import current_trace
+from tableside.web.response import text_response, to_json
 
 FILES = Path(__file__).parent / "static"
 SWAGGER = "swagger-ui-5.35.0"
@@ -27,25 +28,9 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PAGE = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Tableside</title>
-<link rel="stylesheet" href="docs/static/{SWAGGER}/swagger-ui.css">
-<link rel="icon" type="image/png" href="docs/static/{SWAGGER}/favicon-32x32.png">
-</head>
-<body>
-<div id="docs"></div>
-<script src="docs/static/{SWAGGER}/swagger-ui-bundle.js"></script>
-<script src="docs/static/init.js"></script>
-</body>
-</html>
-"""
 
-face = Blueprint("docs", __name__)
-allow(face, Access.EVERYONE)
+blueprint = Blueprint("docs", __name__, template_folder="templates")
+allow(blueprint, Access.EVERYONE)
 
 
 @dataclass(frozen=True)
@@ -67,13 +52,13 @@ class _Cache:
 _cache = _Cache(EMPTY, {})
 
 
-@face.before_request
+@blueprint.before_request
 def _offered() -> None:
     if not settings().server.docs:
         raise NotFound
 
 
-@face.get("/openapi.json")
+@blueprint.get("/openapi.json")
 def everything() -> Response:
     """Every model that can answer, each in the version that answers by default."""
     serving = catalog()
@@ -82,8 +67,8 @@ def everything() -> Response:
     return _answer(serving, "", [_described(servable) for servable in ready])
 
 
-@face.get("/v2/models/<name>/openapi.json")
-@face.get("/v2/models/<name>/versions/<version>/openapi.json")
+@blueprint.get("/v2/models/<name>/openapi.json")
+@blueprint.get("/v2/models/<name>/versions/<version>/openapi.json")
 def one(name: str, version: str | None = None) -> Response:
     """One model. Where a version or an alias is asked for, its paths name that version."""
     serving = catalog()
@@ -100,7 +85,7 @@ def _described(servable: Servable, versioned: bool = False) -> Described:
 
 def _answer(serving: Catalog, key: str, models: list[Described]) -> Response:
     found = _written(serving, key, models)
-    response = bodies.written(found.text)
+    response = text_response(found.text)
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(found.tag)
     response.make_conditional(request)
@@ -113,16 +98,18 @@ def _written(serving: Catalog, key: str, models: list[Described]) -> Written:
         _cache.catalog, _cache.documents = serving, {}
     documents, paths = _cache.documents, routes()
     if key not in documents:
-        deadline_at_s = deadlines.at_s(request.environ, trace().started_s, settings().server.request_timeout_s)
-        text = wiring().coding.call(lambda: bodies.dumps(document(models, paths)), deadline_at_s)
+        deadline_at_s = deadlines.at_s(request.environ, current_trace().started_s, settings().server.request_timeout_s)
+        text = extensions().codec_offload.call(lambda: to_json(document(models, paths)), deadline_at_s)
         documents[key] = Written(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]
 
 
-@face.get("/docs")
+@blueprint.get("/docs")
 def page() -> Response:
     """Swagger UI over `/openapi.json`, or over one model's document with `?model=NAME`."""
-    response = Response(PAGE, content_type="text/html; charset=utf-8")
+    response = Response(
+        render_template("docs/swagger_ui.html", folder=SWAGGER), content_type="text/html; charset=utf-8"
+    )
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Referrer-Policy"] = "no-referrer"
@@ -130,13 +117,13 @@ def page() -> Response:
     return response
 
 
-@face.get("/docs/")
+@blueprint.get("/docs/")
 def page_with_slash() -> AnyResponse:
     """The page's links are relative, so it has one address."""
     return redirect("../docs", 308)
 
 
-@face.get("/docs/static/<path:name>")
+@blueprint.get("/docs/static/<path:name>")
 def static(name: str) -> Response:
     """The page's files. Those of Swagger UI never change under their address; ours are asked for anew."""
     kept = name.startswith(f"{SWAGGER}/")

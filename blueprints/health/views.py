@@ -4,60 +4,60 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from app.serving.lifecycle import State
-from app.web import bodies
-from app.web.current import registry
-from app.web.guard import Access, allow
+from tableside.serving.lifecycle import State
+from tableside.web.auth import Access, allow
+from tableside.web.extensions import registry
+from tableside.web.response import json_response
 
-PATIENCE_S = 3.0
+FIRST_LOAD_WAIT_S = 3.0
 """How long a worker that was just born lets a readiness probe wait for its models, rather than say no."""
 
-face = Blueprint("health", __name__)
-allow(face, Access.EVERYONE)
+blueprint = Blueprint("health", __name__)
+allow(blueprint, Access.EVERYONE)
 
 
-@face.get("/")
+@blueprint.get("/")
 def root() -> Response:
     """What KServe's V1 client asks for liveness."""
-    return bodies.answer({"status": "alive"})
+    return json_response({"status": "alive"})
 
 
-@face.get("/v2/health/live")
+@blueprint.get("/v2/health/live")
 def live() -> Response:
     """The event loop answers."""
-    return bodies.answer({"live": True})
+    return json_response({"live": True})
 
 
-@face.get("/v2/health/ready")
+@blueprint.get("/v2/health/ready")
 def ready() -> Response:
     """At least one model is served, and the worker is neither loading nor draining."""
     return _ready()
 
 
-@face.get("/ping")
+@blueprint.get("/ping")
 def ping() -> Response:
     """The same, under SageMaker's and MLflow's name."""
     return _ready()
 
 
 def _ready() -> Response:
-    registry().wait_first(PATIENCE_S)
+    registry().wait_first(FIRST_LOAD_WAIT_S)
     reason = registry().not_ready()
     if not reason:
-        return bodies.answer({"ready": True})
-    response = bodies.answer({"ready": False, "error": f"not ready: {reason}", "reason": reason}, 503)
+        return json_response({"ready": True})
+    response = json_response({"ready": False, "error": f"not ready: {reason}", "reason": reason}, 503)
     response.headers["Retry-After"] = "1"
     return response
 
 
-@face.get("/v2/models/<name>/ready")
-@face.get("/v2/models/<name>/versions/<version>/ready")
+@blueprint.get("/v2/models/<name>/ready")
+@blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Whether one model, or one version of it, can answer."""
-    if not registry().wait_first(PATIENCE_S):
+    if not registry().wait_first(FIRST_LOAD_WAIT_S):
         return _ready()
     servable = registry().catalog.find(name, version)
     if servable.state is State.READY:
-        return bodies.answer({"name": servable.name, "ready": True})
+        return json_response({"name": servable.name, "ready": True})
     content = {"name": servable.name, "ready": False, "reason": servable.reason}
-    return bodies.answer({**content, "error": f"{servable.name}/{servable.version} is {servable.state}"}, 503)
+    return json_response({**content, "error": f"{servable.name}/{servable.version} is {servable.state}"}, 503)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from app.concurrency import slots
-from app.metrics import CONTENT_TYPE, folder, render
-from app.web.current import settings, wiring
-from app.web.guard import Access, allow
+from tableside.process import worker_slots
+from tableside.telemetry.metrics import CONTENT_TYPE, folder, render
+from tableside.web.auth import Access, allow
+from tableside.web.extensions import extensions, settings
 
-face = Blueprint("metrics", __name__)
-allow(face, Access.CONTROL)
+blueprint = Blueprint("metrics", __name__)
+allow(blueprint, Access.CONTROL)
 
 
-@face.get("/metrics")
+@blueprint.get("/metrics")
 def metrics() -> Response:
     """Sums over every worker of this host, the dead ones' counts included."""
-    text = render(wiring().metrics, folder(), slots.held(settings().run_dir / "slots"))
+    text = render(extensions().metrics, folder(), worker_slots.held(settings().run_dir / "worker_slots"))
     return Response(text, content_type=CONTENT_TYPE)

@@ -15,18 +15,20 @@ from typing import Any
 from flask import Blueprint
 from werkzeug.http import parse_options_header
 
-from app.contract import columnar, csvs
-from app.contract.cells import WORDS
-from app.contract.decode import from_columns, from_rows, name_cells, names, require_rows
-from app.contract.rules import Problems, Rules, malformed
-from app.contract.schema import Input
-from app.contract.table import Table
-from app.contract.tensors import rows_json
-from app.errors import RequestRejected, UnsupportedBody
-from app.web import bodies
-from app.web.exchange import Exchange, Reply, view
-from app.web.predicting import Asked, Predicted, admit, predict, run_stage
-from blueprints.predict.tables import inputs, instances
+from tableside.blueprints.predict.tables import inputs, instances
+from tableside.contract.schema import Input
+from tableside.contract.table import Table
+from tableside.decoding import arrow, csv_tables
+from tableside.decoding.cells import WORDS
+from tableside.decoding.json_tables import from_columns, from_rows, name_cells, names, require_rows
+from tableside.decoding.rules import Problems, Rules, malformed
+from tableside.decoding.tensors import rows_json
+from tableside.errors import RequestRejected, UnsupportedBody
+from tableside.web import response
+from tableside.web.dispatch import view
+from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
+from tableside.web.request import Body, RequestContext, parse_json
+from tableside.web.response import Reply
 
 CHOOSERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
 ARROW = "application/vnd.apache.arrow.stream"
@@ -37,47 +39,47 @@ ENDPOINTS = {
     "invocations_1": "/models/<name>/invocations",
     "invocations_2": "/models/<name>/invoke",
 }
-READ = (bodies.JSON, "text/csv", ARROW, PARQUET[0])
+READ = (response.JSON, "text/csv", ARROW, PARQUET[0])
 
 
-class _Asked(Asked, frozen=True):
+class _Request(PredictionRequest, frozen=True):
     bare: bool = False
 
 
-Reader = Callable[[bytes, Input, Rules], _Asked]
+Reader = Callable[[bytes, Input, Rules], _Request]
 
 
-def invocations(exchange: Exchange, name: str | None = None) -> Reply:
+def invocations(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is named by the path, a header, or a setting, or is the only one there is."""
-    servable = exchange.parts.servable(name if name else _spec(exchange))
-    read = _reader(exchange.header("CONTENT_TYPE"), exchange.parts.settings.server.max_inflated_bytes)
-    body, as_csv = exchange.body(), _wants_csv(exchange.header("HTTP_ACCEPT"))
-    query = _query(exchange)
-    limits = admit(exchange, servable, "invocations", body.weight)
-    asked = run_stage(
-        exchange, "decode", body.weight, _decode, body, read, query, servable.input, servable.policy.rules
+    servable = context.extensions.servable(name if name else _spec(context))
+    read = _reader(context.header("CONTENT_TYPE"), context.extensions.settings.server.max_inflated_bytes)
+    body, as_csv = context.body(), _wants_csv(context.header("HTTP_ACCEPT"))
+    query = _query(context)
+    limits = admit(context, servable, "invocations", body.weight)
+    decoded = run_stage(
+        context, "decode", body.weight, _decode, body, read, query, servable.input, servable.policy.rules
     )
-    predicted = predict(exchange, servable, asked, limits)
+    predicted = predict(context, servable, decoded, limits)
     encode = _encode_csv if as_csv else _encode
-    text = run_stage(exchange, "encode", predicted.size_bytes, encode, asked, predicted)
-    return Reply(text, "text/csv; charset=utf-8" if as_csv else bodies.JSON)
+    text = run_stage(context, "encode", predicted.size_bytes, encode, decoded, predicted)
+    return Reply(text, "text/csv; charset=utf-8" if as_csv else response.JSON)
 
 
-def _query(exchange: Exchange) -> str:
+def _query(context: RequestContext) -> str:
     """The output the address names; anything else there would be ignored, so it is refused."""
-    given = exchange.query()
+    given = context.query()
     for key in given:
         if key != "output":
             raise RequestRejected(f"no such query parameter: {key[:80]!r}; there is output")
     return given.get("output", "")
 
 
-def _spec(exchange: Exchange) -> str:
-    serving = exchange.parts.catalog()
+def _spec(context: RequestContext) -> str:
+    serving = context.extensions.catalog()
     for header in CHOOSERS:
-        if spec := exchange.header(f"HTTP_{header.upper().replace('-', '_')}"):
+        if spec := context.header(f"HTTP_{header.upper().replace('-', '_')}"):
             return spec if spec in serving.models else spec.removesuffix(".tar.gz")
-    if spec := exchange.parts.settings.predict.default_model:
+    if spec := context.extensions.settings.predict.default_model:
         return spec
     if len(serving.models) == 1:
         return next(iter(serving.models))
@@ -85,11 +87,11 @@ def _spec(exchange: Exchange) -> str:
     raise RequestRejected(f"which model? there is {there}; name one in the header {CHOOSERS[0]}, or in the path")
 
 
-def _decode(body: bodies.Body, read: Reader, output: str, schema: Input, rules: Rules) -> _Asked:
-    asked = read(body.content(), schema, rules)
-    if output and asked.outputs and list(asked.outputs) != [output]:
+def _decode(body: Body, read: Reader, output: str, schema: Input, rules: Rules) -> _Request:
+    decoded = read(body.content(), schema, rules)
+    if output and decoded.outputs and list(decoded.outputs) != [output]:
         raise RequestRejected("the query and params.output name different outputs")
-    return _Asked(require_rows(asked.table), (output,) if output else asked.outputs, bare=asked.bare)
+    return _Request(require_rows(decoded.table), (output,) if output else decoded.outputs, bare=decoded.bare)
 
 
 def _reader(content_type: str, limit_bytes: int) -> Reader:
@@ -98,14 +100,14 @@ def _reader(content_type: str, limit_bytes: int) -> Reader:
     charset = options.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedBody(f"charset {charset[:40]!r} is not read here; send UTF-8")
-    if kind in ("", bodies.JSON):
+    if kind in ("", response.JSON):
         return lambda body, schema, rules: _from_json(body, schema, rules, limit_bytes)
     if kind == "text/csv":
         return _csv_reader(options.get("header"), limit_bytes)
     if kind == ARROW:
-        return lambda body, schema, rules: _Asked(columnar.from_arrow(body, schema, rules, limit_bytes))
+        return lambda body, schema, rules: _Request(arrow.from_arrow(body, schema, rules, limit_bytes))
     if kind in PARQUET:
-        return lambda body, schema, rules: _Asked(columnar.from_parquet(body, schema, rules, limit_bytes))
+        return lambda body, schema, rules: _Request(arrow.from_parquet(body, schema, rules, limit_bytes))
     hint = "; curl -d sends this type unless told otherwise with -H" if kind.endswith("form-urlencoded") else ""
     raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not read here; use {', '.join(READ)}{hint}")
 
@@ -113,24 +115,24 @@ def _reader(content_type: str, limit_bytes: int) -> Reader:
 def _csv_reader(header: str | None, limit_bytes: int) -> Reader:
     if header not in (None, "present", "absent"):
         raise UnsupportedBody("the header parameter of text/csv is present or absent (RFC 4180)")
-    known: csvs.Header = None if header is None else "present" if header == "present" else "absent"
-    return lambda body, schema, rules: _Asked(csvs.from_csv(body, schema, rules, known, limit_bytes))
+    known: csv_tables.Header = None if header is None else "present" if header == "present" else "absent"
+    return lambda body, schema, rules: _Request(csv_tables.from_csv(body, schema, rules, known, limit_bytes))
 
 
-def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _Asked:
-    content = bodies.parse(body, object, limit_bytes)
+def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _Request:
+    content = parse_json(body, object, limit_bytes)
     if isinstance(content, list):
         rows = content
         if content and len(schema.columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):
             rows = [content]  # one row by itself, as SageMaker's clients send it
-        return _Asked(from_rows(rows, schema, rules, "body"), bare=True)
+        return _Request(from_rows(rows, schema, rules, "body"), bare=True)
     if not isinstance(content, dict):
         raise malformed("body", f"expected an object or an array, got {WORDS.get(type(content), 'null')}")
     given = [key for key in SPELLINGS if key in content]
     if len(given) != 1:
         found = ", ".join(given) or "none"
         raise RequestRejected(f"expected exactly one of {', '.join(SPELLINGS)}; the body has {found}")
-    return _Asked(_READERS[given[0]](content[given[0]], schema, rules), _outputs(content.get("params")))
+    return _Request(_READERS[given[0]](content[given[0]], schema, rules), _outputs(content.get("params")))
 
 
 def _outputs(params: object) -> tuple[str, ...]:
@@ -203,15 +205,15 @@ _READERS: Mapping[str, Callable[[object, Input, Rules], Table]] = {
 
 def _wants_csv(accept: str) -> bool:
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return "text/csv" in kinds and bodies.JSON not in kinds
+    return "text/csv" in kinds and response.JSON not in kinds
 
 
-def _encode(asked: _Asked, predicted: Predicted) -> bytes:
+def _encode(decoded: _Request, predicted: PredictionResult) -> bytes:
     rows = rows_json(*predicted.outputs[0])
-    return bodies.dumps(rows if asked.bare else {"predictions": rows})
+    return response.to_json(rows if decoded.bare else {"predictions": rows})
 
 
-def _encode_csv(_asked: _Asked, predicted: Predicted) -> bytes:
+def _encode_csv(_asked: _Request, predicted: PredictionResult) -> bytes:
     """One line a row and no header, as SageMaker's containers answer; a number that is not finite is an empty cell."""
     _, array = predicted.outputs[0]
     text = io.StringIO()
@@ -228,7 +230,7 @@ def _texts(row: Any) -> list[str]:
     return ["" if cell != cell or abs(cell) == float("inf") else str(cell) for cell in row]
 
 
-def mount(face: Blueprint) -> None:
+def mount(blueprint: Blueprint) -> None:
     """Add the routes of MLflow and SageMaker."""
     for endpoint, path in ENDPOINTS.items():
-        face.add_url_rule(path, view_func=view(invocations), endpoint=endpoint, methods=["POST"])
+        blueprint.add_url_rule(path, view_func=view(invocations), endpoint=endpoint, methods=["POST"])

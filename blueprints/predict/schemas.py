@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from app.contract.schema import Input
-from app.contract.tensors import Tensor
+from tableside.contract.schema import Input
+from tableside.decoding.tensors import Tensor
 
 
 class RequestedOutput(msgspec.Struct):
@@ -40,7 +40,7 @@ class NumbersRequest(PredictRequest):
     instances: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
 
 
-class GapsRequest(PredictRequest):
+class NullableNumbersRequest(PredictRequest):
     """The same, where a cell may be missing."""
 
     instances: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
@@ -50,4 +50,4 @@ def narrow(schema: Input) -> type[PredictRequest] | None:
     """The request whose rows are rows of this table of doubles; None for other tables."""
     if not schema.is_double:
         return None
-    return GapsRequest if schema.takes_gaps else NumbersRequest
+    return NullableNumbersRequest if schema.takes_missing else NumbersRequest

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from app.contract.decode import from_columns, from_rows
-from app.contract.rules import Rules, malformed
-from app.contract.schema import Input
-from app.contract.table import Table
-from app.contract.tensors import one_column
+from tableside.contract.schema import Input
+from tableside.contract.table import Table
+from tableside.decoding.json_tables import from_columns, from_rows
+from tableside.decoding.rules import Rules, malformed
+from tableside.decoding.tensors import one_column
 
 
 def instances(content: object, schema: Input, rules: Rules) -> Table:

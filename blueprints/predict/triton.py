@@ -9,14 +9,14 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from app import metrics
-from app.concurrency import slots
-from app.contract.schema import Contract
-from app.contract.tensors import inputs
-from app.metrics import Totals
-from app.serving.servable import Servable
-from app.web import bodies
-from app.web.current import catalog, servable, settings, wiring
+from tableside.contract.schema import Contract
+from tableside.decoding.tensors import inputs
+from tableside.process import worker_slots
+from tableside.serving.servable import Servable
+from tableside.telemetry import metrics
+from tableside.telemetry.metrics import Totals
+from tableside.web import response
+from tableside.web.extensions import catalog, extensions, servable, settings
 
 MOST_ROWS = 65536
 """What a client may choose as its batch size; a body may hold more rows."""
@@ -31,7 +31,7 @@ def config(name: str, version: str | None = None) -> Response:
     """ModelConfig: dims are of one row, because max_batch_size is not 0."""
     contract = servable(name, version).contract
     assert contract is not None
-    return bodies.answer(_config(contract))
+    return response.json_response(_config(contract))
 
 
 def _config(contract: Contract) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def stats(name: str | None = None, version: str | None = None) -> Response:
     else:
         found = serving.find(name, version)
         chosen = [found] if version is not None else list(serving.model(found.name).servables)
-    held = slots.held(settings().run_dir / "slots")
-    sums = metrics.totals(wiring().metrics, metrics.folder(), held)
-    return bodies.answer({"model_stats": [_stats(servable, sums) for servable in chosen]})
+    held = worker_slots.held(settings().run_dir / "worker_slots")
+    sums = metrics.totals(extensions().metrics, metrics.folder(), held)
+    return response.json_response({"model_stats": [_stats(servable, sums) for servable in chosen]})
 
 
 def _stats(servable: Servable, sums: Totals) -> dict[str, Any]:
@@ -90,9 +90,9 @@ def _stats(servable: Servable, sums: Totals) -> dict[str, Any]:
     }
 
 
-def mount(face: Blueprint) -> None:
+def mount(blueprint: Blueprint) -> None:
     """Add the routes of the two extensions."""
-    face.add_url_rule("/v2/models/stats", view_func=stats, endpoint="stats_all")
+    blueprint.add_url_rule("/v2/models/stats", view_func=stats, endpoint="stats_all")
     for prefix in ("/v2/models/<name>", "/v2/models/<name>/versions/<version>"):
-        face.add_url_rule(f"{prefix}/config", view_func=config, endpoint="model_config")
-        face.add_url_rule(f"{prefix}/stats", view_func=stats, endpoint="model_stats")
+        blueprint.add_url_rule(f"{prefix}/config", view_func=config, endpoint="model_config")
+        blueprint.add_url_rule(f"{prefix}/stats", view_func=stats, endpoint="model_stats")

@@ -6,20 +6,22 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
-from app.contract.decode import from_numbers, require_rows
-from app.contract.rules import Rules
-from app.contract.schema import Input
-from app.contract.tensors import rows_json
-from app.errors import RequestRejected
-from app.serving.lifecycle import State
-from app.serving.servable import Servable
-from app.web import bodies
-from app.web.current import catalog
-from app.web.exchange import Exchange, Reply, view
-from app.web.predicting import Asked, Predicted, admit, predict, run_stage
-from blueprints.predict.schemas import PredictRequest, narrow
-from blueprints.predict.tables import inputs, instances
-from blueprints.predict.v2 import models
+from tableside.blueprints.predict.schemas import PredictRequest, narrow
+from tableside.blueprints.predict.tables import inputs, instances
+from tableside.blueprints.predict.v2 import models
+from tableside.contract.schema import Input
+from tableside.decoding.json_tables import from_numbers, require_rows
+from tableside.decoding.rules import Rules
+from tableside.decoding.tensors import rows_json
+from tableside.errors import RequestRejected
+from tableside.serving.lifecycle import State
+from tableside.serving.servable import Servable
+from tableside.web import response
+from tableside.web.dispatch import view
+from tableside.web.extensions import catalog
+from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
+from tableside.web.request import Body, RequestContext, parse_json
+from tableside.web.response import Reply
 
 
 def status(name: str, version: str | None = None) -> Response:
@@ -29,7 +31,7 @@ def status(name: str, version: str | None = None) -> Response:
     shown = serving.model(chosen.name).servables if version is None else (chosen,)
     ready = chosen.state is State.READY
     content = {"name": chosen.name, "ready": ready, "model_version_status": [_version_status(each) for each in shown]}
-    return bodies.answer(content, 200 if ready else 503)
+    return response.json_response(content, 200 if ready else 503)
 
 
 def _version_status(servable: Servable) -> dict[str, object]:
@@ -42,36 +44,36 @@ def _version_status(servable: Servable) -> dict[str, object]:
     }
 
 
-class _Asked(Asked, frozen=True):
+class _Request(PredictionRequest, frozen=True):
     by_columns: bool = False
 
 
-def infer(exchange: Exchange, name: str, version: str | None = None) -> Reply:
+def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
     """Predict: rows as `instances`, or columns as `inputs`. `signature_name` may name another output."""
-    servable = exchange.parts.servable(name, version)
-    body = exchange.body()
-    limits = admit(exchange, servable, "v1", body.weight)
-    asked = run_stage(exchange, "decode", body.weight, _decode, body, servable.input, servable.policy.rules)
-    predicted = predict(exchange, servable, asked, limits)
-    return Reply(run_stage(exchange, "encode", predicted.size_bytes, _encode, asked, predicted))
+    servable = context.extensions.servable(name, version)
+    body = context.body()
+    limits = admit(context, servable, "v1", body.weight)
+    decoded = run_stage(context, "decode", body.weight, _decode, body, servable.input, servable.policy.rules)
+    predicted = predict(context, servable, decoded, limits)
+    return Reply(run_stage(context, "encode", predicted.size_bytes, _encode, decoded, predicted))
 
 
-def _decode(body: bodies.Body, schema: Input, rules: Rules) -> _Asked:
-    request = bodies.parse(body.content(), PredictRequest, body.limit_bytes, narrow(schema))
+def _decode(body: Body, schema: Input, rules: Rules) -> _Request:
+    request = parse_json(body.content(), PredictRequest, body.limit_bytes, narrow(schema))
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
     wanted = request.signature_name
     named = (wanted,) if wanted and wanted != "serving_default" else ()
     if by_columns:
-        return _Asked(require_rows(inputs(request.inputs, schema, rules)), named, by_columns=True)
+        return _Request(require_rows(inputs(request.inputs, schema, rules)), named, by_columns=True)
     table = None if type(request) is PredictRequest else from_numbers(request.instances, schema)
-    return _Asked(require_rows(instances(request.instances, schema, rules) if table is None else table), named)
+    return _Request(require_rows(instances(request.instances, schema, rules) if table is None else table), named)
 
 
-def _encode(asked: _Asked, predicted: Predicted) -> bytes:
+def _encode(decoded: _Request, predicted: PredictionResult) -> bytes:
     output, array = predicted.outputs[0]
-    return bodies.dumps({"outputs" if asked.by_columns else "predictions": rows_json(output, array)})
+    return response.to_json({"outputs" if decoded.by_columns else "predictions": rows_json(output, array)})
 
 
 class _Named(BaseConverter):
@@ -80,12 +82,12 @@ class _Named(BaseConverter):
     regex = "[^/:]+"
 
 
-def mount(face: Blueprint) -> None:
+def mount(blueprint: Blueprint) -> None:
     """Add the V1 routes."""
-    face.record_once(lambda state: state.app.url_map.converters.update(named=_Named))
-    face.add_url_rule("/v1/models", view_func=models, endpoint="v1_models")
+    blueprint.record_once(lambda state: state.app.url_map.converters.update(named=_Named))
+    blueprint.add_url_rule("/v1/models", view_func=models, endpoint="v1_models")
     for prefix in ("", "/versions/<named:version>", "/labels/<named:version>"):
-        face.add_url_rule(f"/v1/models/<named:name>{prefix}", view_func=status, endpoint="v1_status")
-        face.add_url_rule(
+        blueprint.add_url_rule(f"/v1/models/<named:name>{prefix}", view_func=status, endpoint="v1_status")
+        blueprint.add_url_rule(
             f"/v1/models/<named:name>{prefix}:predict", view_func=view(infer), endpoint="v1_predict", methods=["POST"]
         )

@@ -1,4 +1,4 @@
-"""The predict face: both protocols, one blueprint."""
+"""The predict blueprint: both protocols, one blueprint."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping
 
 from flask import Blueprint
 
-from app.web.exchange import Handler
-from app.web.guard import Access, allow
-from blueprints.predict import invocations, triton, v1, v2
+from tableside.blueprints.predict import invocations, triton, v1, v2
+from tableside.web.auth import Access, allow
+from tableside.web.dispatch import Handler
 
-face = Blueprint("predict", __name__)
-allow(face, Access.EVERYONE)
-v2.mount(face)
-triton.mount(face)
-v1.mount(face)
-invocations.mount(face)
+blueprint = Blueprint("predict", __name__)
+allow(blueprint, Access.EVERYONE)
+v2.mount(blueprint)
+triton.mount(blueprint)
+v1.mount(blueprint)
+invocations.mount(blueprint)
 
 FAST_ENDPOINTS: Mapping[str, Handler] = {
     "predict.v1_predict": v1.infer,
     "predict.v2_infer": v2.infer,
     **{f"predict.{endpoint}": invocations.invocations for endpoint in invocations.ENDPOINTS},
 }
-"""Endpoints that the fast dispatch (app/web/express.py) answers, each with its handler."""
+"""Endpoints that the fast dispatch (app/web/dispatch.py) answers, each with its handler."""

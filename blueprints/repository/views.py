@@ -10,46 +10,47 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
 
-from app import logs
-from app.concurrency import slots
-from app.errors import ContractBroken, ModelNotFound, ModelNotReady, RequestRejected
-from app.repository import modelfile, paths
-from app.serving import generations
-from app.serving.lifecycle import State
-from app.serving.overview import Entry, entry_of, overview, told
-from app.serving.registry import wait_for_generation
-from app.serving.verdicts import TRIALS, forget_failures
-from app.web import bodies
-from app.web.current import registry, settings
-from app.web.guard import Access, allow
-from blueprints.repository.schemas import ChangeRequest, IndexRequest
+from tableside.blueprints.repository.schemas import ChangeRequest, IndexRequest
+from tableside.errors import ContractBroken, ModelNotFound, ModelNotReady, RequestRejected
+from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
+from tableside.process import worker_slots
+from tableside.repository import model_toml, paths
+from tableside.serving import generations
+from tableside.serving.lifecycle import State
+from tableside.serving.registry import wait_for_generation
+from tableside.serving.version_status import VersionStatus, all_versions, read_statuses, status_of_servable
+from tableside.telemetry import logs
+from tableside.web import response
+from tableside.web.auth import Access, allow
+from tableside.web.extensions import registry, settings
+from tableside.web.request import parse_json, read_body
 
 MARGIN_S = 30.0
 """What a change may take beyond one version's `repository.load_timeout_s`."""
 T = TypeVar("T")
 
-face = Blueprint("repository", __name__, url_prefix="/v2/repository")
-allow(face, Access.ADMIN)
-log = logs.get("repository")
+blueprint = Blueprint("repository", __name__, url_prefix="/v2/repository")
+allow(blueprint, Access.ADMIN)
+log = logs.get_logger("repository")
 
 
-@face.post("/index")
+@blueprint.post("/index")
 def index() -> Response:
     """Every version of every model: READY when it is so in every worker, else its state and the reason."""
     asked = _body(IndexRequest)
-    statuses = slots.statuses(settings().run_dir / "slots")
-    entries = told(statuses) or [entry_of(servable) for servable in registry().catalog]
-    found = overview(settings().repository_path, entries)
-    return bodies.answer([_shown(each) for each in found if each.state is State.READY or not asked.ready])
+    statuses = worker_slots.statuses(settings().run_dir / "worker_slots")
+    entries = read_statuses(statuses) or [status_of_servable(servable) for servable in registry().catalog]
+    found = all_versions(settings().repository_path, entries)
+    return response.json_response([_shown(each) for each in found if each.state is State.READY or not asked.ready])
 
 
-def _shown(entry: Entry) -> dict[str, str]:
+def _shown(entry: VersionStatus) -> dict[str, str]:
     return {
         "name": entry.name, "version": str(entry.version), "state": entry.state.value, "reason": entry.reason,
     }  # fmt: skip
 
 
-@face.post("/models/<name>/load")
+@blueprint.post("/models/<name>/load")
 def load(name: str) -> Response:
     """Serve the model, and try again what failed of it. 400 and the reason when its newest version cannot be served."""
     for key in _body(ChangeRequest).parameters or {}:
@@ -57,32 +58,32 @@ def load(name: str) -> Response:
             raise RequestRejected(f"parameters.{key[:40]}: not taken here; publish a version, then load the model")
     root = _known(name)
     _enable(root, name, True)
-    forget_failures(settings().run_dir / TRIALS, name)
-    statuses = _spread(f"load of {name}")
-    wanted = modelfile.read(root, name).wanted(paths.versions(root, name))
+    forget_failures(settings().run_dir / PREFLIGHT_FOLDER, name)
+    statuses = _reload_workers(f"load of {name}")
+    wanted = model_toml.read(root, name).wanted(paths.versions(root, name))
     if not wanted:
         raise RequestRejected(f"model {name!r}: `versions` in its model.toml leaves out every published version")
-    entries = [entry for entry in told(statuses) if (entry.name, entry.version) == (name, wanted[-1])]
+    entries = [entry for entry in read_statuses(statuses) if (entry.name, entry.version) == (name, wanted[-1])]
     against = [entry for entry in entries if not (entry.state is State.READY and entry.current)]
     if against:
         raise RequestRejected(f"model {name}/{wanted[-1]} is {against[0].state}: {against[0].reason}")
     if len(entries) < len(statuses):
         raise ModelNotReady(f"not every worker serves {name}/{wanted[-1]}; ask the index again")
-    return bodies.answer({"name": name, "load": True})
+    return response.json_response({"name": name, "load": True})
 
 
-@face.post("/models/<name>/unload")
+@blueprint.post("/models/<name>/unload")
 def unload(name: str) -> Response:
     """Stop serving the model, also in workers that are born later, until it is loaded again."""
     _body(ChangeRequest)
     _enable(_known(name), name, False)
-    _spread(f"unload of {name}")
-    return bodies.answer({"name": name, "unload": True})
+    _reload_workers(f"unload of {name}")
+    return response.json_response({"name": name, "unload": True})
 
 
 def _body(kind: type[T]) -> T:
-    content = bodies.read(request.environ, settings().server).content()
-    return bodies.parse(content if content.strip() else b"{}", kind)
+    content = read_body(request.environ, settings().server).content()
+    return parse_json(content if content.strip() else b"{}", kind)
 
 
 def _known(name: str) -> Path:
@@ -94,14 +95,14 @@ def _known(name: str) -> Path:
 
 def _enable(root: Path, name: str, enabled: bool) -> None:
     try:
-        modelfile.set_enabled(root, name, enabled)
+        model_toml.set_enabled(root, name, enabled)
     except ContractBroken as problem:
         raise RequestRejected(str(problem)) from problem
     except OSError as problem:
         raise ModelNotReady(f"{name}/{paths.MODEL_TOML} cannot be written: {problem.strerror}") from problem
 
 
-def _spread(why: str) -> list[dict[str, Any]]:
+def _reload_workers(why: str) -> list[dict[str, Any]]:
     """Have every worker read the repository; what each says then. Raises ModelNotReady naming those that are late."""
     run_dir, timeout_s = settings().run_dir, settings().repository.load_timeout_s + MARGIN_S
     generation = generations.publish(run_dir / "generations", why)

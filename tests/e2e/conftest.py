@@ -102,7 +102,7 @@ class Stack:
         environment = self.folder / "environment"
         if not environment.exists():
             environment.symlink_to(BIN.parent)
-        command = [str(environment / "bin" / "python"), "-m", "app.cli", "run"]
+        command = [str(environment / "bin" / "python"), "-m", "tableside.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
             self.process = subprocess.Popen(command, cwd=self.project, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()

@@ -13,21 +13,21 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import zoo
 
-from app.batching.batcher import RequestLimits
-from app.concurrency.offload import ThreadOffload
-from app.contract import answers, ulps
-from app.contract.decode import from_rows
-from app.contract.schema import Contract
-from app.contract.table import Table
-from app.errors import PublishFailed
-from app.repository import publish, sample
-from app.repository.modelfile import ModelFile
-from app.runtimes.sklearn import SklearnRuntime
-from app.serving.policy import make_policy
-from app.serving.servable import Servable
-from app.settings import Predict, Settings
+from tableside.batching.batcher import RequestLimits
+from tableside.contract import answers, tolerances
+from tableside.contract.schema import Contract
+from tableside.contract.table import Table
+from tableside.decoding.json_tables import from_rows
+from tableside.errors import PublishFailed
+from tableside.process.offload import ThreadOffload
+from tableside.publishing import publish, sample
+from tableside.repository.model_toml import ModelConfig
+from tableside.runtimes.sklearn import SklearnRuntime
+from tableside.serving.policy import make_policy
+from tableside.serving.servable import Servable
+from tableside.settings import Predict, Settings
+from tests import estimator_zoo
 
 pytestmark = pytest.mark.e2e
 Said = Any
@@ -46,11 +46,11 @@ class Watched(SklearnRuntime):
         return super().run(method, data)
 
 
-def cases() -> Iterator[zoo.Case]:
-    for _, case in zoo.plain_cases():
-        if isinstance(case, zoo.Case):
+def cases() -> Iterator[estimator_zoo.Case]:
+    for _, case in estimator_zoo.plain_cases():
+        if isinstance(case, estimator_zoo.Case):
             yield case
-    yield from zoo.composed_cases()
+    yield from estimator_zoo.composed_cases()
 
 
 def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
@@ -69,7 +69,10 @@ def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
 
 def farthest(contract: Contract, one: Any, other: Any) -> float:
     assert list(one) == list(other)
-    return max(ulps.apart(one[name], other[name], ulps.scale(contract.golden.answers[name])) for name in one)
+    return max(
+        tolerances.ulp_difference(one[name], other[name], tolerances.scale(contract.golden.answers[name]))
+        for name in one
+    )
 
 
 @pytest.mark.timeout(600)
@@ -88,22 +91,26 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
                 contract = publish._draft(case.name, SklearnRuntime(case.estimator), frame)
             except PublishFailed:
                 continue
-            kinds[contract.batch or ""] += 1
-            dependent += [case.name] if contract.batch == "none" else []
+            kinds[contract.batch_invariance or ""] += 1
+            dependent += [case.name] if contract.batch_invariance == "none" else []
             runtime, alone = Watched(case.estimator), SklearnRuntime(case.estimator)
             servable = Servable(case.name, 1, contract)
             servable.ready(runtime, 0.0)
-            servable.adopt(make_policy(ModelFile(), contract, Settings(predict=Predict(inline_below_ms=0.0))))
+            servable.adopt(make_policy(ModelConfig(), contract, Settings(predict=Predict(inline_below_ms=0.0))))
             rows = [list(row) for row in contract.golden.rows]
             picks = [chance.integers(0, len(rows), chance.integers(1, 7)) for _ in range(12)]
             tables = [from_rows([rows[at] for at in pick], contract.input) for pick in picks]
             for table, got in zip(tables, asked(servable, tables, offload), strict=True):
                 expected = answers.collect(contract.outputs, alone.run, table.to_input())
                 off = farthest(contract, got, expected)
-                assert off <= (contract.batch_ulp if contract.batch == "ulp" else 0.0), (case.name, contract.batch, off)
+                assert off <= (contract.batch_tolerance_ulp if contract.batch_invariance == "ulp" else 0.0), (
+                    case.name,
+                    contract.batch_invariance,
+                    off,
+                )
             largest = max(len(table.to_input()) for table in tables)
             shared += max(runtime.sizes) > largest
-            if contract.batch == "none":
+            if contract.batch_invariance == "none":
                 assert max(runtime.sizes) <= largest, case.name
     record_property("said", f"{dict(kinds)}; {shared} were seen to share calls; dependent: {', '.join(dependent)}")
     assert sum(kinds.values()) > 200
@@ -113,11 +120,11 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
 
 def test_the_contract_says_what_was_measured() -> None:
     """A contract keeps the field; one from before it reads as unmeasured."""
-    frame, label = zoo._mixed()
-    contract = publish._draft("m", SklearnRuntime(next(iter(zoo._tables())).estimator), frame)
+    frame, label = estimator_zoo._mixed()
+    contract = publish._draft("m", SklearnRuntime(next(iter(estimator_zoo._tables())).estimator), frame)
     text = msgspec.json.encode(contract)
     assert b'"batch":"' in text
     old = msgspec.json.decode(text)
     del old["batch"]
-    assert msgspec.convert(old, Contract).batch is None
+    assert msgspec.convert(old, Contract).batch_invariance is None
     assert len(label) == len(frame)

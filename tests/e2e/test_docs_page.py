@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from blueprints.docs.views import SWAGGER
+from tableside.blueprints.docs.views import SWAGGER
 from tests.e2e.conftest import Stack
 
 pytestmark = pytest.mark.e2e

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import zoo
 
-from app.contract.schema import Contract
-from app.errors import PublishFailed
-from app.repository.publish import publish
+from tableside.contract.schema import Contract
+from tableside.errors import PublishFailed
+from tableside.publishing.publish import publish
+from tests import estimator_zoo
 from tests.conftest import cells
 from tests.e2e.conftest import Stack
 
 HEADER = "Inference-Header-Content-Length"
 NUMPY = {"BOOL": "?", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
-Served = dict[str, tuple[zoo.Case, Contract]]
+Served = dict[str, tuple[estimator_zoo.Case, Contract]]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, 
     refused: dict[str, str] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = [*zoo.plain_cases(), *((case.name, case) for case in zoo.composed_cases())]
+        cases = [*estimator_zoo.plain_cases(), *((case.name, case) for case in estimator_zoo.composed_cases())]
         for name, case in cases:
             if isinstance(case, Exception):
                 refused[name] = str(case)
@@ -58,7 +58,9 @@ def zoo_stack(make_stack: Callable[..., Stack], repository: Any) -> Iterator[Sta
 def test_what_is_not_served_is_on_the_list(repository: Any) -> None:
     """Publishing refuses the estimators the documentation lists, and no other."""
     refused = repository[2]
-    assert sorted(refused) == sorted(zoo.NOT_SERVED), {n: refused[n] for n in set(refused) - set(zoo.NOT_SERVED)}
+    assert sorted(refused) == sorted(estimator_zoo.NOT_SERVED), {
+        n: refused[n] for n in set(refused) - set(estimator_zoo.NOT_SERVED)
+    }
 
 
 def test_every_method_is_an_output(repository: Any) -> None:
@@ -66,13 +68,13 @@ def test_every_method_is_an_output(repository: Any) -> None:
     missing = {
         name: method
         for name, (case, contract) in repository[1].items()
-        for method in zoo.METHODS
+        for method in estimator_zoo.METHODS
         if hasattr(case.estimator, method) and method not in {output.source for output in contract.outputs}
     }
     assert not missing
 
 
-def in_memory(case: zoo.Case, output: Any) -> Any:
+def in_memory(case: estimator_zoo.Case, output: Any) -> Any:
     """The estimator's own answer for all rows in one call, dense.
 
     Given a copy: numpy multiplies a matrix with itself (`X @ X.T`, the same memory twice) by another BLAS routine,
@@ -87,7 +89,7 @@ def in_memory(case: zoo.Case, output: Any) -> Any:
     return np.asarray(answer)
 
 
-def as_rows(case: zoo.Case) -> list[Any]:
+def as_rows(case: estimator_zoo.Case) -> list[Any]:
     if isinstance(case.rows, pd.DataFrame):
         rows = cells(case.rows)
         return [dict(zip(case.rows.columns, row, strict=True)) for row in rows]
@@ -110,7 +112,7 @@ def same(got: Any, expected: Any) -> bool:
     return bool(np.ascontiguousarray(got).tobytes() == np.ascontiguousarray(expected).tobytes())
 
 
-def columns_of(case: zoo.Case, contract: Contract) -> list[tuple[dict[str, Any], bytes]]:
+def columns_of(case: estimator_zoo.Case, contract: Contract) -> list[tuple[dict[str, Any], bytes]]:
     """The rows as binary tensors: one matrix for an array, one tensor a column for a frame or texts."""
     if isinstance(case.rows, np.ndarray):
         kind = "FP32" if case.rows.dtype == np.float32 else "FP64"
@@ -134,7 +136,7 @@ def _tensor(name: str, datatype: str, array: Any) -> tuple[dict[str, Any], bytes
     return head, raw
 
 
-def ask_in_binary(stack: Stack, name: str, case: zoo.Case, contract: Contract) -> dict[str, Any]:
+def ask_in_binary(stack: Stack, name: str, case: estimator_zoo.Case, contract: Contract) -> dict[str, Any]:
     """Every output of the model by the binary tensor extension, both ways: output name to array."""
     parts = columns_of(case, contract)
     asked = {"inputs": [head for head, _ in parts], "parameters": {"binary_data_output": True}}
@@ -164,7 +166,7 @@ def _read(output: dict[str, Any], raw: bytes) -> Any:
     return np.array(texts, dtype=object)
 
 
-def differences(stack: Stack, name: str, case: zoo.Case, contract: Contract) -> list[str]:
+def differences(stack: Stack, name: str, case: estimator_zoo.Case, contract: Contract) -> list[str]:
     """Where the answers over HTTP are not the estimator's own."""
     found: list[str] = []
     binary = ask_in_binary(stack, name, case, contract)

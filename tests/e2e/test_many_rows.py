@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.repository.publish import publish
 from benchmarks.many_rows import ask, bodies, make_table, memory, worker_pid
+from tableside.publishing.publish import publish
 from tests.e2e.conftest import Stack
 
 MOST_BYTES = 450_000_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fuzzing import run
 
 from tests.e2e.conftest import Stack
+from tests.fuzzing import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

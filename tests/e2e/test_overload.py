@@ -15,7 +15,7 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from tests.e2e.conftest import Stack
-from tests.e2e.openloop import closed_loop, kept_loop, open_loop, request
+from tests.e2e.load_loops import closed_loop, kept_loop, open_loop, request
 from tests.e2e.slow_model import slow_estimator
 
 pytestmark = pytest.mark.e2e
@@ -41,7 +41,7 @@ def stack(make_stack: Callable[..., Stack], slow: tuple[Any, Any], tmp_path_fact
         joblib.dump(each, folder / f"{name}.joblib")
         done = one.cli(
             "publish", name, str(folder / f"{name}.joblib"), "--sample", str(folder / "sample.csv"),
-            "--runtime", "sklearn",  # a faster way would leave nothing to share
+            "--runtime", "sklearn",  # a fast backend would leave nothing to share
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     one.start()

@@ -85,7 +85,7 @@ def test_killed_socket_holder_fails_no_request(stack: Stack, trained: dict[str, 
 
 
 def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: dict[str, Any]) -> None:
-    """Counters are keyed by slot: a SIGKILL takes nothing away, and the sum equals what clients saw."""
+    """Counters are keyed by worker slot: a SIGKILL takes nothing away, and the sum equals what clients saw."""
 
     def total() -> float:
         _, text, _ = stack.call("/metrics", admin=True)
@@ -182,4 +182,6 @@ def test_hup_serves_the_code_on_disk_of_every_package(copied: Stack) -> None:
         assert until(lambda old=old: not old & set(workers(copied)) and len(workers(copied)) == 2, 60), copied.logs()
         for said in code_of_workers(copied):
             assert said["unmarked"] == []
-            assert {"app.concurrency.worker", "app.settings", "app.web.express", "blueprints"} <= set(said["marked"])
+            assert {"tableside.server.worker", "tableside.settings", "tableside.web.dispatch", "blueprints"} <= set(
+                said["marked"]
+            )

@@ -32,7 +32,7 @@ def as_json(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def exact(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows by name with every float's full precision, gaps as null."""
+    """Rows by name with every float's full precision, missing values as null."""
     return [{k: None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
 
 

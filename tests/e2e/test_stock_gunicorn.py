@@ -172,7 +172,7 @@ def test_settings_that_cannot_be_honoured_stop_the_boot(tmp_path: Path, option: 
     (tmp_path / "conf.py").write_text("")
     command = [
         sys.executable, "-m", "gunicorn", "-c", str(tmp_path / "conf.py"), "--pythonpath", str(tmp_path),
-        "-k", "app.concurrency.worker.TablesideWorker", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
+        "-k", "tableside.server.worker.TablesideWorker", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
         option, value, "plain:application",
     ]  # fmt: skip
     ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)

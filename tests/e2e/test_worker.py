@@ -40,7 +40,7 @@ class Server:
         self,
         folder: Path,
         workers: int = 1,
-        worker_class: str = "app.concurrency.worker.TablesideWorker",
+        worker_class: str = "tableside.server.worker.TablesideWorker",
         application: str = APPLICATION,
     ) -> None:
         (folder / "plain.py").write_text(application)
@@ -49,7 +49,7 @@ class Server:
         self.log = (folder / "log").open("wb")
         command = [
             sys.executable, "-m", "gunicorn", "-c", str(folder / "conf.py"), "-w", str(workers),
-            "-k", "app.concurrency.worker.TablesideWorker",
+            "-k", "tableside.server.worker.TablesideWorker",
             "-b", f"127.0.0.1:{self.port}", "-b", f"unix:{self.path}", "--pythonpath", str(folder),
             "--keep-alive", str(KEEPALIVE_S), "--graceful-timeout", "20", "--no-control-socket", "plain:application",
         ]  # fmt: skip

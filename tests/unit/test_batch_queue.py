@@ -9,26 +9,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.cost import Cost
-from app.batching.isolate import run_isolated
-from app.batching.queue import LONGEST_S, SHARE, BatchPolicy, Dropped, Job, Queue, refusal
+from tableside.batching.cost import CostModel
+from tableside.batching.isolation import run_isolated
+from tableside.batching.queue import (
+    MAX_BATCH_S,
+    USABLE_DEADLINE_SHARE,
+    BatchPolicy,
+    DropReason,
+    Queue,
+    QueuedRequest,
+    refusal,
+)
 
 LIMITS = BatchPolicy(max_batch_rows=10, max_queue_rows=100)
 
 
-def job(rows: int = 1, key: Any = "k", item: Any = None, deadline_at_s: float = 100.0, abandoned: bool = False) -> Job:
-    return Job(item, rows, key, 0.0, deadline_at_s, abandoned=abandoned)
+def job(
+    rows: int = 1, key: Any = "k", item: Any = None, deadline_at_s: float = 100.0, abandoned: bool = False
+) -> QueuedRequest:
+    return QueuedRequest(item, rows, key, 0.0, deadline_at_s, abandoned=abandoned)
 
 
-def queue(*jobs: Job) -> Queue:
+def queue(*jobs: QueuedRequest) -> Queue:
     made = Queue()
     for each in jobs:
         made.push(each)
     return made
 
 
-def known(*pairs: tuple[int, float]) -> Cost:
-    cost = Cost()
+def known(*pairs: tuple[int, float]) -> CostModel:
+    cost = CostModel()
     for rows, seconds in pairs:
         cost.learn(rows, seconds)
     return cost
@@ -36,7 +46,7 @@ def known(*pairs: tuple[int, float]) -> Cost:
 
 def test_nothing_is_known_before_the_first_call() -> None:
     """An unknown cost is no number one could compare."""
-    assert Cost().typical_s(1) == Cost().least_s(1) == math.inf
+    assert CostModel().typical_s(1) == CostModel().least_s(1) == math.inf
 
 
 def test_a_call_has_a_cost_before_its_rows() -> None:
@@ -80,33 +90,33 @@ def test_the_oldest_leads_and_its_like_join() -> None:
     """Jobs of the leader's key join in order; another key waits its turn and keeps its place."""
     a, b, c, d = job(key="x"), job(key="y"), job(key="x"), job(key="y")
     waiting = queue(a, b, c, d)
-    assert waiting.take(0.0, LIMITS, Cost()) == ([a, c], [])
+    assert waiting.take(0.0, LIMITS, CostModel()) == ([a, c], [])
     assert waiting.rows == 2
-    assert waiting.take(0.0, LIMITS, Cost()) == ([b, d], [])
-    assert waiting.take(0.0, LIMITS, Cost()) == ([], [])
+    assert waiting.take(0.0, LIMITS, CostModel()) == ([b, d], [])
+    assert waiting.take(0.0, LIMITS, CostModel()) == ([], [])
 
 
 def test_a_batch_is_not_overfilled_and_nobody_is_overtaken() -> None:
     """What does not fit waits, and so does all of its key behind it; a job of more rows than a batch runs alone."""
     a, b, c = job(6), job(6), job(1)
     waiting = queue(a, b, c)
-    assert waiting.take(0.0, LIMITS, Cost())[0] == [a]
-    assert waiting.take(0.0, LIMITS, Cost())[0] == [b, c]
+    assert waiting.take(0.0, LIMITS, CostModel())[0] == [a]
+    assert waiting.take(0.0, LIMITS, CostModel())[0] == [b, c]
     big, small = job(11), job(1)
     waiting = queue(big, small)
-    assert waiting.take(0.0, LIMITS, Cost())[0] == [big]
-    assert waiting.take(0.0, LIMITS, Cost())[0] == [small]
+    assert waiting.take(0.0, LIMITS, CostModel())[0] == [big]
+    assert waiting.take(0.0, LIMITS, CostModel())[0] == [small]
 
 
 def test_without_a_key_each_runs_alone() -> None:
     """Jobs of no key never share a call."""
     waiting = queue(job(key=None), job(key=None))
-    assert len(waiting.take(0.0, LIMITS, Cost())[0]) == 1
+    assert len(waiting.take(0.0, LIMITS, CostModel())[0]) == 1
 
 
 def test_a_batch_is_not_filled_beyond_its_time() -> None:
     """Where rows are dear, more of them would only make all wait."""
-    cost = known((1, LONGEST_S / 2.5))
+    cost = known((1, MAX_BATCH_S / 2.5))
     assert len(queue(*(job() for _ in range(5))).take(0.0, LIMITS, cost)[0]) == 2
 
 
@@ -114,9 +124,9 @@ def test_what_nobody_wants_is_dropped_first() -> None:
     """Expired jobs and those whose client has left are not run, and the others do not wait for them."""
     late, left, wanted = job(deadline_at_s=1.0), job(abandoned=True), job()
     waiting = queue(late, left, wanted)
-    batch, dropped = waiting.take(1.0, LIMITS, Cost())
+    batch, dropped = waiting.take(1.0, LIMITS, CostModel())
     assert batch == [wanted]
-    assert dropped == [(late, Dropped.EXPIRED), (left, Dropped.ABANDONED)]
+    assert dropped == [(late, DropReason.EXPIRED), (left, DropReason.ABANDONED)]
     assert waiting.rows == 0
 
 
@@ -128,11 +138,11 @@ def test_what_would_be_late_is_dropped_before_it_is_run() -> None:
     cost = known((1, 1.0), (2, 2.0))
     batch, dropped = queue(doomed, fine, next_one).take(0.0, LIMITS, cost)
     assert batch == [fine]
-    assert dropped == [(doomed, Dropped.REFUSED), (next_one, Dropped.REFUSED)]
+    assert dropped == [(doomed, DropReason.REFUSED), (next_one, DropReason.REFUSED)]
     alone = job(deadline_at_s=0.5)
     alone.tried = True
     assert queue(alone).take(0.0, LIMITS, cost)[0] == [alone]
-    assert queue(doomed, next_one).take(0.0, LIMITS, Cost())[0] == [doomed]
+    assert queue(doomed, next_one).take(0.0, LIMITS, CostModel())[0] == [doomed]
 
 
 def test_who_joins_makes_nobody_late() -> None:
@@ -157,8 +167,8 @@ def test_every_job_is_taken_once_in_order(jobs: list[Any], per_row_s: float) -> 
         seen += [each for each, _ in dropped]
         runs_s = cost.typical_s(sum(each.rows for each in batch)) if batch else 0.0
         for each, reason in dropped:
-            late = cost.typical_s(each.rows) > SHARE * (each.deadline_at_s - 1.0 - runs_s)
-            assert each.deadline_at_s <= 1.0 or (late and reason is Dropped.REFUSED)
+            late = cost.typical_s(each.rows) > USABLE_DEADLINE_SHARE * (each.deadline_at_s - 1.0 - runs_s)
+            assert each.deadline_at_s <= 1.0 or (late and reason is DropReason.REFUSED)
         if not batch:
             break
         assert all(each.deadline_at_s > 1.0 for each in batch)
@@ -177,8 +187,10 @@ def test_the_queue_s_time_follows_from_its_rows() -> None:
     cost = known((1, 1.0), (10, 2.0))
     waiting = queue(*(job() for _ in range(19)))
     assert waiting.drain_s(1, LIMITS, cost) == pytest.approx(4.0)
-    assert waiting.drain_s(1, BatchPolicy(10, 100, lanes=2, merges=False), cost) == pytest.approx(10.0)
-    assert waiting.drain_s(1, LIMITS, Cost()) == 0.0
+    assert waiting.drain_s(1, BatchPolicy(10, 100, max_concurrent_calls=2, shares_calls=False), cost) == pytest.approx(
+        10.0
+    )
+    assert waiting.drain_s(1, LIMITS, CostModel()) == 0.0
 
 
 @pytest.mark.parametrize(

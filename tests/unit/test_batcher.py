@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CarefulRuntime, CountingMeter, sum_contract
 from gevent.monkey import get_original
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.batcher import Batcher, RequestLimits
-from app.batching.queue import BatchPolicy
-from app.concurrency.offload import make_offload
-from app.contract.decode import from_rows
-from app.contract.schema import Contract
-from app.errors import ClientGone, DeadlineExceeded, InferenceFailed, Overloaded, RequestRejected
-from app.repository.modelfile import BatchRules, ModelFile
-from app.serving.policy import make_policy
-from app.serving.servable import Servable
-from app.settings import Predict, Settings
+from tableside.batching.batcher import Batcher, RequestLimits
+from tableside.batching.queue import BatchPolicy
+from tableside.contract.schema import Contract
+from tableside.decoding.json_tables import from_rows
+from tableside.errors import ClientClosedRequest, DeadlineExceeded, InferenceFailed, Overloaded, RequestRejected
+from tableside.process.offload import make_offload
+from tableside.repository.model_toml import BatchConfig, ModelConfig
+from tableside.serving.policy import make_policy
+from tableside.serving.servable import Servable
+from tableside.settings import Predict, Settings
+from tests.fakes import CarefulRuntime, CountingMeter, sum_contract
 
 SLEEP: Callable[[float], None] = get_original("time", "sleep")
 POLICY = BatchPolicy(max_batch_rows=64, max_queue_rows=1000)
@@ -101,7 +101,7 @@ def in_turn(batcher: Batcher[Any, Any], slow: Slow, *calls: Callable[[], Any]) -
 
 
 def asking(batcher: Batcher[Any, Any], item: Any, offload: Any, given: RequestLimits) -> Callable[[], Any]:
-    return lambda: batcher.ask(item, 1, offload, given).result
+    return lambda: batcher.submit(item, 1, offload, given).result
 
 
 def test_who_comes_while_it_is_busy_shares_the_next_call() -> None:
@@ -109,13 +109,13 @@ def test_who_comes_while_it_is_busy_shares_the_next_call() -> None:
     slow, offload = Slow(0.2), make_offload(2)
     batcher: Batcher[Any, Any] = batching(slow)
     batcher.cost.learn(1, 0.2), batcher.cost.learn(8, 0.2)
-    batcher.meter = meter = CountingMeter()
+    batcher.metrics = metrics = CountingMeter()
     outcomes = in_turn(batcher, slow, *(asking(batcher, at, offload, limits()) for at in range(8)))
     assert outcomes == list(range(8))
     assert slow.calls == [[0], [1, 2, 3, 4, 5, 6, 7]]
-    assert meter.rows == [1, 7]
-    assert max(meter.waited) == 7
-    assert meter.waited[-1] == 0
+    assert metrics.rows == [1, 7]
+    assert max(metrics.waited) == 7
+    assert metrics.waited[-1] == 0
 
 
 def test_keys_do_not_share_a_call() -> None:
@@ -130,7 +130,7 @@ def test_keys_do_not_share_a_call() -> None:
 def test_calls_of_one_model_leave_a_thread_to_others() -> None:
     """With two native threads one slow model has one: another's request does not wait for it."""
     slow, quick, offload = Slow(0.5), Slow(0.0), make_offload(2)
-    alone = BatchPolicy(merges=False)
+    alone = BatchPolicy(shares_calls=False)
     busy, other = batching(slow, alone), batching(quick, alone)
     threads = [threading.Thread(target=asking(busy, at, offload, limits())) for at in range(3)]
     for thread in threads:
@@ -148,11 +148,11 @@ def test_expired_and_abandoned_requests_are_dropped_before_predict() -> None:
     """Whose time is over, or whose client has left while it waited, is answered so and never given to the estimator."""
     slow, offload = Slow(0.4), make_offload(2)
     batcher: Batcher[Any, Any] = batching(slow)
-    batcher.meter = meter = CountingMeter()
+    batcher.metrics = metrics = CountingMeter()
     client, served = socket.socketpair()
 
     def leave() -> None:
-        while max(meter.waited, default=0) < 3:  # all but the first
+        while max(metrics.waited, default=0) < 3:  # all but the first
             time.sleep(0.001)
         client.close()
 
@@ -168,16 +168,16 @@ def test_expired_and_abandoned_requests_are_dropped_before_predict() -> None:
     assert [outcomes[0], outcomes[3]] == ["first", "last"]
     assert isinstance(outcomes[1], DeadlineExceeded)
     assert str(outcomes[1]) == "no answer within the deadline of 0.1 s"
-    assert isinstance(outcomes[2], ClientGone)
+    assert isinstance(outcomes[2], ClientClosedRequest)
     assert slow.calls == [["first"], ["last"]]
-    assert meter.drops == ["expired", "abandoned"]
+    assert metrics.drops == ["expired", "abandoned"]
 
 
 def test_who_cannot_be_answered_in_time_is_refused_at_once() -> None:
     """Once the cost is known, a request behind others that take too long gets Overloaded with when to come again."""
     slow, offload = Slow(0.3), make_offload(2)
     batcher: Batcher[Any, Any] = batching(slow)
-    batcher.meter = meter = CountingMeter()
+    batcher.metrics = metrics = CountingMeter()
     asking(batcher, 0, offload, limits())()
     first = threading.Thread(target=asking(batcher, 1, offload, limits()))
     first.start()
@@ -189,7 +189,7 @@ def test_who_cannot_be_answered_in_time_is_refused_at_once() -> None:
     assert refused.value.retry_after_s == 1
     first.join(30)
     assert asking(batcher, 3, offload, limits(0.4))() == 3
-    assert meter.drops == ["refused"]
+    assert metrics.drops == ["refused"]
 
 
 def test_a_full_queue_refuses() -> None:
@@ -289,14 +289,14 @@ def test_another_policy_counts_from_the_next_batch_on() -> None:
 ROWS = st.lists(st.lists(st.sampled_from([0.5, 2.0, -3.25, 666.0]), min_size=2, max_size=2), min_size=1, max_size=5)
 
 
-def merging_servable(runtime: Any, batch: Any = "exact", rules: BatchRules | None = None) -> Servable:
+def merging_servable(runtime: Any, batch: Any = "exact", rules: BatchConfig | None = None) -> Servable:
     import msgspec
 
-    contract: Contract = msgspec.structs.replace(sum_contract(), batch=batch)
+    contract: Contract = msgspec.structs.replace(sum_contract(), batch_invariance=batch)
     servable = Servable("sums", 1, contract)
     servable.ready(runtime, 0.0)
     settings = Settings(predict=Predict(inline_below_ms=0.0))
-    servable.adopt(make_policy(ModelFile(batching=rules or BatchRules()), contract, settings))
+    servable.adopt(make_policy(ModelConfig(batching=rules or BatchConfig()), contract, settings))
     return servable
 
 
@@ -308,12 +308,12 @@ def test_every_request_gets_its_own_answer(asked: list[Any]) -> None:
     assert servable.contract is not None
     schema = servable.contract.input
 
-    def ask(rows: Any, output: str) -> Callable[[], Any]:
+    def submit(rows: Any, output: str) -> Callable[[], Any]:
         table, wanted = from_rows(rows, schema), servable.outputs([output])
         given = RequestLimits(time.monotonic() + 60)
         return lambda: servable.predict(table, wanted, offload, given).arrays
 
-    outcomes = together(*(ask(rows, output) for rows, output in asked))
+    outcomes = together(*(submit(rows, output) for rows, output in asked))
     alone = CarefulRuntime()
     for (rows, output), outcome in zip(asked, outcomes, strict=True):
         if any(666.0 in row for row in rows):
@@ -324,28 +324,28 @@ def test_every_request_gets_its_own_answer(asked: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "rules", "merged"),
+    ("batch", "rules", "batched"),
     [
-        ("exact", BatchRules(), True),
-        ("ulp", BatchRules(), True),
-        ("none", BatchRules(), False),
-        (None, BatchRules(), False),
-        ("exact", BatchRules(require="exact"), True),
-        ("ulp", BatchRules(require="exact"), False),
-        ("exact", BatchRules(enabled=False), False),
+        ("exact", BatchConfig(), True),
+        ("ulp", BatchConfig(), True),
+        ("none", BatchConfig(), False),
+        (None, BatchConfig(), False),
+        ("exact", BatchConfig(require="exact"), True),
+        ("ulp", BatchConfig(require="exact"), False),
+        ("exact", BatchConfig(enabled=False), False),
     ],
 )
-def test_who_may_share_a_call(batch: Any, rules: BatchRules, merged: bool) -> None:
+def test_who_may_share_a_call(batch: Any, rules: BatchConfig, batched: bool) -> None:
     """What publish measured, and what model.toml demands; what nobody measured is not merged."""
     runtime = CarefulRuntime(0.05, sleep=SLEEP)
     servable, offload = merging_servable(runtime, batch, rules), make_offload(2)
-    assert servable.policy.batching.merges is merged
+    assert servable.policy.batching.shares_calls is batched
     assert servable.contract is not None
     table, wanted = from_rows([[1.0, 2.0]], servable.contract.input), servable.outputs([])
     given = RequestLimits(time.monotonic() + 60)
     together(*[lambda: servable.predict(table, wanted, offload, given)] * 6)
     assert sum(runtime.sizes) == 6
-    assert (max(runtime.sizes) > 1) is merged
+    assert (max(runtime.sizes) > 1) is batched
 
 
 def test_a_wrong_number_of_answers_is_no_answer_to_others() -> None:
@@ -361,11 +361,11 @@ def test_a_wrong_number_of_answers_is_no_answer_to_others() -> None:
     assert servable.contract is not None
     given = RequestLimits(time.monotonic() + 60)
 
-    def ask(at: int) -> Callable[[], Any]:
+    def submit(at: int) -> Callable[[], Any]:
         table = from_rows([[float(at), 1.0]], servable.contract.input)  # type: ignore[union-attr]
         return lambda: servable.predict(table, servable.outputs([]), offload, given).arrays["predict"].tolist()
 
-    assert together(*(ask(at) for at in range(6))) == [[at + 1.0] for at in range(6)]
+    assert together(*(submit(at) for at in range(6))) == [[at + 1.0] for at in range(6)]
     assert max(runtime.sizes) > 1
 
 
@@ -412,7 +412,7 @@ def test_metrics_that_fail_lose_no_request() -> None:
 
     slow, offload = Slow(0.1), make_offload(2)
     batcher: Batcher[Any, Any] = batching(slow)
-    batcher.meter = Broken()
+    batcher.metrics = Broken()
     calls = [asking(batcher, at, offload, limits(0.05 if at == 2 else 30.0)) for at in range(4)]
     outcomes = together(*calls, pause_s=0.01)
     assert [outcomes[at] for at in (0, 1, 3)] == [0, 1, 3]

@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CountingMeter, HereOffload, SumRuntime, numbers, sum_contract
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.batching.batcher import RequestLimits
-from app.batching.queue import BatchPolicy
-from app.contract.digest import digest_of
-from app.contract.schema import Column, Input, Output
-from app.contract.table import Table
-from app.errors import ContractBroken, ModelNotReady, Overloaded
-from app.repository import modelfile
-from app.repository.modelfile import CacheRules
-from app.serving.cache import LARGEST_SHARE, MOST_TABLE_BYTES, ResponseCache, SilentCache, size_bytes
-from app.serving.policy import Policy
-from app.serving.servable import Prediction, Servable
+from tableside.batching.batcher import RequestLimits
+from tableside.batching.queue import BatchPolicy
+from tableside.contract.digest import digest_of
+from tableside.contract.schema import Column, Input, Output
+from tableside.contract.table import Table
+from tableside.errors import ContractBroken, ModelNotReady, Overloaded
+from tableside.repository import model_toml
+from tableside.repository.model_toml import CacheConfig
+from tableside.serving.cache import LARGEST_SHARE, MOST_TABLE_BYTES, NoCacheMetrics, ResponseCache, size_bytes
+from tableside.serving.policy import Policy
+from tableside.serving.servable import Prediction, Servable
+from tests.fakes import CountingMeter, HereOffload, SumRuntime, numbers, sum_contract
 
-ON = CacheRules(1 << 20)
-INLINE = BatchPolicy(merges=False, inline_below_s=1.0)
+ON = CacheConfig(1 << 20)
+INLINE = BatchPolicy(shares_calls=False, inline_below_s=1.0)
 AB = numbers("a", "b")
 TEXTS = Input("frame", (Column("s", "BYTES", "object"), Column("t", "BYTES", "object")))
 
@@ -80,7 +80,7 @@ def columns(schema: Input = AB, **cells: Any) -> Table:
     return Table(schema, len(next(iter(found.values()))), found)
 
 
-def served(rules: CacheRules = ON, runtime: Any = None, version: int = 1) -> tuple[Servable, Any, CountingCache]:
+def served(rules: CacheConfig = ON, runtime: Any = None, version: int = 1) -> tuple[Servable, Any, CountingCache]:
     servable, meter = Servable("sums", version, sum_contract(version=version)), CountingCache()
     runtime = runtime or SumRuntime()
     servable.ready(runtime, 0.0)
@@ -101,7 +101,7 @@ def key(table: Table, *names: str) -> bytes:
 
 def test_it_is_off_by_default() -> None:
     """Without a word in model.toml nothing is kept: each request is asked of the estimator."""
-    servable, runtime, meter = served(CacheRules())
+    servable, runtime, meter = served(CacheConfig())
     for _ in range(3):
         assert not ask(servable, matrix([1, 2])).cached
     assert servable.cache is None
@@ -160,7 +160,7 @@ NAN = np.array([0x7FF8000000000000, 0x7FF8000000000001], dtype=np.uint64).view(n
     ],
 )
 def test_tables_that_look_alike_are_told_apart(one: Table, other: Table) -> None:
-    """Signed zeros, two NaN, the order of rows, shape, dtype, where a text ends, what a gap is: all count."""
+    """Signed zeros, two NaN, the order of rows, shape, dtype, where a text ends, what a missing value is: all count."""
     assert key(one) != key(other)
     assert key(one) == key(one.take(0, one.rows))
 
@@ -170,8 +170,8 @@ def test_a_gap_in_a_column_of_integers_is_told_apart() -> None:
     schema = Input("frame", (Column("i", "INT64", "int64", nullable=True),))
     whole = Table(schema, 2, {"i": np.array([1, 2])})
     wide = Table(schema, 2, {"i": np.array([1.0, 2.0])})
-    gap = Table(schema, 2, {"i": np.array([1.0, np.nan])})
-    assert len({key(whole), key(wide), key(gap)}) == 3
+    is_missing = Table(schema, 2, {"i": np.array([1.0, np.nan])})
+    assert len({key(whole), key(wide), key(is_missing)}) == 3
 
 
 def test_outputs_are_in_the_key() -> None:
@@ -216,7 +216,7 @@ def test_what_was_kept_cannot_be_changed() -> None:
 
 def test_a_part_of_a_batch_does_not_hold_the_batch() -> None:
     """An answer that is a view of a large call's is kept as a copy of its own rows."""
-    cache, batch = ResponseCache(1 << 16, SilentCache()), np.zeros(1000)
+    cache, batch = ResponseCache(1 << 16, NoCacheMetrics()), np.zeros(1000)
     cache.keep(b"k", {"predict": batch[3:4]})
     found = cache.find(b"k")
     assert found is not None
@@ -246,7 +246,7 @@ def test_the_bound_holds_and_the_oldest_goes_first() -> None:
 
 def test_an_answer_past_its_share_is_not_kept() -> None:
     """One large answer would drive out many small ones."""
-    cache = ResponseCache(1 << 16, SilentCache())
+    cache = ResponseCache(1 << 16, NoCacheMetrics())
     cache.keep(b"k", {"predict": np.zeros((1 << 16) // LARGEST_SHARE // 8)})
     assert cache.size_bytes == 0
 
@@ -261,7 +261,7 @@ def test_text_in_an_answer_counts() -> None:
 def test_the_overhead_is_honest(outputs: int) -> None:
     """What Python allocates for a full cache of small answers is no more than the bound, and not much less."""
     bound, answers = 4 << 20, {f"output_{at}": np.zeros(1) for at in range(outputs)}
-    cache = ResponseCache(bound, SilentCache())
+    cache = ResponseCache(bound, NoCacheMetrics())
     gc.collect()
     tracemalloc.start()
     try:
@@ -282,7 +282,7 @@ def test_a_hit_needs_no_room() -> None:
     ask(servable, matrix([1, 2]))
     runtime.go.clear()
     meter = CountingMeter()
-    servable.adopt(Policy(batching=BatchPolicy(1, 1, 1, merges=False), cache_bytes=ON.max_bytes))
+    servable.adopt(Policy(batching=BatchPolicy(1, 1, 1, shares_calls=False), cache_bytes=ON.max_bytes))
     servable.count(meter)
 
     def ask_new(cell: float) -> Prediction:
@@ -330,7 +330,7 @@ def test_a_renewal_forgets_only_where_something_changed() -> None:
 
 
 def test_a_call_that_began_before_leaves_nothing_behind() -> None:
-    """An answer computed while the cache was renewed, for other ways perhaps, is given and not kept."""
+    """An answer computed while the cache was renewed, by other backends perhaps, is given and not kept."""
     servable, _, meter = served()
 
     class Renewing(SumRuntime):
@@ -347,7 +347,7 @@ def test_a_call_that_began_before_leaves_nothing_behind() -> None:
 
 def test_many_at_once_get_their_own_answers() -> None:
     """Threads, or greenlets where the process is patched, that ask the same few rows at once never mix them up."""
-    servable, _, meter = served(CacheRules(1 << 16))
+    servable, _, meter = served(CacheConfig(1 << 16))
     wrong: list[Any] = []
 
     def caller(seed: int) -> None:
@@ -377,8 +377,8 @@ REQUEST = st.tuples(
 @given(requests=st.lists(REQUEST, max_size=30))
 def test_with_a_cache_answers_are_the_same(requests: list[Any]) -> None:
     """Whatever is asked in whatever order: every answer is the one without a cache, to the bit."""
-    cached, _, _ = served(CacheRules(1 << 16), BitsRuntime())
-    plain, _, _ = served(CacheRules(), BitsRuntime())
+    cached, _, _ = served(CacheConfig(1 << 16), BitsRuntime())
+    plain, _, _ = served(CacheConfig(), BitsRuntime())
     for rows, wanted in requests:
         one, other = (ask(servable, matrix(*rows), *wanted).arrays for servable in (cached, plain))
         assert list(one) == list(other)
@@ -392,7 +392,7 @@ def test_a_bad_size_is_named(tmp_path: Path, value: str) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.toml").write_text(f"[cache]\nmax_bytes = {value}\n")
     with pytest.raises(ContractBroken, match=r"^m/model.toml: .*\$\.cache") as broken:
-        modelfile.read(tmp_path, "m")
+        model_toml.read(tmp_path, "m")
     assert "max_bytes" in str(broken.value)
 
 
@@ -402,10 +402,10 @@ def test_a_good_size_is_read(tmp_path: Path) -> None:
     file = tmp_path / "m" / "model.toml"
     for text, expected in (("", 0), ("[cache]\n", 0), ("[cache]\nmax_bytes = 64_000_000\n", 64_000_000)):
         file.write_text(text)
-        assert modelfile.read(tmp_path, "m").cache.max_bytes == expected
+        assert model_toml.read(tmp_path, "m").cache.max_bytes == expected
 
 
 def test_outputs_of_one_name_are_one_key() -> None:
     """The cache asks an output for its name only."""
-    cache = ResponseCache(1 << 16, SilentCache())
+    cache = ResponseCache(1 << 16, NoCacheMetrics())
     assert cache.key(matrix([1, 2]), [Output("predict", "FP64", 1, True)]) == key(matrix([1, 2]))

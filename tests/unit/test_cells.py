@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contract.cells import to_array
-from app.contract.rules import Problems, Rules
-from app.contract.schema import Column
+from tableside.contract.schema import Column
+from tableside.decoding.cells import to_array
+from tableside.decoding.rules import Problems, Rules
 
 REAL = Column("c", "FP64", "float64")
 WHOLE = Column("c", "INT64", "int64")
@@ -94,7 +94,7 @@ def test_integers_stay_exact() -> None:
 
 
 def test_a_missing_integer_widens_the_column() -> None:
-    """With a gap the column is float64, as pandas would have read it."""
+    """With a missing value the column is float64, as pandas would have read it."""
     array = good([1, None], nullable(WHOLE))
     assert array.dtype == np.float64
     np.testing.assert_array_equal(array, [1, np.nan])
@@ -109,7 +109,7 @@ def test_booleans_are_booleans() -> None:
 
 @pytest.mark.parametrize(("missing", "mark"), [("nan", np.nan), ("none", None)])
 def test_missing_text_is_what_the_trainer_had(missing: str, mark: object) -> None:
-    """A gap in text is NaN or None, whichever the sample had."""
+    """A missing value in text is NaN or None, whichever the sample had."""
     array = good(["x", None], nullable(TEXT, missing=missing))
     assert array[0] == "x"
     assert array[1] is mark or (mark is not None and np.isnan(array[1]))

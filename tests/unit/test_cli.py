@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
-from app.cli import main
-from app.cli.logs import render
-from app.repository import paths
+from tableside.cli import main
+from tableside.cli.logs import render
+from tableside.repository import paths
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_logs_follow_what_is_written_and_a_rotated_file(tmp_path: Path) -> None:
     folder.mkdir()
     file = folder / "web.log"
     file.write_text('{"event":"old, and quite a long line so that the next file is shorter"}\n')
-    command = [sys.executable, "-u", "-m", "app.cli", "logs", "-f", "-n", "0", "--run-dir", str(tmp_path)]
+    command = [sys.executable, "-u", "-m", "tableside.cli", "logs", "-f", "-n", "0", "--run-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -196,7 +196,8 @@ def test_logs_follow_what_is_written_and_a_rotated_file(tmp_path: Path) -> None:
 @pytest.mark.processes
 def test_help_is_quick() -> None:
     """`tableside --help` imports neither scikit-learn nor pandas nor numpy."""
-    code = "import sys; from app.cli import main; main(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    code = "import sys; from tableside.cli import main; main(['--help'], standalone_mode=False)"
+    code += "; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "publish" in done.stdout
     loaded = done.stdout.splitlines()[-1]

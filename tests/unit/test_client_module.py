@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
-from fakes import numbers, sum_contract
 
-from app.cli import main
-from app.cli.client import class_name, module
-from app.contract.schema import Column, Contract, Input, Output
+from tableside.cli import main
+from tableside.cli.client import class_name, module
+from tableside.contract.schema import Column, Contract, Input, Output
+from tests.fakes import numbers, sum_contract
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -35,7 +35,7 @@ def sources_of(folder: Path) -> list[str]:
 
 
 def odd() -> Contract:
-    """Names that are no identifiers, every type, closed categories with and without gaps."""
+    """Names that are no identifiers, every type, closed categories with and without missing values."""
     columns = (
         Column("class", "FP64", "float64"),
         Column("1st (cm)", "FP32", "float32", nullable=True),
@@ -111,7 +111,7 @@ def test_what_is_written() -> None:
      ("none", "ModelNone"), ("x", "X")],
 )  # fmt: skip
 def test_class_names(name: str, expected: str) -> None:
-    """A model's class is its name in camel case, with `Model` before it where that could not be one."""
+    """A model's class is its name in camel case, with `MLflowModel` before it where that could not be one."""
     assert class_name(name) == expected
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
-from zoo import NOT_SERVED
 
-from app.metrics import Metrics
-from app.settings import Settings
+from tableside.settings import Settings
+from tableside.telemetry.metrics import Metrics
+from tests.estimator_zoo import NOT_SERVED
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app import errors
-from app.web.guard import DECLARED
-from app.web.problems import SHOWN, STATUS, body
-from blueprints import FACES
+from tableside import errors
+from tableside.blueprints import BLUEPRINTS
+from tableside.web.auth import ACCESS_BY_BLUEPRINT
+from tableside.web.errors import PUBLIC, STATUS, body
 
 
 def subclasses(kind: type[errors.TablesideError]) -> set[type[errors.TablesideError]]:
@@ -21,12 +21,12 @@ def test_every_error_has_a_status() -> None:
 
 def test_what_is_ours_to_mend_is_a_server_error() -> None:
     """Errors whose text was not written for clients answer 500; the rest are shown."""
-    assert all(STATUS[kind] == 500 for kind in set(STATUS) - SHOWN)
+    assert all(STATUS[kind] == 500 for kind in set(STATUS) - PUBLIC)
 
 
 def test_every_face_says_who_may_call_it() -> None:
-    """A face declares its access in its own file."""
-    assert {face.name for face in FACES} == set(DECLARED)
+    """A blueprint declares its access in its own file."""
+    assert {blueprint.name for blueprint in BLUEPRINTS} == set(ACCESS_BY_BLUEPRINT)
 
 
 def test_an_error_object_says_it_twice() -> None:
@@ -49,7 +49,7 @@ def test_an_error_object_says_it_twice() -> None:
         (errors.DeadlineExceeded(0.5), "no answer within the deadline of 0.5 s"),
         (errors.InferenceFailed(), "the model failed on this request; the log has the cause under this request id"),
         (
-            errors.NotAllowed(),
+            errors.Unauthorized(),
             "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)",
         ),
     ],

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.contract import golden
-from app.repository import integrity, modelfile, paths
-from app.runtimes.sklearn import SklearnRuntime
-from app.serving.loader import check_version
-from app.settings import Repository
 from examples.train import EXAMPLES
+from tableside.preflight.checks import check_version
+from tableside.repository import integrity, model_toml, paths
+from tableside.runtimes import golden
+from tableside.runtimes.sklearn import SklearnRuntime
+from tableside.settings import Repository
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -33,4 +33,4 @@ def test_the_published_example_loads_and_keeps_its_contract(name: str) -> None:
     """What lies in models/ is whole: hash, environment, types and golden rows hold."""
     for number in paths.versions(MODELS, name):
         check_version(MODELS, name, number, Repository())
-    assert modelfile.read(MODELS, name).aliases == {"champion": paths.versions(MODELS, name)[-1]}
+    assert model_toml.read(MODELS, name).aliases == {"champion": paths.versions(MODELS, name)[-1]}

@@ -1,11 +1,11 @@
-"""Generations: numbered without gaps of meaning, never shared."""
+"""Generations: numbered without missing values of meaning, never shared."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
-from app.serving import generations
+from tableside.serving import generations
 
 
 def test_numbers_go_up(tmp_path: Path) -> None:
@@ -39,5 +39,7 @@ def test_writers_at_once_get_their_own(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(set(got)) == len(got) == 80  # a writer that fell far behind takes a later number: gaps are fine
+    assert (
+        len(set(got)) == len(got) == 80
+    )  # a writer that fell far behind takes a later number: missing values are fine
     assert generations.newest(tmp_path) == max(got)

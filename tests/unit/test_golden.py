@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from fakes import SumRuntime, numbers, sum_contract
 
-from app.contract import golden
-from app.contract.schema import Contract, Output
-from app.errors import ContractBroken
+from tableside.contract.schema import Contract, Output
+from tableside.errors import ContractBroken
+from tableside.runtimes import golden
+from tests.fakes import SumRuntime, numbers, sum_contract
 
 
 def changed(answers: Any, output: str = "predict") -> Contract:

@@ -10,21 +10,22 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-import skewed
 from sklearn.ensemble import RandomForestRegressor
 
-from app import metrics
-from app.concurrency.offload import make_offload
-from app.contract import schema
-from app.contract.schema import Contract
-from app.errors import ModelNotReady, Trouble
-from app.repository import modelfile
-from app.repository.publish import publish
-from app.serving.catalog import EMPTY
-from app.serving.lifecycle import State
-from app.serving.loader import candidates, load_catalog
-from app.serving.registry import Registry
-from app.settings import Repository, load
+from tableside.contract import schema
+from tableside.contract.environment import sha256
+from tableside.contract.schema import Contract
+from tableside.errors import FailureKind, ModelNotReady
+from tableside.process.offload import make_offload
+from tableside.publishing.publish import publish
+from tableside.repository import model_toml
+from tableside.serving.catalog import EMPTY
+from tableside.serving.lifecycle import State
+from tableside.serving.loader import load_catalog, versions_to_load
+from tableside.serving.registry import Registry
+from tableside.settings import Repository, load
+from tableside.telemetry import metrics
+from tests import skewed_environment
 
 POLICY = Repository()
 Damage = Callable[[Path], None]
@@ -90,19 +91,21 @@ def tear_the_contract(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said", "trouble"),
+    ("damage", "said", "failure_kind"),
     [
-        (flip_a_byte, "model.skops is damaged: its sha256 is", Trouble.DAMAGED),
-        (change_an_answer, "golden row 0: predict[0] is 'setosa', at publish 'virginica'", Trouble.GOLDEN),
-        (change_the_library, "scikit-learn 0.24.2 at publish", Trouble.ENVIRONMENT),
-        (change_a_column, "renamed", Trouble.GOLDEN),
-        (skewed.swap_columns, "golden rows: not answered: ValueError", Trouble.GOLDEN),
-        (change_the_name, "is of other/2", Trouble.CONTRACT),
-        (remove_the_artifact, "model.skops: No such file", Trouble.DAMAGED),
-        (tear_the_contract, "contract.json: ", Trouble.CONTRACT),
+        (flip_a_byte, "model.skops is damaged: its sha256 is", FailureKind.DAMAGED),
+        (change_an_answer, "golden row 0: predict[0] is 'setosa', at publish 'virginica'", FailureKind.GOLDEN),
+        (change_the_library, "scikit-learn 0.24.2 at publish", FailureKind.ENVIRONMENT),
+        (change_a_column, "renamed", FailureKind.GOLDEN),
+        (skewed_environment.swap_columns, "golden rows: not answered: ValueError", FailureKind.GOLDEN),
+        (change_the_name, "is of other/2", FailureKind.CONTRACT),
+        (remove_the_artifact, "model.skops: No such file", FailureKind.DAMAGED),
+        (tear_the_contract, "contract.json: ", FailureKind.CONTRACT),
     ],
 )
-def test_a_broken_version_is_passed_over(small_repository: Path, damage: Damage, said: str, trouble: Trouble) -> None:
+def test_a_broken_version_is_passed_over(
+    small_repository: Path, damage: Damage, said: str, failure_kind: FailureKind
+) -> None:
     """A version that breaks its contract is UNAVAILABLE with the reason, and the old one goes on being picked."""
     before = load_catalog(small_repository, POLICY, 1, EMPTY)
     damage(second_version(small_repository))
@@ -113,7 +116,7 @@ def test_a_broken_version_is_passed_over(small_repository: Path, damage: Damage,
         broken = catalog.find("iris", "2")
         assert broken.state is State.UNAVAILABLE
         assert said in broken.reason
-        assert broken.trouble is trouble
+        assert broken.failure_kind is failure_kind
         assert catalog.servable("iris").version == 1
         with pytest.raises(ModelNotReady, match="iris/2 is UNAVAILABLE"):
             catalog.servable("iris", "2")
@@ -153,12 +156,12 @@ def test_skew_may_be_allowed(small_repository: Path) -> None:
     policy = Repository(environment_skew="warn")
     catalog = load_catalog(small_repository, policy, 1, EMPTY)
     served = catalog.servable("iris")
-    assert (served.version, served.trouble) == (1, Trouble.ENVIRONMENT)
+    assert (served.version, served.failure_kind) == (1, FailureKind.ENVIRONMENT)
     assert served.reason.startswith("scikit-learn 0.24.2 at publish")
     assert load_catalog(small_repository, policy, 2, catalog).servable("iris").reason == served.reason
     change_an_answer(small_repository / "iris" / "1")
     refused = load_catalog(small_repository, policy, 3, EMPTY).find("iris")
-    assert (refused.state, refused.trouble) == (State.UNAVAILABLE, Trouble.GOLDEN)
+    assert (refused.state, refused.failure_kind) == (State.UNAVAILABLE, FailureKind.GOLDEN)
 
 
 def nameless(root: Path) -> Path:
@@ -171,37 +174,37 @@ def nameless(root: Path) -> Path:
 
 @pytest.mark.parametrize("other", [1, 2])
 def test_swapped_names_of_a_nameless_matrix_are_noticed(tmp_path: Path, other: int) -> None:
-    """Where no estimator and no golden row knows the columns' names, the seal does."""
-    skewed.swap_columns(nameless(tmp_path), 0, other)
+    """Where no estimator and no golden row knows the columns' names, the checksums does."""
+    skewed_environment.swap_columns(nameless(tmp_path), 0, other)
     broken = load_catalog(tmp_path, POLICY, 1, EMPTY).find("forest")
-    assert (broken.state, broken.trouble) == (State.UNAVAILABLE, Trouble.DAMAGED)
+    assert (broken.state, broken.failure_kind) == (State.UNAVAILABLE, FailureKind.DAMAGED)
     assert "its columns or their order changed" in broken.reason
 
 
 @pytest.mark.parametrize("by", [1.0001, 50.0])
 def test_a_threshold_is_noticed_wherever_it_lies(tmp_path: Path, by: float) -> None:
-    """One number of the artifact altered, the contract's hash made to fit: golden rows notice it, or the seal."""
+    """One number of the artifact altered, the contract's hash made to fit: golden rows notice it, or the checksums."""
     folder = nameless(tmp_path)
-    skewed.move_a_threshold(folder, tree=3, by=by)
+    skewed_environment.move_a_threshold(folder, tree=3, by=by)
     broken = load_catalog(tmp_path, POLICY, 1, EMPTY).find("forest")
     assert broken.state is State.UNAVAILABLE
-    assert broken.trouble is (Trouble.GOLDEN if by > 2 else Trouble.DAMAGED), broken.reason
+    assert broken.failure_kind is (FailureKind.GOLDEN if by > 2 else FailureKind.DAMAGED), broken.reason
 
 
 def test_a_version_without_a_seal_is_served(tmp_path: Path) -> None:
     """What an earlier release published goes on being served."""
-    (nameless(tmp_path) / "seal.sha256").unlink()
+    (nameless(tmp_path) / "checksums.sha256").unlink()
     assert load_catalog(tmp_path, POLICY, 1, EMPTY).servable("forest").version == 1
 
 
 def test_a_disabled_model_is_there_but_unloaded(small_repository: Path) -> None:
-    """`enabled = false` makes every version UNAVAILABLE with that reason, and no candidate for a trial."""
-    assert modelfile.set_enabled(small_repository, "iris", False)
+    """`enabled = false` makes every version UNAVAILABLE with that reason, and no candidate for a preflight."""
+    assert model_toml.set_enabled(small_repository, "iris", False)
     off = load_catalog(small_repository, POLICY, 1, EMPTY).find("iris")
     assert (off.state, off.reason) == (State.UNAVAILABLE, "unloaded: enabled is false in model.toml")
-    assert candidates(small_repository, EMPTY) == []
-    assert not modelfile.set_enabled(small_repository, "iris", False)
-    assert modelfile.set_enabled(small_repository, "iris", True)
+    assert versions_to_load(small_repository, EMPTY) == []
+    assert not model_toml.set_enabled(small_repository, "iris", False)
+    assert model_toml.set_enabled(small_repository, "iris", True)
     assert load_catalog(small_repository, POLICY, 2, EMPTY).servable("iris@champion").version == 1
 
 
@@ -213,7 +216,11 @@ def test_a_broken_model_file_is_a_reason_everywhere(small_repository: Path) -> N
     words.write_text("[aliases\n")
     for before, state in ((EMPTY, State.UNAVAILABLE), (good, State.READY)):
         found = load_catalog(small_repository, POLICY, 2, before).find("iris")
-        assert (found.state, found.trouble, "iris/model.toml" in found.reason) == (state, Trouble.CONTRACT, True)
+        assert (found.state, found.failure_kind, "iris/model.toml" in found.reason) == (
+            state,
+            FailureKind.CONTRACT,
+            True,
+        )
     words.write_bytes(kept)
     assert load_catalog(small_repository, POLICY, 3, good).servable("iris").reason == ""
 
@@ -261,12 +268,10 @@ def test_a_type_nobody_trusts_is_not_loaded(small_repository: Path) -> None:
     import skops.io
     from sklearn.preprocessing import FunctionTransformer
 
-    from app.repository import integrity
-
     folder = small_repository / "iris" / "1"
     (folder / "model.skops").unlink()
     skops.io.dump(FunctionTransformer(shutil.rmtree), folder / "model.skops")
-    fresh = integrity.sha256(folder / "model.skops")
+    fresh = sha256(folder / "model.skops")
     rewrite(folder, lambda c: msgspec.structs.replace(c, artifact=msgspec.structs.replace(c.artifact, sha256=fresh)))
     broken = load_catalog(small_repository, POLICY, 1, EMPTY).find("iris")
     assert broken.state is State.UNAVAILABLE

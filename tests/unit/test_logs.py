@@ -11,10 +11,10 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from app import logs
-from app.metrics import make
-from app.web.journal import Journal
-from app.web.trace import Trace
+from tableside.telemetry import logs
+from tableside.telemetry.metrics import make
+from tableside.telemetry.request_metrics import RequestMetrics
+from tableside.telemetry.request_trace import RequestTrace
 
 Work = Callable[[], None]
 PATH = "/v1/models/wine:predict"
@@ -29,7 +29,7 @@ def test_they_wait_for_the_turn_and_leave_together(capfd: pytest.CaptureFixture[
     """Many lines, one piece of work."""
     waiting: list[Work] = []
     logs.configure("json")
-    lines = logs.Lines(waiting.append)
+    lines = logs.LineBuffer(waiting.append)
     for name in "abc":
         lines.write("info", {"event": name})
     assert len(waiting) == 1
@@ -46,9 +46,9 @@ def test_no_other_line_overtakes_them(capfd: pytest.CaptureFixture[str]) -> None
     """A line of a logger, ours or another library's, comes after those that waited; their turn repeats none."""
     waiting: list[Work] = []
     logs.configure("json")
-    lines = logs.Lines(waiting.append)
+    lines = logs.LineBuffer(waiting.append)
     lines.write("info", {"event": "first"})
-    logs.get("here").info("second")
+    logs.get_logger("here").info("second")
     lines.write("info", {"event": "third"})
     logging.getLogger("library").warning("fourth")
     for work in waiting:
@@ -59,17 +59,17 @@ def test_no_other_line_overtakes_them(capfd: pytest.CaptureFixture[str]) -> None
 def test_without_a_hub_nothing_waits(capfd: pytest.CaptureFixture[str]) -> None:
     """Threads write each line at once, whatever waits already."""
     logs.configure("json")
-    logs.Lines(lambda _: None).write("info", {"event": "waits"})
-    logs.Lines(None).write("info", {"event": "now"})
+    logs.LineBuffer(lambda _: None).write("info", {"event": "waits"})
+    logs.LineBuffer(None).write("info", {"event": "now"})
     assert events(capfd) == ["waits", "now"]
 
 
 def test_none_is_lost_when_the_process_ends() -> None:
     """An orderly exit writes what waits, though its turn never comes."""
     code = """
-from app import logs
+from tableside.telemetry import logs
 logs.configure("json")
-logs.Lines(lambda work: None).write("info", {"event": "last"})
+logs.LineBuffer(lambda work: None).write("info", {"event": "last"})
 raise SystemExit(3)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
@@ -79,13 +79,15 @@ raise SystemExit(3)
 def test_every_answer_has_its_line(capfd: pytest.CaptureFixture[str]) -> None:
     """Predictions have the fields of their model and stages, too; good answers to probes are not logged."""
     logs.configure("json")
-    journal = Journal(make(), None)
-    good = Trace("good", 0.0, model="wine", version="1", protocol="v1", rows=2, counted=True, stages={"decode": 0.001})
+    request_metrics = RequestMetrics(make(), None)
+    good = RequestTrace(
+        "good", 0.0, model="wine", version="1", protocol="v1", rows=2, counted=True, stages={"decode": 0.001}
+    )
     bad = replace(good, request_id="bad", error="RequestRejected")
-    journal.note(good, "POST", PATH, 200, 0.002)
-    journal.note(bad, "POST", PATH, 400, 0.002)
-    journal.note(Trace("none", 0.0), "GET", "/v9", 404, 0.002)
-    journal.note(Trace("probe", 0.0), "GET", "/ping", 200, 0.002)
+    request_metrics.record(good, "POST", PATH, 200, 0.002)
+    request_metrics.record(bad, "POST", PATH, 400, 0.002)
+    request_metrics.record(RequestTrace("none", 0.0), "GET", "/v9", 404, 0.002)
+    request_metrics.record(RequestTrace("probe", 0.0), "GET", "/ping", 200, 0.002)
     said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     shared = {"event", "source", "method", "path", "status", "ms", "request_id", "level", "time"}
     counted = shared | {"model", "version", "protocol", "rows", "decode_ms"}
@@ -96,8 +98,8 @@ def test_every_answer_has_its_line(capfd: pytest.CaptureFixture[str]) -> None:
 def test_text_is_for_terminals(capfd: pytest.CaptureFixture[str]) -> None:
     """Where lines are text, a prediction's is, too."""
     logs.configure("text")
-    trace = Trace("good", 0.0, model="wine", version="1", protocol="v1", counted=True)
-    Journal(make(), None).note(trace, "POST", PATH, 200, 0.002)
+    trace = RequestTrace("good", 0.0, model="wine", version="1", protocol="v1", counted=True)
+    RequestMetrics(make(), None).record(trace, "POST", PATH, 200, 0.002)
     written = capfd.readouterr().out
     assert "request_id=good" in written
     assert not written.startswith("{")

@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app import metrics
+from tableside.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 from pathlib import Path
-from app import metrics
+from tableside.telemetry import metrics
 slot, rows = int(sys.argv[1]), float(sys.argv[2])
-assert metrics.use_slot(slot, Path(sys.argv[3]))
+assert metrics.use_worker_slot(slot, Path(sys.argv[3]))
 made = metrics.make()
 made.rows.labels("iris", "1").inc(rows)
 made.in_flight.labels("iris").inc(rows)
@@ -64,4 +64,4 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """The worker serves on with metrics in its own memory."""
     (tmp_path / "file").write_text(json.dumps({}))
-    assert not metrics.use_slot(0, tmp_path / "file" / "metrics")
+    assert not metrics.use_worker_slot(0, tmp_path / "file" / "metrics")

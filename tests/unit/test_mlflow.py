@@ -27,14 +27,16 @@ from click.testing import CliRunner, Result
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from app.cli import main
-from app.contract.decode import from_rows
-from app.contract.golden import agree, cells_of
-from app.contract.schema import Contract
-from app.errors import PublishFailed
-from app.repository import integrity, mlflow, paths
-from app.runtimes import sklearn as runtime_sklearn
-from app.settings import Repository
+from tableside.cli import main
+from tableside.contract.environment import environment
+from tableside.contract.schema import Contract
+from tableside.decoding.json_tables import from_rows
+from tableside.errors import PublishFailed
+from tableside.publishing import mlflow
+from tableside.repository import integrity, paths
+from tableside.runtimes import sklearn as runtime_sklearn
+from tableside.runtimes.golden import agree, cells_of
+from tableside.settings import Repository
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -47,7 +49,7 @@ Change = Callable[[dict[str, Any]], Any]
 @pytest.fixture(autouse=True, scope="session")
 def fresh() -> None:
     """The directories hold fitted attributes of one scikit-learn."""
-    then, now = EXPECTED["scikit-learn"], integrity.environment()["scikit-learn"]
+    then, now = EXPECTED["scikit-learn"], environment()["scikit-learn"]
     assert then == now, f"tests/data/mlflow is of scikit-learn {then}, here is {now}: run tests/data/mlflow/make.py"
 
 
@@ -140,7 +142,9 @@ def test_a_directory_with_an_example_needs_no_sample(name: str, tmp_path: Path) 
 
 
 def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
-    """Names, types and order of the signature; a gap where the example has one or the estimator answers one."""
+    """Names, types and order of the signature; a missing value where the example has one or the estimator answers
+    one.
+    """
     contract = published(DATA / "churn_cloudpickle", tmp_path, "--allow-pickle")
     assert [(c.name, c.datatype, c.dtype, c.nullable) for c in contract.input.columns] == [
         ("plan", "BYTES", "str", True),
@@ -287,7 +291,7 @@ def test_another_scikit_learn_is_refused(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another minor version is refused with both named, unless environment_skew is warn; then publish tells."""
-    here = integrity.environment()["scikit-learn"]
+    here = environment()["scikit-learn"]
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(sklearn_version="1.2.0"))
     said = refusal(folder, tmp_path / "r")
     assert f"saved with scikit-learn 1.2.0, here is {here}." in said

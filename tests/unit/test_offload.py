@@ -11,8 +11,8 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
-from app.concurrency.offload import GeventOffload, ThreadOffload, aside, is_patched, make_offload, native_lock
-from app.errors import DeadlineExceeded
+from tableside.errors import DeadlineExceeded
+from tableside.process.offload import GeventOffload, ThreadOffload, is_patched, make_offload, native_lock, run_native
 
 Kind = tuple[Callable[[int], Any], Callable[[float], None]]
 
@@ -101,12 +101,14 @@ def test_slow_work_aside_leaves_the_hub_alone() -> None:
 
     beside = gevent.spawn(tick)
     gevent.sleep(0)
-    assert aside(lambda: nap(0.3) or threading.get_native_id()) != (threading.get_native_id() if is_patched() else 0)
+    assert run_native(lambda: nap(0.3) or threading.get_native_id()) != (
+        threading.get_native_id() if is_patched() else 0
+    )
     beside.kill()
     assert (len(ticks) > 3) is is_patched()
 
     def inside() -> bool:
-        return bool(aside(threading.get_native_id) == threading.get_native_id())
+        return bool(run_native(threading.get_native_id) == threading.get_native_id())
 
     assert GeventOffload(1).call(inside)
 
@@ -114,7 +116,7 @@ def test_slow_work_aside_leaves_the_hub_alone() -> None:
 def test_work_aside_raises_what_it_raises() -> None:
     """A failed load is the caller's to hear of."""
     with pytest.raises(ZeroDivisionError):
-        aside(lambda: 1 / 0)
+        run_native(lambda: 1 / 0)
 
 
 def test_the_native_lock_keeps_native_threads_apart() -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import MakeSettings
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.ensemble import (
@@ -29,26 +28,30 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
 
-from app import metrics
-from app.cli import main
-from app.concurrency.offload import make_offload
-from app.contract import schema
-from app.contract.decode import from_matrix
-from app.contract.schema import Candidate, Column, Contract, Input
-from app.errors import ContractBroken, Trouble
-from app.factory import create_app
-from app.repository import graphs, integrity, paths
-from app.repository.publish import publish
-from app.runtimes import graph
-from app.runtimes.direct.parts import Missing, Unsupported
-from app.runtimes.planned import PlannedRuntime, difference, tolerated
-from app.runtimes.sklearn import SklearnRuntime, as_array
-from app.serving.catalog import Catalog
-from app.serving.lifecycle import State
-from app.serving.loader import check_version, load_catalog
-from app.serving.registry import Registry
-from app.settings import Repository
-from app.web.current import EXTENSION
+from tableside.cli import main
+from tableside.contract import schema
+from tableside.contract.environment import sha256
+from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input
+from tableside.decoding.json_tables import from_matrix
+from tableside.errors import ContractBroken, FailureKind
+from tableside.factory import create_app
+from tableside.preflight.checks import check_version
+from tableside.process.offload import make_offload
+from tableside.publishing import onnx_export
+from tableside.publishing.publish import publish
+from tableside.repository import integrity, paths
+from tableside.runtimes import onnx
+from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported
+from tableside.runtimes.router import RoutedRuntime, allowed_difference, difference
+from tableside.runtimes.sklearn import SklearnRuntime, as_array
+from tableside.serving.catalog import Catalog
+from tableside.serving.lifecycle import State
+from tableside.serving.loader import load_catalog
+from tableside.serving.registry import Registry
+from tableside.settings import Repository
+from tableside.telemetry import metrics
+from tableside.web.extensions import EXTENSION_KEY
+from tests.conftest import MakeSettings
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -62,13 +65,13 @@ def diabetes() -> tuple[Any, Any]:
 
 @cache
 def support() -> tuple[Any, Any]:
-    """A regressor that no direct way is known for, and its sample. In single precision it is right to some 1e-7."""
+    """A regressor that no fast backend is known for, and its sample. In single precision it is right to some 1e-7."""
     table, target = diabetes()
     return SVR().fit(table, target), table[:200]
 
 
-def verdict(contract: Contract, way: str = "onnx") -> Candidate:
-    return next(each for each in contract.candidates if each.way == way)
+def check_of(contract: Contract, backend: str = "onnx") -> EquivalenceCheck:
+    return next(each for each in contract.equivalence_checks if each.backend == backend)
 
 
 @pytest.fixture(scope="module")
@@ -90,27 +93,30 @@ def mine(soft: tuple[Path, Contract], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_graph_within_the_tolerance_is_used(soft: tuple[Path, Contract]) -> None:
-    """Compared on more than ten thousand rows, faster where it is used, hashed in contract and seal."""
+    """Compared on more than ten thousand rows, faster where it is used, hashed in contract and checksums."""
     root, contract = soft
-    found = verdict(contract)
-    assert found.verdict == "used"
+    found = check_of(contract)
+    assert found.outcome == "used"
     assert found.rows > 10_000
-    assert 0 < found.largest_difference <= SOFT == tolerated(contract)
-    for way, size in ((each, {8: "1", 256: "32", 0: "1000"}[each.up_to_rows]) for each in contract.ways):
-        assert (way.way == "onnx") == (found.speed_up[size] >= 1.1)
+    assert 0 < found.largest_difference <= SOFT == allowed_difference(contract)
+    for backend, size in ((each, {8: "1", 256: "32", 0: "1000"}[each.up_to_rows]) for each in contract.routes):
+        assert (backend.backend == "onnx") == (found.speed_up[size] >= 1.1)
     assert contract.graph is not None
     file = root / "m" / "1" / contract.graph.file
-    assert contract.graph.sha256 == integrity.sha256(file)
-    assert contract.graph.sha256 in (root / "m" / "1" / paths.SEAL).read_text()
-    assert (contract.batch, contract.batch_ulp > found.largest_difference / np.finfo(float).eps) == ("ulp", True)
+    assert contract.graph.sha256 == sha256(file)
+    assert contract.graph.sha256 in (root / "m" / "1" / paths.CHECKSUMS).read_text()
+    assert (
+        contract.batch_invariance,
+        contract.batch_tolerance_ulp > found.largest_difference / np.finfo(float).eps,
+    ) == ("ulp", True)
 
 
 def test_to_the_bit_the_same_graph_is_refused(tmp_path: Path) -> None:
     """Without a tolerance nothing in single precision is used, and no file is left behind."""
     estimator, rows = support()
     contract = publish("m", estimator, rows, repository=tmp_path)
-    assert verdict(contract).verdict == "impossible"
-    assert (contract.ways, contract.graph) == ((), None)
+    assert check_of(contract).outcome == "unsupported"
+    assert (contract.routes, contract.graph) == ((), None)
     assert not (tmp_path / "m" / "1" / paths.GRAPH).exists()
 
 
@@ -118,7 +124,7 @@ def test_the_graph_answers_requests(soft: tuple[Path, Contract], make_settings: 
     """Over HTTP: within the tolerance of the estimator, and not to the bit, so it was not the estimator."""
     settings = make_settings(soft[0], tmp_path / "run")
     made = create_app(settings, Registry(settings, metrics.make(), make_offload(1)))
-    registry = made.extensions[EXTENSION].registry
+    registry = made.extensions[EXTENSION_KEY].registry
     registry.reload(1)
     estimator, rows = support()
     answer = made.test_client().post("/v1/models/m:predict", json={"instances": rows[:50].tolist()})
@@ -143,12 +149,12 @@ def test_large_numbers_in_single_precision_are_refused(make: Any, tmp_path: Path
     """Trees over epoch seconds: converted and run, and found to be wrong, whatever small difference is allowed."""
     frame, target = _late()
     contract = publish("m", make().fit(frame, target), frame, repository=tmp_path, tolerance=SOFT)
-    found = verdict(contract)
-    assert found.verdict == "differs"
-    assert "lies apart by" in found.why
+    found = check_of(contract)
+    assert found.outcome == "differs"
+    assert "lies apart by" in found.reason
     assert found.largest_difference > SOFT
     assert contract.graph is None
-    assert "onnx" not in {way.way for way in contract.ways}
+    assert "onnx" not in {backend.backend for backend in contract.routes}
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), (3, 8), (False, True)])
@@ -157,12 +163,12 @@ def test_labels_have_the_estimators_own_type(labels: Any, tmp_path: Path) -> Non
     table, target = load_breast_cancer(return_X_y=True)
     fitted = make_pipeline(StandardScaler(), SVC()).fit(table, np.array(labels)[target])
     contract = publish("m", fitted, table[:200], repository=tmp_path)
-    assert verdict(contract).verdict == "used"
+    assert check_of(contract).outcome == "used"
     planned = check_version(tmp_path, "m", 1, Repository())
-    assert isinstance(planned, PlannedRuntime)
+    assert isinstance(planned, RoutedRuntime)
     direct = planned.pick(1)
     assert direct is not None
-    got, own = direct.ways["predict"](from_matrix(table, contract.input)), fitted.predict(table)
+    got, own = direct.methods["predict"](from_matrix(table, contract.input)), fitted.predict(table)
     assert got.dtype == own.dtype
     assert (got == own).all()
 
@@ -172,7 +178,7 @@ def test_labels_that_are_floats_are_left_to_the_estimator(tmp_path: Path) -> Non
     table, target = diabetes()
     fitted = SVC().fit(table, np.where(target > 100, 1.0, 2.0))
     contract = publish("m", fitted, table[:200], repository=tmp_path, tolerance=SOFT)
-    assert (verdict(contract).verdict, verdict(contract).why) == ("impossible", "labels that are floats")
+    assert (check_of(contract).outcome, check_of(contract).reason) == ("unsupported", "labels that are floats")
 
 
 def test_a_table_of_numbers_and_text(tmp_path: Path) -> None:
@@ -184,10 +190,10 @@ def test_a_table_of_numbers_and_text(tmp_path: Path) -> None:
     parts = ColumnTransformer([("numbers", MinMaxScaler(), ["size"]), ("words", encoder, ["town"])])
     fitted = make_pipeline(parts, SVR()).fit(frame, frame["size"] + (frame["town"] == "Ulm") + 9)
     contract = publish("m", fitted, frame, repository=tmp_path, tolerance=1e-3)
-    found = verdict(contract)
-    assert found.verdict == "used", found
+    found = check_of(contract)
+    assert found.outcome == "used", found
     planned = check_version(tmp_path, "m", 1, Repository())
-    assert isinstance(planned, PlannedRuntime)
+    assert isinstance(planned, RoutedRuntime)
     assert "onnx" in planned.used
 
 
@@ -217,23 +223,23 @@ def test_a_damaged_graph_is_not_served(mine: tuple[Path, Path], how: str) -> Non
         file.write_bytes(content)
     with pytest.raises(ContractBroken) as caught:
         check_version(root, "m", 1, Repository())
-    assert caught.value.trouble is Trouble.DAMAGED
+    assert caught.value.failure_kind is FailureKind.DAMAGED
     assert paths.GRAPH in str(caught.value)
-    assert served(root).trouble is Trouble.DAMAGED
+    assert served(root).failure_kind is FailureKind.DAMAGED
     listed = CliRunner().invoke(main, ["list", "--repository", str(root), "--json"])
     assert paths.GRAPH in listed.output
-    assert '"trouble": "damaged"' in listed.output
+    assert '"failure_kind": "damaged"' in listed.output
 
 
 def test_a_contract_that_names_another_graph_breaks_its_seal(mine: tuple[Path, Path]) -> None:
-    """The hash in the contract is itself held to the seal: who swaps the file must not only edit the contract."""
+    """The hash in the contract is itself held to the checksums: who swaps the file must not only edit the contract."""
     root, folder = mine
     contract = schema.decode((folder / paths.CONTRACT).read_bytes())
     assert contract.graph is not None
     estimator, rows = support()
-    other = graphs.convert(SVR(C=9).fit(rows, np.arange(len(rows))), contract.input, single=True)[-1]
+    other = onnx_export.convert(SVR(C=9).fit(rows, np.arange(len(rows))), contract.input, single=True)[-1]
     (folder / paths.GRAPH).write_bytes(other)
-    swapped = msgspec.structs.replace(contract.graph, sha256=integrity.sha256(folder / paths.GRAPH))
+    swapped = msgspec.structs.replace(contract.graph, sha256=sha256(folder / paths.GRAPH))
     for graph_ in (swapped, None):
         changed = msgspec.structs.replace(contract, graph=graph_)
         (folder / paths.CONTRACT).write_bytes(schema.encode(changed))
@@ -242,21 +248,21 @@ def test_a_contract_that_names_another_graph_breaks_its_seal(mine: tuple[Path, P
 
 
 def test_a_graph_that_answers_otherwise_here_is_not_used(mine: tuple[Path, Path]) -> None:
-    """Hash and seal fit, and yet its golden rows lie apart: the estimator answers, and the version says so."""
+    """Hash and checksums fit, and yet its golden rows lie apart: the estimator answers, and the version says so."""
     root, folder = mine
     contract = schema.decode((folder / paths.CONTRACT).read_bytes())
     assert contract.graph is not None
     estimator, rows = support()
-    other = graphs.convert(SVR(C=1.001).fit(*diabetes()), contract.input, single=True)[-1]
+    other = onnx_export.convert(SVR(C=1.001).fit(*diabetes()), contract.input, single=True)[-1]
     (folder / paths.GRAPH).write_bytes(other)
-    swapped = msgspec.structs.replace(contract.graph, sha256=integrity.sha256(folder / paths.GRAPH))
+    swapped = msgspec.structs.replace(contract.graph, sha256=sha256(folder / paths.GRAPH))
     changed = msgspec.structs.replace(contract, graph=swapped)
     (folder / paths.CONTRACT).write_bytes(schema.encode(changed))
-    (folder / paths.SEAL).write_text(integrity.seal(changed))
+    (folder / paths.CHECKSUMS).write_text(integrity.checksum_lines(changed))
     one = served(root)
     assert isinstance(one.runtime, SklearnRuntime)
-    assert (one.trouble, one.warning) == (
-        Trouble.ENVIRONMENT, "its faster way (onnx) does not hold here; the estimator answers",
+    assert (one.failure_kind, one.warning) == (
+        FailureKind.ENVIRONMENT, "its fast backend (onnx) does not hold here; the estimator answers",
     )  # fmt: skip
 
 
@@ -294,14 +300,14 @@ def test_without_the_libraries_publish_says_how_to_get_them(library: str, tmp_pa
     without(library)
     estimator, rows = support()
     contract = publish("m", estimator, rows, repository=tmp_path, tolerance=SOFT)
-    assert verdict(contract).why == f"needs {library}: pip install -r requirements/onnx.txt"
-    assert contract.ways == ()
+    assert check_of(contract).reason == f"needs {library}: pip install -r requirements/onnx.txt"
+    assert contract.routes == ()
     shown = CliRunner().invoke(main, ["show", "m", "--repository", str(tmp_path)])
     assert f"needs {library}" in " ".join(shown.output.split())
 
 
 def test_show_tells_the_graph(soft: tuple[Path, Contract]) -> None:
-    """A line in the table of ways, and the file with its hash."""
+    """A line in the table of routes, and the file with its hash."""
     shown = CliRunner().invoke(main, ["show", "m", "--repository", str(soft[0])]).output
     assert soft[1].graph is not None
     assert f"graph        {paths.GRAPH}" in shown
@@ -312,9 +318,10 @@ def test_show_tells_the_graph(soft: tuple[Path, Contract]) -> None:
 def test_a_session_has_no_threads_of_its_own(soft: tuple[Path, Contract]) -> None:
     """Workers are the parallelism: a process that runs a graph has one thread more for nobody."""
     code = (
-        "import os, sys; import onnxruntime; from pathlib import Path; from app.serving.loader import check_version\n"
-        "from app.settings import Repository; from app.contract import golden\n"
-        "from app.repository.integrity import read_contract\n"
+        "import os, sys; import onnxruntime; from pathlib import Path\n"
+        "from tableside.preflight.checks import check_version\n"
+        "from tableside.settings import Repository; from tableside.runtimes import golden\n"
+        "from tableside.repository.integrity import read_contract\n"
         "root = Path(sys.argv[1]); before = len(os.listdir('/proc/self/task'))\n"
         "runtime = check_version(root, 'm', 1, Repository())\n"
         "runtime.run('predict', golden.golden_table(read_contract(root, 'm', 1)))\n"
@@ -340,35 +347,35 @@ def test_a_session_has_no_threads_of_its_own(soft: tuple[Path, Contract]) -> Non
     lambda X, y: HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(X, np.digitize(X[:, 0], [11, 14, 17])),
     lambda X, y: HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(X, X[:, 0] + y),
 ])  # fmt: skip
-@pytest.mark.parametrize("gaps", [False, True])
-def test_treelite_is_equal_to_the_bit(make: Any, gaps: bool, tmp_path: Path) -> None:
-    """Forests and histogram gradient boosting, gaps among the cells or none: without a tolerance."""
+@pytest.mark.parametrize("missing_cells", [False, True])
+def test_treelite_is_equal_to_the_bit(make: Any, missing_cells: bool, tmp_path: Path) -> None:
+    """Forests and histogram gradient boosting, missing values among the cells or none: without a tolerance."""
     table, target = load_breast_cancer(return_X_y=True)
     fitted = make(table, target)
     rows = table[:200].copy()
-    if gaps:
+    if missing_cells:
         rows[np.random.default_rng(0).random(rows.shape) < 0.1] = np.nan
         full = table.copy()
         full[np.random.default_rng(1).random(full.shape) < 0.1] = np.nan
         fitted = fitted.__class__(**fitted.get_params()).fit(full, fitted.predict(table))
-    found = verdict(publish("m", fitted, rows, repository=tmp_path), "treelite")
-    assert found.verdict in ("used", "slower"), found
+    found = check_of(publish("m", fitted, rows, repository=tmp_path), "treelite")
+    assert found.outcome in ("used", "slower"), found
     assert found.rows > 10_000
     assert found.largest_difference == 0
 
 
 def test_without_treelite_the_next_fastest_way_answers(tmp_path: Path, without: Any) -> None:
-    """What was proved beside it and needs no library stands in, and the warning says so."""
+    """What was proved equal beside it and needs no library stands in, and the warning says so."""
     table, target = diabetes()
     fitted = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(table, target)
     contract = publish("m", fitted, table[:200], repository=tmp_path)
-    first = contract.ways[0]
-    assert first.way == "treelite"
-    assert first.instead is not None
+    first = contract.routes[0]
+    assert first.backend == "treelite"
+    assert first.fallback is not None
     without("treelite")
     one = served(tmp_path)
     assert one.warning.startswith("treelite not installed here")
-    assert isinstance(one.runtime, PlannedRuntime)
+    assert isinstance(one.runtime, RoutedRuntime)
     assert one.runtime.pick(1) is not None
     said = one.runtime.run("predict", from_matrix(table[:1], contract.input))
     assert difference(fitted.predict(table[:1]), said) == 0
@@ -377,8 +384,8 @@ def test_without_treelite_the_next_fastest_way_answers(tmp_path: Path, without: 
 def test_a_graph_needs_its_library(without: Any) -> None:
     """Missing, with the library's name: what a caller tells apart from a graph that does not fit."""
     without("onnxruntime")
-    with pytest.raises(Missing, match="onnxruntime"):
-        graph.open_session(b"")
+    with pytest.raises(LibraryMissing, match="onnxruntime"):
+        onnx.open_session(b"")
 
 
 def test_a_conversion_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,19 +396,19 @@ def test_a_conversion_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch)
     fitted = RandomForestRegressor(3, random_state=0).fit(rows, target)
     columns = Input("matrix", tuple(Column(f"x{at}", "FP64", "float64", nullable=True) for at in range(10)))
     with pytest.raises(Unsupported, match="at infinity"):
-        graphs.convert(fitted, columns, single=True)
-    monkeypatch.setattr(graphs, "LONGEST_S", 0.05)
+        onnx_export.convert(fitted, columns, single=True)
+    monkeypatch.setattr(onnx_export, "LONGEST_S", 0.05)
     over = threading.Event()
     with pytest.raises(TimeoutError, match="not done within"):
-        graphs.in_time(lambda: b"" if over.wait(60) else b"never")
+        onnx_export.in_time(lambda: b"" if over.wait(60) else b"never")
     over.set()
-    assert graphs.in_time(lambda: b"made") == b"made"
+    assert onnx_export.in_time(lambda: b"made") == b"made"
 
 
 def test_linear_models_too(tmp_path: Path) -> None:
-    """Where a direct way exists as well, the table has both, and the faster one answers."""
+    """Where a fast backend exists as well, the table has both, and the faster one answers."""
     table, target = diabetes()
     contract = publish("m", LinearRegression().fit(table, target), table[:200], repository=tmp_path, tolerance=SOFT)
-    found = {each.way: each for each in contract.candidates}
-    assert {found["product"].verdict, found["onnx"].verdict} <= {"used", "slower"}
+    found = {each.backend: each for each in contract.equivalence_checks}
+    assert {found["linear"].outcome, found["onnx"].outcome} <= {"used", "slower"}
     assert found["onnx"].rows > 10_000

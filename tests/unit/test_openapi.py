@@ -8,17 +8,17 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
-from fakes import numbers, sum_contract
 from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.contract.cells import to_array
-from app.contract.rules import Problems, Rules
-from app.contract.schema import Column, Contract, Golden, Input, Output
-from app.web import problems
-from app.web.openapi import cells, requests, shared
-from app.web.openapi.document import INVOCATIONS, Described, document
+from tableside.blueprints.docs.openapi import cell_schemas, components, requests
+from tableside.blueprints.docs.openapi.document import INVOCATIONS, Described, document
+from tableside.contract.schema import Column, Contract, Golden, Input, Output
+from tableside.decoding.cells import to_array
+from tableside.decoding.rules import Problems, Rules
+from tableside.web import errors
+from tests.fakes import numbers, sum_contract
 
 SHADE = ("deep", "pale", "ruby")
 COLUMNS = [
@@ -48,7 +48,7 @@ def decodes(column: Column, value: Any) -> bool:
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: f"{column.dtype}{'?' if column.nullable else ''}")
 def test_the_schema_of_a_cell_is_what_the_decoder_takes(column: Column) -> None:
     """For every kind of column and cell: valid by the schema if, and only if, the decoder takes it."""
-    schema = cells.cell(column)
+    schema = cell_schemas.cell(column)
     jsonschema.Draft202012Validator.check_schema(schema)
     checked = {repr(value): jsonschema.Draft202012Validator(schema).is_valid(value) for value in CELLS}
     assert checked == {repr(value): decodes(column, value) for value in CELLS}
@@ -58,19 +58,19 @@ def test_the_schema_of_a_cell_is_what_the_decoder_takes(column: Column) -> None:
 def test_so_is_every_number(value: Any) -> None:
     """The same for any number and each numeric column."""
     for column in COLUMNS[:6]:
-        valid = jsonschema.Draft202012Validator(cells.bare(column)).is_valid(value)
+        valid = jsonschema.Draft202012Validator(cell_schemas.bare(column)).is_valid(value)
         assert valid == decodes(column, value), column
 
 
 def test_what_was_seen_is_said_and_binds_nobody() -> None:
     """A seen range is in the description; open categories are examples; neither is a limit."""
-    schema = cells.cell(COLUMNS[1])
+    schema = cell_schemas.cell(COLUMNS[1])
     assert "1.5 to 9.25" in schema["description"]
     assert not schema.keys() & {"minimum", "maximum", "enum"}
-    schema = cells.cell(COLUMNS[8])
+    schema = cell_schemas.cell(COLUMNS[8])
     assert schema["examples"] == list(SHADE)
     assert "enum" not in schema
-    assert cells.cell(COLUMNS[7])["enum"] == [*SHADE, None]
+    assert cell_schemas.cell(COLUMNS[7])["enum"] == [*SHADE, None]
 
 
 def wide() -> Contract:
@@ -169,15 +169,15 @@ def test_policies_show() -> None:
 
 def test_every_error_status_is_described() -> None:
     """What the error table can answer to a prediction, and nginx, is among the documented responses."""
-    asked = {*problems.STATUS.values(), 429, 502} - {401, 499}  # nobody is there to read a 499
-    assert asked == set(shared.PREDICTING)
-    fields = {field.name for field in msgspec.structs.fields(shared.Error)}
-    assert set(problems.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
+    asked = {*errors.STATUS.values(), 429, 502} - {401, 499}  # nobody is there to read a 499
+    assert asked == set(components.PREDICTING)
+    fields = {field.name for field in msgspec.structs.fields(components.Error)}
+    assert set(errors.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
 
 
 def test_the_largest_float_of_32_bits_is_a_limit() -> None:
     """A float32 column's limits are the type's."""
-    assert cells.bare(COLUMNS[2])["maximum"] == float(np.finfo(np.float32).max)
+    assert cell_schemas.bare(COLUMNS[2])["maximum"] == float(np.finfo(np.float32).max)
 
 
 def test_tags_are_unique_whatever_models_are_named() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ModelNotFound, PublishFailed
-from app.repository import paths
+from tableside.errors import ModelNotFound, PublishFailed
+from tableside.repository import paths
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", ".a", "a b", "a..b", "ä", "a" * 101, "a\n", "a\0"])

@@ -18,10 +18,10 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from app.contract.decode import from_rows
-from app.errors import PublishFailed, RequestRejected
-from app.repository import integrity, modelfile, paths
-from app.repository.publish import publish
+from tableside.decoding.json_tables import from_rows
+from tableside.errors import PublishFailed, RequestRejected
+from tableside.publishing.publish import publish
+from tableside.repository import integrity, model_toml, paths
 
 ROOT = Path(__file__).parents[2]
 FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
@@ -31,7 +31,7 @@ PUBLISHER = """
 import sys
 import pandas as pd
 from sklearn.linear_model import LinearRegression
-from app.repository.publish import publish
+from tableside.publishing.publish import publish
 frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
 fitted = LinearRegression().fit(frame, [1.0, 2.0, 3.0, 5.0])
 def progress(step):
@@ -51,10 +51,10 @@ def start(root: Path, times: int, pause_at: str) -> subprocess.Popen[str]:
 
 
 def test_a_version_is_complete_and_read_only(tmp_path: Path) -> None:
-    """A published version is an artifact, its contract and their seal, all 0444, under the next free number."""
+    """A published version is an artifact, its contract and their checksums, all 0444, under the next free number."""
     contract = publish("m", FITTED, FRAME, repository=tmp_path)
     folder = tmp_path / "m" / "1"
-    assert sorted(file.name for file in folder.iterdir()) == ["contract.json", "model.skops", "seal.sha256"]
+    assert sorted(file.name for file in folder.iterdir()) == ["checksums.sha256", "contract.json", "model.skops"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
     assert integrity.read_contract(tmp_path, "m", 1) == contract
     assert integrity.check_artifact(tmp_path, contract) == folder / "model.skops"
@@ -80,7 +80,7 @@ def test_an_alias_follows(tmp_path: Path) -> None:
     """The alias points at the version that was just published."""
     publish("m", FITTED, FRAME, repository=tmp_path, alias="champion")
     publish("m", FITTED, FRAME, repository=tmp_path, alias="champion")
-    assert modelfile.read(tmp_path, "m").aliases == {"champion": 2}
+    assert model_toml.read(tmp_path, "m").aliases == {"champion": 2}
 
 
 @pytest.mark.parametrize("name", ["iris", "breast-cancer", "diabetes", "wine"])
@@ -251,7 +251,9 @@ def test_an_encoder_fitted_on_none_is_given_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "UInt8", "string"])
 def test_nullable_dtypes_of_pandas_are_given_again(tmp_path: Path, dtype: str) -> None:
-    """A frame of pandas' own nullable dtypes is published, and the estimator gets those dtypes, gaps or not."""
+    """A frame of pandas' own nullable dtypes is published, and the estimator gets those dtypes, missing values or
+    not.
+    """
     from sklearn.preprocessing import OneHotEncoder
 
     values: dict[str, list[Any]] = {"boolean": [True, False, True], "string": ["a", "b", "a"]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from app.concurrency.refused_settings import REFUSED, check, find_refused
+from tableside.server.refused_settings import REFUSED, check, find_refused
 
 BAD = [
     ("http_protocols", {"http_protocols": "h2,h1"}),

@@ -7,9 +7,9 @@ import datetime
 import msgspec
 import numpy as np
 import pytest
-from fakes import sum_contract
 
-from app.contract.schema import decode, encode, plain
+from tableside.contract.schema import decode, encode, plain
+from tests.fakes import sum_contract
 
 
 def test_a_contract_survives_its_file() -> None:

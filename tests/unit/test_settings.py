@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import SettingsError
-from app.settings import Server, load, split_address
+from tableside.errors import SettingsError
+from tableside.settings import Server, load, split_address
 
 
 def test_defaults_serve_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

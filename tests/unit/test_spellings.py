@@ -16,17 +16,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.contract.decode import from_columns, from_rows, require_rows
-from app.contract.rules import STRICT
-from app.contract.schema import Column, Input
-from app.contract.table import Table
-from app.contract.tensors import Tensor, from_tensors
-from app.errors import RequestRejected
-from app.repository import integrity
-from app.web import bodies
-from blueprints.predict.schemas import InferRequest, PredictRequest
-from blueprints.predict.tables import instances
-from blueprints.predict.v1 import _decode
+from tableside.blueprints.predict.schemas import InferRequest, PredictRequest
+from tableside.blueprints.predict.tables import instances
+from tableside.blueprints.predict.v1 import _decode
+from tableside.contract.schema import Column, Input
+from tableside.contract.table import Table
+from tableside.decoding.json_tables import from_columns, from_rows, require_rows
+from tableside.decoding.rules import STRICT
+from tableside.decoding.tensors import Tensor, from_tensors
+from tableside.errors import RequestRejected
+from tableside.repository import integrity
+from tableside.web.request import Body, parse_json
 
 REALS = st.floats(-1e6, 1e6)
 ROW = st.tuples(
@@ -136,31 +136,33 @@ def _outcome(read: Callable[[], Table]) -> Any:
 
 @given(
     rows=st.lists(st.lists(st.just("1.5") | LITERALS, min_size=2, max_size=2) | st.lists(LITERALS, max_size=3)),
-    gaps=st.booleans(),
+    missing_cells=st.booleans(),
 )
-@example(rows=[["1.5", "true"]], gaps=False)
-@example(rows=[["1.5", '"1"']], gaps=False)
-@example(rows=[["1.5", "null"]], gaps=False)
-@example(rows=[["1.5", "null"]], gaps=True)
-@example(rows=[["1.5", "-0"], ["1.5"]], gaps=True)
-@example(rows=[["-0", "9007199254740993"]], gaps=False)
-def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]], gaps: bool) -> None:
+@example(rows=[["1.5", "true"]], missing_cells=False)
+@example(rows=[["1.5", '"1"']], missing_cells=False)
+@example(rows=[["1.5", "null"]], missing_cells=False)
+@example(rows=[["1.5", "null"]], missing_cells=True)
+@example(rows=[["1.5", "-0"], ["1.5"]], missing_cells=True)
+@example(rows=[["-0", "9007199254740993"]], missing_cells=False)
+def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]], missing_cells: bool) -> None:
     """A body of numbers alone is read a shorter way: to the same bits, and to the same refusal where it is none."""
-    schema = Input("matrix", (Column("a", "FP64", "float64", gaps), Column("b", "FP64", "float64", gaps)))
+    schema = Input(
+        "matrix", (Column("a", "FP64", "float64", missing_cells), Column("b", "FP64", "float64", missing_cells))
+    )
     written = ", ".join("[" + ", ".join(row) + "]" for row in rows)
     text = f'{{"instances": [{written}]}}'.encode()
 
     def at_length() -> Table:
-        return require_rows(instances(bodies.parse(text, PredictRequest).instances, schema, STRICT))
+        return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: _decode(bodies.Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: _decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
 def test_junk_bodies_are_refused(junk: Any, kind: Any) -> None:
     """A body of any JSON has the protocol's shape or is refused as malformed."""
     with contextlib.suppress(RequestRejected):
-        bodies.parse(orjson.dumps(junk), kind) if _writable(junk) else None
+        parse_json(orjson.dumps(junk), kind) if _writable(junk) else None
 
 
 def _writable(junk: Any) -> bool:

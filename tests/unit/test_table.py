@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import numbers
 
-from app.contract.decode import from_columns, from_rows
-from app.contract.schema import Column, Input
+from tableside.contract.schema import Column, Input
+from tableside.decoding.json_tables import from_columns, from_rows
+from tests.fakes import numbers
 
 
 @pytest.mark.parametrize("form", ["matrix", "frame"])
@@ -57,7 +57,7 @@ def test_a_column_has_its_trained_dtype(dtype: str, datatype: Any, cells: list[A
 @pytest.mark.parametrize("cells", [[300, 1], [-1, 2]])
 def test_a_narrow_integer_does_not_wrap(cells: list[int]) -> None:
     """A number outside the trained integer dtype is refused, never wrapped around to another number."""
-    from app.errors import RequestRejected
+    from tableside.errors import RequestRejected
 
     with pytest.raises(RequestRejected):
         from_rows([[cell] for cell in cells], Input("frame", (Column("c", "INT64", "uint8"),))).to_input()

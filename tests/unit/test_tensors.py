@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.contract.schema import Column, Input, Output
-from app.contract.tensors import Tensor, flatten, from_tensors, to_tensor
-from app.errors import RequestRejected
+from tableside.contract.schema import Column, Input, Output
+from tableside.decoding.tensors import Tensor, flatten, from_tensors, to_tensor
+from tableside.errors import RequestRejected
+from tests.fakes import numbers
 
 AB = numbers("a", "b")
 MIXED = Input(

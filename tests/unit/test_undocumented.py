@@ -19,12 +19,12 @@ from gunicorn.workers import base_async
 from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.gthread import ThreadWorker
 
-from app.concurrency import worker
-from app.concurrency.balance import BalancedServer
-from app.concurrency.gunicorn_log import GunicornLog
-from app.concurrency.undocumented import ATTRIBUTES, CHECKED_ON, NAMES, Name
-from app.concurrency.wire import OneSendResponse
-from app.concurrency.worker import TablesideWorker
+from tableside.server import worker
+from tableside.server.accept_balancer import BalancedServer
+from tableside.server.gunicorn_log import GunicornLog
+from tableside.server.one_send_response import OneSendResponse
+from tableside.server.undocumented import ATTRIBUTES, CHECKED_ON, NAMES, UndocumentedName
+from tableside.server.worker import TablesideWorker
 
 ROOT = Path(__file__).parents[2]
 OURS = {
@@ -36,7 +36,7 @@ OURS = {
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name.dotted)
-def test_each_name_is_where_it_was(name: Name) -> None:
+def test_each_name_is_where_it_was(name: UndocumentedName) -> None:
     """The dotted name resolves, and what is called or overridden there has the parameters that are counted on."""
     module, _, attribute = name.dotted.rpartition(".")
     found = getattr(resolve_name(module), attribute)
@@ -113,4 +113,4 @@ def test_gunicorn_looks_for_what_is_replaced() -> None:
 
 def test_the_worker_s_docstring_names_the_list() -> None:
     """A reader of the worker class finds it."""
-    assert "app.concurrency.undocumented" in (worker.__doc__ or "")
+    assert "tableside.server.undocumented" in (worker.__doc__ or "")

@@ -1,1 +1,0 @@
-"""Threads, locks between processes, and the one place that knows gevent."""

@@ -1,0 +1,1 @@
+"""Request bodies to tables, and arrays back to bodies."""

@@ -1,0 +1,1 @@
+"""Native threads, numbered worker slots and file locks."""

@@ -1,0 +1,1 @@
+"""Writing versions: from a trained estimator and a sample to an immutable folder."""

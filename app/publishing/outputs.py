@@ -1,0 +1,110 @@
+"""Which answers a fitted estimator can give, found by asking it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
+
+from tableside.contract.answers import MethodAnswer
+from tableside.contract.array_type import Array
+from tableside.contract.schema import Datatype, Output, plain
+from tableside.errors import PublishFailed
+from tableside.runtimes.sklearn import METHODS, SklearnRuntime
+
+
+def kind_of(estimator: Any) -> Any:
+    """The estimator's kind, in the contract's words."""
+    if is_classifier(estimator):
+        return "classifier"
+    if is_regressor(estimator):
+        return "regressor"
+    if is_outlier_detector(estimator):
+        return "outlier_detector"
+    if hasattr(estimator, "predict"):
+        return (
+            "clusterer"
+            if getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
+            else "other"
+        )
+    return "transformer" if hasattr(estimator, "transform") else "other"
+
+
+def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[str, str]]:
+    """Outputs in the order `METHODS` gives, and for each method left out the reason.
+
+    Raises PublishFailed when the estimator has none, or fails on its own sample.
+    """
+    outputs: list[Output] = []
+    left_out: dict[str, str] = {}
+    for method in METHODS:
+        if not hasattr(runtime.estimator, method):
+            continue
+        try:
+            outputs += _of_method(runtime, method, data)
+        except Exception as problem:
+            if method == "predict":
+                raise PublishFailed(
+                    f"the estimator fails on its own sample: {type(problem).__name__}: {problem}"
+                ) from problem
+            left_out[method] = f"{type(problem).__name__}: {problem}"
+    if not outputs:
+        reasons = "; ".join(f"{method}: {reason}" for method, reason in left_out.items())
+        raise PublishFailed(
+            f"the estimator has nothing to serve: none of {', '.join(METHODS)} answers {reasons}".rstrip()
+        )
+    return tuple(outputs), left_out
+
+
+def _of_method(runtime: SklearnRuntime, method: str, data: Any) -> list[Output]:
+    answer, again = runtime.run(method, data), runtime.run(method, data)
+    if not _same(answer, again):
+        raise TypeError("the same rows get another answer at each call; nothing could be checked")
+    classes = getattr(runtime.estimator, "classes_", None)
+    if not isinstance(answer, list):
+        return [_describe(method, answer, len(data), classes)]
+    outputs = []
+    for part, array in enumerate(answer):
+        labels = classes[part] if isinstance(classes, list) and len(classes) == len(answer) else None
+        described = _describe(method, array, len(data), labels)
+        outputs.append(msgspec.structs.replace(described, name=f"{method}_{part}", method=method, part=part))
+    return outputs
+
+
+def _same(one: MethodAnswer, other: MethodAnswer) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return np.array_equal(one, other, equal_nan=getattr(one, "dtype", np.dtype(object)).kind == "f")
+
+
+def _describe(method: str, answer: Array, rows: int, classes: Any) -> Output:
+    if answer.ndim not in (1, 2):
+        raise TypeError(f"an answer of {answer.ndim} dimensions")
+    if len(answer) != rows:
+        raise TypeError(f"{len(answer)} answers for {rows} rows")
+    width = 1 if answer.ndim == 1 else answer.shape[1]
+    labels = None
+    if method in ("predict_proba", "decision_function") and isinstance(classes, np.ndarray) and len(classes) == width:
+        labels = tuple(plain(label) for label in classes)
+    return Output(method, datatype_of(answer), width, answer.ndim == 1, labels)
+
+
+def datatype_of(array: Array) -> Datatype:
+    """The protocol's name for an answer's dtype. Raises TypeError for one it has no name for."""
+    names: dict[str, Datatype] = {"b": "BOOL", "i": "INT64", "u": "INT64", "U": "BYTES"}
+    if array.dtype.kind == "f":
+        return "FP32" if array.dtype == np.float32 else "FP64"
+    if array.dtype.kind == "O":
+        kinds = {type(plain(value)) for value in array.reshape(-1)}
+        if kinds <= {str}:
+            return "BYTES"
+        if kinds <= {bool}:
+            return "BOOL"
+        if kinds <= {int}:
+            return "INT64"
+        raise TypeError("an answer of mixed types")
+    if array.dtype.kind not in names:
+        raise TypeError(f"an answer of dtype {array.dtype}")
+    return names[array.dtype.kind]

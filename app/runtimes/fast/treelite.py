@@ -1,0 +1,117 @@
+"""Trees by treelite's compiled walk (GTIL): the fitted trees again, in a library of its own, where it is installed."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from tableside.contract.array_type import Array
+from tableside.runtimes.fast.numerics import EstimatorRequired, LibraryMissing, Method, Unsupported, is_exactly, require
+from tableside.runtimes.fast.trees import FORESTS, HISTOGRAM, as_cells, boosted, takes_missing
+
+TREELITE = "treelite"
+
+
+def methods(estimator: Any) -> dict[str, Method]:
+    """Its methods over a matrix. Raises Missing without treelite, Unsupported for what is not known here."""
+    require(is_exactly(estimator, *FORESTS, *HISTOGRAM), f"no fast backend for {type(estimator).__name__}")
+    try:
+        import treelite
+        import treelite.sklearn
+    except (ImportError, OSError) as absent:
+        raise LibraryMissing(TREELITE) from absent
+    try:
+        return _forest(estimator) if is_exactly(estimator, *FORESTS) else _histogram(estimator)
+    except (treelite.TreeliteError, NotImplementedError, AssertionError) as refused:
+        raise Unsupported(f"treelite: {refused}") from refused
+
+
+def _forest(estimator: Any) -> dict[str, Method]:
+    """Cells as scikit-learn's trees see them: rounded to single precision, compared in double."""
+    import treelite
+
+    require(estimator.n_outputs_ == 1, "several targets")
+    predict_raw, has_missing = (
+        _predictor_of(treelite.sklearn.import_model(estimator), "default"),
+        takes_missing(estimator.estimators_[0]),
+    )
+
+    def probabilities(matrix: Array) -> Array:
+        return predict_raw(as_cells(matrix, has_missing).astype(np.float64))
+
+    if not hasattr(estimator, "classes_"):
+        return {"predict": lambda matrix: probabilities(matrix)[:, 0]}
+    classes = estimator.classes_
+    return {
+        "predict_proba": probabilities,
+        "predict": lambda matrix: classes.take(probabilities(matrix).argmax(axis=1), axis=0),
+    }
+
+
+def _histogram(estimator: Any) -> dict[str, Method]:
+    """Raw scores; what boosting makes of them is done as in scikit-learn."""
+    require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
+    predict_raw = _predictor_of(_from_baseline(estimator), "raw")
+
+    def raw(matrix: Array) -> Array:
+        return np.asfortranarray(predict_raw(np.ascontiguousarray(matrix, dtype=np.float64)))
+
+    return boosted(estimator, raw, zero_is_second=False)
+
+
+def _predictor_of(model: Any, kind: str) -> Method:
+    """treelite's call for doubles, shape [rows, columns], C-ordered. kind: default, or raw for scores.
+
+    `gtil.predict` asks the library for what never changes (types, shapes, settings) before each call: for one row that
+    takes longer than the trees do. Here it is asked once.
+    """
+    from treelite import core, gtil
+
+    settings, columns = gtil.gtil.GTILConfig(predict_type=kind, nthread=1), model.num_feature
+    require(model.input_type == model.output_type == "float64", "trees of single precision")
+    width = gtil.predict(model, np.zeros((1, columns)), nthread=1, pred_margin=kind == "raw").size
+    call, check = core._LIB.TreeliteGTILPredict, core._check_call
+
+    def predict_raw(cells: Array) -> Array:
+        rows, wide = cells.shape
+        if wide != columns:  # the library would read past their end
+            raise EstimatorRequired
+        found = np.zeros((rows, width))
+        read, written = ctypes.c_void_p(cells.ctypes.data), ctypes.c_void_p(found.ctypes.data)
+        check(call(model.handle, read, b"float64", ctypes.c_uint64(rows), written, settings.handle))
+        return found
+
+    return predict_raw
+
+
+def _from_baseline(estimator: Any) -> Any:
+    """The trees behind a leaf for each class with its baseline: treelite adds that last, scikit-learn first."""
+    import treelite
+    from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, TreeAnnotation
+
+    without = copy.copy(estimator)
+    without._baseline_prediction = np.zeros_like(estimator._baseline_prediction)
+    trees, width = treelite.sklearn.import_model(without), estimator.n_trees_per_iteration_
+    classifies = hasattr(estimator, "classes_")
+    kind, after = ("kMultiClf", "softmax") if width > 1 else ("kBinaryClf", "sigmoid")
+    builder: Any = ModelBuilder(
+        threshold_type="float64",
+        leaf_output_type="float64",
+        metadata=Metadata(
+            num_feature=estimator.n_features_in_, task_type=kind if classifies else "kRegressor",
+            average_tree_output=False, num_target=1, num_class=[width], leaf_vector_shape=(1, 1),
+        ),
+        tree_annotation=TreeAnnotation(num_tree=width, target_id=[0] * width, class_id=list(range(width))),
+        postprocessor=PostProcessorFunc(name=after if classifies else "identity"),
+        base_scores=[0.0] * width,
+    )  # fmt: skip
+    for start in np.ravel(estimator._baseline_prediction):
+        builder.start_tree()
+        builder.start_node(0)
+        builder.leaf(float(start))
+        builder.end_node()
+        builder.end_tree()
+    return treelite.Model.concatenate([builder.commit(), trees])

@@ -1,0 +1,253 @@
+"""Trees and sums of trees, walked over scikit-learn's own fitted nodes.
+
+Two backends, of which a measurement chooses by batch size: `tree_walk` follows all trees of all rows at once in numpy,
+for few rows; `sklearn_trees` calls each fitted tree's compiled code directly, for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn import dummy, ensemble, tree
+from sklearn.ensemble._gradient_boosting import predict_stages
+
+from tableside.contract.array_type import Array
+from tableside.runtimes.fast.numerics import (
+    Method,
+    Unsupported,
+    check_finite,
+    fits_float32,
+    is_exactly,
+    pair,
+    require,
+    to_float32,
+)
+
+TREES = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor)
+FORESTS = (
+    ensemble.RandomForestClassifier, ensemble.RandomForestRegressor, ensemble.ExtraTreesClassifier,
+    ensemble.ExtraTreesRegressor,
+)  # fmt: skip
+GRADIENT = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
+HISTOGRAM = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
+_WALK_CELLS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of several trees in one table. A leaf leads to itself. values: [nodes, outputs]."""
+
+    roots: Array
+    feature: Array
+    threshold: Array
+    left: Array
+    right: Array
+    missing_left: Array
+    values: Array
+    depth: int
+    has_missing: bool
+
+    def leaves(self, matrix: Array) -> Array:
+        """The leaf of each tree for each row, shape [trees, rows]."""
+        rows = np.arange(len(matrix))
+        at = np.repeat(self.roots[:, None], len(matrix), axis=1)
+        for _ in range(self.depth):
+            cells = matrix[rows, self.feature[at]]
+            goes_left = cells <= self.threshold[at]
+            if self.has_missing:
+                goes_left |= np.isnan(cells) & self.missing_left[at]
+            at = np.where(goes_left, self.left[at], self.right[at])
+        return at
+
+
+def _gather(trees: Sequence[tuple[Any, Any, Any, Any, Any, Any, int]], has_missing: bool, dtype: Any) -> Nodes:
+    """Nodes from (feature, threshold, left, right, gaps_left, values, depth) of each tree; a leaf has left = -1."""
+    roots, columns, start, depth = [], [], 0, 0
+    for feature, threshold, left, right, missing_left, values, deep in trees:
+        own = np.arange(len(left))
+        leaf = left < 0
+        columns.append(
+            (
+                np.where(leaf, 0, feature), np.where(leaf, np.inf, threshold).astype(dtype),
+                np.where(leaf, own, left) + start, np.where(leaf, own, right) + start, missing_left, values,
+            )
+        )  # fmt: skip
+        roots.append(start)
+        start += len(left)
+        depth = max(depth, deep)
+    joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+    feature, threshold, left, right, missing_left, values = joined
+    place = np.intp
+    return Nodes(
+        np.array(roots, dtype=place), feature.astype(place), threshold, left.astype(place), right.astype(place),
+        missing_left.astype(bool), values, depth, has_missing,
+    )  # fmt: skip
+
+
+def _of_trees(fitted: Sequence[Any], values: Callable[[Any], Array]) -> Nodes:
+    """The nodes of `sklearn.tree` trees. Their comparison is in double, of a float32 cell."""
+    parts = []
+    for each in fitted:
+        nodes = each.tree_
+        missing_left = np.asarray(nodes.missing_go_to_left).astype(bool)
+        parts.append(
+            (
+                nodes.feature, nodes.threshold, nodes.children_left, nodes.children_right, missing_left, values(each),
+                nodes.max_depth,
+            )
+        )  # fmt: skip
+    return _gather(parts, has_missing=True, dtype=np.float64)
+
+
+def methods(estimator: Any, backend: str) -> dict[str, Method]:
+    """Its methods over a matrix, by `tree_walk` or `sklearn_trees`. Raises Unsupported."""
+    if is_exactly(estimator, *TREES, *FORESTS):
+        return _forest(estimator, backend)
+    if is_exactly(estimator, *GRADIENT):
+        require(backend == "sklearn_trees", "one backend only")
+        return _gradient(estimator)
+    if is_exactly(estimator, *HISTOGRAM):
+        return _histogram(estimator, backend)
+    raise Unsupported(f"no fast backend for {type(estimator).__name__}")
+
+
+def _forest(estimator: Any, backend: str) -> dict[str, Method]:
+    require(estimator.n_outputs_ == 1, "several targets")
+    single = is_exactly(estimator, *TREES)
+    fitted = [estimator] if single else list(estimator.estimators_)
+    width = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
+
+    def values(each: Any) -> Array:
+        return np.ascontiguousarray(each.tree_.value[:, 0, :width])
+
+    has_missing = takes_missing(fitted[0])
+    nodes = _of_trees(fitted, values) if backend == "tree_walk" else None
+
+    def summed(matrix: Array) -> Array:
+        cells = as_cells(matrix, has_missing)
+        if nodes is not None and len(cells) * len(fitted) * width <= _WALK_CELLS:
+            found = nodes.values[nodes.leaves(cells)]
+            total: Array = np.add.accumulate(found, axis=0)[-1] if len(fitted) > 1 else found[0]
+        else:
+            total = np.zeros((len(cells), width))
+            for each in fitted:
+                total += each.tree_.predict(cells).reshape(len(cells), -1)[:, :width]
+        if not single:
+            total /= len(fitted)
+        return total
+
+    return of_sums(estimator, summed)
+
+
+def of_sums(estimator: Any, summed: Method) -> dict[str, Method]:
+    """What a tree or forest makes of the mean of its leaves' values."""
+    if not hasattr(estimator, "classes_"):
+        return {"predict": lambda matrix: summed(matrix)[:, 0]}
+    classes = estimator.classes_
+    return {"predict_proba": summed, "predict": lambda matrix: classes.take(summed(matrix).argmax(axis=1), axis=0)}
+
+
+def takes_missing(fitted: Any) -> bool:
+    """Whether a fitted tree has a branch for missing values."""
+    return bool(getattr(fitted.tree_, "missing_go_to_left", np.zeros(0)).any())
+
+
+def as_cells(matrix: Array, has_missing: bool) -> Array:
+    """What a forest's trees see of a matrix: float32. Raises Unusual for an infinity, and for a missing value unless
+    `has_missing`.
+    """
+    if fits_float32(matrix):
+        return np.ascontiguousarray(matrix, dtype=np.float32)
+    cells = to_float32(matrix)
+    if not has_missing:
+        check_finite(cells)
+    elif np.isinf(cells).any():
+        check_finite(np.array([np.inf]))
+    return cells
+
+
+def _gradient(estimator: Any) -> dict[str, Method]:
+    plain = is_exactly(estimator.init_, dummy.DummyClassifier, dummy.DummyRegressor) or estimator.init_ == "zero"
+    require(plain, "an initial estimator of its own")
+    first = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), dtype=np.float32))
+
+    def raw(matrix: Array) -> Array:
+        cells = as_cells(matrix, has_missing=False)
+        found = np.repeat(first, len(cells), axis=0)
+        predict_stages(estimator.estimators_, cells, estimator.learning_rate, found)
+        return found
+
+    return boosted(estimator, raw, zero_is_second=True)
+
+
+def _histogram(estimator: Any, backend: str) -> dict[str, Method]:
+    require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
+    width = estimator.n_trees_per_iteration_
+    baseline = estimator._baseline_prediction
+    predictors = estimator._predictors
+    bitsets, index = estimator._bin_mapper.make_known_categories_bitsets()
+    nodes = _of_predictors([each[k] for k in range(width) for each in predictors]) if backend == "tree_walk" else None
+    rounds = len(predictors)
+
+    def raw(matrix: Array) -> Array:
+        cells = np.ascontiguousarray(matrix, dtype=np.float64)
+        if nodes is not None and len(cells) * rounds * width <= _WALK_CELLS:
+            found = nodes.values[nodes.leaves(cells)].reshape(width, rounds, len(cells))
+            start = np.broadcast_to(baseline.reshape(width, 1, 1), (width, 1, len(cells)))
+            total = np.add.accumulate(np.concatenate([start, found], axis=1), axis=1)[:, -1]
+            return np.asfortranarray(total.T)
+        summed = np.zeros((len(cells), width), dtype=baseline.dtype, order="F")
+        summed += baseline
+        for each in predictors:
+            for k, predictor in enumerate(each):
+                summed[:, k] += predictor.predict(cells, bitsets, index, 1)
+        return summed
+
+    return boosted(estimator, raw, zero_is_second=False)
+
+
+def _of_predictors(predictors: Sequence[Any]) -> Nodes:
+    parts = []
+    for each in predictors:
+        nodes = each.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        require(not nodes["is_categorical"].any(), "categorical splits")
+        left = np.where(leaf, -1, nodes["left"].astype(np.intp))
+        parts.append(
+            (
+                nodes["feature_idx"].astype(np.intp), nodes["num_threshold"], left, nodes["right"].astype(np.intp),
+                nodes["missing_go_to_left"].astype(bool), nodes["value"], int(nodes["depth"].max()),
+            )
+        )  # fmt: skip
+    return _gather(parts, has_missing=True, dtype=np.float64)
+
+
+def boosted(estimator: Any, raw: Method, zero_is_second: bool) -> dict[str, Method]:
+    """What boosting makes of its raw scores. zero_is_second: which class a score of exactly 0 means."""
+    if not hasattr(estimator, "classes_"):
+        loss = estimator._loss
+        return {"predict": lambda matrix: loss.link.inverse(raw(matrix).ravel())}
+    classes = estimator.classes_
+
+    def decision(matrix: Array) -> Array:
+        scores = raw(matrix)
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(matrix: Array) -> Array:
+        scores = decision(matrix)
+        if scores.ndim == 1:
+            places = (scores >= 0 if zero_is_second else scores > 0).astype(int)
+        else:
+            places = scores.argmax(axis=1)
+        found: Array = classes[places]
+        return found
+
+    def probabilities(matrix: Array) -> Array:
+        scores = raw(matrix)
+        found: Array = pair(scores[:, 0]) if scores.shape[1] == 1 else estimator._loss.predict_proba(scores)
+        return found
+
+    return {"predict": predict, "decision_function": decision, "predict_proba": probabilities}

@@ -1,0 +1,71 @@
+"""Golden rows: what the trainer's estimator answered at publish, replayed at every load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tableside.contract import answers
+from tableside.contract.answers import Run
+from tableside.contract.array_type import Array
+from tableside.contract.schema import Cell, Contract, Golden, Output, plain
+from tableside.contract.table import Table
+from tableside.decoding.json_tables import from_rows
+from tableside.errors import ContractBroken
+
+RELATIVE_TOLERANCE = 1e-9
+"""How far a number may lie off at load: BLAS may sum in another order on another processor. Labels may not differ."""
+
+
+def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
+    """An answer of shape [rows] or [rows, width] as JSON cells; not-finite numbers become None."""
+    wide = array.reshape(len(array), -1)
+    if wide.dtype.kind == "f" and np.isfinite(wide).all():
+        return tuple(map(tuple, wide.astype(np.float64).tolist()))
+    return tuple(tuple(plain(cell) for cell in row) for row in wide)
+
+
+Prepare = Callable[[Table], Any]
+
+
+def record(run: Run, table: Table, rows: tuple[tuple[Cell, ...], ...], outputs: Iterable[Output]) -> Golden:
+    """Ask the estimator itself."""
+    answered = answers.collect(outputs, run, table.to_input())
+    return Golden(rows, {name: cells_of(array) for name, array in answered.items()})
+
+
+def golden_table(contract: Contract) -> Table:
+    """The golden rows, decoded as a client's rows would be."""
+    return from_rows([list(row) for row in contract.golden.rows], contract.input, label="golden")
+
+
+def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> int:
+    """Ask for every golden answer again; `prepare` makes what `run` takes.
+
+    Returns the number of rows; raises ContractBroken at the first difference.
+    """
+    table = golden_table(contract)
+    answered = answers.collect(contract.outputs, run, prepare(table))
+    for name, array in answered.items():
+        _compare(name, contract.golden.answers[name], cells_of(array))
+    return table.rows
+
+
+def _compare(name: str, expected: tuple[tuple[Cell, ...], ...], got: tuple[tuple[Cell, ...], ...]) -> None:
+    if len(expected) != len(got):
+        raise ContractBroken(f"golden rows: {name} answered {len(got)} rows for {len(expected)}")
+    for row, (old, new) in enumerate(zip(expected, got, strict=True)):
+        if len(old) != len(new):
+            raise ContractBroken(f"golden row {row}: {name} has {len(new)} columns, at publish {len(old)}")
+        for column, (was, now) in enumerate(zip(old, new, strict=True)):
+            if not agree(was, now):
+                raise ContractBroken(f"golden row {row}: {name}[{column}] is {now!r}, at publish {was!r}")
+
+
+def agree(was: Cell, now: Cell) -> bool:
+    """Whether two answers of one cell are the same: numbers within RELATIVE of each other, all else equal."""
+    if isinstance(was, float) and isinstance(now, (float, int)):
+        return abs(was - now) <= RELATIVE_TOLERANCE * max(abs(was), abs(now), 1e-3)
+    return was == now and isinstance(was, bool) == isinstance(now, bool)

@@ -1,0 +1,1 @@
+"""What is ours of the gunicorn worker: scheduling, keepalive, answers in one send, draining."""

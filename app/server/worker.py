@@ -1,0 +1,84 @@
+"""gunicorn's gevent worker with five changes: turns, keepalive, one-send answers, JSON errors and draining.
+
+Each change is in a module of its own, whose first line says why it is needed: `turns`, `waits`, `wire`, `json_errors`
+and `draining`. `balance` shares connections among workers. Parsing, the environ, the request loop and everything else
+are gunicorn's own.
+
+Every name of gunicorn, gevent and prometheus-client that is used without being documented is listed in
+`tableside.server.undocumented`, with the reason and the version it was checked on.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from gevent import Greenlet, getcurrent, spawn
+from gevent.pool import Pool
+
+from tableside.server import json_errors, one_send_response, refused_settings
+from tableside.server.accept_balancer import BalancedServer, ConnectionShare
+from tableside.server.draining import DrainingWorker
+from tableside.server.gunicorn_types import Address, Client, Listener, Log, Request, Settings
+from tableside.server.keepalive import KeepaliveTimers
+from tableside.server.scheduling import Connection
+
+
+class TablesideWorker(DrainingWorker):
+    """The worker class that gunicorn.conf.py names."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._keepalive = KeepaliveTimers(self.cfg.keepalive)
+        self._connection_share = ConnectionShare(self.age)
+        self._connections: dict[Greenlet, Connection] = {}
+
+    @classmethod
+    def check_config(cls, cfg: Settings, log: Log) -> None:
+        """Exit if a setting can't be honoured. gunicorn calls it in the master, before it forks a worker."""
+        refused_settings.check(cfg, log)
+
+    def init_process(self) -> None:
+        """Serve until the worker ends."""
+        one_send_response.install()
+        json_errors.install()
+        self._connection_share.join()
+        super().init_process()
+
+    def server_class(self, listener: Listener, *, spawn: Pool, **_: object) -> BalancedServer:
+        """The server of one listening socket. gunicorn calls it where it would make gevent's StreamServer."""
+        return BalancedServer(self._connection_share, listener, partial(self.handle, listener), spawn)
+
+    def handle(self, listener: Listener, client: Client, addr: Address) -> None:
+        """Serve one connection to its end, in a greenlet of its own."""
+        connection = Connection(client, self, isinstance(listener.getsockname(), str), self._keepalive)
+        self._connections[getcurrent()] = connection
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self._connections[getcurrent()]
+            connection.close()
+            self._connection_share.closed()
+
+    def timeout_ctx(self) -> Connection:
+        """The context in which gunicorn reads the next request of the current greenlet's connection."""
+        return self._connections[getcurrent()]
+
+    def handle_request(self, listener_name: Address, req: Request, sock: Client, addr: Address) -> None:
+        """Answer one request."""
+        self._connections[getcurrent()].unreader = req.unreader
+        super().handle_request(listener_name, req, sock, addr)
+
+    def notify(self) -> None:
+        """Heartbeat, called once a second."""
+        if self.alive:
+            self._connection_share.beat()
+        self._keepalive.end_overdue(time.monotonic())
+        super().notify()
+
+    def begin_drain(self) -> None:
+        """Accept no more connections and end the idle ones of nginx."""
+        super().begin_drain()
+        self._connection_share.leave()
+        spawn(self._keepalive.end_idle)

@@ -1,0 +1,1 @@
+"""Metrics, logs, the access log, and what is measured of each request."""

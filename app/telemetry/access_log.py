@@ -1,0 +1,27 @@
+"""The access log: the fields of the line that each answered request gets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tableside.telemetry.request_trace import RequestTrace
+
+MAX_PATH = 300
+"""Characters of a path that are logged."""
+
+
+def fields(trace: RequestTrace, method: str, path: str, status: int, seconds: float, level: str) -> dict[str, object]:
+    """The fields in the order of the line; times in milliseconds. `seconds` is how long the request took."""
+    line: dict[str, object] = {
+        "event": "request", "source": "access", "method": method, "path": path[:MAX_PATH], "status": status,
+        "ms": round(seconds * 1000, 3),
+    }  # fmt: skip
+    if trace.counted:
+        line["model"], line["version"] = trace.model, trace.version
+        line["protocol"], line["rows"] = trace.protocol, trace.rows
+        for stage, spent_s in trace.stages.items():
+            line[f"{stage}_ms"] = round(spent_s * 1000, 3)
+    if trace.error:
+        line["error"] = trace.error
+    line["request_id"], line["level"], line["time"] = trace.request_id, level, datetime.now(UTC)
+    return line

@@ -1,0 +1,80 @@
+"""What is counted and logged of each answered request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from prometheus_client import Counter, Histogram
+
+from tableside.telemetry import access_log, logs
+from tableside.telemetry.metrics import Metrics
+from tableside.telemetry.request_trace import RequestTrace
+
+PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
+"""Paths that are asked every few seconds; their good answers are logged as debug."""
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class VersionMetrics:
+    """The metrics of one version, looked up once."""
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        labels = (model, version)
+        self._requests: _LabelCache[tuple[str, int], Counter] = _LabelCache(
+            lambda key: metrics.requests.labels(*labels, key[0], str(key[1]))
+        )
+        self._stages: _LabelCache[str, Histogram] = _LabelCache(
+            lambda stage: metrics.stage_seconds.labels(*labels, stage)
+        )
+        self._seconds = metrics.request_seconds.labels(*labels)
+        self._rows = metrics.rows.labels(*labels)
+        self.in_flight = metrics.in_flight.labels(model)
+
+    def add(self, trace: RequestTrace, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests[trace.protocol, status].inc()
+        self._seconds.observe(seconds)
+        stages = self._stages
+        for stage, spent_s in trace.stages.items():
+            stages[stage].observe(spent_s)
+        if status == 200 and trace.rows:
+            self._rows.inc(trace.rows)
+
+
+class _LabelCache(dict[K, V]):
+    """What was made for each key when it was first asked for."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        found = self[key] = self._make(key)
+        return found
+
+
+class RequestMetrics:
+    """Counts and logs of one application. later: see `logs.Lines`."""
+
+    def __init__(self, metrics: Metrics, later: logs.CallLater | None) -> None:
+        self._metrics = metrics
+        self._counts: dict[tuple[str, str], VersionMetrics] = {}
+        self._lines = logs.LineBuffer(later)
+
+    def counts(self, model: str, version: str) -> VersionMetrics:
+        """The metrics of a version the repository has."""
+        found = self._counts.get((model, version))
+        if found is None:
+            found = self._counts[model, version] = VersionMetrics(self._metrics, model, version)
+        return found
+
+    def record(self, trace: RequestTrace, method: str, path: str, status: int, seconds: float) -> None:
+        """Count and log one answered request."""
+        if trace.counted:
+            self.counts(trace.model, trace.version).add(trace, status, seconds)
+        level = "debug" if status == 200 and path in PROBE_PATHS else "info"
+        if self._lines.wants(level):
+            self._lines.write(level, access_log.fields(trace, method, path, status, seconds, level))

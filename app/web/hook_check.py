@@ -1,0 +1,58 @@
+"""Which hooks of Flask a request for an endpoint would meet, apart from Tableside's own.
+
+The fast dispatch (`tableside.web.dispatch`) calls none of them, so there must not be any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any
+
+from flask import Flask, signals
+
+from tableside.web import errors, request_lifecycle
+
+OWN: frozenset[Callable[..., Any]] = frozenset(
+    (request_lifecycle.begin_request, request_lifecycle.end_request, errors.handle)
+)
+"""Hooks whose work the fast dispatch does itself."""
+SIGNALS = (
+    "request_started", "request_finished", "request_tearing_down", "got_request_exception", "appcontext_pushed",
+    "appcontext_popped", "appcontext_tearing_down",
+)  # fmt: skip
+
+
+def foreign(app: Flask, endpoint: str) -> Iterator[str]:
+    """Each hook that is not Tableside's own, as `before_request hook 'log_user' of blueprint 'predict'`."""
+    blueprint = endpoint.rpartition(".")[0]
+    names = accumulate(blueprint.split("."), lambda outer, inner: f"{outer}.{inner}") if blueprint else ()
+    for scope in (None, *names):
+        owner = "the application" if scope is None else f"blueprint {scope!r}"
+        for kind, hook in _hooks(app, scope):
+            if hook not in OWN:
+                yield f"{kind} {_name(hook)!r} of {owner}"
+
+
+def _hooks(app: Flask, scope: str | None) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for kind, by_scope in (
+        ("before_request hook", app.before_request_funcs),
+        ("after_request hook", app.after_request_funcs),
+        ("teardown_request hook", app.teardown_request_funcs),
+        ("url_value_preprocessor", app.url_value_preprocessors),
+    ):
+        for hook in by_scope.get(scope, ()):
+            yield kind, hook
+    for by_class in app.error_handler_spec.get(scope, {}).values():
+        for handler in by_class.values():
+            yield "error handler", handler
+    if scope is None:
+        for hook in app.teardown_appcontext_funcs:
+            yield "teardown_appcontext hook", hook
+        for name in SIGNALS:
+            for receiver in getattr(signals, name).receivers_for(app):
+                yield f"{name} receiver", receiver
+
+
+def _name(hook: Callable[..., Any]) -> str:
+    return str(getattr(hook, "__qualname__", hook))

@@ -1,0 +1,147 @@
+"""The docs blueprint: documents that are true and cached, a page that asks nobody else, a switch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tableside.blueprints.docs import views
+from tests.conftest import MakeApp, registry_of
+
+STATIC = Path(views.__file__).parent / "static"
+
+
+def operations(text: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, operation) for path, item in text["paths"].items() for method, operation in item.items()]
+
+
+def test_the_document_of_everything(client: FlaskClient) -> None:
+    """`/openapi.json` is OpenAPI 3.1 with each model's own paths and columns."""
+    response = client.get("/openapi.json")
+    text = response.get_json()
+    assert response.content_type == "application/json"
+    OpenAPIV31SpecValidator(text).validate()
+    for name in ("breast-cancer", "diabetes", "iris", "wine"):
+        assert {f"/v1/models/{name}:predict", f"/v2/models/{name}/infer", f"/v2/models/{name}"} <= text["paths"].keys()
+    assert set(text["components"]["schemas"]["wine.Row"]["properties"]) == {
+        "alcohol", "malic_acid", "magnesium", "proline", "shade", "aromatic",
+    }  # fmt: skip
+    ids = [operation["operationId"] for _, _, operation in operations(text)]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_example_works_as_it_is(client: FlaskClient) -> None:
+    """Each request example, sent as it stands, is answered 200; the first one as its documented answer says."""
+    sent = 0
+    for path, method, operation in operations(client.get("/openapi.json").get_json()):
+        if method != "post":
+            continue
+        examples = operation["requestBody"]["content"]["application/json"]["examples"]
+        for at, example in enumerate(examples.values()):
+            response = client.post(path, json=example["value"])
+            assert response.status_code == 200, response.get_data(as_text=True)
+            if at == 0:
+                shown = operation["responses"]["200"]["content"]["application/json"]["example"]
+                key = "predictions" if "predictions" in shown else "outputs"
+                assert orjson.dumps(response.get_json()[key]) == orjson.dumps(shown[key])
+            sent += 1
+    assert sent >= 4 * 5
+
+
+def test_every_documented_path_is_a_route(client: FlaskClient) -> None:
+    """What the document lists to be read is there, and answers what it says."""
+    for path, method, operation in operations(client.get("/openapi.json").get_json()):
+        if method == "get":
+            assert client.get(path).status_code == 200, path
+            assert operation["responses"]["200"]
+
+
+@pytest.mark.parametrize("spelling", ["iris/versions/1", "iris/versions/champion", "iris@champion"])
+def test_one_model_and_one_version(client: FlaskClient, spelling: str) -> None:
+    """A model has a document of its own; a version's names the version in its paths, and those work."""
+    text = client.get("/v2/models/iris/openapi.json").get_json()
+    assert "/v2/models/iris/infer" in text["paths"]
+    assert not [path for path in text["paths"] if "wine" in path]
+    text = client.get(f"/v2/models/{spelling}/openapi.json").get_json()
+    OpenAPIV31SpecValidator(text).validate()
+    path = "/v1/models/iris/versions/1:predict"
+    example = text["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]["rows by name"]
+    assert client.post(path, json=example["value"]).status_code == 200
+    assert client.get("/v2/models/nope/openapi.json").status_code == 404
+
+
+def test_a_document_is_asked_for_again_only_when_it_changed(make_app: MakeApp) -> None:
+    """The same catalog answers 304 to its tag; another one, with another model, a new document."""
+    app = make_app()
+    client = app.test_client()
+    first = client.get("/openapi.json")
+    assert first.headers["Cache-Control"] == "no-cache"
+    tag = {"If-None-Match": first.headers["ETag"]}
+    again = client.get("/openapi.json", headers=tag)
+    assert (again.status_code, again.data) == (304, b"")
+    registry_of(app).reload(2)
+    assert client.get("/openapi.json", headers=tag).status_code == 304
+    repository = Path(app.extensions["tableside"].settings.repository.path)
+    (repository / "iris" / "model.toml").write_text('[columns]\nextra = "ignore"\n')
+    registry_of(app).reload(3)
+    changed = client.get("/openapi.json", headers=tag)
+    assert changed.status_code == 200
+    assert "additionalProperties" not in changed.get_json()["components"]["schemas"]["iris.Row"]
+
+
+def test_a_model_that_cannot_answer_is_left_out(make_app: MakeApp, small_repository: Path) -> None:
+    """A damaged version is not described, and its own document is 503."""
+    artifact = small_repository / "iris" / "1" / "model.skops"
+    artifact.chmod(0o644)
+    artifact.write_bytes(b"damaged")
+    client = make_app().test_client()
+    assert "/v2/models/iris" not in client.get("/openapi.json").get_json()["paths"]
+    assert client.get("/v2/models/iris/openapi.json").status_code == 503
+
+
+def test_the_page_loads_only_what_lies_here(client: FlaskClient) -> None:
+    """The page has no inline script, names only files of this server, and its policy allows no other."""
+    response = client.get("/docs")
+    page = response.get_data(as_text=True)
+    assert response.status_code == 200
+    assert "default-src 'none'; script-src 'self';" in response.headers["Content-Security-Policy"]
+    assert "unsafe-eval" not in response.headers["Content-Security-Policy"]
+    assert re.findall(r"<script(?! src=)", page) == []
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(links) == 4
+    for link in links:
+        assert link.startswith("docs/static/")
+        with client.get(f"/{link}") as found:
+            assert found.status_code == 200
+        kept = "immutable" in found.headers["Cache-Control"]
+        assert kept == (views.SWAGGER in link)
+    assert client.get("/docs/").headers["Location"] == "../docs"
+
+
+def test_nothing_else_is_served_from_the_folder(client: FlaskClient) -> None:
+    """No path leads out of the static folder."""
+    for path in ("/docs/static/../views.py", "/docs/static/%2e%2e/views.py", "/docs/static/nope.js", "/docs/static/"):
+        assert client.get(path).status_code == 404
+
+
+def test_docs_can_be_turned_off(make_app: MakeApp) -> None:
+    """With `server.docs` off, documents, page and files are 404; predictions go on."""
+    client = make_app(server__docs="false").test_client()
+    for path in ("/docs", "/docs/", "/docs/static/init.js", "/openapi.json", "/v2/models/iris/openapi.json"):
+        assert client.get(path).status_code == 404, path
+    assert client.get("/v2/models/iris").status_code == 200
+
+
+def test_vendored_files_are_those_that_were_noted() -> None:
+    """Every file of Swagger UI has the sum the README beside it gives."""
+    noted = dict(re.findall(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|", (STATIC / "README.md").read_text(), re.MULTILINE))
+    folder = STATIC / views.SWAGGER
+    assert noted == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert views.SWAGGER in (STATIC / "README.md").read_text()

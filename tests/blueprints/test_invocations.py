@@ -1,0 +1,200 @@
+"""`/invocations`: MLflow's and SageMaker's clients are answered as they expect, or told what to send."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import MakeApp, cells, error_of, registry_of
+
+URL = "/invocations"
+JSON = {"Content-Type": "application/json"}
+IRIS = {"X-Tableside-Model": "iris"}
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+def post(client: FlaskClient, body: Any, path: str = URL, **headers: str) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    kinds = {"Content-Type": "application/json", **{key.replace("_", "-"): value for key, value in headers.items()}}
+    return client.post(path, data=data, headers=kinds)
+
+
+@pytest.mark.parametrize("path", ["/models/iris/invocations", "/models/iris/invoke", "/models/iris@stable/invocations"])
+def test_the_path_names_the_model(client: FlaskClient, path: str) -> None:
+    """By name, or by name and alias."""
+    path = path.replace("@stable", "@latest")
+    assert post(client, {"instances": [ROW]}, path).get_json() == {"predictions": ["setosa"]}
+
+
+def test_a_header_names_the_model(client: FlaskClient) -> None:
+    """Ours, or the one SageMaker passes on, which may carry the archive's ending."""
+    for header, value in (("X_Tableside_Model", "iris"), ("X_Amzn_SageMaker_Target_Model", "iris.tar.gz")):
+        assert post(client, [ROW], **{header: value}).get_json() == ["setosa"]
+    assert "no model 'rose'" in error_of(post(client, [ROW], X_Tableside_Model="rose"))["error"]
+
+
+def test_no_name_among_several_is_refused_with_the_names(client: FlaskClient) -> None:
+    """Which model was meant is never guessed."""
+    said = error_of(post(client, [ROW]))
+    assert said["status"] == 400
+    assert "there is breast-cancer, diabetes, iris, wine; name one in the header X-Tableside-Model" in said["error"]
+
+
+def test_the_only_model_and_the_default_one(make_app: MakeApp, small_repository: Path, repository: Path) -> None:
+    """One model needs no name; among more the setting decides."""
+    assert post(make_app().test_client(), [ROW]).get_json() == ["setosa"]
+    shutil.copytree(repository / "wine", small_repository / "wine")
+    assert post(make_app().test_client(), [ROW]).status_code == 400
+    assert post(make_app(predict__default_model="iris/1").test_client(), [ROW]).get_json() == ["setosa"]
+
+
+def test_mlflows_answer_and_error(client: FlaskClient, trained: Any) -> None:
+    """`predictions` row by row; errors with the members MLflow's client reads."""
+    estimator, frame = trained["iris"]
+    split = {"columns": list(frame.columns), "index": [3, 4], "data": cells(frame.iloc[:2])}
+    answer = post(client, {"dataframe_split": split}, "/models/iris/invocations")
+    assert answer.get_json() == {"predictions": estimator.predict(frame.iloc[:2]).tolist()}
+    assert answer.content_type == "application/json"
+    said = error_of(post(client, {"dataframe_split": {"data": [[1]]}}, "/models/iris/invocations"))
+    assert said["error_code"] == "BAD_REQUEST"
+    assert said["message"] == said["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "expected exactly one of dataframe_split, dataframe_records, instances, inputs; the body has none"),
+        ({"instances": [ROW], "inputs": [ROW]}, "the body has instances, inputs"),
+        ("text", "expected an object or an array, got a string"),
+        ({"dataframe_split": {"data": [ROW], "dtype": 1}}, "expected columns, data and index only"),
+        ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "expected 1 values, got 2"),
+        (
+            {"dataframe_split": {"columns": [0, "a"], "data": [ROW]}},
+            "dataframe_split.columns: expected an array of names",
+        ),
+        ({"dataframe_split": [ROW]}, "expected an object of columns and data"),
+        ({"dataframe_records": [ROW]}, "dataframe_records: expected an array of objects"),
+        ({"instances": {"a": 1}}, "instances: expected an array of rows"),
+        ({"inputs": 5}, "inputs: expected an array of rows, or an object of columns"),
+        ({"instances": []}, "the request has no rows"),
+        ({"instances": [ROW], "params": {"outputs": "predict"}}, "params.outputs: no such parameter; there is output"),
+        ({"instances": [ROW], "params": {"output": 1}}, "params.output: expected a string"),
+        ({"instances": [ROW], "params": {"output": "proba"}}, "no output 'proba'; it has predict, predict_proba"),
+        ([], "the request has no rows"),
+    ],
+)
+def test_a_body_that_does_not_fit(client: FlaskClient, body: Any, said: str) -> None:
+    """400, with the place and what was expected there."""
+    assert said in error_of(post(client, body, X_Tableside_Model="iris"))["error"]
+
+
+def test_another_output(client: FlaskClient, trained: Any) -> None:
+    """Named in the body or in the address; both may say the same, and only that."""
+    estimator, frame = trained["iris"]
+    expected = estimator.predict_proba(frame.iloc[:1]).tolist()
+    named = {"instances": cells(frame.iloc[:1]), "params": {"output": "predict_proba"}}
+    path = "/models/iris/invocations"
+    assert post(client, named, path).get_json()["predictions"] == expected
+    assert (
+        post(client, {"instances": named["instances"]}, path + "?output=predict_proba").get_json()["predictions"]
+        == expected
+    )
+    assert (
+        "no such query parameter: 'outputs'; there is output"
+        in error_of(post(client, named, path + "?outputs=x"))["error"]
+    )
+    assert "different outputs" in error_of(post(client, named, path + "?output=predict"))["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("application/x-www-form-urlencoded", "use application/json, text/csv, application/vnd.apache.arrow.stream"),
+        ("application/x-npy", "is not read here"),
+        ("application/octet-stream", "is not read here"),
+        ("application/json; charset=latin-1", "charset 'latin-1' is not read here; send UTF-8"),
+        ("text/csv; header=perhaps", "present or absent"),
+    ],
+)
+def test_another_content_type_is_415(client: FlaskClient, kind: str, said: str) -> None:
+    """Pickles, arrays and forms are not read; the error lists what is."""
+    answer = post(client, [ROW], Content_Type=kind, X_Tableside_Model="iris")
+    assert said in error_of(answer)["error"]
+    assert answer.status_code == 415
+
+
+def test_no_content_type_is_json(client: FlaskClient) -> None:
+    """As on the other routes."""
+    answer = client.post("/models/iris/invocations", data=json.dumps([ROW]).encode())
+    assert answer.get_json() == ["setosa"]
+
+
+CSV = "/models/iris/invocations"
+NAMES = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "found"),
+    [
+        ("5.1,3.5,1.4,0.2\n", 200, ["setosa"]),
+        ("5.1,3.5,1.4,0.2\n6.3,3.3,6.0,2.5", 200, ["setosa", "virginica"]),
+        (f"{NAMES}\n5.1,3.5,1.4,0.2\n", 200, ["setosa"]),
+        ("petal width (cm),petal length (cm),sepal length (cm),sepal width (cm)\n0.2,1.4,5.1,3.5\n", 200, ["setosa"]),
+        ("0,1,2,3\n5.1,3.5,1.4,0.2\n", 400, "line 1: could be a header or a row"),
+        ("a,b,c,d\n5.1,3.5,1.4,0.2\n", 400, "line 1: neither the names"),
+        ("5.1,3.5,1.4\n", 400, "expected the names or 4 values"),
+        (f"{NAMES}\n5.1,3.5,1.4\n", 400, "rows[0]: expected 4 values, got 3"),
+        (f"{NAMES}\n5.1,3.5,x,\n", 400, "rows[0].petal length (cm): expected a number, got a string"),
+        (f"{NAMES}\n", 400, "the request has no rows"),
+        (f"\n{NAMES}\n\n5.1,3.5,1.4,0.2\n", 200, ["setosa"]),
+        ('5.1,3.5,1.4,"0.2\n6.3,3.3,6.0,2.5\n', 400, "body: not CSV: a quote is not closed"),
+        ('5.1,3.5,1.4,"0"2\n', 400, "body: not CSV: a quote is not closed, or text follows it"),
+        ('"5.1",3.5,"1.4",0.2\n', 200, ["setosa"]),
+        ("", 400, "the body is empty"),
+    ],
+)
+def test_csv_with_and_without_a_header(client: FlaskClient, text: str, status: int, found: Any) -> None:
+    """The first line decides, and no row is lost: N lines of numbers are N predictions."""
+    answer = post(client, text.encode(), CSV, Content_Type="text/csv")
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.get_json() == {"predictions": found}
+    else:
+        assert found in error_of(answer)["error"]
+
+
+def test_csv_for_csv(client: FlaskClient, trained: Any) -> None:
+    """SageMaker's clients ask for text/csv and read lines without a header."""
+    estimator, frame = trained["iris"]
+    probabilities = estimator.predict_proba(frame.iloc[:3])
+    text = frame.iloc[:3].to_csv(index=False).encode()
+    answer = post(client, text, CSV + "?output=predict_proba", Content_Type="text/csv", Accept="text/csv")
+    assert answer.content_type == "text/csv; charset=utf-8"
+    lines = answer.get_data(as_text=True).splitlines()
+    assert [[float(cell) for cell in line.split(",")] for line in lines] == probabilities.tolist()
+
+
+def test_one_row_by_itself(client: FlaskClient) -> None:
+    """A bare array of numbers is one row where the table has several columns."""
+    assert post(client, ROW, CSV).get_json() == ["setosa"]
+
+
+def test_an_unknown_encoding_is_415(client: FlaskClient) -> None:
+    """With what is read instead."""
+    answer = post(client, [ROW], CSV, Content_Encoding="br")
+    assert answer.status_code == 415
+    assert "use gzip, deflate, zstd or none" in error_of(answer)["error"]
+
+
+def test_requests_are_counted_under_their_protocol(app: Flask, client: FlaskClient) -> None:
+    """The metric tells MLflow's route from the others."""
+    post(client, [ROW], CSV)
+    assert registry_of(app).loaded
+    text = client.get("/metrics", environ_overrides={"tableside.plane": "control"}).get_data(as_text=True)
+    assert 'tableside_requests_total{code="200",model="iris",protocol="invocations",version="1"}' in text

@@ -1,0 +1,173 @@
+"""The model repository API: what there is, load and unload, and what is wrong with a version in its own words."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tableside.process import worker_slots
+from tests import skewed_environment
+from tests.conftest import CONTROL, KEY
+
+BEARER = {"Authorization": f"Bearer {KEY}"}
+CALLS = ["index", "models/iris/load", "models/iris/unload"]
+Ask = Callable[..., tuple[int, Any]]
+
+
+def post(client: FlaskClient, path: str, **more: Any) -> Any:
+    return client.post(f"/v2/repository/{path}", environ_overrides=CONTROL, headers=BEARER, **more)
+
+
+@pytest.fixture
+def ask(worker: Flask) -> Ask:
+    client = worker.test_client()
+
+    def call(path: str, **more: Any) -> tuple[int, Any]:
+        response = post(client, path, **more)
+        return response.status_code, response.get_json()
+
+    return call
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_it_is_on_the_control_plane_and_wants_the_key(client: FlaskClient, path: str) -> None:
+    """404 on the data plane even with the key, 401 without it, 405 for a GET."""
+    assert client.post(f"/v2/repository/{path}", headers=BEARER).status_code == 404
+    assert client.post(f"/v2/repository/{path}", environ_overrides=CONTROL).status_code == 401
+    found = client.get(f"/v2/repository/{path}", environ_overrides=CONTROL, headers=BEARER)
+    assert (found.status_code, found.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
+def test_it_is_advertised(client: FlaskClient) -> None:
+    """V2 clients look for the extension by its name."""
+    assert "model_repository" in client.get("/v2").get_json()["extensions"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b" ", b'{"ready": false}', b'{"ready": true, "other": 1}'])
+def test_the_index_is_a_bare_array_of_every_version(client: FlaskClient, body: bytes) -> None:
+    """Each version is one entry with state and reason, whatever of the allowed bodies is sent."""
+    names = ("breast-cancer", "diabetes", "iris", "wine")
+    assert post(client, "index", data=body).get_json() == [
+        {"name": name, "version": "1", "state": "READY", "reason": ""} for name in names
+    ]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"ready": 1}', b'{"ready": "yes"}'])
+def test_a_wrong_index_body_is_refused(client: FlaskClient, body: bytes) -> None:
+    """400 with the error object."""
+    response = post(client, "index", data=body)
+    assert response.status_code == 400
+    assert response.get_json()["error"]
+
+
+def test_the_index_has_what_is_not_served_too(ask: Ask, small_repository: Path) -> None:
+    """Versions the workers do not know are there with the reason: unread, left out, unloaded, model.toml broken."""
+    folder = skewed_environment.next_version(small_repository, "iris")
+
+    def second() -> tuple[str, str]:
+        (entry,) = [each for each in ask("index")[1] if each["version"] == "2"]
+        return entry["state"], entry["reason"]
+
+    assert second()[0] == "UNAVAILABLE"
+    assert "not read yet" in second()[1]
+    assert {each["version"] for each in ask("index", json={"ready": True})[1]} == {"1"}
+    words = small_repository / "iris" / "model.toml"
+    words.write_text("versions = [1]\n")
+    assert "`versions` in model.toml leaves it out" in second()[1]
+    words.write_text("versions = [\n")
+    assert "iris/model.toml" in second()[1]
+    words.write_text("enabled = false\n")
+    assert "unloaded" in second()[1]
+    words.unlink()
+    assert ask("models/iris/load") == (200, {"name": "iris", "load": True})
+    assert second() == ("READY", "")
+    shutil.rmtree(folder)
+    assert second() == ("READY", "")  # still served, until a reload
+    assert ask("models/iris/load")[0] == 200
+    assert [each["version"] for each in ask("index")[1]] == ["1"]
+
+
+def test_unload_and_load(ask: Ask, worker: Flask, small_repository: Path) -> None:
+    """An unloaded model answers 503 with the reason and is not ready; both calls may be repeated; the rest of
+    model.toml stays as the operator wrote it."""
+    client, words = worker.test_client(), small_repository / "iris" / "model.toml"
+    written = '# mine\nversions = "all" # all of them\n\n[aliases]\nchampion = 1\n'
+    words.write_text(written)
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    for _ in range(2):
+        assert ask("models/iris/unload", json={"parameters": {"unload_dependents": True}})[0] == 200
+        response = client.post("/v1/models/iris:predict", json=body)
+        assert (response.status_code, "unloaded" in response.get_json()["error"]) == (503, True)
+        assert client.get("/v2/models/iris/ready").status_code == 503
+        assert "enabled = false" in words.read_text()
+        (entry,) = ask("index")[1]
+        assert (entry["state"], "unloaded" in entry["reason"]) == ("UNAVAILABLE", True)
+    for _ in range(2):
+        assert ask("models/iris/load", data=b"")[0] == 200
+        assert client.post("/v1/models/iris@champion:predict", json=body).status_code == 200
+    assert words.read_text() == written
+
+
+def test_a_model_without_a_file_of_its_own_is_unloaded_too(ask: Ask, small_repository: Path) -> None:
+    """model.toml is made where there is none."""
+    (small_repository / "iris" / "model.toml").unlink()
+    assert ask("models/iris/unload")[0] == 200
+    assert (small_repository / "iris" / "model.toml").read_text() == "enabled = false\n"
+    assert ask("models/iris/load")[0] == 200
+
+
+def test_a_load_that_fails_says_why_and_the_old_version_answers(
+    ask: Ask, worker: Flask, small_repository: Path
+) -> None:
+    """400 with the reason while the newest version cannot be served; the one before goes on."""
+    client, body = worker.test_client(), {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    folder = skewed_environment.next_version(small_repository, "iris")
+    skewed_environment.flip_a_bit(folder)
+    status, content = ask("models/iris/load")
+    assert status == 400
+    assert content["error"].startswith("model iris/2 is UNAVAILABLE: model.skops is damaged")
+    assert client.post("/v1/models/iris:predict", json=body).status_code == 200
+    metrics = client.get("/metrics", environ_overrides=CONTROL).get_data(as_text=True)
+    assert 'tableside_model_problem{model="iris",reason="damaged",version="2"} 1.0' in metrics
+    shutil.rmtree(folder)
+    skewed_environment.flip_a_bit(small_repository / "iris" / "1")
+    status, content = ask("models/iris/load")
+    assert (status, "still serving what was loaded before" in content["error"]) == (400, True)
+    assert client.post("/v1/models/iris:predict", json=body).status_code == 200
+    (small_repository / "iris" / "model.toml").write_text("versions = [7]\n")
+    status, content = ask("models/iris/load")
+    assert (status, "leaves out every published version" in content["error"]) == (400, True)
+
+
+def test_what_is_not_taken_is_refused(ask: Ask, small_repository: Path) -> None:
+    """Configurations and files are not taken over HTTP; unknown models are 404; a broken model.toml is 400."""
+    for parameters in ({"config": "{}"}, {"file:1/model.skops": "QUJD"}):
+        status, content = ask("models/iris/load", json={"parameters": parameters})
+        assert (status, "publish a version" in content["error"]) == (400, True)
+    for call in ("load", "unload"):
+        for name in ("none", "..", "iris@champion", "x" * 200):
+            assert ask(f"models/{name}/{call}")[0] == 404
+        assert ask(f"models/iris/{call}", data=b"[1]")[0] == 400
+    (small_repository / "iris" / "model.toml").write_text("[aliases\n")
+    for call in ("load", "unload"):
+        status, content = ask(f"models/iris/{call}")
+        assert (status, "iris/model.toml" in content["error"]) == (400, True)
+
+
+def test_a_worker_that_is_late_is_named(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 is not sent before every living worker serves the new state: 503 names the one that does not."""
+    monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.5)
+    late = worker_slots.acquire(tmp_path / "run" / "worker_slots")
+    late.write_status({"pid": 424242, "generation": 0})
+    status, content = ask("models/iris/unload")
+    assert (status, content["status"]) == (503, 503)
+    assert "workers 424242 do not serve generation 1" in content["error"]
+    late.release()
+    assert ask("models/iris/unload")[0] == 200

@@ -1,0 +1,111 @@
+"""A forest that both workers of a real stack share: one file in their memory, the trainer's answers, no copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.memory import make_forest
+from tableside.publishing.publish import publish
+from tests.e2e.conftest import Stack, until
+
+
+@pytest.fixture(scope="module")
+def forest() -> tuple[Any, Any]:
+    """About 20 MB."""
+    return make_forest(20, samples=20_000)
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[..., Stack], forest: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    root: Path = tmp_path_factory.mktemp("forest")
+    publish("forest", forest[0], forest[1][:200], repository=root)
+    stack = make_stack(
+        TABLESIDE__REPOSITORY__PATH=str(root),
+        TABLESIDE__REPOSITORY__SHARE_ABOVE_MB="10",
+        TABLESIDE__SERVER__WORKERS="2",
+        TABLESIDE__LOG__FORMAT="json",
+    )
+    yield stack
+    stack.stop()
+
+
+def pids(stack: Stack) -> list[int]:
+    return [int(worker["pid"]) for worker in stack.admin_call("/admin/api/workers")["workers"]]
+
+
+def mapped(pid: int) -> set[tuple[str, str]]:
+    """(inode, permissions) of the mapped nodes."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {(line[4], line[1]) for line in lines if line[-1].endswith("records.npy")}
+
+
+def ask(stack: Stack, rows: Any) -> tuple[int, Any]:
+    status, content, _ = stack.call("/v2/models/forest/infer", {"inputs": [
+        {"name": "input-0", "shape": list(rows.shape), "datatype": "FP64", "data": rows.ravel().tolist()}
+    ], "outputs": [{"name": "predict_proba"}]})  # fmt: skip
+    return status, content
+
+
+def test_two_workers_map_one_file_and_answer_from_it(stack: Stack, forest: Any) -> None:
+    """The same inode in both, read-only; probabilities equal to the bit, over and over; a refusal changes nothing."""
+    fitted, table = forest
+    stack.wait_loaded()
+    both = pids(stack)
+    assert len(both) == 2
+    assert until(lambda: all(mapped(pid) for pid in both))
+    found = [mapped(pid) for pid in both]
+    assert found[0] == found[1]
+    assert {permissions for _, permissions in found[0]} == {"r--s"}
+    expected = fitted.set_params(n_jobs=1).predict_proba(table[:50]).ravel().tolist()
+    for _ in range(8):
+        status, content = ask(stack, table[:50])
+        assert (status, content["outputs"][0]["data"]) == (200, expected)
+        assert ask(stack, table[:2] * 1e60)[0] == 400
+    assert pids(stack) == both
+
+
+def test_the_estimator_comes_when_it_is_wanted(stack: Stack, forest: Any) -> None:
+    """`runtime = "sklearn"` while the workers serve: each loads it off its event loop, says so, and answers from it."""
+    fitted, table = forest
+    words = Path(stack.environ["TABLESIDE__REPOSITORY__PATH"]) / "forest" / "model.toml"
+    assert "estimator_loaded" not in (stack.run_dir / "log" / "web.log").read_text()
+    words.write_text('runtime = "sklearn"\n')
+    stack.admin_call("/admin/api/reload", "POST")
+    expected = fitted.predict_proba(table[:50]).ravel().tolist()
+    status, content = ask(stack, table[:50])
+    assert (status, content["outputs"][0]["data"]) == (200, expected)
+    assert until(lambda: "estimator_loaded" in (stack.run_dir / "log" / "web.log").read_text())
+    words.unlink()
+    stack.admin_call("/admin/api/reload", "POST")
+    assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
+
+
+def shared_entry(stack: Stack) -> Path:
+    """The one folder that all workers map. Each of several workers may be writing a draft of it; all but one vanish."""
+    folder = stack.run_dir / "shared_store"
+    assert until(lambda: [path.name.startswith(".") for path in folder.iterdir()] == [False]), list(folder.iterdir())
+    (entry,) = folder.iterdir()
+    return entry
+
+
+def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any) -> None:
+    """A restart meets a changed byte: the file is replaced, and the answers are what they were."""
+    fitted, table = forest
+    path = shared_entry(stack) / "records.npy"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    was = path.stat().st_ino
+    stack.ctl("restart", "web:*")
+    stack.wait_ready()
+    stack.wait_loaded()
+    path = shared_entry(stack) / "records.npy"
+    assert path.read_bytes() != bytes(content)
+    assert path.stat().st_ino != was
+    expected = fitted.predict_proba(table[:50]).ravel().tolist()
+    assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected
