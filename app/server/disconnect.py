@@ -24,13 +24,13 @@ class HasDescriptor(Protocol):
         """The file descriptor."""
 
 
-def is_disconnected(connection: HasDescriptor | None) -> bool:
+def is_disconnected(connection: HasDescriptor | object) -> bool:
     """Whether the peer has closed the connection.
 
     Bytes that it sent before stay unread, and as long as there are some the peer counts as present. So does anything
     that is not a connection.
     """
-    if connection is None:
+    if not hasattr(connection, "fileno"):
         return False
     events = _events(connection)
     if events & select.POLLNVAL:
