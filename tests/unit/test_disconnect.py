@@ -31,7 +31,7 @@ print("seen")
 
 
 def test_a_peer_is_there_until_it_closes() -> None:
-    """A peer that is silent or has unread bytes is present, and one that has closed is gone; nothing else counts as gone."""
+    """A peer that is silent or has unread bytes is present; one that has closed is gone; nothing else is gone."""
     here, there = socket.socketpair()
     assert not is_disconnected(here)
     there.send(b"x")
