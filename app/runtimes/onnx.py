@@ -37,7 +37,9 @@ def build(
     """Put the graph of a fitted estimator in front of it.
 
     content: the bytes of `model.onnx`. row: a table of one golden row; the estimator predicts it, which shows the
-    dtypes of the answers. Raises LibraryMissing without ONNX Runtime, Unsupported for a graph that does not fit the schema.
+    dtypes of the answers.
+
+    Raises LibraryMissing without ONNX Runtime, Unsupported for a graph that does not fit the schema.
     """
     session = open_session(content)
     feed = _feed(schema, session)
@@ -65,7 +67,7 @@ def answerable(outputs: Sequence[Output], results: int) -> list[Output]:
 
 
 def open_session(content: bytes) -> Any:
-    """Open a session of a graph. Raises LibraryMissing without ONNX Runtime, Unsupported with its reason for a refusal."""
+    """Open a session of a graph. Raises LibraryMissing without ONNX Runtime, Unsupported where that refuses it."""
     try:
         import onnxruntime
     except (ImportError, OSError) as absent:

@@ -42,7 +42,7 @@ _STALE_S = 3600
 
 
 class SharedStore:
-    """The entries below one folder. A store that cannot be written or read costs memory; the version loads all the same."""
+    """The entries below one folder. Where it cannot be written or read, each worker loads a copy of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -32,7 +32,8 @@ class PackedTrees:
     """The nodes of all trees of a forest.
 
     records: one record for each node, tree after tree. starts: the first record of each tree, then the number of
-    records. values: shape [leaves, width]; a leaf's record holds its row in `values`, or the value itself where the width is 1.
+    records. values: shape [leaves, width]; a leaf's record holds its row in `values`, or the value itself where the
+    width is 1.
     """
 
     records: Array
