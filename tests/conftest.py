@@ -197,9 +197,9 @@ def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnCo
     for name, (schema, runtime) in models.items():
         servable = Servable(name, 1, sum_contract(schema, name=name))
         servable.ready(runtime, 0.0)
-        words = ModelConfig(columns=columns or ColumnConfig())
-        servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION_KEY].settings))
-        found[name] = Model(name, (servable,), words=words)
+        config = ModelConfig(columns=columns or ColumnConfig())
+        servable.adopt(make_policy(config, servable.contract, app.extensions[EXTENSION_KEY].settings))
+        found[name] = Model(name, (servable,), config=config)
     registry = registry_of(app)
     registry.catalog = Catalog(1, found)
     registry._first.set()
