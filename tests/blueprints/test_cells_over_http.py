@@ -35,7 +35,7 @@ Send = Callable[..., Any]
 @pytest.fixture
 def served(make_app: MakeApp) -> tuple[FlaskClient, RecordingRuntime]:
     """A model a kind of column, all with one runtime that remembers what it was given."""
-    app, runtime = make_app(load=False, **QUICK), RecordingRuntime()
+    app, runtime = make_app(empty=True, **QUICK), RecordingRuntime()
     serve(app, {_model(kind): (Input("frame", (column,)), runtime) for kind, column in COLUMNS.items()})
     return app.test_client(), runtime
 
@@ -156,7 +156,7 @@ def make_two(make_app: MakeApp) -> Callable[..., tuple[FlaskClient, RecordingRun
     """A model of two columns under the column rules given."""
 
     def make(more: dict[str, str] | None = None, **rules: Any) -> tuple[FlaskClient, RecordingRuntime]:
-        app, runtime = make_app(load=False, **QUICK, **(more or {})), RecordingRuntime()
+        app, runtime = make_app(empty=True, **QUICK, **(more or {})), RecordingRuntime()
         serve(app, {"two": (TWO, runtime)}, ColumnConfig(**rules))
         return app.test_client(), runtime
 
@@ -244,7 +244,7 @@ def test_an_answer_that_is_not_finite(make_app: MakeApp) -> None:
     """null in JSON, an empty cell in CSV, and a counter; or an error, where the operator wants that."""
     rows = {"inputs": {"a": [1.0] * 5, "b": [1.0] * 5}}
     for policy in ("null", "error"):
-        app = make_app(load=False, **QUICK, predict__not_finite=policy)
+        app = make_app(empty=True, **QUICK, predict__not_finite=policy)
         serve(app, {"two": (TWO, Endless())})
         client = app.test_client()
         answer = post(client, SPLIT, rows, {})
@@ -261,7 +261,7 @@ def test_an_answer_that_is_not_finite(make_app: MakeApp) -> None:
 
 def test_a_model_that_refuses_values_is_400(make_app: MakeApp) -> None:
     """A ValueError of scikit-learn is the request's fault; its text, which may quote data, stays in the log."""
-    app = make_app(load=False, **QUICK)
+    app = make_app(empty=True, **QUICK)
     serve(app, {"two": (TWO, FailingRuntime(ValueError("Input contains 4711")))})
     answer = post(app.test_client(), "/v1/models/two:predict", {"inputs": {"a": [1.0], "b": [1.0]}}, {})
     assert "the model refuses these values" in error_of(answer)["error"]

@@ -27,7 +27,7 @@ STREAM, FILE = "application/vnd.apache.arrow.stream", "application/vnd.apache.pa
 
 @pytest.fixture
 def client(make_app: MakeApp) -> FlaskClient:
-    app = make_app(load=False, server__max_inflated_bytes=str(LIMIT), **QUICK)
+    app = make_app(empty=True, server__max_inflated_bytes=str(LIMIT), **QUICK)
     serve(app, {"table": (TABLE, RecordingRuntime())})
     return app.test_client()
 

@@ -78,7 +78,7 @@ def models() -> dict[str, Input]:
 @pytest.fixture
 def ask(make_app: MakeApp, models: dict[str, Input]) -> Ask:
     """Send a request; what the estimator was given of it."""
-    app = make_app(load=False, **QUICK)
+    app = make_app(empty=True, **QUICK)
     runtimes = {name: RecordingRuntime() for name in models}
     serve(app, {name: (schema, runtimes[name]) for name, schema in models.items()})
     client = app.test_client()

@@ -45,7 +45,7 @@ class LengthRuntime(SumRuntime):
 
 @pytest.fixture
 def client(make_app: MakeApp) -> FlaskClient:
-    app = make_app(load=False, server__max_inflated_bytes=str(2**20), **QUICK)
+    app = make_app(empty=True, server__max_inflated_bytes=str(2**20), **QUICK)
     serve(app, {"table": (TABLE, LengthRuntime())})
     return app.test_client()
 
