@@ -9,7 +9,7 @@ from wsgiref.types import WSGIEnvironment
 
 import msgspec
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
 from tableside.decoding import inflate
@@ -87,26 +87,38 @@ class RequestContext(msgspec.Struct):
 def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
     """Read the whole body, without inflating it.
 
-    Raises werkzeug's RequestEntityTooLarge above `server.max_body_bytes`, and ClientDisconnected when fewer bytes
-    arrive than Content-Length announced.
+    Raises werkzeug's RequestEntityTooLarge above `server.max_body_bytes`, and ClientDisconnected when the connection
+    ends before the body does.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     return Body(_raw_body(environ, limits), "" if encoding == "identity" else encoding, limits.max_inflated_bytes)
 
 
 def _raw_body(environ: WSGIEnvironment, limits: Server) -> bytes:
-    length = environ.get("CONTENT_LENGTH", "")
+    length, stream = environ.get("CONTENT_LENGTH", ""), environ["wsgi.input"]
     if length.isdecimal() and length.isascii() and len(length) < 20:
         size = int(length)
         if size <= limits.max_body_bytes:
-            stream: BufferedIOBase = environ["wsgi.input"]
-            raw = stream.read(size)
-            if len(raw) < size:
-                raise ClientDisconnected
-            return raw
-    request = Request(environ)  # werkzeug handles chunked bodies, and rejects a Content-Length over the limit
+            return _read(stream, size, at_least=size)
+    elif environ.get("wsgi.input_terminated"):
+        # werkzeug would cut such a body at the limit and report no error: rows would be missing from the answer.
+        raw = _read(stream, limits.max_body_bytes + 1)
+        if len(raw) > limits.max_body_bytes:
+            raise RequestEntityTooLarge
+        return raw
+    request = Request(environ)  # has an empty body without a length, and rejects a length over the limit
     request.max_content_length = limits.max_body_bytes
     return request.get_data(cache=False)
+
+
+def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
+    try:
+        raw = stream.read(size)
+    except OSError as problem:  # gunicorn's error for a chunked body that ends within a chunk
+        raise ClientDisconnected from problem
+    if len(raw) < at_least:
+        raise ClientDisconnected
+    return raw
 
 
 def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:

@@ -27,7 +27,7 @@ from tableside.web.predictions import CELL_BYTES, PredictionResult, run_stage
 from tableside.web.request import Body, RequestContext, parse_json, read_body
 from tableside.web.request_ids import RequestIds
 from tableside.web.response import Reply, as_response, to_json
-from tests.conftest import MakeApp
+from tests.conftest import MakeApp, error_of
 from tests.fakes import SUM_OUTPUTS, numbers
 
 LIMITS = Server(max_body_bytes=10, max_inflated_bytes=1000)
@@ -54,12 +54,46 @@ def test_a_body_over_the_limit_is_not_read(length: str) -> None:
     assert stream.tell() == 0
 
 
-def test_a_chunked_body_over_the_limit_is_cut() -> None:
-    """A body without a length is read up to the limit and then raises RequestEntityTooLarge."""
-    chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
-    assert read_body(environ(b"0123456789", **chunked), LIMITS).raw == b"0123456789"
-    with pytest.raises(RequestEntityTooLarge):
-        read_body(environ(b"0123456789+", **chunked), LIMITS)
+CHUNKED = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+
+
+def test_a_chunked_body_over_the_limit_is_refused() -> None:
+    """A body without a length is read up to the limit; a longer one raises RequestEntityTooLarge and is never cut."""
+    assert read_body(environ(b"0123456789", **CHUNKED), LIMITS).raw == b"0123456789"
+    for body in (b"0123456789+", b"x" * 100_000):
+        with pytest.raises(RequestEntityTooLarge):
+            read_body(environ(body, **CHUNKED), LIMITS)
+
+
+def test_rows_over_the_limit_are_not_dropped(make_app: MakeApp) -> None:
+    """A chunked CSV body above `server.max_body_bytes` answers 413, and not the predictions of its first rows."""
+    client = make_app(server__max_body_bytes="160").test_client()
+    headers = {"Content-Type": "text/csv"}
+    for rows, status in ((10, 200), (11, 413)):
+        response = client.post(
+            "/models/iris/invocations", input_stream=io.BytesIO(b"5.1,3.5,1.4,0.2\n" * rows), headers=headers,
+            environ_overrides=CHUNKED,
+        )  # fmt: skip
+        assert response.status_code == status, response.get_data(as_text=True)
+    assert error_of(response)["max_bytes"] == 160
+
+
+class BrokenStream(io.BytesIO):
+    """A chunked body whose connection ends within a chunk, as gunicorn reports it."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise OSError("no more data after: b'3'")
+
+
+def test_a_chunked_body_that_ends_within_a_chunk_is_an_error() -> None:
+    """gunicorn's error for a chunked body that is cut becomes ClientDisconnected."""
+    with pytest.raises(ClientDisconnected):
+        read_body(environ(b"", **CHUNKED, **{"wsgi.input": BrokenStream()}), LIMITS)
+
+
+def test_a_request_without_length_has_no_body() -> None:
+    """Without Content-Length and Transfer-Encoding a request has no body (RFC 9112, section 6.3)."""
+    assert read_body(environ(b"123", CONTENT_LENGTH=""), LIMITS).raw == b""
 
 
 def test_a_body_shorter_than_announced_is_an_error() -> None:
@@ -113,8 +147,7 @@ class NarrowPoint(WidePoint):
         (b'{"x": 1, "path": [1, null]}', "the request is malformed: path[1]: Expected `int`, got `null`"),
         (b'{"x": 1', "the body is not valid JSON: Input data was truncated"),
         (b'{"x": NaN}', "JSON has no NaN and no Infinity; send null for a missing cell"),
-        (b'{"x": 1}}', "the body is not valid JSON: trailing characters (byte 8)"),
-        (b'{"y": "\xff"}', "the body is not valid JSON: byte"),
+        (b'{"x": 1}}', "the body is not valid JSON: trailing characters (byte 9)"),
     ],
 )
 def test_json_that_does_not_fit_is_explained(text: bytes, error: str) -> None:
@@ -122,6 +155,12 @@ def test_json_that_does_not_fit_is_explained(text: bytes, error: str) -> None:
     with pytest.raises(RequestRejected) as rejected:
         parse_json(text, Point)
     assert error in str(rejected.value)
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    """A string that is not UTF-8 raises RequestRejected with the position of the byte within that string."""
+    with pytest.raises(RequestRejected, match="the body is not valid JSON: byte 1 is not UTF-8"):
+        parse_json(b'["a\xff"]', object)
 
 
 def test_deep_nesting_is_refused() -> None:
