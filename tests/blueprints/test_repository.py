@@ -177,7 +177,7 @@ def test_without_workers_nothing_is_loaded(make_app: MakeApp, monkeypatch: pytes
     monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.95)
     response = post(make_app(load=False).test_client(), "models/iris/load")
     assert response.status_code == 503
-    assert "no worker is running to serve generation 0" in error_of(response)["error"]
+    assert "no worker is running to serve generation 1 after 0.05 s" in error_of(response)["error"]
     assert response.headers["Retry-After"] == "1"
 
 
