@@ -23,7 +23,7 @@ _MILLISECONDS = re.compile(r"^[0-9]{1,9}\Z")
 
 
 def age_s(environ: WSGIEnvironment) -> float:
-    """Seconds since nginx had received the request; 0 when nginx did not say.
+    """Seconds since nginx had received the request; 0 when the request has no start time.
 
     The header counts on Unix sockets only, which nginx alone connects to: over TCP any client could send it.
     """

@@ -53,8 +53,8 @@ def client(make_app: MakeApp, runtime: GatedRuntime) -> FlaskClient:
 @pytest.fixture(params=["unix", "tcp"])
 def connection(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
     """The server's end of a connection whose client is present."""
-    with connected(request.param) as (ours, _client):
-        yield ours
+    with connected(request.param) as (server_end, _client):
+        yield server_end
 
 
 class connected:

@@ -14,11 +14,8 @@ from flask import Blueprint, Flask, request_started
 from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
-from tableside.errors import RequestRejected
-from tableside.telemetry.request_trace import RequestTrace
 from tableside.web import dispatch
-from tableside.web.dispatch import FastDispatchError, FastDispatchFlask, call_handler, view
-from tableside.web.extensions import EXTENSION_KEY
+from tableside.web.dispatch import FastDispatchError, FastDispatchFlask, view
 from tableside.web.hook_check import foreign_hooks
 from tableside.web.request import RequestContext
 from tableside.web.response import Reply
@@ -176,7 +173,7 @@ HOOKS: dict[str, Callable[[Any], Any]] = {
     "url_value_preprocessor": lambda scope: scope.url_value_preprocessor(hook),
     "error handler": lambda scope: scope.register_error_handler(ValueError, hook),
     "error handler of a status": lambda scope: scope.register_error_handler(413, hook),
-    "error handler in place of ours": lambda scope: scope.register_error_handler(Exception, hook),
+    "error handler that replaces Tableside's": lambda scope: scope.register_error_handler(Exception, hook),
 }
 OF_THE_APP: dict[str, Callable[[Flask], Any]] = HOOKS | {
     "teardown_appcontext": lambda app: app.teardown_appcontext(hook),
@@ -194,7 +191,7 @@ BY_A_BLUEPRINT: dict[str, Callable[[Blueprint], Any]] = {
 
 @pytest.mark.parametrize("kind", OF_THE_APP)
 def test_a_hook_of_the_application_is_not_skipped(make_app: MakeApp, kind: str) -> None:
-    """While the application has a foreign hook, every request raises an error that names it and says what to do."""
+    """While the application has a foreign hook, every request raises an error that names it and its remedy."""
     app = make_app(load=False)
     OF_THE_APP[kind](app)
     for path, method in ((PREDICT, "POST"), ("/v2/health/live", "GET"), (PREDICT, "POST")):
@@ -269,39 +266,6 @@ def test_log_lines_carry_the_request_id(make_app: MakeApp) -> None:
     assert json.loads(ask(app, False, "/mine", b"", {})[2]) == {"request_id": "same"}
     assert is_cached(app, "/mine")
     assert get_contextvars() == {}
-
-
-class Gauge:
-    """Counts requests in flight, and remembers the highest count."""
-
-    def __init__(self) -> None:
-        self.value, self.highest = 0.0, 0.0
-
-    def inc(self, amount: float = 1) -> None:
-        self.value += amount
-        self.highest = max(self.highest, self.value)
-
-
-@pytest.mark.parametrize("error", [None, KeyError("x"), RequestRejected("bad")])
-def test_a_request_is_in_flight_until_its_handler_returns(app: Flask, error: Exception | None) -> None:
-    """The gauge is back at zero after the handler has returned or raised; what it raised is raised on."""
-    gauge = Gauge()
-    context = RequestContext({}, app.extensions[EXTENSION_KEY], RequestTrace("id", 0.0))
-
-    def handler(context: RequestContext, name: str) -> Reply:
-        context.enter(gauge)
-        if error is not None:
-            raise error
-        return Reply(name.encode())
-
-    if error is None:
-        assert call_handler(handler, context, {"name": "x"}).body == b"x"
-    else:
-        with pytest.raises(type(error)):
-            call_handler(handler, context, {"name": "x"})
-    assert (gauge.value, gauge.highest) == (0.0, 1.0)
-    context.leave()  # a second call changes nothing
-    assert gauge.value == 0.0
 
 
 def test_a_handler_has_one_view() -> None:

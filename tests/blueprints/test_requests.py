@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
-import threading
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from tableside.blueprints.predict import schemas
 from tableside.contract.schema import Column, Input
-from tableside.errors import DeadlineExceeded, RequestRejected, TooLarge, UnsupportedBody
+from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 from tableside.settings import Server
-from tableside.telemetry.request_trace import RequestTrace
-from tableside.web.extensions import EXTENSION_KEY
-from tableside.web.predictions import CELL_BYTES, PredictionResult, run_stage
-from tableside.web.request import Body, RequestContext, parse_json, read_body
+from tableside.web.predictions import CELL_BYTES, PredictionResult
+from tableside.web.request import Body, parse_json, read_body
 from tableside.web.request_ids import RequestIds
 from tableside.web.response import Reply, as_response, to_json
 from tests.conftest import MakeApp, error_of
@@ -246,45 +241,3 @@ def test_the_size_of_an_answer_counts_all_outputs() -> None:
     predict, transform = SUM_OUTPUTS
     result = PredictionResult([(predict, np.zeros(5)), (transform, np.zeros((5, 2)))], 5)
     assert result.size_bytes == 5 * 3 * CELL_BYTES
-
-
-@pytest.fixture
-def context(make_app: MakeApp) -> RequestContext:
-    app = make_app(load=False, predict__in_thread_above_bytes="100")
-    return RequestContext({}, app.extensions[EXTENSION_KEY], RequestTrace("id", 0.0))
-
-
-@pytest.mark.parametrize(("size_bytes", "in_thread"), [(0, False), (100, False), (101, True)])
-def test_large_work_runs_in_another_thread(context: RequestContext, size_bytes: int, in_thread: bool) -> None:
-    """Work above `predict.in_thread_above_bytes` runs in a native thread; its time is noted as its stage."""
-    here = threading.get_ident()
-    ident = run_stage(context, "decode", size_bytes, threading.get_ident)
-    assert (ident != here) is in_thread
-    assert set(context.trace.stages) == {"decode"}
-    assert context.trace.stages["decode"] >= 0.0
-
-
-@pytest.mark.parametrize("size_bytes", [0, 101])
-def test_a_stage_raises_what_its_work_raises(context: RequestContext, size_bytes: int) -> None:
-    """An error of the work is raised on, from both kinds of thread, and the stage has no time."""
-    with pytest.raises(json.JSONDecodeError):
-        run_stage(context, "decode", size_bytes, json.loads, "{")
-    assert context.trace.stages == {}
-
-
-def test_a_stage_past_the_deadline_is_not_started(context: RequestContext) -> None:
-    """Work whose deadline has passed before a thread is free raises DeadlineExceeded and never runs."""
-    ran: list[int] = []
-    context.trace.deadline_at_s = 0.0
-    with pytest.raises(DeadlineExceeded):
-        run_stage(context, "decode", 101, ran.append, 1)
-    assert ran == []
-
-
-def test_a_context_reads_headers_and_the_query(app: Flask) -> None:
-    """A header that was not sent is empty, and a request without a query string has no parameters."""
-    extensions, trace = app.extensions[EXTENSION_KEY], RequestTrace("id", 0.0)
-    bare = RequestContext({}, extensions, trace)
-    assert (bare.header("HTTP_ACCEPT"), dict(bare.query())) == ("", {})
-    full = RequestContext({"HTTP_ACCEPT": "text/csv", "QUERY_STRING": "output=a%20b"}, extensions, trace)
-    assert (full.header("HTTP_ACCEPT"), dict(full.query())) == ("text/csv", {"output": "a b"})

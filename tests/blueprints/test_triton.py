@@ -60,7 +60,7 @@ def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "header", "raw", "said"),
+    ("change", "header", "raw", "text"),
     [
         ({}, "0", None, "Inference-Header-Content-Length: expected a number of bytes from 1 to"),
         ({}, "999999", None, "Inference-Header-Content-Length: expected a number of bytes"),
@@ -86,13 +86,13 @@ def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
     ],
 )
 def test_tensors_that_do_not_fit(
-    client: FlaskClient, trained: Any, change: dict[str, Any], header: str, raw: bytes | None, said: str
+    client: FlaskClient, trained: Any, change: dict[str, Any], header: str, raw: bytes | None, text: str
 ) -> None:
     """A tensor that does not fit answers 400 with the member that is wrong and what was expected."""
     tensor, whole = matrix(trained["iris"][1].iloc[:1])
     answer = infer(client, {"inputs": [{**tensor, **change}]}, whole if raw is None else raw, header)
     assert answer.status_code == 400
-    assert said in error_of(answer)["error"]
+    assert text in error_of(answer)["error"]
 
 
 def test_classification_is_not_offered(client: FlaskClient, trained: Any) -> None:
