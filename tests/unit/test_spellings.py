@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tableside.blueprints.predict.schemas import InferRequest, PredictRequest
 from tableside.blueprints.predict.tables import instances
-from tableside.blueprints.predict.v1 import _decode
+from tableside.blueprints.predict.v1 import decode
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows, require_rows
@@ -155,7 +155,7 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     def at_length() -> Table:
         return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: _decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
