@@ -86,7 +86,7 @@ def test_an_alias_that_reads_as_a_version_is_refused(tmp_path: Path) -> None:
     """An operator's alias `1` would be ambiguous with version 1: the file is refused, by that name."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.toml").write_text('[aliases]\n"1" = 2\n')
-    with pytest.raises(ContractBroken, match="'1' is no alias"):
+    with pytest.raises(ContractBroken, match="'1' is not a valid alias"):
         model_toml.read(tmp_path, "m")
 
 

@@ -284,14 +284,14 @@ def test_without_onnx_runtime_the_estimator_answers(soft: tuple[Path, Contract],
     without("onnxruntime")
     one = served(soft[0])
     assert one.state is State.READY
-    assert one.warning.startswith("onnxruntime not installed here")
+    assert one.warning.startswith("onnxruntime is not installed")
     estimator, rows = support()
     said = one.runtime.run("predict", one.runtime.prepare(from_matrix(rows, soft[1].input)))
     assert difference(estimator.predict(rows), said) == 0
     for words in (["list"], ["show", "m"]):
         told = CliRunner().invoke(main, [*words, "--repository", str(soft[0])])
         assert told.exit_code == 0
-        assert "onnxruntime not installed" in " ".join(told.output.split())
+        assert "onnxruntime is not installed" in " ".join(told.output.split())
 
 
 @pytest.mark.parametrize("library", ["skl2onnx", "onnxruntime"])
@@ -374,7 +374,7 @@ def test_without_treelite_the_next_fastest_way_answers(tmp_path: Path, without: 
     assert first.fallback is not None
     without("treelite")
     one = served(tmp_path)
-    assert one.warning.startswith("treelite not installed here")
+    assert one.warning.startswith("treelite is not installed")
     assert isinstance(one.runtime, RoutedRuntime)
     assert one.runtime.pick(1) is not None
     said = one.runtime.run("predict", from_matrix(table[:1], contract.input))

@@ -12,15 +12,15 @@ from tableside.repository import paths
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", ".a", "a b", "a..b", "ä", "a" * 101, "a\n", "a\0"])
 def test_a_name_never_leaves_the_repository(name: str) -> None:
-    """What could be a path, a hidden file or an option is no model name."""
-    with pytest.raises(PublishFailed, match="is no model name"):
+    """What could be a path, a hidden file or an option is not a valid model name."""
+    with pytest.raises(PublishFailed, match="is not a valid model name"):
         paths.check_name(name)
 
 
 @pytest.mark.parametrize("alias", ["", "1", "latest", "a/b", "@a", "a" * 65, "a\n"])
 def test_an_alias_is_no_version(alias: str) -> None:
     """An alias cannot be taken for a version, nor for `latest`."""
-    with pytest.raises(PublishFailed, match="is no alias"):
+    with pytest.raises(PublishFailed, match="is not a valid alias|is reserved"):
         paths.check_alias(alias)
 
 

@@ -103,7 +103,7 @@ def test_an_artifact_answers_as_the_estimator(name: str, repository: Path, train
         (FRAME.assign(y=1.0, z=2.0), {}, "y, z; try dropping"),
         (FRAME.iloc[:0], {}, "no rows"),
         (FRAME, {"version": 0}, "from 1"),
-        (FRAME, {"alias": "latest"}, "is no alias"),
+        (FRAME, {"alias": "latest"}, "the alias 'latest' is reserved"),
         (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has dtype object"),
     ],
 )
