@@ -15,7 +15,7 @@ from tableside.contract.answers import Run
 from tableside.contract.schema import Column, Golden, Input, Output
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows
-from tableside.publishing.batch_invariance import MOST_ULP, measure
+from tableside.publishing.batch_invariance import MAX_ULP, measure
 from tableside.publishing.publish import publish
 from tests.fakes import RecordingRuntime, SumRuntime, numbers
 
@@ -67,7 +67,7 @@ def test_another_order_of_sums_is_ulp() -> None:
         return answer
 
     assert asked(off_by(3)) == ("ulp", 16.0)
-    assert asked(off_by(int(MOST_ULP) + 10))[0] == "none"
+    assert asked(off_by(int(MAX_ULP) + 10))[0] == "none"
 
 
 def test_a_mixture_that_is_refused_says_nothing() -> None:
@@ -89,7 +89,7 @@ def test_publish_writes_it_into_the_contract(tmp_path: Any) -> None:
     assert (forest.batch_invariance, forest.batch_tolerance_ulp) == ("exact", 0.0)
     linear = publish("linear", LogisticRegression().fit(data, label), data, repository=tmp_path)
     assert linear.batch_invariance in ("exact", "ulp")
-    assert linear.batch_tolerance_ulp <= 8 * MOST_ULP
+    assert linear.batch_tolerance_ulp <= 8 * MAX_ULP
 
 
 @pytest.mark.parametrize(

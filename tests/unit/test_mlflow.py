@@ -185,11 +185,11 @@ def test_without_a_signature_whole_numbers_stay_open(copied: Callable[..., Path]
 
 def test_without_an_example_a_sample_is_asked_for(tmp_path: Path) -> None:
     """The error says what to do; with a sample the directory is published under the sample's names."""
-    assert "add --sample with rows like the training data" in refusal(DATA / "iris_no_example", tmp_path)
+    assert "Add --sample FILE with rows like the training data" in refusal(DATA / "iris_no_example", tmp_path)
     known = EXPECTED["models"]["iris_no_example"]
     pd.DataFrame(known["rows"], columns=list("abcd")).assign(y=1).to_csv(tmp_path / "s.csv", index=False)
     done = publish(DATA / "iris_no_example", tmp_path / "r", "--sample", tmp_path / "s.csv")
-    assert "is one the target (--target)?" in done.stderr
+    assert "If one is the target, name it with --target" in done.stderr
     contract = published(DATA / "iris_no_example", tmp_path / "r", "--sample", tmp_path / "s.csv", "--target", "y")
     assert [c.name for c in contract.input.columns] == ["a", "b", "c", "d"]
     golden = contract.golden
@@ -230,15 +230,15 @@ def test_optional_where_the_estimator_answers_no_gap(copied: Callable[..., Path]
         (lambda i: i[0].update(name="tariff"), "only the signature has tariff; only the estimator has plan"),
         (lambda i: i.pop(), "only the estimator has abroad"),
         (lambda i: i.append({"type": "double", "name": "x"}), "only the signature has x"),
-        (lambda i: i[0].update(type="datetime"), "column 'plan' is of type datetime"),
-        (lambda i: i[0].update(type={"a": 1}), "column 'plan' is of type"),
-        (lambda i: i[1].update(name="plan"), "names a column twice"),
-        (lambda i: i[0].update(type="double"), "'plan' is numbers in the signature, but the sample holds"),
-        (lambda i: i[2].update(type="string"), "'months' is text in the signature, but the sample holds int64"),
+        (lambda i: i[0].update(type="datetime"), "column 'plan' has the type datetime"),
+        (lambda i: i[0].update(type={"a": 1}), "column 'plan' has the type"),
+        (lambda i: i[1].update(name="plan"), "two columns with the same name"),
+        (lambda i: i[0].update(type="double"), "'plan' is numbers in the signature, but"),
+        (lambda i: i[2].update(type="string"), "'months' is text in the signature, but int64 in the sample"),
         (lambda i: i[2].update(type="boolean"), "'months' is boolean in the signature"),
-        (lambda i: i[4].update(type="long"), "'spend' is long in the signature, but the sample has other numbers"),
+        (lambda i: i[4].update(type="long"), "'spend' is long in the signature, but the sample has fractions"),
         (lambda i: i[0].pop("type"), "signature.inputs cannot be read"),
-        (lambda i: i[0].update({"tensor-spec": {"dtype": "float64", "shape": [-1]}}), "takes [-1], a column"),
+        (lambda i: i[0].update({"tensor-spec": {"dtype": "float64", "shape": [-1]}}), "has the inputs [-1], a column"),
     ],
 )
 def test_a_signature_that_does_not_fit_is_refused(
@@ -252,10 +252,10 @@ def test_a_signature_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ("area,rooms\n1,2\n", "lacks columns the model takes: age"),
-        ("area,rooms,age,price\n1,2,3,4\n", "does not take: price; is it the target (--target price)?"),
+        ("area,rooms\n1,2\n", "lacks columns that the model takes: age"),
+        ("area,rooms,age,price\n1,2,3,4\n", "does not take: price. If that is the target, add --target price"),
         ("area,rooms,age\n1,2.5,3\n", "'rooms' is long in the signature"),
-        ("area,rooms,age\nsmall,2,3\n", "'area' is numbers in the signature, but the sample holds str"),
+        ("area,rooms,age\nsmall,2,3\n", "'area' is numbers in the signature, but str in the sample"),
         ("area,rooms,age\n", "no rows"),
     ],
 )
@@ -268,7 +268,7 @@ def test_a_sample_that_does_not_fit_is_refused(sample: str, said: str, tmp_path:
 def test_a_tensor_of_another_width_is_refused(copied: Callable[..., Path], tmp_path: Path) -> None:
     """The signature's tensor and the estimator must agree in width; a wider array is no table."""
     folder = copied("diabetes_array_pickle", inputs_changed(lambda i: i[0]["tensor-spec"].update(shape=[-1, 5])))
-    assert "the signature has 5 columns, the estimator takes 4" in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert "the signature has 5 columns, but the estimator takes 4" in refusal(folder, tmp_path / "r", "--allow-pickle")
     shutil.rmtree(folder)
     folder = copied("diabetes_array_pickle", inputs_changed(lambda i: i[0]["tensor-spec"].update(shape=[-1, 4, 4])))
     assert "one tensor of shape [-1, columns]" in refusal(folder, tmp_path / "r", "--allow-pickle")
@@ -281,10 +281,10 @@ def test_another_flavour_is_named(copied: Callable[..., Path], tmp_path: Path) -
         words["flavors"]["pytorch"] = words["flavors"].pop("sklearn")
 
     said = refusal(copied("iris_skops", change), tmp_path / "r")
-    assert "has python_function, pytorch;" in said
+    assert "Its flavours: python_function, pytorch" in said
     assert "scikit-learn flavour (sklearn)" in said
     (tmp_path / "empty").mkdir()
-    assert "give a joblib file or an MLflow model directory" in refusal(tmp_path / "empty", tmp_path / "r")
+    assert "Give a joblib file or an MLflow model directory" in refusal(tmp_path / "empty", tmp_path / "r")
 
 
 def test_another_scikit_learn_is_refused(
@@ -294,7 +294,7 @@ def test_another_scikit_learn_is_refused(
     here = environment()["scikit-learn"]
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(sklearn_version="1.2.0"))
     said = refusal(folder, tmp_path / "r")
-    assert f"saved with scikit-learn 1.2.0, here is {here}." in said
+    assert f"saved with scikit-learn 1.2.0, but this environment has {here}." in said
     assert 'repository.environment_skew = "warn"' in said
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ENVIRONMENT_SKEW", "warn")
     assert "note: the model was saved with scikit-learn 1.2.0" in publish(folder, tmp_path / "r").stdout
@@ -306,7 +306,7 @@ def test_the_directory_trusts_nothing(copied: Callable[..., Path], tmp_path: Pat
     folder = copied("house_one_row", lambda words: words["flavors"]["sklearn"].update(skops_trusted_types=[kind]))
     skops.io.dump(FunctionTransformer(textwrap.shorten).fit([[1.0]]), folder / "model.skops")
     said = refusal(folder, tmp_path / "r")
-    assert f"types that are not trusted: {kind}; name them in repository.trusted_types" in said
+    assert f"types that are not trusted: {kind}. If you trust them, add them to repository.trusted_types" in said
     loaded = mlflow.load(mlflow.read(folder), Repository(trusted_types=(kind,)))
     assert loaded.func is textwrap.shorten
 
@@ -331,11 +331,11 @@ def test_a_pickle_is_not_opened_unasked(
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     said = refusal(folder, tmp_path / "r")
     assert "reading one runs the code in it" in said
-    assert said.endswith(f"add --allow-pickle, or name its sha256 in repository.allowed_pickles: {digest}")
+    assert said.endswith(f"add --allow-pickle, or add its sha256 to repository.allowed_pickles: {digest}")
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ALLOWED_PICKLES", hashlib.sha256(b"another").hexdigest())
     assert digest in refusal(folder, tmp_path / "r")
     assert not ran.exists()
-    assert "holds a NoneType, not an estimator" in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert "holds an object of type NoneType, not an estimator" in refusal(folder, tmp_path / "r", "--allow-pickle")
     assert ran.exists()
 
 
@@ -358,8 +358,7 @@ def test_a_package_a_pickle_needs_is_named(
     for module in [name for name in sys.modules if name.partition(".")[0] == "cloudpickle"]:
         monkeypatch.setitem(sys.modules, module, None)
     said = refusal(folder, tmp_path / "r", "--allow-pickle")
-    assert "needs the package cloudpickle" in said
-    assert "which is not installed here" in said
+    assert "uses the module 'cloudpickle', which this environment cannot import" in said
 
 
 @pytest.mark.parametrize("name", ["../outside.skops", "sub/../../outside.skops", "/etc/hostname", "link", "dir/x", ""])
@@ -383,7 +382,7 @@ def test_a_path_out_of_the_directory_is_refused(
     (folder / "dir").symlink_to(tmp_path / "elsewhere")
     said = refusal(folder, tmp_path / "r")
     assert "only files inside" in said
-    assert ("is a link out" in said) == (name in ("link", "dir/x"))
+    assert ("links to a file outside" in said) == (name in ("link", "dir/x"))
 
 
 def test_links_within_the_directory_are_followed(copied: Callable[..., Path], tmp_path: Path) -> None:
@@ -397,7 +396,7 @@ def test_links_within_the_directory_are_followed(copied: Callable[..., Path], tm
     assert publish(folder, tmp_path / "r").exit_code == 2
     (folder / "MLmodel").rename(tmp_path / "MLmodel")
     (folder / "MLmodel").symlink_to(tmp_path / "MLmodel")
-    assert "link out of the directory" in publish(folder, tmp_path / "r").stderr
+    assert "links to a file outside the directory" in publish(folder, tmp_path / "r").stderr
 
 
 @pytest.mark.parametrize(
@@ -408,7 +407,7 @@ def test_links_within_the_directory_are_followed(copied: Callable[..., Path], tm
         ("- a\n", "MLmodel: Expected `object`, got `array`"),
         ("flavors: {sklearn: {pickled_model: 3}}\n", "flavors.sklearn: Expected `str`, got `int`"),
         ("flavors: {sklearn: {sklearn_version: '1'}}\n", "missing required field `pickled_model`"),
-        ("flavors: {}\n", "has no flavour"),
+        ("flavors: {}\n", "Its flavours: none"),
         ("[" * 5000, "MLmodel"),
         ("\x00", "MLmodel"),
     ],
@@ -424,7 +423,7 @@ def test_a_bad_mlmodel_file_is_explained(content: str, said: str, tmp_path: Path
 def test_a_format_nobody_knows_is_refused(copied: Callable[..., Path]) -> None:
     """The formats that are read are named."""
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(serialization_format="dill"))
-    with pytest.raises(PublishFailed, match="'dill'; expected skops, pickle, cloudpickle, joblib"):
+    with pytest.raises(PublishFailed, match="'dill', expected one of skops, pickle, cloudpickle, joblib"):
         mlflow.load(mlflow.read(folder), Repository())
 
 
@@ -435,14 +434,17 @@ def test_a_missing_example_file_is_named(copied: Callable[..., Path], tmp_path: 
     contract = published(folder, tmp_path / "r")
     assert len(contract.golden.rows) == 5
     (folder / "serving_input_example.json").unlink()
-    assert "input_example.json is not there" in publish(folder, tmp_path / "r").stderr
+    assert (
+        "names the input example input_example.json, but there is no such file"
+        in publish(folder, tmp_path / "r").stderr
+    )
 
 
 def test_a_note_tells_which_answer_mlflow_gives(copied: Callable[..., Path], tmp_path: Path) -> None:
     """A model saved with pyfunc_predict_fn answers probabilities at MLflow's server."""
     change = {"predict_fn": "predict_proba"}
     folder = copied("iris_skops", lambda words: words["flavors"]["python_function"].update(change))
-    assert "note: MLflow answers predict_proba" in publish(folder, tmp_path / "r").stdout
+    assert "note: MLflow's server answers predict_proba" in publish(folder, tmp_path / "r").stdout
 
 
 @pytest.mark.parametrize("name", ["iris_skops", "churn_cloudpickle"])

@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
-from tableside.publishing.mlflow_signature import Spec, arrange, parse, read_example, widened
+from tableside.publishing.mlflow_signature import Spec, apply_signature, integers_as_floats, parse, read_example
 from tableside.publishing.publish import publish
 
 FITTED = LinearRegression().fit(pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 1.0]}), [1.0, 2.0])
@@ -51,7 +51,7 @@ def test_every_spelling_of_an_example_is_read(content: str, tmp_path: Path) -> N
     """Split, records, columns and rows, bare or in the server's wrapping, come to one frame; NaN and null are missing
     values.
     """
-    frame = arrange(read(tmp_path, content), None, FITTED)
+    frame = apply_signature(read(tmp_path, content), None, FITTED)
     pd.testing.assert_frame_equal(
         frame, pd.DataFrame({"a": [1.5, 2.5], "b": [np.nan, 3.0]}, index=frame.index), check_index_type=False
     )
@@ -70,7 +70,7 @@ def test_one_record_is_one_row(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_no_table_is_refused(content: str, tmp_path: Path) -> None:
     """The file is named, and what to do."""
-    with pytest.raises(PublishFailed, match=r"input_example\.json: .*--sample"):
+    with pytest.raises(PublishFailed, match=r"example\.json (cannot be read as a table|has no rows).*--sample FILE"):
         read(tmp_path, content)
 
 
@@ -110,7 +110,7 @@ def test_signatures_are_read() -> None:
 )
 def test_the_signature_decides_where_both_can_be_true(kind: str, values: Any, dtype: str) -> None:
     """5 for a double is 5.0; a narrower dtype the sample kept stays; missing values become NaN."""
-    frame = arrange(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
+    frame = apply_signature(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
     assert str(frame["a"].dtype) == dtype
     assert frame["a"].isna().tolist() == pd.Series(values).isna().tolist()
     assert None not in frame["a"].tolist()
@@ -135,27 +135,27 @@ def test_the_signature_decides_where_both_can_be_true(kind: str, values: Any, dt
 def test_cells_of_another_kind_are_refused(kind: str, values: Any) -> None:
     """What cannot be both is an error that names the column."""
     with pytest.raises(PublishFailed, match="column 'a' is"):
-        arrange(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
+        apply_signature(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
 
 
 def test_the_signature_orders_columns_an_estimator_has_no_names_for() -> None:
     """An estimator fitted on an array goes by position, and the signature says which name has which."""
     fitted = LinearRegression().fit([[1.0, 2.0], [2.0, 1.0]], [1.0, 2.0])
     sample = pd.DataFrame({"b": [1, 2], "a": [3, 4]})
-    frame = arrange(sample, (Spec("a", "double"), Spec("b", "long")), fitted)
+    frame = apply_signature(sample, (Spec("a", "double"), Spec("b", "long")), fitted)
     assert list(frame.columns) == ["a", "b"]
     assert frame.dtypes.astype(str).tolist() == ["float64", "int64"]
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
     """A split frame may spell a column twice; which one is meant nobody knows."""
-    with pytest.raises(PublishFailed, match="two columns of one name"):
-        arrange(pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), None, FITTED)
+    with pytest.raises(PublishFailed, match="two columns with the same name"):
+        apply_signature(pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), None, FITTED)
 
 
-def test_whole_numbers_are_widened() -> None:
+def test_whole_numbers_are_integers_as_floats() -> None:
     """Only integers change."""
-    frame = widened(pd.DataFrame({"a": [1], "b": ["x"], "c": [True]}))
+    frame = integers_as_floats(pd.DataFrame({"a": [1], "b": ["x"], "c": [True]}))
     assert frame.dtypes.astype(str).tolist() == ["float64", "str", "bool"]
 
 
@@ -169,7 +169,7 @@ def test_a_gap_is_what_the_encoder_was_fitted_on(is_missing: Any, shown: bool, t
         make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["a"])), LinearRegression()
     ).fit(trained, [1.0, 2.0, 9.0, 1.0, 9.0, 2.0])
     example = read(tmp_path, json.dumps({"columns": ["a"], "data": [["x"], [None if shown else "y"]]}))
-    frame = arrange(example, (Spec("a", "string", False),), pipeline)
+    frame = apply_signature(example, (Spec("a", "string", False),), pipeline)
     contract = publish("m", pipeline, frame, repository=tmp_path / "r")
     assert contract.input.columns[0].nullable
     answer = pipeline.predict(from_rows([[None]], contract.input).to_input())

@@ -97,14 +97,14 @@ def test_an_artifact_answers_as_the_estimator(name: str, repository: Path, train
 @pytest.mark.parametrize(
     ("sample", "more", "said"),
     [
-        (FRAME, {"target": "y"}, "no target column 'y'; it has a, b"),
-        (FRAME[["a"]], {}, "lacks columns the estimator was fitted on: b"),
-        (FRAME.assign(y=1.0), {}, "columns the estimator does not know: y; try --target y"),
-        (FRAME.assign(y=1.0, z=2.0), {}, "y, z; try dropping"),
+        (FRAME, {"target": "y"}, "no target column 'y'. Its columns are: a, b"),
+        (FRAME[["a"]], {}, "lacks columns that the estimator was fitted on: b"),
+        (FRAME.assign(y=1.0), {}, "columns that the estimator does not take: y. If that is the target, add --target y"),
+        (FRAME.assign(y=1.0, z=2.0), {}, "y, z. Drop them"),
         (FRAME.iloc[:0], {}, "no rows"),
         (FRAME, {"version": 0}, "from 1"),
         (FRAME, {"alias": "latest"}, "the alias 'latest' is reserved"),
-        (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has dtype object"),
+        (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has the dtype object"),
     ],
 )
 def test_a_bad_sample_is_explained(tmp_path: Path, sample: Any, more: dict[str, Any], said: str) -> None:
@@ -124,14 +124,14 @@ def test_the_target_is_dropped(tmp_path: Path) -> None:
 def test_a_width_without_names_is_checked(tmp_path: Path) -> None:
     """An estimator fitted on an array takes as many columns as that had."""
     fitted = LinearRegression().fit(FRAME.to_numpy(), [1.0, 2.0, 3.0, 5.0])
-    with pytest.raises(PublishFailed, match="takes 2 columns, the sample has 3"):
+    with pytest.raises(PublishFailed, match="takes 2 columns, but the sample has 3"):
         publish("m", fitted, np.ones((2, 3)), repository=tmp_path)
     assert publish("m", fitted, FRAME.to_numpy(), repository=tmp_path).input.form == "matrix"
 
 
 def test_an_unfitted_estimator_is_refused(tmp_path: Path) -> None:
     """An estimator that cannot predict its own sample is not published."""
-    with pytest.raises(PublishFailed, match="fails on its own sample: NotFittedError"):
+    with pytest.raises(PublishFailed, match="cannot predict its own sample: NotFittedError"):
         publish("m", LinearRegression(), FRAME, repository=tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_version_is_never_replaced(tmp_path: Path) -> None:
     """A number that is taken is refused, and the version under it stays as it was."""
     publish("m", FITTED, FRAME, repository=tmp_path, version=3)
     before = (tmp_path / "m" / "3" / "contract.json").read_bytes()
-    with pytest.raises(PublishFailed, match="m/3 is published already; versions never change"):
+    with pytest.raises(PublishFailed, match="m/3 is already published, and a version never changes"):
         publish("m", DummyClassifier().fit(FRAME, [1, 2, 1, 1]), FRAME, repository=tmp_path, version=3)
     assert (tmp_path / "m" / "3" / "contract.json").read_bytes() == before
     assert [entry.name for entry in (tmp_path / "m").iterdir()] == ["3"]
@@ -158,7 +158,7 @@ def test_something_in_the_way_is_named(tmp_path: Path) -> None:
     """A folder that is no version and holds something is not overwritten."""
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "notes").touch()
-    with pytest.raises(PublishFailed, match="in the way"):
+    with pytest.raises(PublishFailed, match="exists but is not a published version"):
         publish("m", FITTED, FRAME, repository=tmp_path)
 
 
@@ -318,10 +318,10 @@ def test_an_encoder_behind_another_step_closes_no_column(tmp_path: Path) -> None
     ("frame", "said"),
     [
         (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), "more than one column 'a'"),
-        (pd.DataFrame([[1.0, 2.0]], columns=["x1", 7]), "name them all"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["x1", 7]), "Name all columns"),
         (pd.DataFrame({"a": pd.arrays.SparseArray([1.0, 2.0]), "b": [1.0, 2.0]}), "Sparse"),
         (pd.DataFrame({"a": pd.array([1, 2], dtype="int64[pyarrow]"), "b": [1.0, 2.0]}), "int64\\[pyarrow\\]"),
-        (pd.DataFrame({"a": np.array([2**64 - 1, 1], dtype="uint64"), "b": [True, False]}), "does not fit"),
+        (pd.DataFrame({"a": np.array([2**64 - 1, 1], dtype="uint64"), "b": [True, False]}), "no request could send"),
     ],
 )
 def test_an_odd_sample_is_refused_in_words(tmp_path: Path, frame: pd.DataFrame, said: str) -> None:
