@@ -20,18 +20,16 @@ Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "tran
 
 def kind_of(estimator: object) -> Kind:
     """Return the kind of estimator, as the contract names it."""
-    if is_classifier(estimator):
-        return "classifier"
-    if is_regressor(estimator):
-        return "regressor"
-    if is_outlier_detector(estimator):
-        return "outlier_detector"
+    if hasattr(estimator, "__sklearn_tags__"):  # without them, scikit-learn's checks raise AttributeError
+        if is_classifier(estimator):
+            return "classifier"
+        if is_regressor(estimator):
+            return "regressor"
+        if is_outlier_detector(estimator):
+            return "outlier_detector"
     if hasattr(estimator, "predict"):
-        return (
-            "clusterer"
-            if getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
-            else "other"
-        )
+        is_clusterer = getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
+        return "clusterer" if is_clusterer else "other"
     return "transformer" if hasattr(estimator, "transform") else "other"
 
 
