@@ -88,6 +88,13 @@ def test_columns_without_names_get_default_names() -> None:
     assert (aligned.columns.tolist(), form) == (["x0", "x1"], "matrix")
 
 
+def test_only_a_single_text_column_is_a_list_of_texts() -> None:
+    """An estimator without a column count gets the texts of one column, but a frame of several."""
+    texts = pd.DataFrame({"t": ["x", "y"], "u": ["y", "z"]})
+    assert sample.align(texts[["t"]], object())[1] == "texts"
+    assert sample.align(texts, object())[1] == "frame"
+
+
 def test_mixed_widths_of_floats_become_one_matrix_of_doubles() -> None:
     """numpy makes one float64 array of float32 and float64 columns, and the estimator was fitted on that."""
     mixed, narrow = FRAME.astype({"a": "float32"}), FRAME.astype("float32")
