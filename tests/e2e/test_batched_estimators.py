@@ -21,7 +21,8 @@ from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.process.offload import ThreadOffload
-from tableside.publishing import publish, sample
+from tableside.publishing import sample
+from tableside.publishing.contract_learning import learn_contract
 from tableside.repository.model_toml import ModelConfig
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.policy import make_policy
@@ -88,7 +89,7 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
             warnings.simplefilter("ignore")
             try:
                 frame = sample.as_frame(case.rows, None)
-                contract = publish._draft(case.name, SklearnRuntime(case.estimator), frame)
+                contract = learn_contract(case.name, SklearnRuntime(case.estimator), frame)
             except PublishFailed:
                 continue
             kinds[contract.batch_invariance or ""] += 1
@@ -121,7 +122,7 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
 def test_the_contract_says_what_was_measured() -> None:
     """A contract keeps the field; one from before it reads as unmeasured."""
     frame, label = estimator_zoo._mixed()
-    contract = publish._draft("m", SklearnRuntime(next(iter(estimator_zoo._tables())).estimator), frame)
+    contract = learn_contract("m", SklearnRuntime(next(iter(estimator_zoo._tables())).estimator), frame)
     text = msgspec.json.encode(contract)
     assert b'"batch":"' in text
     old = msgspec.json.decode(text)

@@ -191,4 +191,6 @@ def test_every_answer_is_the_estimators_own(zoo_stack: Stack, repository: Any) -
     wrong = {name: differences(zoo_stack, name, *pair) for name, pair in served.items()}
     wrong = {name: found for name, found in wrong.items() if found}
     assert not wrong, json.dumps(wrong, indent=1)
-    assert (len(served), sum(len(contract.outputs) for _, contract in served.values())) == (228, 385), "see docs/06"
+    assert (len(served), sum(len(contract.outputs) for _, contract in served.values())) == (228, 385), (
+        "see docs/explanation/estimators.md"
+    )

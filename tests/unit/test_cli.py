@@ -66,9 +66,9 @@ def test_publish_reads_parquet(trained_files: tuple[Any, ...], tmp_path: Path) -
         ({"estimator": "none.joblib"}, "none.joblib: no such file"),
         ({"sample": "none.csv"}, "none.csv"),
         ({"target": "price"}, "no target column 'price'"),
-        ({"target": None}, "try --target target"),
-        ({"name": "../x"}, "no model name"),
-        ({"alias": "1st"}, "no alias"),
+        ({"target": None}, "add --target target"),
+        ({"name": "../x"}, "not a valid model name"),
+        ({"alias": "1st"}, "not a valid alias"),
     ],
 )
 def test_what_cannot_be_published_is_said_in_one_line(
