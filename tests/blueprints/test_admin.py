@@ -103,5 +103,5 @@ def test_a_face_without_access_is_refused(make_settings: Any, tmp_path: Path, mo
     from tableside.web.auth import ACCESS_BY_BLUEPRINT
 
     monkeypatch.delitem(ACCESS_BY_BLUEPRINT, "metrics")
-    with pytest.raises(RuntimeError, match="blueprint metrics does not say who may call it"):
+    with pytest.raises(RuntimeError, match="blueprint 'metrics' declares no access"):
         create_app(make_settings(tmp_path, tmp_path / "run"))
