@@ -33,7 +33,8 @@ class DrainingWorker(GeventWorker):
 
     def begin_drain(self) -> None:
         """Report not ready, and end gunicorn's loop: it then closes the listeners and waits for the requests."""
-        extensions = getattr(self.wsgi, "extensions", {}) if self.wsgi else {}
+        application = getattr(self, "wsgi", None)  # missing while the worker still loads it
+        extensions = getattr(application, "extensions", {})
         if "tableside" in extensions:
             extensions["tableside"].registry.draining = True
         self.alive = False
