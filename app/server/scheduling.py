@@ -63,7 +63,7 @@ class Connection:
     ) -> None:
         """Stop the time: the request was read, or the connection has ended.
 
-        Raises StopIteration if the greenlet was killed while it waited: gunicorn then closes the connection without an
+        Raises StopIteration if the greenlet was killed while it read: gunicorn then closes the connection without an
         answer.
         """
         self._keepalive.end(self._client)
