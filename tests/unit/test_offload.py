@@ -29,11 +29,14 @@ native_sleep: Callable[[float], None] = get_original("time", "sleep")
 
 
 class Gate:
-    """Work that runs until the test opens the gate. It uses locks of native threads, whatever gevent has patched."""
+    """Work that runs until the test opens the gate.
 
-    def __init__(self) -> None:
+    is_native: whether the work runs in native threads of gevent's pool, which need an unpatched lock.
+    """
+
+    def __init__(self, is_native: bool) -> None:
         self.started = self.finished = False
-        self._lock = get_original("_thread", "allocate_lock")()
+        self._lock = get_original("_thread", "allocate_lock")() if is_native else threading.Lock()
         self._lock.acquire()
 
     def work(self) -> str:
@@ -47,13 +50,6 @@ class Gate:
             self._lock.release()
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    one = Gate()
-    yield one
-    one.open()
-
-
 @pytest.fixture(params=[ThreadOffload, GeventOffload])
 def kind(request: pytest.FixtureRequest) -> type[ThreadOffload] | type[GeventOffload]:
     made: type[ThreadOffload] | type[GeventOffload] = request.param
@@ -64,6 +60,13 @@ def kind(request: pytest.FixtureRequest) -> type[ThreadOffload] | type[GeventOff
 def offload(kind: type[ThreadOffload] | type[GeventOffload]) -> Offload:
     """An offload with one native thread."""
     return kind(1)
+
+
+@pytest.fixture
+def gate(kind: type[ThreadOffload] | type[GeventOffload]) -> Iterator[Gate]:
+    one = Gate(kind is GeventOffload)
+    yield one
+    one.open()
 
 
 def in_background(offload: Offload, work: Callable[[], object]) -> Any:
@@ -86,10 +89,10 @@ def test_the_result_is_returned(offload: Offload) -> None:
     assert offload.call(lambda: 43, time.monotonic() + FAR_S) == 43
 
 
-def test_work_runs_in_another_native_thread(offload: Offload) -> None:
-    """The work does not block the caller's thread."""
+def test_work_runs_in_another_native_thread() -> None:
+    """The offload that fits the process does not run its work in the caller's native thread."""
     native_id = get_original("_thread", "get_native_id")
-    assert offload.call(native_id) != native_id()
+    assert make_offload(1).call(native_id) != native_id()
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), TimeoutError("the work's own"), DeadlineExceeded(9.0)])
@@ -145,7 +148,7 @@ def test_as_many_calls_run_as_there_are_threads(kind: type[ThreadOffload] | type
     """With `threads` calls in progress the next one waits until one of them has ended."""
     offload = kind(threads)
     assert offload.threads == threads
-    gates = [Gate() for _ in range(threads + 1)]
+    gates = [Gate(kind is GeventOffload) for _ in range(threads + 1)]
     callers = [in_background(offload, gate.work) for gate in gates]
     wait_for(lambda: sum(gate.started for gate in gates) == threads)
     for gate in gates:
@@ -171,9 +174,9 @@ def test_the_process_decides_the_kind(threads: int) -> None:
     assert made.threads == threads
 
 
-def test_gevent_s_offload_lets_other_greenlets_run(gate: Gate) -> None:
+def test_gevent_s_offload_lets_other_greenlets_run() -> None:
     """While one greenlet waits for its work, and in `pause`, the others go on."""
-    offload, events = GeventOffload(1), list[str]()
+    offload, gate, events = GeventOffload(1), Gate(is_native=True), list[str]()
     waiting = gevent.spawn(lambda: events.append(offload.call(gate.work)))
     wait_for(lambda: gate.started)
     gevent.spawn(events.append, "other")
@@ -184,11 +187,12 @@ def test_gevent_s_offload_lets_other_greenlets_run(gate: Gate) -> None:
     assert events == ["other", "done"]
 
 
-def test_run_native_keeps_the_event_loop_free(gate: Gate) -> None:
+def test_run_native_keeps_the_event_loop_free() -> None:
     """On an event loop other greenlets run meanwhile; without one the work runs in the caller's thread."""
     if not is_patched():
         assert run_native(threading.get_native_id) == threading.get_native_id()
         return
+    gate = Gate(is_native=True)
     gevent.spawn(gate.open)  # the work ends only if this greenlet can run
     assert run_native(gate.work) == "done"
 
@@ -210,7 +214,7 @@ def test_run_native_raises_what_the_work_raises(capfd: pytest.CaptureFixture[str
 
 
 def test_the_native_lock_excludes_native_threads() -> None:
-    """Of several native threads only one at a time holds the lock, whatever gevent has patched."""
+    """Of several native threads only one at a time holds the lock, even if gevent has patched the process."""
     lock, inside, counts = native_lock(), list[int](), list[int]()
     offload = GeventOffload(2)
 
