@@ -131,7 +131,7 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that an operator can set. docs/settings.md lists every field with its default."""
+    """Everything that an operator can set. docs/reference/settings.md lists every field with its default."""
 
     server: Server = Server()
     repository: Repository = Repository()

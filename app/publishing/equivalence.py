@@ -133,7 +133,7 @@ def _convert(
 ) -> list[_CandidateBackend] | EquivalenceCheck:  # fmt: skip
     """The graphs that can be made and run, the more precise first."""
     found: list[_CandidateBackend] = []
-    refused = Unsupported("no output that a graph gives")
+    refused = Unsupported("no output that a graph can compute")
     try:
         contents = onnx_export.convert(original.estimator, schema, single) if onnx.answerable(outputs, 2) else []
     except Unsupported as unknown:

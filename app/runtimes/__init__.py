@@ -1,1 +1,1 @@
-"""Code that loads an artifact and runs it: a table goes in, arrays come out."""
+"""Loads artifacts and runs them: a table goes in, arrays come out."""

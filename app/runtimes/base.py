@@ -1,4 +1,4 @@
-"""The seam between serving and the libraries that predict."""
+"""The interface between serving and the libraries that compute predictions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from tableside.contract.table import Table
 
 
 class Runtime(Protocol):
-    """A loaded artifact. Called from native threads, several at once."""
+    """A loaded artifact. Several native threads may call its methods at the same time."""
 
     platform: str
-    """`<project>_<format>`, as the model metadata shows it."""
+    """`<project>_<format>`, for example `scikit-learn_skops`; the V2 model metadata shows it."""
 
     def prepare(self, table: Table) -> Any:
-        """What `run` takes for this table; made once a call, whatever number of methods is asked."""
+        """Convert the table to what `run` takes. Called once for each batch, also when several methods run on it."""
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """Answer `method` (`predict`, `transform`, ...) for what `prepare` made.
+        """Run `method` (`predict`, `transform`, ...) on `data`, which `prepare` returned.
 
-        An array of shape [rows] or [rows, width], or a list of those where the method answers one a target.
+        Returns an array of shape [rows] or [rows, width]; a list of such arrays, one for each target, where the
+        estimator's method returns one.
         """

@@ -1,4 +1,4 @@
-"""Golden rows: what the trainer's estimator answered at publish, replayed at every load."""
+"""Records the answers of golden rows at publish, and replays them at every load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tableside.decoding.json_tables import from_rows
 from tableside.errors import ContractBroken
 
 RELATIVE_TOLERANCE = 1e-9
-"""How far a number may lie off at load: BLAS may sum in another order on another processor. Labels may not differ."""
+"""The largest relative difference of a number at load; BLAS adds in another order on another processor."""
 
 
 def cells_of(array: Array) -> tuple[tuple[Cell, ...], ...]:
@@ -31,20 +31,21 @@ Prepare = Callable[[Table], Any]
 
 
 def record(run: Run, table: Table, rows: tuple[tuple[Cell, ...], ...], outputs: Iterable[Output]) -> Golden:
-    """Ask the estimator itself."""
+    """Compute the golden answers of `rows`, which `table` holds decoded, by running the estimator's methods."""
     answered = answers.collect(outputs, run, table.to_input())
     return Golden(rows, {name: cells_of(array) for name, array in answered.items()})
 
 
 def golden_table(contract: Contract) -> Table:
-    """The golden rows, decoded as a client's rows would be."""
+    """The golden rows as a table, decoded exactly as rows in a request are."""
     return from_rows([list(row) for row in contract.golden.rows], contract.input, label="golden")
 
 
 def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> int:
-    """Ask for every golden answer again; `prepare` makes what `run` takes.
+    """Compute every golden answer again and compare it with the recorded one.
 
-    Returns the number of rows; raises ContractBroken at the first difference.
+    prepare: converts the table to what `run` takes. Returns the number of golden rows. Raises ContractBroken at the
+    first difference, with the row, the output and both values.
     """
     table = golden_table(contract)
     answered = answers.collect(contract.outputs, run, prepare(table))
@@ -65,7 +66,11 @@ def _compare(name: str, expected: tuple[tuple[Cell, ...], ...], got: tuple[tuple
 
 
 def agree(was: Cell, now: Cell) -> bool:
-    """Whether two answers of one cell are the same: numbers within RELATIVE of each other, all else equal."""
+    """Whether two answers of one cell agree.
+
+    Floats agree within RELATIVE_TOLERANCE of the larger magnitude (at least of 1e-3); labels, integers and booleans
+    must be equal.
+    """
     if isinstance(was, float) and isinstance(now, (float, int)):
         return abs(was - now) <= RELATIVE_TOLERANCE * max(abs(was), abs(now), 1e-3)
     return was == now and isinstance(was, bool) == isinstance(now, bool)

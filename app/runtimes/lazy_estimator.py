@@ -1,4 +1,4 @@
-"""An estimator that is left on disk while a shared-memory backend answers for it."""
+"""An estimator that stays on disk while the shared-memory backend computes its predictions."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from tableside.runtimes.base import Runtime
 
 
 class LazyEstimator:
-    """Refuses what the estimator refuses; loads it when it would answer, once, and keeps it then."""
+    """A runtime that loads its estimator at the first call that the stub cannot refuse, and keeps it from then on."""
 
     platform = "scikit-learn_skops"
 
     def __init__(self, stub: Runtime, load: Callable[[], Runtime]) -> None:
-        """stub: has the estimator's checks and none of its nodes. load: may take long; what it raises is raised."""
+        """Start without the estimator.
+
+        stub: a copy of the estimator with its input checks and without its trees. It runs first, so that input which
+        the estimator refuses is refused without loading anything. load: loads the estimator; it may take seconds, and
+        what it raises is raised by `run`.
+        """
         self._stub = stub
         self._load = load
-        self._one_at_a_time = offload.native_lock()
-        self._whole: Runtime | None = None
+        self._load_lock = offload.native_lock()
+        self._estimator: Runtime | None = None
         self.is_logged = False
 
     @property
     def is_loaded(self) -> bool:
         """Whether the estimator is in memory."""
-        return self._whole is not None
+        return self._estimator is not None
 
     def prepare(self, table: Table) -> Any:
-        """See `Runtime.prepare`."""
+        """Convert the table as the estimator takes it."""
         return self._stub.prepare(table)
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """See `Runtime.run`; `data` is what `prepare` made."""
-        whole = self._whole
-        if whole is None:
+        """Run `method` with the estimator, after loading it in a native thread if this is the first call."""
+        estimator = self._estimator
+        if estimator is None:
             self._stub.run(method, data)
-            whole = offload.run_native(self._fetch)
-        return whole.run(method, data)
+            estimator = offload.run_native(self._fetch)
+        return estimator.run(method, data)
 
     def _fetch(self) -> Runtime:
-        with self._one_at_a_time:
-            if self._whole is None:
-                self._whole = self._load()
-            return self._whole
+        with self._load_lock:
+            if self._estimator is None:
+                self._estimator = self._load()
+            return self._estimator

@@ -1,4 +1,4 @@
-"""Memory that a load took and no longer needs, given back to the system."""
+"""Returns memory to the operating system after an artifact has been loaded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 def release_free_memory() -> None:
-    """Return what is free in the C library's heap; nothing where it cannot (only glibc can).
+    """Return the free memory of the C library's heap to the operating system. Does nothing without glibc.
 
-    A skops file passes through memory twice before it is an estimator. What is freed of that stays with the process:
-    a worker that has loaded a large artifact keeps up to three times its size (docs/decisions/0006).
+    Loading a skops file needs up to three times the artifact's size. Python frees the difference, but the C library
+    keeps it for the process, so that a worker would stay at that size (docs/decisions/0006).
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

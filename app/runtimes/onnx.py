@@ -1,7 +1,7 @@
-"""ONNX graphs: what a converter made of an estimator at publish, run here by ONNX Runtime.
+"""The ONNX backend: runs the graph that publish converted from an estimator, with ONNX Runtime.
 
-A session is made in the process that runs it, never before a fork, and has no threads of its own: workers are the
-parallelism here.
+A session is created in the process that runs it, because it does not survive a fork. It runs on the calling thread,
+because the worker processes share the cores already.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tableside.runtimes.sklearn import SklearnRuntime
 ONNX = "onnx"
 LIBRARY = "onnxruntime"
 NUMBERS = ("float64", "float32", "int64", "int32", "int16", "int8", "uint32", "uint16", "uint8", "bool")
-"""dtypes of columns that a graph may be given as numbers."""
+"""Column dtypes that the backend passes to a graph as numbers."""
 _PLACES = {"predict": 0, "predict_proba": 1, "transform": 0}
-"""Which of a graph's results answers a method."""
+"""The position of each method's answer among a graph's results."""
 _DTYPES: Mapping[str, Any] = {"tensor(double)": np.float64, "tensor(float)": np.float32}
 _SILENT = 4
 
@@ -34,9 +34,12 @@ Feed = Callable[[Table], dict[str, Array]]
 def build(
     original: SklearnRuntime, schema: Input, outputs: Sequence[Output], content: bytes, row: Table
 ) -> FastRuntime:
-    """The graph of a fitted estimator in front of it. row: one it answers, asked to see the dtypes of its answers.
+    """Put the graph of a fitted estimator in front of it.
 
-    Raises Missing without ONNX Runtime, Unsupported for what does not fit.
+    content: the bytes of `model.onnx`. row: a table of one golden row; the estimator predicts it, which shows the
+    dtypes of the answers.
+
+    Raises LibraryMissing without ONNX Runtime, Unsupported for a graph that does not fit the schema.
     """
     session = open_session(content)
     feed = _feed(schema, session)
@@ -47,12 +50,12 @@ def build(
         floats = dtype.kind == "f" and output.name == "predict" and hasattr(original.estimator, "classes_")
         require(not floats, "labels that are floats")
         methods[output.source] = _method_of(session, feed, results[_PLACES[output.name]], dtype, output)
-    require(bool(methods), "no output that a graph gives")
+    require(bool(methods), "no output that a graph can compute")
     return FastRuntime(original, methods)
 
 
 def answerable(outputs: Sequence[Output], results: int) -> list[Output]:
-    """The outputs that a graph of so many results can answer."""
+    """The outputs that a graph with this number of results can compute."""
     names = {output.name for output in outputs}
     return [
         output
@@ -64,7 +67,7 @@ def answerable(outputs: Sequence[Output], results: int) -> list[Output]:
 
 
 def open_session(content: bytes) -> Any:
-    """ONNX Runtime's session of a graph. Raises Missing, or Unsupported with what it says against the graph."""
+    """Open a session of a graph. Raises LibraryMissing without ONNX Runtime, Unsupported where that refuses it."""
     try:
         import onnxruntime
     except (ImportError, OSError) as absent:
@@ -74,7 +77,7 @@ def open_session(content: bytes) -> Any:
     options.log_severity_level = _SILENT
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as refused:  # its exceptions share no class of their own
+    except Exception as refused:  # ONNX Runtime's exceptions have no common base class
         raise Unsupported(f"ONNX Runtime: {' '.join(str(refused).split())[:200]}") from refused
 
 
@@ -83,7 +86,7 @@ def _method_of(session: Any, feed: Feed, result: str, dtype: Any, output: Output
         cells = feed(table)
         try:
             result_array = session.run([result], cells)[0]
-        except Exception as refused:  # the estimator has the last word on a row
+        except Exception as refused:  # the estimator decides whether the row is valid
             raise EstimatorRequired from refused
         shape = (table.rows,) if output.flat else (table.rows, output.width)
         found: Array = np.asarray(result_array).astype(dtype, copy=False).reshape(shape)
@@ -93,7 +96,7 @@ def _method_of(session: Any, feed: Feed, result: str, dtype: Any, output: Output
 
 
 def _feed(schema: Input, session: Any) -> Feed:
-    """From a table to the session's inputs: one matrix of all columns, or a column each, by name."""
+    """A function from a table to the session's inputs: one matrix of all columns, or one input for each column."""
     wanted = session.get_inputs()
     every = [column.name for column in schema.columns]
     if len(wanted) == 1 and wanted[0].shape[-1] == len(every):
@@ -133,7 +136,10 @@ def _numbers(schema: Input, names: Sequence[str], kind: str) -> Callable[[Table]
 
 
 def _check_comparable(matrix: Array, may_miss: Array) -> Array:
-    """The matrix, without infinities, and with missing values only where they were compared. Raises Unusual."""
+    """Return the matrix if the equivalence check covered such cells.
+
+    Raises EstimatorRequired for an infinity, and for a missing value in a column that takes none.
+    """
     if not math.isfinite(matrix.sum(dtype=np.float64)):
         missing_cells = np.isnan(matrix)
         if np.isinf(matrix).any() or (missing_cells & ~may_miss).any():

@@ -1,4 +1,4 @@
-"""The runtime a contract asks for: by the number of rows a fast backend, or the estimator."""
+"""Chooses, by the number of rows, between the fast backends that a contract names and the estimator."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from tableside.runtimes.sklearn import SklearnRuntime
 
 Answers = Mapping[str, Array]
 RowRange = tuple[int, FastRuntime | None]
-"""Up to how many rows (0: any), and who answers them; None is the estimator."""
+"""The largest number of rows (0: any number) and the backend for them; None stands for the estimator."""
 
 
 class RoutedRuntime:
-    """Fast backends in front of the estimator, by name in `used`. `retire` takes them out of service for good."""
+    """Fast backends in front of the estimator.
+
+    used: names of the backends in the ranges. `wanted` turns the fast backends off and on again; `retire` turns them
+    off for the lifetime of this object.
+    """
 
     platform = "scikit-learn_skops"
 
@@ -40,7 +44,7 @@ class RoutedRuntime:
 
     @property
     def wanted(self) -> bool:
-        """Whether the operator wants the fast backends."""
+        """Whether the operator's settings allow the fast backends."""
         return self._wanted
 
     @wanted.setter
@@ -51,42 +55,43 @@ class RoutedRuntime:
     def _serve(self, ranges: tuple[RowRange, ...]) -> None:
         self._ranges = ranges
         self.is_fast = any(runtime is not None for _, runtime in ranges)
-        """Whether a fast backend is in service: the operator wants it (`wanted`), and it has not been retired."""
+        """Whether a fast backend is in use: the settings allow it (`wanted`), and it has not been retired."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the estimator itself is in this worker's memory."""
+        """Whether the estimator is loaded in this process."""
         return not isinstance(self.original, LazyEstimator) or self.original.is_loaded
 
     def pick(self, rows: int) -> FastRuntime | None:
-        """Who answers so many rows; None is the estimator."""
+        """The fast backend for this number of rows; None stands for the estimator."""
         for most, runtime in self._ranges:
             if not most or rows <= most:
                 return runtime
         return None
 
     def prepare(self, table: Table) -> Any:
-        """The table as it is; what the estimator takes is made of it only if it is asked."""
+        """Return the table unchanged: `run` converts it only if the estimator computes the answer."""
         return table
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """See `Runtime.run`; `data` is a Table."""
-        direct = self.pick(data.rows)
-        if direct is not None:
-            return direct.run(method, data)
+        """Run `method` on `data`, a Table, with the backend for its number of rows."""
+        backend = self.pick(data.rows)
+        if backend is not None:
+            return backend.run(method, data)
         return self.original.run(method, data.to_input())
 
     def retire(self) -> None:
-        """From now on the estimator answers everything."""
+        """Turn the fast backends off for good: the estimator computes every answer from now on."""
         self._built = ()
         self._serve(())
 
 
 def build_router(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
-    """The runtime of the contract's routes. folder: the version's; its graph is held to its hash elsewhere.
+    """Build the backends of the contract's routes and put them in front of the estimator.
 
-    A backend whose library is missing here leaves its rows to the one named instead, or to the estimator. Raises
-    Unsupported when one is not known here.
+    original: the loaded estimator; it is returned as it is where the contract has no routes. folder: the version's
+    folder, whose checksums have been verified. A backend whose library is not installed is replaced by the route's
+    fallback, or by the estimator. Raises Unsupported for a backend that this release does not have.
     """
     if not contract.routes:
         return original
@@ -96,9 +101,8 @@ def build_router(original: SklearnRuntime, contract: Contract, folder: Path) -> 
         if same not in built:
             built[same] = _build(original, contract, route, folder)
     ranges = [(route.up_to_rows, built[msgspec.structs.replace(route, up_to_rows=0)]) for route in contract.routes]
-    used = {
-        route.backend for route, runtime in built.items() if runtime is not None
-    }  # under its name, whoever stands in
+    # A route keeps its backend's name also where its fallback takes its place.
+    used = {route.backend for route, runtime in built.items() if runtime is not None}
     return RoutedRuntime(original, ranges, used) if used else original
 
 
@@ -115,11 +119,14 @@ def _build(original: SklearnRuntime, contract: Contract, route: Route, folder: P
 
 
 SKLEARN = "sklearn"
-"""The fallback: the estimator itself."""
+"""Name of the route that uses the estimator itself."""
 
 
 def allowed_difference(contract: Contract) -> float:
-    """How far the backends in use may lie apart from the estimator: what publish allowed, or at least saw."""
+    """The largest relative difference from the estimator that the backends in use may have.
+
+    This is the tolerance given at publish, or the largest difference that publish measured if that is larger.
+    """
     return max(contract.tolerance, _largest_used_difference(contract))
 
 
@@ -128,19 +135,24 @@ def _largest_used_difference(contract: Contract) -> float:
 
 
 def difference_from_estimator(
-    planned: RoutedRuntime, table: Table, outputs: Sequence[Output], answered: Answers | None = None
+    router: RoutedRuntime, table: Table, outputs: Sequence[Output], answered: Answers | None = None
 ) -> float:
-    """How far the fast backend lies from the estimator on these rows. answered: what it answered, if it was asked
-    already.
+    """The largest relative difference between the fast backend and the estimator on these rows.
+
+    answered: the fast backend's answers by output name, where they have been computed already.
     """
     if answered is None:
-        answered = answers.collect(outputs, planned.run, table)
-    own = answers.collect(outputs, planned.original.run, table.to_input())
+        answered = answers.collect(outputs, router.run, table)
+    own = answers.collect(outputs, router.original.run, table.to_input())
     return max((difference(own[name], array) for name, array in answered.items()), default=0.0)
 
 
 def difference(one: Array, other: Array) -> float:
-    """How far two answers lie apart: 0 when they are equal to the bit, infinity when a label, type or shape differs."""
+    """The largest relative difference between two answers of the same rows.
+
+    0.0 when they are equal to the bit; infinity when a label, the dtype or the shape differs; at least half the dtype's
+    epsilon when only the bits differ, as for 0.0 and -0.0.
+    """
     if one.dtype != other.dtype or one.shape != other.shape:
         return float("inf")
     if one.dtype.kind != "f":

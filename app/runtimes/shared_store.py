@@ -1,8 +1,9 @@
-"""Large forests laid out for all workers of a host: files in the run folder that each maps and none copies.
+"""The shared store: the trees of large forests in files of the run folder, which all workers of a host map into memory.
 
-They lie in the run folder and not beside the artifact because a mapped file answers with whatever is written into it:
-nobody copies anything here by hand, and an entry never changes. It is made by whoever loads the version first on the
-host (its preflight), named after the artifact, the libraries and this release, and checked whenever it is opened.
+The preflight of a version writes its entry. The entry's name is a hash of the artifact's checksum, the versions of the
+libraries and this release; its files are read-only, and their checksums are verified each time it is opened. The store
+is in the run folder and not beside the artifact, because a change to a mapped file changes answers at once: people copy
+files into a repository by hand, but not into the run folder.
 """
 
 from __future__ import annotations
@@ -34,25 +35,28 @@ from tableside.runtimes.fast.packed_trees import PackedTrees
 from tableside.runtimes.sklearn import SklearnRuntime
 
 SHARED_STORE_FOLDER = "shared_store"
-"""Its folder below the run folder."""
+"""Name of the store's folder below the run folder."""
 _ARRAYS = ("records", "starts", "values")
 _STUB, _INDEX = "stub.skops", "index.json"
 _STALE_S = 3600
 
 
 class SharedStore:
-    """Entries below one folder. What cannot be written or read there costs memory, never a load."""
+    """The entries below one folder. Where it cannot be written or read, each worker loads a copy of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, contract: Contract) -> Path:
-        """Where the entry of a version is, or would be."""
+        """The folder of a version's entry; it may not exist."""
         parts = (contract.artifact.sha256, environment(), __version__)
         return self.folder / hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
     def open(self, contract: Contract, trusted: Iterable[str] = ()) -> tuple[SklearnRuntime, PackedTrees] | None:
-        """The stub estimator and the mapped nodes; None without an entry. Raises ContractBroken for a damaged one."""
+        """The stub estimator and the mapped trees of a version.
+
+        Returns None without an entry. Raises ContractBroken for an entry whose files do not match their checksums.
+        """
         folder = self.path(contract)
         if not folder.is_dir():
             return None
@@ -60,16 +64,19 @@ class SharedStore:
             digests = msgspec.json.decode((folder / _INDEX).read_bytes(), type=dict[str, str])
             arrays = {name: _mapped(folder / f"{name}.npy", digests) for name in _ARRAYS}
             if sha256(folder / _STUB) != digests.get(_STUB):
-                raise ValueError(f"{_STUB} is not what was written")
+                raise ValueError(f"{_STUB} does not match its checksum")
         except (OSError, ValueError, msgspec.DecodeError) as problem:
             raise ContractBroken(f"{folder.name}: {problem}", FailureKind.DAMAGED) from problem
         return runtime_sklearn.load(folder / _STUB, trusted), PackedTrees(**arrays)
 
     def put(self, contract: Contract, estimator: Any) -> None:
-        """Write the entry; whoever is first keeps his. Raises OSError, and Unsupported for what is no forest."""
+        """Write the entry of a version; if another process has written it in the meantime, keep that one.
+
+        Raises OSError where the folder cannot be written, Unsupported for an estimator that is not a tree or forest.
+        """
         import skops.io
 
-        packed, shell = packed_trees.pack(packed_trees.last_of(estimator)), packed_trees.stub_of(estimator)
+        packed, stub = packed_trees.pack(packed_trees.last_of(estimator)), packed_trees.stub_of(estimator)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self.folder / f".{uuid.uuid4().hex}"
         draft.mkdir(mode=0o700)
@@ -77,7 +84,7 @@ class SharedStore:
             digests = {}
             for name in _ARRAYS:
                 digests[f"{name}.npy"] = _write(draft / f"{name}.npy", getattr(packed, name))
-            skops.io.dump(shell, draft / _STUB)
+            skops.io.dump(stub, draft / _STUB)
             digests[_STUB] = sha256(draft / _STUB)
             (draft / _INDEX).write_bytes(orjson.dumps(digests))
             with suppress(FileExistsError, OSError):
@@ -86,11 +93,11 @@ class SharedStore:
             shutil.rmtree(draft, ignore_errors=True)
 
     def drop(self, contract: Contract) -> None:
-        """Remove the entry. Who has mapped it keeps it: its pages live as long as they are mapped."""
+        """Remove the entry. Processes that have mapped it go on using it: the kernel keeps mapped pages."""
         shutil.rmtree(self.path(contract), ignore_errors=True)
 
     def sweep(self, kept: Iterable[Contract]) -> None:
-        """Remove what belongs to none of these versions, and drafts that nobody finishes any more."""
+        """Remove the entries of all other versions, and drafts that are older than an hour."""
         names = {self.path(contract).name for contract in kept}
         with suppress(OSError):
             for entry in list(self.folder.iterdir()):
@@ -101,13 +108,13 @@ class SharedStore:
 
 
 def unpacked_bytes(artifact: Path) -> int:
-    """About what an artifact takes in memory: the size of its parts, which are compressed in the file."""
+    """The size of the artifact's parts in bytes, uncompressed: about the memory that it needs when loaded."""
     with zipfile.ZipFile(artifact) as parts:
         return sum(part.file_size for part in parts.infolist())
 
 
 class _Hashing:
-    """Writes to a file and hashes what it was given, so that a fault on the way to the disk is seen later."""
+    """Writes to a file and hashes the bytes before they reach the disk, so that a disk fault is detected later."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -127,10 +134,10 @@ def _write(path: Path, array: Array) -> str:
 
 
 def _mapped(path: Path, digests: dict[str, str]) -> Array:
-    """The file's array, mapped; what is hashed and what is mapped is one open file."""
+    """Map the file's array. One open file is hashed and mapped, so that no other file can take its place in between."""
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != digests.get(path.name):
-            raise ValueError(f"{path.name} is not what was written")
+            raise ValueError(f"{path.name} does not match its checksum")
         file.seek(0)
         npy.read_magic(file)
         shape, _, dtype = npy.read_array_header_1_0(file)

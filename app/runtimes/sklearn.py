@@ -1,4 +1,4 @@
-"""scikit-learn estimators from skops files. Pickle is never loaded here."""
+"""Loads scikit-learn estimators from skops files. Nothing here loads pickle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "tr
 
 
 def warm_up() -> None:
-    """Import what every artifact needs, so that a load's time is its own."""
+    """Import the libraries that every artifact needs, so that they do not count as time of the first load."""
     import sklearn.pipeline  # noqa: F401
     import skops.io  # noqa: F401
 
 
 class SklearnRuntime:
-    """An estimator that was loaded from a skops file, or the trainer's own at publish."""
+    """Runs an estimator: one that was loaded from a skops file, or the trainer's estimator during publish."""
 
     platform = "scikit-learn_skops"
 
@@ -32,17 +32,17 @@ class SklearnRuntime:
         self.estimator = single_threaded(estimator)
 
     def prepare(self, table: Table) -> Any:
-        """The DataFrame, matrix or list of texts the estimator was trained on."""
+        """The table as the DataFrame, matrix or list of texts that the estimator takes."""
         return table.to_input()
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """See `Runtime.run`. Sparse answers are made dense; a DataFrame's values are taken in its column order."""
+        """Run `method` on `data`. Sparse answers become dense; a DataFrame becomes an array in its column order."""
         answer = getattr(self.estimator, method)(data)
         return [as_array(part) for part in answer] if isinstance(answer, list) else as_array(answer)
 
 
 def as_array(answer: Any) -> Array:
-    """An estimator's answer as one array."""
+    """One answer of an estimator as an array: float16 becomes float32, and long double becomes float64."""
     if hasattr(answer, "toarray"):
         answer = answer.toarray()
     if hasattr(answer, "to_numpy"):
@@ -54,9 +54,10 @@ def as_array(answer: Any) -> Array:
 
 
 def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
-    """Load a skops file whose types are all on our list, skops' own, or `trusted` (the operator's).
+    """Load a skops file. Each type in it must be trusted by skops, by this project's list, or by the operator.
 
-    Raises ContractBroken naming the types that are on none of them, or what the file's damage is.
+    trusted: the operator's list, from `repository.trusted_types`. Raises ContractBroken, which names the types that
+    nobody trusts, or the reason why the file cannot be read.
     """
     import skops.io
 
@@ -78,7 +79,7 @@ def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
 
 
 def single_threaded(estimator: Any) -> Any:
-    """Set every `n_jobs` in the estimator and its parts to 1: workers are the parallelism here."""
+    """Set every `n_jobs` in the estimator and its parts to 1, because the worker processes share the cores already."""
     for part in parts(estimator):
         if getattr(part, "n_jobs", None) not in (None, 1):
             part.n_jobs = 1
@@ -86,7 +87,7 @@ def single_threaded(estimator: Any) -> Any:
 
 
 def parts(estimator: Any) -> Iterator[Any]:
-    """The estimator and every one within it."""
+    """Iterate over the estimator and every estimator inside it: steps, members of ensembles, fitted attributes."""
     seen: set[int] = set()
     stack = [estimator]
     while stack:

@@ -1,9 +1,9 @@
-"""Types a skops file may hold beyond those skops itself trusts. Reviewed by hand; operators add theirs in
-`repository.trusted_types`; an artifact adds none.
+"""Types that a skops file may hold, beyond those that skops itself trusts.
 
-Each is plain fitted state of scikit-learn, numpy or scipy that runs no code of its choosing when it is built (a partial
-calls only a function that is itself on a list). Tree node arrays can be forged to read out of bounds, which is why an
-artifact's hash is checked against its contract first.
+The list is reviewed by hand. An operator adds types with `repository.trusted_types`; an artifact cannot add any. Each
+type is fitted state of scikit-learn, numpy or scipy that runs no code from the file when it is built; a partial calls
+only a function that is on a list itself. The node arrays of a tree can be forged so that it reads out of bounds.
+Therefore an artifact's hash is compared with its contract before the artifact is loaded.
 """
 
 from __future__ import annotations

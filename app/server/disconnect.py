@@ -37,13 +37,13 @@ class HasDescriptor(Protocol):
         """Return the file descriptor; -1 if the socket is closed."""
 
 
-def is_disconnected(connection: HasDescriptor | None) -> bool:
+def is_disconnected(connection: HasDescriptor | object) -> bool:
     """Whether the peer has closed the connection, or this side has.
 
-    While there are unread bytes from the peer it counts as connected, unless the connection has an error. So does None,
-    which stands for a request without a connection.
+    While there are unread bytes from the peer it counts as connected, unless the connection has an error. So does any
+    object without a descriptor, such as None for a request without a connection.
     """
-    if connection is None:
+    if not hasattr(connection, "fileno"):
         return False
     events = _events(connection)
     if events & select.POLLNVAL:

@@ -30,7 +30,7 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """All metrics of one process, on the given registry. docs/metrics.md lists them."""
+    """All metrics of one process, on the given registry. docs/reference/metrics.md lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry

@@ -23,12 +23,17 @@ class Connection:
     """A connection as gunicorn gives it: what it is, and whether its peer has gone."""
 
     def __init__(self, family: int = socket.AF_UNIX, gone: bool = False) -> None:
-        self.family, self.gone = family, gone
+        self.family = family
+        self._here, self._there = socket.socketpair()
+        if gone:
+            self._there.close()
 
-    def recv(self, size: int, flags: int) -> bytes:
-        if self.gone:
-            return b""
-        raise BlockingIOError
+    def fileno(self) -> int:
+        return self._here.fileno()
+
+    def __del__(self) -> None:
+        self._here.close()
+        self._there.close()
 
     def getsockname(self) -> str:
         return "/run/web.sock"

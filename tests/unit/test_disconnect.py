@@ -31,7 +31,7 @@ print("seen")
 
 
 def test_a_peer_is_connected_until_it_closes() -> None:
-    """A silent peer and one with unread bytes count as connected; one that has closed does not; None always does."""
+    """A silent peer and one with unread bytes are connected; one that has closed is not; any other object is."""
     here, there = socket.socketpair()
     assert not is_disconnected(here)
     there.send(b"x")
@@ -45,6 +45,7 @@ def test_a_peer_is_connected_until_it_closes() -> None:
     here.close()
     assert is_disconnected(here)
     assert not is_disconnected(None)
+    assert not is_disconnected("no connection")
 
 
 @pytest.mark.processes

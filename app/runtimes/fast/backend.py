@@ -1,4 +1,4 @@
-"""A runtime that answers by a fast backend where there is one, and by the estimator where a row is unusual."""
+"""Builds the fast backend of an estimator and runs it, with the estimator behind it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from tableside.runtimes.fast.preprocessing import Source
 from tableside.runtimes.sklearn import SklearnRuntime
 
 BACKENDS = ("linear", "tree_walk", "sklearn_trees", treelite.TREELITE, packed_trees.SHARED_MEMORY)
-"""product: linear models. walk, ask: two backends for trees (`tableside.runtimes.fast.trees`); treelite: a third.
-share: over nodes that workers share (`tableside.runtimes.fast.packed_trees`), proved at publish, used where a large
-artifact is served.
+"""Names of the fast backends that publish compares with an estimator.
+
+linear: linear models. tree_walk and sklearn_trees: trees and forests (`tableside.runtimes.fast.trees`). treelite: trees
+and forests with the library treelite. shared_memory: forests whose nodes all workers share; used for large artifacts.
 """
 
 TableMethod = Callable[[Table], Array]
 
 
 class FastRuntime:
-    """The fast backend, with the estimator behind it."""
+    """Runs the fast backend of each method, and the estimator where the backend raises EstimatorRequired."""
 
     platform = "scikit-learn_skops"
 
@@ -37,11 +38,11 @@ class FastRuntime:
         self.methods = methods
 
     def prepare(self, table: Table) -> Table:
-        """The table as it is: each backend takes of it what it needs."""
+        """Return the table unchanged: each backend reads the columns that it needs."""
         return table
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """See `Runtime.run`; `data` is a Table."""
+        """Run `method` on `data`, a Table."""
         answer = self.methods.get(method)
         if answer is not None:
             try:
@@ -52,16 +53,20 @@ class FastRuntime:
 
 
 def build(original: SklearnRuntime, schema: Input, backend: str, order: str = "C") -> FastRuntime:
-    """The direct runtime of a fitted estimator. order: how a frame's numbers lie in memory, C or F.
+    """Build a fast backend of a fitted estimator.
 
-    Raises Unsupported with the first thing that is not known here.
+    backend: one of BACKENDS. order: the memory order of a frame's numbers, "C" (rows) or "F" (columns); it decides in
+    which order BLAS adds. Raises Unsupported, which names the first thing that the backend cannot do.
     """
     return _build(original, original.estimator, schema, backend, order, None)
 
 
-def build_shared(original: Runtime, shell: Any, packed: PackedTrees, schema: Input) -> FastRuntime:
-    """The direct runtime over packed nodes. shell: the estimator they are of, or its `stub`. Raises Unsupported."""
-    return _build(original, shell, schema, packed_trees.SHARED_MEMORY, "C", packed)
+def build_shared(original: Runtime, stub: Any, packed: PackedTrees, schema: Input) -> FastRuntime:
+    """Build the shared-memory backend over packed trees.
+
+    stub: the estimator of these trees, or its stub. Raises Unsupported.
+    """
+    return _build(original, stub, schema, packed_trees.SHARED_MEMORY, "C", packed)
 
 
 def _build(
@@ -71,7 +76,7 @@ def _build(
         source, steps, last = _parts(estimator, schema, order)
         methods = _methods(last, source, backend, packed)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
-        raise Unsupported(f"fitted otherwise than expected: {type(strange).__name__}: {strange}") from strange
+        raise Unsupported(f"a fitted attribute is not as expected: {type(strange).__name__}: {strange}") from strange
     return FastRuntime(original, {name: _chain(source, steps, method) for name, method in methods.items()})
 
 
@@ -100,10 +105,10 @@ def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step
 def _chain(source: Source, steps: list[Step], method: Method) -> TableMethod:
     gather = source.gather
 
-    def direct(table: Table) -> Array:
+    def run(table: Table) -> Array:
         matrix = gather(table)
         for step in steps:
             matrix = step(matrix)
         return method(matrix)
 
-    return direct
+    return run

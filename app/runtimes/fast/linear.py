@@ -1,4 +1,4 @@
-"""Linear models as the one product they are."""
+"""The fast backend of linear models: one matrix product."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _SMALL = 100_000
 
 
 def methods(estimator: Any, sparse: bool) -> dict[str, Method]:
-    """Its methods over a matrix of float64. Raises Unsupported."""
+    """The estimator's methods as functions of a float64 matrix of shape [rows, columns]. Raises Unsupported.
+
+    sparse: whether scikit-learn would multiply the rows as a sparse matrix, which adds in another order.
+    """
     if is_exactly(estimator, *_REGRESSORS):
         return {"predict": _product(estimator.coef_, estimator.intercept_, sparse)}
     if is_exactly(estimator, *_CLASSIFIERS):
@@ -35,7 +38,7 @@ def methods(estimator: Any, sparse: bool) -> dict[str, Method]:
 
 
 def _product(coef: Any, intercept: Any, sparse: bool) -> Method:
-    """A matrix's scores. `dot` takes the same routines of BLAS as the `@` of scikit-learn, in half the time."""
+    """The function that computes scores. `dot` calls the same BLAS routines as scikit-learn's `@`, in half the time."""
     transposed = coef.T
     offset = np.reshape(intercept, (1, -1) if coef.ndim == 2 else -1)
 
@@ -52,7 +55,7 @@ def _product(coef: Any, intercept: Any, sparse: bool) -> Method:
 
 
 def _as_sparse(matrix: Array, transposed: Array) -> Array:
-    """The product in the order in which scipy adds up a sparse row: from the left, one column after the other."""
+    """The product, added in the order of scipy's sparse rows: from the left, one column after the other."""
     coef = transposed.reshape(len(transposed), -1)
     if matrix.size * coef.shape[1] <= _SMALL:
         terms = matrix[:, :, None] * coef[None]

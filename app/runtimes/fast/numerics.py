@@ -1,4 +1,4 @@
-"""What the pieces share: the two ways out, and small pieces of scikit-learn's arithmetic."""
+"""Exceptions of the fast backends, and small functions that reproduce scikit-learn's arithmetic."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from scipy.special import expit
 from tableside.contract.array_type import Array
 
 Step = Callable[[Array], Array]
-"""A matrix of shape [rows, columns] in, another out. Never writes into what it is given."""
+"""Takes a matrix of shape [rows, columns] and returns another. It does not change its argument."""
 
 Method = Callable[[Array], Array]
 
 _FLOAT32_SQUARE = 1e76
-"""Below the square of float32's largest number, 3.4e38, by more than a sum could be wrong."""
+"""Less than the square of float32's largest number, 3.4e38, by a margin for rounding errors of a sum."""
 
 
 class Unsupported(Exception):
-    """This estimator, or this setting of it, is not known here; the text says which."""
+    """The backend does not support this estimator or this setting of it; the text names it."""
 
 
 class LibraryMissing(Unsupported):
-    """A library this backend needs is not installed here, or cannot be loaded; the text is its name."""
+    """A library that the backend needs is not installed or cannot be loaded; the text is its name."""
 
 
 class EstimatorRequired(Exception):
-    """These rows are for the estimator itself: it refuses them, or treats them by a rule that is not here."""
+    """The estimator must compute these rows: it refuses them, or handles them in a way the backend does not have."""
 
 
 def require(known: bool, what: str) -> None:
-    """Raise Unsupported saying `what`, unless it is known here."""
+    """Raise Unsupported with the text `what` unless `known`."""
     if not known:
         raise Unsupported(what)
 
 
 def is_exactly(estimator: Any, *kinds: type) -> bool:
-    """Whether it is one of these classes and no subclass, which might answer otherwise."""
+    """Whether the estimator is of one of these classes. A subclass does not count: it may compute something else."""
     return type(estimator) in kinds
 
 
 def check_finite(matrix: Array) -> Array:
-    """The matrix, when every cell is a number. Raises Unusual: scikit-learn refuses others with its own words."""
+    """Return the matrix if every cell is finite. Raises EstimatorRequired otherwise."""
     if not math.isfinite(squares(matrix)) and not np.isfinite(matrix).all():
         raise EstimatorRequired
     return matrix
 
 
 def squares(matrix: Array) -> float:
-    """The sum of all cells' squares: finite only if every cell is. Unlike `sum` and `dot`, `vdot` warns of nothing."""
+    """The sum of the squares of all cells; finite only if every cell is. `vdot` emits no warnings, unlike `sum`."""
     flat = matrix.ravel("K")
     return float(np.vdot(flat, flat))
 
 
 def to_float32(matrix: Array) -> Array:
-    """As scikit-learn's trees take it. Raises Unusual for a number that float32 does not hold."""
+    """The matrix in float32, C-ordered, as scikit-learn's trees take it. Numbers that are too large become infinite."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
 def fits_float32(matrix: Array) -> bool:
-    """Whether all cells are numbers that float32 is sure to hold: none is greater than the root of this sum."""
+    """Whether all cells are finite and fit into float32: no cell is larger than the root of the sum of squares."""
     return squares(matrix) < _FLOAT32_SQUARE
 
 
 def softmax(scores: Array) -> Array:
-    """`sklearn.utils.extmath.softmax`, operation by operation."""
+    """The softmax of each row, with the operations of `sklearn.utils.extmath.softmax` in their order."""
     found: Array = scores - scores.max(axis=1).reshape(-1, 1)
     np.exp(found, out=found)
     found /= found.sum(axis=1).reshape(-1, 1)
@@ -76,7 +76,7 @@ def softmax(scores: Array) -> Array:
 
 
 def pair(scores: Array) -> Array:
-    """Probabilities of two classes from one score a row."""
+    """Probabilities of two classes, shape [rows, 2], from one score for each row."""
     second = expit(scores)
     found: Array = np.stack([1 - second, second], axis=1)
     return found

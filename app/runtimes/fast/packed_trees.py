@@ -1,8 +1,9 @@
-"""Forests over arrays that may lie in a file: what every worker of a host maps, and none copies.
+"""The shared-memory backend: forests whose nodes are arrays in a file that all workers of a host map.
 
-scikit-learn's own tree copies its nodes when it is built. The compiled code of its histogram boosting takes them as an
-array and copies nothing: it compares as trees do (a double threshold, NaN to its own side), so the nodes are written
-down once in its form, and each leaf's number says which values are its own.
+A tree of scikit-learn copies its nodes when it is built, so it cannot use mapped memory. The compiled predictor of
+scikit-learn's histogram boosting reads its nodes from an array without a copy, and compares as trees do: with a double
+threshold, and with a side for NaN. The nodes are therefore converted to that predictor's record type; the value of a
+leaf's record is the row of its class values in another array.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ _OF_TRAINING = ("oob_decision_function_", "oob_prediction_")
 
 @dataclass(frozen=True)
 class PackedTrees:
-    """records: the nodes of all trees, one tree after the other. starts: each tree's first record, and their number.
+    """The nodes of all trees of a forest.
 
-    values: [leaves, width]; a leaf's record holds its row there, or the value itself where the width is 1.
+    records: one record for each node, tree after tree. starts: the first record of each tree, then the number of
+    records. values: shape [leaves, width]; a leaf's record holds its row in `values`, or the value itself where the
+    width is 1.
     """
 
     records: Array
@@ -39,12 +42,12 @@ class PackedTrees:
 
 
 def last_of(estimator: Any) -> Any:
-    """A pipeline's last step, or the estimator."""
+    """The last step of a pipeline; the estimator itself if it is not a pipeline."""
     return estimator.steps[-1][1] if is_exactly(estimator, Pipeline) else estimator
 
 
 def pack(estimator: Any) -> PackedTrees:
-    """The nodes of a tree or forest. Raises Unsupported."""
+    """Convert the nodes of a tree or forest. Raises Unsupported for other estimators and for several targets."""
     require(is_exactly(estimator, *TREES, *FORESTS), f"no fast backend for {type(estimator).__name__}")
     require(estimator.n_outputs_ == 1, "several targets")
     fitted, width = _fitted(estimator), _width(estimator)
@@ -83,7 +86,10 @@ def _width(estimator: Any) -> int:
 
 
 def methods(estimator: Any, packed: PackedTrees) -> dict[str, Method]:
-    """Its methods over a matrix. estimator: the fitted one, or its `stub`. Raises Unsupported."""
+    """The estimator's methods as functions of a matrix of shape [rows, columns].
+
+    estimator: the fitted one, or its stub. Raises Unsupported for records of another scikit-learn.
+    """
     require(packed.records.dtype == PREDICTOR_RECORD_DTYPE, "nodes of another release of scikit-learn")
     single, width, records, values = is_exactly(estimator, *TREES), _width(estimator), packed.records, packed.values
     trees = [records[start:stop] for start, stop in zip(packed.starts, packed.starts[1:], strict=False)]
@@ -104,26 +110,26 @@ def methods(estimator: Any, packed: PackedTrees) -> dict[str, Method]:
 
 
 def stub_of(estimator: Any) -> Any:
-    """The estimator with one leaf for all its trees: it refuses what the estimator refuses, and knows no answer.
+    """A copy of the estimator with one tree of one leaf. It refuses the input that the estimator refuses.
 
-    Raises Unsupported.
+    Its answers have no meaning. Raises Unsupported for an estimator that is not a tree or forest.
     """
     if is_exactly(estimator, Pipeline):
-        shell = copy.copy(estimator)
+        stub = copy.copy(estimator)
         name, last = estimator.steps[-1]
-        shell.steps = [*estimator.steps[:-1], (name, stub_of(last))]
-        return shell
+        stub.steps = [*estimator.steps[:-1], (name, stub_of(last))]
+        return stub
     if is_exactly(estimator, *TREES):
-        shell = copy.copy(estimator)
-        shell.tree_ = _stump(estimator.tree_)
-        return shell
+        stub = copy.copy(estimator)
+        stub.tree_ = _stump(estimator.tree_)
+        return stub
     if not is_exactly(estimator, *FORESTS):
         raise Unsupported(f"no fast backend for {type(estimator).__name__}")
-    shell = copy.copy(estimator)
-    shell.estimators_ = [stub_of(estimator.estimators_[0])]
+    stub = copy.copy(estimator)
+    stub.estimators_ = [stub_of(estimator.estimators_[0])]
     for name in _OF_TRAINING:
-        vars(shell).pop(name, None)
-    return shell
+        vars(stub).pop(name, None)
+    return stub
 
 
 def _stump(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From a decoded table to the matrix a predictor takes: column choice, imputers, scalers, encoders."""
+"""Converts a decoded table to the predictor's matrix: column selection, imputers, scalers and encoders."""
 
 from __future__ import annotations
 
@@ -26,21 +26,27 @@ from tableside.contract.table import Table
 from tableside.runtimes.fast.numerics import EstimatorRequired, Step, Unsupported, is_exactly, require
 
 Gather = Callable[[Table], Array]
-"""Makes a table a matrix of float64, shape [rows, columns]."""
+"""Converts a table to a float64 matrix of shape [rows, columns]."""
 
 _NUMBERS = ("float64", "int64", "int32", "int16", "int8", "bool")
 
 
 @dataclass(frozen=True)
 class Source:
-    """sparse: whether scikit-learn would hand its rows on as a sparse matrix, whose products add in another order."""
+    """The first stage of a backend.
+
+    sparse: whether scikit-learn would pass a sparse matrix on; a product of it adds in another order.
+    """
 
     gather: Gather
     sparse: bool = False
 
 
 def numeric_columns(schema: Input, names: Sequence[str], order: str = "C") -> Gather:
-    """Columns of numbers as one matrix. order: C, or F as pandas lays out a frame of separate columns."""
+    """A function that gathers columns of numbers into one matrix.
+
+    order: "C", or "F" as in a DataFrame of separate columns. Raises Unsupported for a column that is not numeric.
+    """
     known = {column.name: column for column in schema.columns}
     for name in names:
         require(known[name].dtype in _NUMBERS, f"a column of dtype {known[name].dtype} among the numbers")
@@ -63,7 +69,7 @@ def numeric_columns(schema: Input, names: Sequence[str], order: str = "C") -> Ga
 
 
 def step_of(transformer: Any) -> Step:
-    """One fitted transformer of numbers. Raises Unsupported."""
+    """The transform of one fitted scaler or imputer as a function. Raises Unsupported for other transformers."""
     for kind, make in _STEPS.items():
         if is_exactly(transformer, kind):
             _plain_output(transformer)
@@ -81,7 +87,10 @@ def _standard(scaler: Any) -> Step:
 
 
 def _centred(center: Any, scale: Any) -> Step:
-    """Both are kept as one row: numpy takes half the time over two arrays of one shape as over others."""
+    """Subtract `center` and divide by `scale`; None leaves that out.
+
+    Both are stored with shape [1, columns], because numpy computes twice as fast on two arrays of the same dimension.
+    """
     center, scale = (None if each is None else np.reshape(each, (1, -1)) for each in (center, scale))
     if center is None:
         return _unchanged if scale is None else (lambda matrix: matrix / scale)
@@ -123,9 +132,9 @@ def _robust(scaler: Any) -> Step:
 
 def _impute(imputer: Any) -> Step:
     require(not imputer.add_indicator, "an imputer with an indicator")
-    require(_is_nan(imputer.missing_values), "another mark of a missing cell than NaN")
+    require(_is_nan(imputer.missing_values), "missing_values other than NaN")
     values = np.asarray(imputer.statistics_)
-    require(values.dtype.kind == "f" and not np.isnan(values).any(), "an imputer without a value for some column")
+    require(values.dtype.kind == "f" and not np.isnan(values).any(), "an imputer without a value for a column")
 
     def step(matrix: Array) -> Array:
         missing_cells = np.isnan(matrix)
@@ -145,7 +154,11 @@ def _is_nan(value: Any) -> bool:
 
 
 def encoded_categories(schema: Input, names: Sequence[str], steps: Sequence[Any]) -> tuple[Gather, int, bool]:
-    """Columns of categories through an optional imputer and an encoder: the matrix, its width, whether it is sparse."""
+    """Columns of categories, through an optional imputer and an encoder.
+
+    Returns the function that gathers them, the width of its matrix, and whether scikit-learn's would be sparse. Raises
+    Unsupported.
+    """
     *before, encoder = steps
     require(is_exactly(encoder, OneHotEncoder, OrdinalEncoder), f"no fast backend for {type(encoder).__name__}")
     for step in (*before, encoder):
@@ -163,14 +176,14 @@ def encoded_categories(schema: Input, names: Sequence[str], steps: Sequence[Any]
 
 
 def _codes(encoder: Any, at: int, fill: Any) -> dict[Any, int]:
-    """A column's categories to their positions; None is a missing cell."""
+    """Category to position for one column; the key None stands for a missing cell."""
     categories = encoder.categories_[at].tolist()
     found: dict[Any, int] = {}
     for position, category in enumerate(categories):
         found[None if category is None or _is_nan(category) else category] = position
-    require(len(found) == len(categories), "two marks of a missing cell among the categories")
+    require(len(found) == len(categories), "both None and NaN among the categories")
     if fill is not None:
-        require(fill in found, "an imputed value that is no category")
+        require(fill in found, "an imputed value that is not a category")
         found[None] = found[fill]
     return found
 
@@ -184,7 +197,7 @@ def _places(table: Table, name: str, codes: dict[Any, int]) -> list[int]:
 def _one_hot(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]) -> Gather:
     require(encoder.drop is None and encoder._drop_idx_after_grouping is None, "a dropped category")
     require(not getattr(encoder, "_infrequent_enabled", False), "infrequent categories")
-    require(encoder.handle_unknown in ("error", "ignore", "infrequent_if_exist"), "a warning at unknown categories")
+    require(encoder.handle_unknown in ("error", "ignore", "infrequent_if_exist"), "a warning for unknown categories")
     refuses = encoder.handle_unknown == "error"
     widths = [len(categories) for categories in encoder.categories_]
     starts = np.cumsum([0, *widths])
@@ -220,7 +233,7 @@ def _ordinal(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]
 
 
 def source_of(schema: Input, transformer: Any, order: str) -> Source:
-    """What a fitted ColumnTransformer makes of a table. Raises Unsupported."""
+    """The output of a fitted ColumnTransformer for a table. Raises Unsupported."""
     require(is_exactly(transformer, ColumnTransformer), f"no fast backend for {type(transformer).__name__}")
     require(schema.form == "frame", "a ColumnTransformer over an array")
     _plain_output(transformer)
@@ -249,7 +262,10 @@ def source_of(schema: Input, transformer: Any, order: str) -> Source:
 
 
 def is_passthrough(step: Any) -> bool:
-    """Whether a step hands on what it gets; a fitted ColumnTransformer has a FunctionTransformer of nothing for it."""
+    """Whether a step returns its input unchanged.
+
+    A fitted ColumnTransformer holds a FunctionTransformer without a function for "passthrough".
+    """
     if is_exactly(step, FunctionTransformer):
         return bool(step.func is None)
     return step is None or (isinstance(step, str) and step == "passthrough")

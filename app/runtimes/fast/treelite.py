@@ -1,4 +1,4 @@
-"""Trees by treelite's compiled walk (GTIL): the fitted trees again, in a library of its own, where it is installed."""
+"""The treelite backend: forests and histogram boosting in treelite's compiled tree evaluation (GTIL)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TREELITE = "treelite"
 
 
 def methods(estimator: Any) -> dict[str, Method]:
-    """Its methods over a matrix. Raises Missing without treelite, Unsupported for what is not known here."""
+    """The estimator's methods as functions of a matrix. Raises LibraryMissing without treelite, and Unsupported."""
     require(is_exactly(estimator, *FORESTS, *HISTOGRAM), f"no fast backend for {type(estimator).__name__}")
     try:
         import treelite
@@ -30,7 +30,7 @@ def methods(estimator: Any) -> dict[str, Method]:
 
 
 def _forest(estimator: Any) -> dict[str, Method]:
-    """Cells as scikit-learn's trees see them: rounded to single precision, compared in double."""
+    """A forest. Cells are rounded to float32 and compared in double precision, as scikit-learn's trees do."""
     import treelite
 
     require(estimator.n_outputs_ == 1, "several targets")
@@ -52,7 +52,7 @@ def _forest(estimator: Any) -> dict[str, Method]:
 
 
 def _histogram(estimator: Any) -> dict[str, Method]:
-    """Raw scores; what boosting makes of them is done as in scikit-learn."""
+    """Histogram boosting. treelite computes raw scores; `boosted` makes labels and probabilities of them."""
     require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
     predict_raw = _predictor_of(_from_baseline(estimator), "raw")
 
@@ -63,10 +63,10 @@ def _histogram(estimator: Any) -> dict[str, Method]:
 
 
 def _predictor_of(model: Any, kind: str) -> Method:
-    """treelite's call for doubles, shape [rows, columns], C-ordered. kind: default, or raw for scores.
+    """A function that runs treelite on a C-ordered float64 matrix of shape [rows, columns].
 
-    `gtil.predict` asks the library for what never changes (types, shapes, settings) before each call: for one row that
-    takes longer than the trees do. Here it is asked once.
+    kind: "default" for probabilities, "raw" for scores. `gtil.predict` reads the types, shapes and settings of the
+    model before each call, which takes longer than the trees for one row. This function reads them once.
     """
     from treelite import core, gtil
 
@@ -88,7 +88,10 @@ def _predictor_of(model: Any, kind: str) -> Method:
 
 
 def _from_baseline(estimator: Any) -> Any:
-    """The trees behind a leaf for each class with its baseline: treelite adds that last, scikit-learn first."""
+    """The model with a first tree for each class that is one leaf with the baseline.
+
+    scikit-learn adds the baseline first and treelite adds it last, which gives other last digits.
+    """
     import treelite
     from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, TreeAnnotation
 

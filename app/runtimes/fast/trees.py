@@ -1,7 +1,7 @@
-"""Trees and sums of trees, walked over scikit-learn's own fitted nodes.
+"""Two fast backends for trees, forests and boosting, on scikit-learn's own fitted nodes.
 
-Two backends, of which a measurement chooses by batch size: `tree_walk` follows all trees of all rows at once in numpy,
-for few rows; `sklearn_trees` calls each fitted tree's compiled code directly, for many.
+`tree_walk` follows all trees for all rows at once in numpy; it is fast for few rows. `sklearn_trees` calls the compiled
+code of each fitted tree; it is fast for many rows. Publish measures both and chooses by the number of rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ _WALK_CELLS = 1 << 20
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of several trees in one table. A leaf leads to itself. values: [nodes, outputs]."""
+    """The nodes of several trees, one array for each property, with one entry for each node.
+
+    Both children of a leaf are the leaf itself. values has shape [nodes, outputs].
+    """
 
     roots: Array
     feature: Array
@@ -51,7 +54,7 @@ class Nodes:
     has_missing: bool
 
     def leaves(self, matrix: Array) -> Array:
-        """The leaf of each tree for each row, shape [trees, rows]."""
+        """The node number of the leaf that each row reaches in each tree, shape [trees, rows]."""
         rows = np.arange(len(matrix))
         at = np.repeat(self.roots[:, None], len(matrix), axis=1)
         for _ in range(self.depth):
@@ -64,7 +67,7 @@ class Nodes:
 
 
 def _gather(trees: Sequence[tuple[Any, Any, Any, Any, Any, Any, int]], has_missing: bool, dtype: Any) -> Nodes:
-    """Nodes from (feature, threshold, left, right, gaps_left, values, depth) of each tree; a leaf has left = -1."""
+    """Join (feature, threshold, left, right, missing_left, values, depth) of each tree; a leaf has left = -1."""
     roots, columns, start, depth = [], [], 0, 0
     for feature, threshold, left, right, missing_left, values, deep in trees:
         own = np.arange(len(left))
@@ -88,7 +91,7 @@ def _gather(trees: Sequence[tuple[Any, Any, Any, Any, Any, Any, int]], has_missi
 
 
 def _of_trees(fitted: Sequence[Any], values: Callable[[Any], Array]) -> Nodes:
-    """The nodes of `sklearn.tree` trees. Their comparison is in double, of a float32 cell."""
+    """The nodes of `sklearn.tree` trees, which compare a float32 cell with a double threshold."""
     parts = []
     for each in fitted:
         nodes = each.tree_
@@ -103,11 +106,11 @@ def _of_trees(fitted: Sequence[Any], values: Callable[[Any], Array]) -> Nodes:
 
 
 def methods(estimator: Any, backend: str) -> dict[str, Method]:
-    """Its methods over a matrix, by `tree_walk` or `sklearn_trees`. Raises Unsupported."""
+    """The estimator's methods as functions of a matrix. backend: tree_walk or sklearn_trees. Raises Unsupported."""
     if is_exactly(estimator, *TREES, *FORESTS):
         return _forest(estimator, backend)
     if is_exactly(estimator, *GRADIENT):
-        require(backend == "sklearn_trees", "one backend only")
+        require(backend == "sklearn_trees", "tree_walk for gradient boosting")
         return _gradient(estimator)
     if is_exactly(estimator, *HISTOGRAM):
         return _histogram(estimator, backend)
@@ -143,7 +146,7 @@ def _forest(estimator: Any, backend: str) -> dict[str, Method]:
 
 
 def of_sums(estimator: Any, summed: Method) -> dict[str, Method]:
-    """What a tree or forest makes of the mean of its leaves' values."""
+    """Methods of a tree or forest from `summed`, which computes the mean of the leaves' values for each row."""
     if not hasattr(estimator, "classes_"):
         return {"predict": lambda matrix: summed(matrix)[:, 0]}
     classes = estimator.classes_
@@ -156,8 +159,9 @@ def takes_missing(fitted: Any) -> bool:
 
 
 def as_cells(matrix: Array, has_missing: bool) -> Array:
-    """What a forest's trees see of a matrix: float32. Raises Unusual for an infinity, and for a missing value unless
-    `has_missing`.
+    """The matrix in float32, as a forest's trees take it.
+
+    Raises EstimatorRequired for an infinity, and for a missing value unless `has_missing`.
     """
     if fits_float32(matrix):
         return np.ascontiguousarray(matrix, dtype=np.float32)
@@ -171,7 +175,7 @@ def as_cells(matrix: Array, has_missing: bool) -> Array:
 
 def _gradient(estimator: Any) -> dict[str, Method]:
     plain = is_exactly(estimator.init_, dummy.DummyClassifier, dummy.DummyRegressor) or estimator.init_ == "zero"
-    require(plain, "an initial estimator of its own")
+    require(plain, "an initial estimator")
     first = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), dtype=np.float32))
 
     def raw(matrix: Array) -> Array:
@@ -226,7 +230,10 @@ def _of_predictors(predictors: Sequence[Any]) -> Nodes:
 
 
 def boosted(estimator: Any, raw: Method, zero_is_second: bool) -> dict[str, Method]:
-    """What boosting makes of its raw scores. zero_is_second: which class a score of exactly 0 means."""
+    """Methods of a boosting estimator from its raw scores, shape [rows, 1 or classes].
+
+    zero_is_second: whether a score of exactly 0 means the second of two classes.
+    """
     if not hasattr(estimator, "classes_"):
         loss = estimator._loss
         return {"predict": lambda matrix: loss.link.inverse(raw(matrix).ravel())}
