@@ -1,4 +1,4 @@
-"""What is counted and logged of each answered request."""
+"""Count and log each answered request."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from tableside.telemetry.metrics import Metrics
 from tableside.telemetry.request_trace import RequestTrace
 
 PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
-"""Paths that are asked every few seconds; their good answers are logged as debug."""
-
+"""Paths that monitoring requests every few seconds. Their successful answers are logged at level debug."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class VersionMetrics:
-    """The metrics of one version, looked up once."""
+    """The metrics of one version. Their labels are resolved once, because each lookup takes microseconds."""
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         labels = (model, version)
@@ -35,7 +34,7 @@ class VersionMetrics:
         self.in_flight = metrics.in_flight.labels(model)
 
     def add(self, trace: RequestTrace, status: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Count one answered request. seconds: how long it took. Rows count only if it succeeded."""
         self._requests[trace.protocol, status].inc()
         self._seconds.observe(seconds)
         stages = self._stages
@@ -46,18 +45,21 @@ class VersionMetrics:
 
 
 class _LabelCache(dict[K, V]):
-    """What was made for each key when it was first asked for."""
+    """A dictionary that makes the value of a missing key and keeps it."""
 
     def __init__(self, make: Callable[[K], V]) -> None:
         self._make = make
 
     def __missing__(self, key: K) -> V:
-        found = self[key] = self._make(key)
-        return found
+        value = self[key] = self._make(key)
+        return value
 
 
 class RequestMetrics:
-    """Counts and logs of one application. later: see `logs.Lines`."""
+    """Counts and logs the requests of one application.
+
+    later: runs a function later on the event loop, so that several log lines are written at once; None without a loop.
+    """
 
     def __init__(self, metrics: Metrics, later: logs.CallLater | None) -> None:
         self._metrics = metrics
@@ -65,16 +67,16 @@ class RequestMetrics:
         self._lines = logs.LineBuffer(later)
 
     def counts(self, model: str, version: str) -> VersionMetrics:
-        """The metrics of a version the repository has."""
-        found = self._counts.get((model, version))
-        if found is None:
-            found = self._counts[model, version] = VersionMetrics(self._metrics, model, version)
-        return found
+        """Return the metrics of a version. The repository must have it, see `RequestTrace.serves`."""
+        metrics = self._counts.get((model, version))
+        if metrics is None:
+            metrics = self._counts[model, version] = VersionMetrics(self._metrics, model, version)
+        return metrics
 
     def record(self, trace: RequestTrace, method: str, path: str, status: int, seconds: float) -> None:
-        """Count and log one answered request."""
+        """Count and log one answered request. seconds: how long it took."""
         if trace.counted:
             self.counts(trace.model, trace.version).add(trace, status, seconds)
         level = "debug" if status == 200 and path in PROBE_PATHS else "info"
-        if self._lines.wants(level):
+        if self._lines.is_enabled(level):
             self._lines.write(level, access_log.fields(trace, method, path, status, seconds, level))

@@ -105,7 +105,7 @@ def test_a_blueprint_without_access_is_rejected(
 ) -> None:
     """The factory raises an error for a blueprint that does not declare who may call it."""
     monkeypatch.delitem(ACCESS_BY_BLUEPRINT, "metrics")
-    with pytest.raises(RuntimeError, match="blueprint metrics"):
+    with pytest.raises(RuntimeError, match="blueprint 'metrics' declares no access"):
         create_app(make_settings(tmp_path, tmp_path / "run"))
 
 
