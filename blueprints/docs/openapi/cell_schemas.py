@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tableside.contract.schema import Cell, Column, Contract, Output
-from tableside.decoding.cells import EXACT, limits
+from tableside.decoding.cells import MAX_EXACT_INTEGER, limits
 
 Schema = dict[str, Any]
 SHOWN = 40
@@ -50,7 +50,7 @@ def _words(column: Column) -> list[str]:
         words.append("The examples were seen in training data; others are answered too")
     if column.nullable:
         words.append("null is a missing cell")
-    if column.nullable and column.datatype == "INT64" and limits(column)[1] > EXACT:
+    if column.nullable and column.datatype == "INT64" and limits(column)[1] > MAX_EXACT_INTEGER:
         words.append("Beside a missing cell of the column, integers lie within 2^53")
     return words
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
 from tableside.contract.schema import Column, Contract
 from tableside.decoding.rules import Rules
-from tableside.decoding.tensors import FITS
+from tableside.decoding.tensors import ACCEPTED_DATATYPES
 
 _ANYTHING: Schema = {"type": ["object", "null"]}
 
@@ -194,7 +194,7 @@ _DATA = "As many cells as the shape has, flat or nested, each within the tensor'
 
 def _datatype(found: Sequence[Column]) -> Schema:
     """The column's own datatype first; narrower or wider ones of the same kind are taken as well."""
-    fits = frozenset.intersection(*(FITS[column.datatype] for column in found))
+    fits = frozenset.intersection(*(ACCEPTED_DATATYPES[column.datatype] for column in found))
     own = found[0].datatype
     return {"type": "string", "enum": [own, *sorted(fits - {own})]}
 
