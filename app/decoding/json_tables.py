@@ -115,8 +115,7 @@ def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str 
 def _missing_is_allowed(matrix: Array, schema: Input) -> bool:
     if schema.takes_missing or not _has_missing(matrix):
         return True
-    with_missing: Array = np.isnan(matrix).any(axis=0)
-    return all(column.nullable or not with_missing[at] for at, column in enumerate(schema.columns))
+    return not any(np.isnan(matrix[:, at]).any() for at, column in enumerate(schema.columns) if not column.nullable)
 
 
 def _has_missing(matrix: Array) -> bool:
