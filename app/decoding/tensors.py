@@ -99,7 +99,7 @@ def one_column(data: object, path: str) -> list[object]:
 def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
     """The tensor's elements as a flat list or array, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:
-        raise malformed(f"{path}.datatype", f"unknown datatype; expected one of {', '.join(NUMPY)}")
+        raise malformed(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
     product = math.prod(tensor.shape)
     if raw is not None:
         if tensor.data is not msgspec.UNSET:

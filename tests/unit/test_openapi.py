@@ -170,7 +170,7 @@ def test_policies_show() -> None:
 def test_every_error_status_is_described() -> None:
     """What the error table can answer to a prediction, and nginx, is among the documented responses."""
     asked = {*errors.STATUS.values(), 429, 502} - {401, 499}  # nobody is there to read a 499
-    assert asked == set(components.PREDICTING)
+    assert asked == set(components.PREDICT_ERRORS)
     fields = {field.name for field in msgspec.structs.fields(components.Error)}
     assert set(errors.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
 
