@@ -51,9 +51,7 @@ def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
         return _zlib(body, _ZLIB_WINDOW if has_header else _RAW_WINDOW, limit_bytes)
     if encoding == "zstd":
         return _zstd(body, limit_bytes)
-    raise UnsupportedBody(
-        f"Content-Encoding {encoding[:40]!r} is not supported; use {', '.join(ENCODINGS)} or send the body uncompressed"
-    )
+    raise UnsupportedBody(f"Content-Encoding {encoding[:40]!r} is not supported; use {', '.join(ENCODINGS)} or none")
 
 
 def _zlib(body: bytes, window: int, limit_bytes: int) -> bytes:
