@@ -17,6 +17,7 @@ import pytest
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.arrow import from_arrow, from_parquet
+from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.rules import STRICT, Rules
 from tableside.errors import RequestRejected, TooLarge
 
@@ -172,7 +173,18 @@ def test_the_size_of_compressed_buffers_is_read_first(codec: str) -> None:
     assert max(len(large), len(words)) < LIMIT // 8
     for body, schema in ((large, ONE), (words, WORD)):
         with pytest.raises(TooLarge):
+            check_inflated(body, LIMIT)
+        with pytest.raises(TooLarge):
             from_arrow(body, schema, STRICT, LIMIT)
+
+
+def test_uncompressed_buffers_count_as_they_are() -> None:
+    """A stream without compression takes its own size, and a stream without batches takes nothing."""
+    table = pa.table({"c": np.zeros(1000)})
+    check_inflated(stream_of(table), 8000)
+    with pytest.raises(TooLarge):
+        check_inflated(stream_of(table), 7999)
+    check_inflated(stream_of(table[:0]), 0)
 
 
 @pytest.mark.parametrize("codec", [None, "lz4", "zstd"])

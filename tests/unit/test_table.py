@@ -72,7 +72,7 @@ def test_categories_keep_their_codes() -> None:
 
 
 def test_a_missing_integer_stays_missing() -> None:
-    """A nullable integer column with a missing cell is float64 with NaN there."""
+    """A nullable integer column with a missing value is float64 with NaN there."""
     frame = from_rows([[1], [None]], Input("frame", (Column("c", "INT64", "int64", nullable=True),))).to_input()
     np.testing.assert_array_equal(frame["c"], [1.0, np.nan])
 

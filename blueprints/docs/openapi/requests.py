@@ -100,8 +100,8 @@ def predict(contract: Contract) -> Schema:
     """Return the schema of a V1 body, which has either `instances` or `inputs`."""
     wanted = {"signature_name": signature(contract)}
     by_rows = {"type": "object", "required": ["instances"], "properties": {"instances": rows(contract), **wanted}}
-    spelled = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
-    by_columns = {"type": "object", "required": ["inputs"], "properties": {"inputs": spelled, **wanted}}
+    rows_or_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
+    by_columns = {"type": "object", "required": ["inputs"], "properties": {"inputs": rows_or_columns, **wanted}}
     return {
         "anyOf": [
             {"title": "Rows", **by_rows, "not": {"required": ["inputs"]}},
@@ -122,9 +122,9 @@ def signature(contract: Contract) -> Schema:
 
 def infer(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a V2 body: one tensor per column or, for numeric tables, one matrix."""
-    spelled = [_by_column(contract, rules)]
+    forms = [_by_column(contract, rules)]
     if contract.input.is_numeric and contract.input.columns:
-        spelled.append({"title": "One matrix", **exactly([_matrix(contract)])})
+        forms.append({"title": "One matrix", **exactly([_matrix(contract)])})
     names = [output.name for output in contract.outputs]
     wanted = {
         "type": "object",
@@ -137,7 +137,7 @@ def infer(contract: Contract, rules: Rules) -> Schema:
         "properties": {
             "id": {"type": ["string", "null"], "description": "It is copied to the response."},
             "parameters": _BINARY_OUTPUTS,
-            "inputs": {"anyOf": spelled} if len(spelled) > 1 else spelled[0],
+            "inputs": {"anyOf": forms} if len(forms) > 1 else forms[0],
             "outputs": {
                 "type": ["array", "null"],
                 "items": wanted,
@@ -253,7 +253,7 @@ def invocations(contract: Contract, rules: Rules) -> Schema:
         "additionalProperties": False,
     }
     by_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
-    spelled: dict[str, Schema] = {
+    keys: dict[str, Schema] = {
         "dataframe_split": split,
         "dataframe_records": {"type": "array", "items": model_ref(contract, "Row"), "minItems": 1},
         "instances": rows(contract),
@@ -262,7 +262,7 @@ def invocations(contract: Contract, rules: Rules) -> Schema:
     bare_rows = [{"title": "Rows", **each} for each in rows(contract)["anyOf"]]
     if len(names) > 1:
         bare_rows.append({**values(contract), "title": "One row"})
-    return {"anyOf": [*(_only(name, schema, contract, list(spelled)) for name, schema in spelled.items()), *bare_rows]}
+    return {"anyOf": [*(_only(name, schema, contract, list(keys)) for name, schema in keys.items()), *bare_rows]}
 
 
 def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Schema:
