@@ -13,6 +13,8 @@ import pyarrow as pa
 from tableside.decoding.inflate import SETTING
 from tableside.errors import TooLarge
 
+_RECORD_BATCH, _DICTIONARY = "record batch", "dictionary"
+"""The names that pyarrow gives to the types of messages with buffers."""
 _MESSAGE_HEADER = 2
 _DICTIONARY_DATA = 1
 _BATCH_BUFFERS, _BATCH_COMPRESSION = 2, 3
@@ -36,7 +38,7 @@ def check_inflated(body: bytes, limit_bytes: int) -> None:
             message = reader.read_next_message()
         except StopIteration:
             return
-        if message.body is None or message.type not in ("record batch", "dictionary batch"):
+        if message.body is None or message.type not in (_RECORD_BATCH, _DICTIONARY):
             continue
         data = memoryview(message.body)
         total += len(data)
@@ -52,7 +54,7 @@ def _compressed_buffers(metadata: memoryview, message_type: str) -> list[tuple[i
     """Return the offset and length of each buffer of a compressed batch; an empty list for an uncompressed one."""
     message = _follow(metadata, 0)
     header = _table(metadata, message, _MESSAGE_HEADER)
-    if message_type == "dictionary batch":
+    if message_type == _DICTIONARY:
         header = _table(metadata, header, _DICTIONARY_DATA) if header else 0
     if not header or not _field(metadata, header, _BATCH_COMPRESSION):
         return []
