@@ -62,7 +62,7 @@ def _zlib(body: bytes, window: int, limit_bytes: int) -> bytes:
             return bytes(content)
         if window != _GZIP_WINDOW:
             raise RequestRejected("the body is damaged: bytes follow the compressed data")
-    raise RequestRejected(f"the body has more than {_MAX_MEMBERS} gzip members; send it as one")
+    raise RequestRejected(f"the body is more than {_MAX_MEMBERS} gzip files in a row; send it as one")
 
 
 def _inflate_member(

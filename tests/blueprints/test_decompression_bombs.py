@@ -105,7 +105,7 @@ def test_many_gzip_members_end_soon(client: FlaskClient) -> None:
     began_s = time.monotonic()
     answer = client.post("/models/table/invocations", data=body, headers={"Content-Encoding": "gzip"})
     assert answer.status_code == 400
-    assert "gzip members" in error_of(answer)["error"]
+    assert "gzip files in a row" in error_of(answer)["error"]
     assert time.monotonic() - began_s < 5
 
 

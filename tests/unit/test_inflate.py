@@ -85,7 +85,7 @@ def test_the_number_of_gzip_members_is_limited() -> None:
     """Empty members cost time and give nothing, so a body may have 10000 of them."""
     member = gzip.compress(b"")
     assert inflate(member * 10_000, "gzip", LIMIT) == b""
-    with pytest.raises(RequestRejected, match="more than 10000 gzip members; send it as one"):
+    with pytest.raises(RequestRejected, match="more than 10000 gzip files in a row; send it as one"):
         inflate(member * 10_001, "gzip", LIMIT)
 
 
