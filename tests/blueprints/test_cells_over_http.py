@@ -101,13 +101,13 @@ def test_a_cell_is_exact(served: Any, kind: str, cells: str, given: Any) -> None
         ("whole", "5.5", "expected an integer, got a number with a fraction"),
         ("whole", "9223372036854775808", "expected an integer of 64 bits"),
         ("whole", "false", "expected an integer, got a boolean"),
-        ("whole?", "null, 9007199254740993", "beyond 2^53 an integer is not exact in a column with missing cells"),
+        ("whole?", "null, 9007199254740993", "integers beyond 2^53 are not exact in a column with missing values"),
         ("byte", "128", "expected an integer of -128 to 127"),
         ("flag", "1", "expected true or false, got an integer"),
         ("flag", '"true"', "expected true or false, got a string"),
         ("text", "7", "expected a string, got an integer"),
         ("text", "null", "expected a string, got null"),
-        ("shade", '"green"', "not a category of this column; it has red, pale"),
+        ("shade", '"green"', "not a category of this column; expected one of red, pale"),
         ("shade", "0", "expected a string, got an integer"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_column_that_is_not_nullable_is_never_filled(make_two: Any) -> None:
     """`missing = "fill"` fills a column with missing cells, so it applies only to nullable columns."""
     client, _ = make_two(missing="fill")
     answer = post(client, "/v1/models/two:predict", {"inputs": {"a": [1.0]}}, {})
-    assert "b: this column is missing, and it takes no missing cells" in error_of(answer)["error"]
+    assert "b: this column is missing, and it does not accept missing values" in error_of(answer)["error"]
 
 
 def test_values_are_shown_only_where_the_operator_says_so(make_two: Any) -> None:

@@ -80,7 +80,7 @@ def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
         ({"datatype": "FP8"}, "", None, "datatype: unknown; expected one of BOOL"),
         ({"datatype": "BOOL"}, "", None, "takes FP64, got BOOL"),
         ({"data": [1, 2, 3, 4]}, "", None, "given in JSON and as binary data"),
-        ({"parameters": {}}, "", b"", "data: missing, and no binary_data_size"),
+        ({"parameters": {}}, "", b"", "data: missing; send it here, or as bytes after the JSON"),
         ({"data": [1, 2, 3], "parameters": {}}, "", b"", "data: expected 4 elements for shape [1, 4], got 3"),
         ({"data": [[1, 2], [3]], "parameters": {}}, "", b"", "rows of unequal length or depth"),
     ],
