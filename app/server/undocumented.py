@@ -46,6 +46,10 @@ NAMES = (
     UndocumentedName(
         "gunicorn.workers.gthread.ThreadWorker.check_config", "the same hook: the master calls it", ("cfg", "log")
     ),
+    UndocumentedName(
+        "gunicorn.arbiter.Arbiter.WORKERS",
+        "emptied in a new worker, so that no class from before a HUP stays in memory",
+    ),
     UndocumentedName(_RESPONSE, "subclassed and replaced by OneSendResponse", ("req", "sock", "cfg")),
     UndocumentedName(f"{_RESPONSE}.send_headers", "overridden: holds the head back", ("self",)),
     UndocumentedName(f"{_RESPONSE}.default_headers", "called: the first lines of the head", ("self",)),
