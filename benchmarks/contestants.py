@@ -69,7 +69,7 @@ class Contestant:
 
 def _tableside(place: Place, nginx: str) -> Launch:
     environ = clean_environ(
-        PYTHONPATH=str(PROJECT),
+        PYTHONPATH=str(PROJECT / "src"),
         TABLESIDE__SERVER__LISTEN=f"127.0.0.1:{place.port}",
         TABLESIDE__SERVER__ADMIN_LISTEN=f"127.0.0.1:{free_port()}",
         TABLESIDE__SERVER__RUN_DIR=str(place.folder / "run"),
@@ -109,7 +109,7 @@ def _gunicorn(place: Place, peer: str, worker_class: str, **more: str) -> Launch
 
 
 def _bare_tableside(place: Place) -> Launch:
-    return _gunicorn(place, "bare", "tableside.server.worker.TablesideWorker", PYTHONPATH=str(PROJECT))
+    return _gunicorn(place, "bare", "tableside.server.worker.TablesideWorker", PYTHONPATH=str(PROJECT / "src"))
 
 
 def _bare_gevent(place: Place) -> Launch:

@@ -7,6 +7,7 @@ growth of its PSS is what every further worker takes. A mapped page counts in fu
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -35,7 +36,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from tableside.decoding.json_tables import from_matrix
-from tableside.runtimes.shared_store import Shelf
+from tableside.runtimes.shared_store import SharedStore
 from tableside.preflight import shared_entries
 from tableside.serving.catalog import EMPTY
 from tableside.serving.loader import load_catalog
@@ -43,7 +44,7 @@ from tableside.runtimes.sklearn import warm_up
 from tableside.settings import Repository
 from benchmarks.processes import pss_mb
 import os, sklearn.ensemble, sklearn.neighbors, sklearn.svm, sklearn.neural_network, sklearn.gaussian_process
-root, store = Path(sys.argv[1]), Shelf(Path(sys.argv[2]))
+root, store = Path(sys.argv[1]), SharedStore(Path(sys.argv[2]))
 warm_up()
 before = pss_mb([os.getpid()])
 one = load_catalog(root, Repository(shared_memory_above_mb=4), 1, EMPTY, None, store).servable("m")
@@ -88,7 +89,7 @@ def measure(fitted: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tsbench-") as name:
         root, store = Path(name) / "models", Path(name) / "shared_store"
         publish("m", fitted, np.random.default_rng(1).normal(size=(100, fitted.n_features_in_)), repository=root)
-        environ = clean_environ(PYTHONPATH=str(Path.cwd()))
+        environ = clean_environ(PYTHONPATH=f"{Path.cwd()}{os.pathsep}{Path.cwd() / 'src'}")
         for _ in range(2):
             command = [sys.executable, "-c", CHILD, str(root), str(store)]
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)

@@ -32,7 +32,7 @@ WAITED_S = 0.05
 _PROBE_EVERY = 16
 _WORTH_GATHERING = 1.1
 _SMOOTHING = 0.1
-_MOST_BIAS = 5.0
+_MAX_BIAS = 5.0
 
 
 class BatchMetrics(Protocol):
@@ -266,7 +266,7 @@ class Batcher(Generic[P, R]):
         if job.expected_s > 0.001:
             actual = self._bias * (now_s - job.queued_at_s) / job.expected_s
             weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
-            self._bias = min(_MOST_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
+            self._bias = min(_MAX_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
 
     def _count(self, reason: DropReason) -> None:
         with suppress(Exception):  # what cannot be counted is dropped all the same

@@ -21,7 +21,7 @@ from tableside.errors import ContractBroken, PublishFailed
 from tableside.process.file_locks import try_lock
 from tableside.repository.paths import MODEL_TOML, check_alias
 
-LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 16, 1 << 40
+MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
 
 
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,9 +56,9 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size below LEAST_CACHE_BYTES, where few answers fit, or above MOST_CACHE_BYTES."""
-        if self.max_bytes and not LEAST_CACHE_BYTES <= self.max_bytes <= MOST_CACHE_BYTES:
-            raise ValueError(f"`max_bytes` must be 0 (off) or from {LEAST_CACHE_BYTES} to {MOST_CACHE_BYTES}")
+        """Raise ValueError for a size below MIN_CACHE_BYTES, where few answers fit, or above MAX_CACHE_BYTES."""
+        if self.max_bytes and not MIN_CACHE_BYTES <= self.max_bytes <= MAX_CACHE_BYTES:
+            raise ValueError(f"`max_bytes` must be 0 (off) or from {MIN_CACHE_BYTES} to {MAX_CACHE_BYTES}")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

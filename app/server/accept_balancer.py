@@ -22,7 +22,7 @@ MAX_WORKERS = 256
 """Number of entries in the shared memory. With more workers, two share an entry and count as one worker."""
 FRESH_S = 3.0
 """A worker whose last heartbeat is older than this is ignored. Workers send one per second."""
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 """Most connections that a worker accepts in one iteration of the event loop."""
 RETRY_DELAYS_S = (0.0, 0.0, 0.001, 0.001)
 """Seconds before each check of a worker that is ahead. It accepts a connection if one was waiting at every check: if
@@ -85,7 +85,7 @@ class BalancedServer(StreamServer):
     `handle` must call `ConnectionShare.closed` when its connection has ended.
     """
 
-    max_accept = MOST_AT_ONCE
+    max_accept = MAX_AT_ONCE
 
     def __init__(self, share: ConnectionShare, listener: Listener, handle: Handle, pool: Pool) -> None:
         super().__init__(listener, handle=handle, spawn=pool)

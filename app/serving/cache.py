@@ -22,7 +22,7 @@ from tableside.contract.table import Table
 
 LARGEST_SHARE = 8
 """An answer that takes more than one such part of the bound is not kept: it would drive out what many others ask."""
-MOST_TABLE_BYTES = 1 << 18
+MAX_TABLE_BYTES = 1 << 18
 """Larger tables are not looked up: the digest is made on the event loop, and this many bytes take 0.3 ms there."""
 ENTRY_BYTES = 512
 """Key, the cache's own tables and the mapping of one entry; a test holds it to what Python allocates."""
@@ -69,7 +69,7 @@ class ResponseCache:
 
     def key(self, table: Table, outputs: Sequence[Output]) -> bytes | None:
         """What the answer is kept under; None for a table that is not looked up."""
-        return digest_of(table, [output.name for output in outputs], MOST_TABLE_BYTES)
+        return digest_of(table, [output.name for output in outputs], MAX_TABLE_BYTES)
 
     def find(self, key: bytes | None) -> Answers | None:
         """What was answered before, in arrays that cannot be written to."""

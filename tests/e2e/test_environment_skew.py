@@ -25,7 +25,7 @@ def environment(**more: str) -> dict[str, str]:
     return {
         "TABLESIDE__REPOSITORY__TRUSTED_TYPES": misbehaving_estimators.TYPE,
         "TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S": str(TIMEOUT_S),
-        "PYTHONPATH": os.pathsep.join([str(PROJECT / "tests"), str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "src"), os.environ.get("PYTHONPATH", "")]),
         **more,
     }
 

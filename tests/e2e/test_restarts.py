@@ -112,7 +112,7 @@ def probed(environ, start_response):
     if "HTTP_X_CODE" not in environ:
         return _inner(environ, start_response)
     gc.unfreeze()
-    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("app", "blueprints")}
+    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "tableside"}
     everything = gc.get_objects()
     modules = [each for each in everything if isinstance(each, types.ModuleType)]
     classes = [each for each in everything if isinstance(each, type) and each.__name__ == "TablesideWorker"]
@@ -155,8 +155,10 @@ def copied(make_stack: Callable[..., Stack], tmp_path: Path) -> Stack:
     """A stack that runs a copy of the code, whose workers say what of it they run."""
     stack = make_stack(start=False)
     stack.project = tmp_path / "code"
-    for name in ("app", "blueprints", "deploy"):
-        shutil.copytree(PROJECT / name, stack.project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("app", "blueprints", "deploy", "src"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(PROJECT / name, stack.project / name, symlinks=True, ignore=ignored)
+    stack.environ["PYTHONPATH"] = str(stack.project / "src")
     for name in ("gunicorn.conf.py", "supervisord.conf", "wsgi.py"):
         shutil.copy(PROJECT / name, stack.project / name)
     with (stack.project / "wsgi.py").open("a") as code:
@@ -182,6 +184,9 @@ def test_hup_serves_the_code_on_disk_of_every_package(copied: Stack) -> None:
         assert until(lambda old=old: not old & set(workers(copied)) and len(workers(copied)) == 2, 60), copied.logs()
         for said in code_of_workers(copied):
             assert said["unmarked"] == []
-            assert {"tableside.server.worker", "tableside.settings", "tableside.web.dispatch", "blueprints"} <= set(
-                said["marked"]
-            )
+            assert {
+                "tableside.server.worker",
+                "tableside.settings",
+                "tableside.web.dispatch",
+                "tableside.blueprints",
+            } <= set(said["marked"])

@@ -97,13 +97,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         model_toml.read(tmp_path, "m")
 
 
-@pytest.mark.parametrize("size", [1, model_toml.LEAST_CACHE_BYTES - 1, model_toml.MOST_CACHE_BYTES + 1])
+@pytest.mark.parametrize("size", [1, model_toml.MIN_CACHE_BYTES - 1, model_toml.MAX_CACHE_BYTES + 1])
 def test_a_cache_size_out_of_range_is_refused(root: Path, size: int) -> None:
     """The error names the table and both limits; 0 and the limits themselves are valid."""
     (root / "m" / "model.toml").write_text(f"[cache]\nmax_bytes = {size}\n")
     with pytest.raises(ContractBroken, match=r"`max_bytes` must be 0 \(off\) or from 65536 to \d+ - at `\$\.cache`"):
         model_toml.read(root, "m")
-    for valid in (0, model_toml.LEAST_CACHE_BYTES, model_toml.MOST_CACHE_BYTES):
+    for valid in (0, model_toml.MIN_CACHE_BYTES, model_toml.MAX_CACHE_BYTES):
         (root / "m" / "model.toml").write_text(f"[cache]\nmax_bytes = {valid}\n")
         assert model_toml.read(root, "m").cache.max_bytes == valid
 

@@ -331,10 +331,11 @@ def test_a_hollow_load_that_fails_is_tried_again(contract: Contract) -> None:
 LOADER = """
 import json, os, sys
 from pathlib import Path
-from tableside.runtimes.shared_store import Shelf
+from tableside.runtimes.shared_store import SharedStore
 from tableside.preflight.checks import check_version
 from tableside.settings import Repository
-runtime = check_version(Path(sys.argv[1]), "forest", 1, Repository(shared_memory_above_mb=1), Shelf(Path(sys.argv[2])))
+store = SharedStore(Path(sys.argv[2]))
+runtime = check_version(Path(sys.argv[1]), "forest", 1, Repository(shared_memory_above_mb=1), store)
 maps = [line.split() for line in open("/proc/self/maps") if line.rstrip().endswith(".npy")]
 print(json.dumps(sorted({(Path(line[5]).name, line[4], line[1]) for line in maps})), flush=True)
 sys.stdin.read()
@@ -345,7 +346,7 @@ sys.stdin.read()
 def test_two_processes_map_the_same_files(root: Path, contract: Contract, tmp_path: Path) -> None:
     """Started at once on an empty store: whoever writes first, both map one file, and none may write to it."""
     command = [sys.executable, "-c", LOADER, str(root), str(tmp_path)]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
