@@ -161,10 +161,10 @@ def test_logs_are_merged_by_time_and_rendered(tmp_path: Path) -> None:
     with (folder / "web.log").open("a") as stream:
         stream.write('{"event":"newest","time":"2026-01-01T00:00:03Z"}\n')
     assert "newest" in call("logs", "--run-dir", tmp_path, "-n", "1").stdout
-    assert "no line of request nope" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
+    assert "no log line with request id nope in" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
     only = call("logs", "--run-dir", tmp_path, "--request-id", "r1", "--json").stdout.splitlines()
     assert [json.loads(line)["event"] for line in only] == ["later"]
-    assert "no logs in" in call("logs", "--run-dir", tmp_path / "none").stderr
+    assert "no log files in" in call("logs", "--run-dir", tmp_path / "none").stderr
 
 
 def test_a_rendered_exception_stands_below_its_line() -> None:
