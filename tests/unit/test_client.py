@@ -93,7 +93,7 @@ def test_rows_are_sent_as_json_has_them(script: Script, rows: Any, body: Any) ->
 @pytest.mark.parametrize("rows", ["text", {"a": 1}, 5, b"x"])
 def test_what_is_no_table_is_refused_here(script: Script, rows: Any) -> None:
     """One row without its list, or something else, is a TypeError before anything is sent."""
-    with pytest.raises(TypeError, match="expected rows"):
+    with pytest.raises(TypeError, match="rows: expected a list of rows"):
         script.client().predict("m", rows)
     assert script.asked == []
 
