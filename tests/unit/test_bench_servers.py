@@ -154,5 +154,5 @@ def test_which_loads_go_where() -> None:
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     """A typo in --peers ends at once."""
     assert chosen("flask, mlserver", CONTESTANTS, "contestant") == ["flask", "mlserver"]
-    with pytest.raises(SystemExit, match="flsk is not a contestant; there are tableside"):
+    with pytest.raises(SystemExit, match="'flsk' is not a contestant; choose from: tableside"):
         chosen("flsk", CONTESTANTS, "contestant")
