@@ -109,7 +109,7 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Callable[[
             shared += max(runtime.sizes) > largest
             if contract.batch_invariance == "none":
                 assert max(runtime.sizes) <= largest, case.name
-    record_property("result", f"{dict(kinds)}; {shared} shared calls; dependent: {', '.join(dependent)}")
+    record_property("said", f"{dict(kinds)}; {shared} shared calls; dependent: {', '.join(dependent)}")
     assert sum(kinds.values()) > 200
     assert kinds["exact"] > kinds["none"]
     assert shared > 0.8 * (kinds["exact"] + kinds["ulp"])

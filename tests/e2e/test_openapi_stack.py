@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 def test_no_input_surprises_the_stack(stack: Stack, record_property: Callable[[str, object], None]) -> None:
     """Through nginx every operation of a model answers as its document says, and no error is logged."""
     seen = run(f"http://127.0.0.1:{stack.data}", examples=15, document="/v2/models/wine/openapi.json")
-    record_property("result", str(seen))
+    record_property("said", str(seen))
     assert seen.findings == [], "\n\n".join(seen.findings)
     assert seen.answers[200] > 200
     assert seen.answers[400] > 200

@@ -93,7 +93,7 @@ def test_a_predict_of_five_seconds_disturbs_nobody(stack: Stack, slow: Any, reco
     assert thread.is_alive()
     thread.join(120)
     result = f"probes p50 {probes.quantile_s(0.5):.4f} p99 {probes.quantile_s(0.99):.4f} s, "
-    record_property("result", result + f"iris p50 {others.quantile_s(0.5):.4f} p99 {others.quantile_s(0.99):.4f} s")
+    record_property("said", result + f"iris p50 {others.quantile_s(0.5):.4f} p99 {others.quantile_s(0.99):.4f} s")
     for load in (probes, others):
         assert set(load.counts) == {200}
         assert load.quantile_s(0.95) < 1.0
@@ -110,7 +110,7 @@ def test_64_heavy_requests_at_once_disturb_nobody(stack: Stack, slow: Any, recor
     thread.join(120)
     result = f"probes p50 {probes.quantile_s(0.5):.4f} p99 {probes.quantile_s(0.99):.4f} s, "
     result += f"iris p50 {others.quantile_s(0.5):.4f} p99 {others.quantile_s(0.99):.4f} s, {waited:g} rows waited"
-    record_property("result", result)
+    record_property("said", result)
     assert waited > count
     for load in (probes, others):
         assert set(load.counts) == {200}
@@ -130,7 +130,7 @@ def test_requests_for_a_busy_model_share_its_calls(stack: Stack, slow: Any, reco
     rates = [len(load.times_s()) / load.seconds for load in (one, many)]
     result = f"1 client {rates[0]:.0f}/s p50 {one.quantile_s(0.5):.4f} s, 64 clients {rates[1]:.0f}/s "
     result += f"p50 {many.quantile_s(0.5):.4f} p99 {many.quantile_s(0.99):.4f} s; {answered:g} rows in {calls:g} calls"
-    record_property("result", result)
+    record_property("said", result)
     assert set(one.counts) == set(many.counts) == {200}
     assert answered == len(one.answers) + len(many.answers)
     assert calls < answered - len(one.answers) * 0.5
@@ -143,7 +143,7 @@ def test_no_connection_starves(make_stack: Callable[..., Stack], record_property
     started.wait_loaded()
     counts = kept_loop(started.data, IRIS, 48, 4.0)
     by_worker = sorted(counts)
-    record_property("result", f"{sum(counts)} answers, {by_worker[0]} to {by_worker[-1]} a connection")
+    record_property("said", f"{sum(counts)} answers, {by_worker[0]} to {by_worker[-1]} a connection")
     assert by_worker[0] > 0.2 * sum(counts) / len(counts)
     started.stop()
 
@@ -162,7 +162,7 @@ def test_three_times_too_much(stack: Stack, slow: Any, record_property: RecordPr
     result += f"{dict(load.counts)}, "
     result += f"accepted p50 {load.quantile_s(0.5):.3f} p99 {load.quantile_s(0.99):.3f} s, "
     result += f"refused p50 {load.quantile_s(0.5, 429):.4f} p99 {load.quantile_s(0.99, 429):.4f} s, "
-    record_property("result", result + f"probes p50 {probes.quantile_s(0.5):.4f} p99 {probes.quantile_s(0.99):.4f} s")
+    record_property("said", result + f"probes p50 {probes.quantile_s(0.5):.4f} p99 {probes.quantile_s(0.99):.4f} s")
     others = sum(many for status, many in load.counts.items() if status not in (200, 429))
     assert others <= len(load.answers) * 0.03, load.counts
     assert load.counts[429] > 0
