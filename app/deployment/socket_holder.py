@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, WEB_SOCKET, addresses
@@ -34,22 +34,26 @@ def bind(settings: Settings) -> dict[str, socket.socket]:
     The unix sockets are files in the working directory. Raises OSError if an address is in use.
     """
     held: dict[str, socket.socket] = {}
-    for name, (host, port) in addresses(settings).items():
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        tcp = socket.socket(family, socket.SOCK_STREAM)
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind((host, port))
-        held[name] = tcp
-    for name in (WEB_SOCKET, CONTROL_SOCKET):
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        unix.bind(name)
-        os.chmod(name, 0o600)
-        held[name] = unix
-    for listener in held.values():
-        listener.listen(BACKLOG)
-        listener.setblocking(False)  # nginx does not change the mode of an inherited socket and would block in accept()
+    with ExitStack() as opened:  # closes them all if one cannot be bound
+        for name, (host, port) in addresses(settings).items():
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            tcp = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tcp.bind((host, port))
+            held[name] = tcp
+        for name in (WEB_SOCKET, CONTROL_SOCKET):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            unix = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            unix.bind(name)
+            os.chmod(name, 0o600)
+            held[name] = unix
+        for listener in held.values():
+            listener.listen(BACKLOG)
+            listener.setblocking(
+                False
+            )  # nginx does not change the mode of an inherited socket and would block in accept()
+        opened.pop_all()
     return held
 
 
