@@ -239,10 +239,10 @@ def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Calla
     for thread in threads:
         thread.start()
     probes = 0
-    while all(thread.is_alive() for thread in threads):
+    while any(thread.is_alive() for thread in threads):
         assert stack.call("/v2/health/live")[0] == 200
         probes += 1
-    assert probes > 20, "probes are answered while the predictions run"
+    assert probes > 5, "a probe that waits for a prediction of 2.5 s leaves time for two or three"
     for thread in threads:
         thread.join(60)
     assert [status for status, _ in busy] == [200, 200]
