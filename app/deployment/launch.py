@@ -31,10 +31,7 @@ def run(settings: Settings) -> int:
     missing, or the run folder already has a running stack.
     """
     environ = environment(settings, os.environ)
-    _check_repository(settings)
-    _prepare_run_dir(settings)
-    _check_ports(settings)
-    make_key(settings.run_dir)
+    prepare(settings)
     nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
     if nginx:
         write(settings, nginx)
@@ -44,6 +41,17 @@ def run(settings: Settings) -> int:
     os.chdir(PROJECT)
     supervisord = [sys.executable, "-m", "supervisor.supervisord", "-c", str(SUPERVISORD_CONF)]
     os.execve(sys.executable, supervisord, environ)  # noqa: S606 - this process becomes supervisord
+
+
+def prepare(settings: Settings) -> None:
+    """Check everything that a start needs, then create the run folder's subfolders and the admin key.
+
+    Raises StackError if the model repository is missing, or if the run folder or a port is in use or cannot be used.
+    """
+    _check_repository(settings)
+    _prepare_run_dir(settings)
+    _check_ports(settings)
+    make_key(settings.run_dir)
 
 
 def _check_repository(settings: Settings) -> None:

@@ -61,7 +61,7 @@ def program(folder: Path, name: str, script: str) -> Path:
 def test_a_missing_repository_stops_the_start(load: Load, tmp_path: Path) -> None:
     """Without the repository's folder nothing is started; the message names setting, path and command."""
     with pytest.raises(StackError) as caught:
-        launch.run(load(TABLESIDE__REPOSITORY__PATH=str(tmp_path / "none")))
+        launch.prepare(load(TABLESIDE__REPOSITORY__PATH=str(tmp_path / "none")))
     assert str(caught.value).startswith(f"repository.path: no folder {tmp_path / 'none'};")
     assert "tableside publish" in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -71,7 +71,7 @@ def test_a_long_run_folder_stops_the_start(load: Load, tmp_path: Path) -> None:
     """A run folder too long for the unix sockets in it is rejected with the limit, before it is created."""
     long = tmp_path / ("x" * layout.MAX_RUN_DIR_BYTES)
     with pytest.raises(StackError, match=f"longer than {layout.MAX_RUN_DIR_BYTES} bytes"):
-        launch.run(load(TABLESIDE__SERVER__RUN_DIR=str(long)))
+        launch.prepare(load(TABLESIDE__SERVER__RUN_DIR=str(long)))
     assert not long.exists()
 
 
@@ -79,7 +79,7 @@ def test_a_run_folder_that_cannot_be_created_is_named(load: Load, tmp_path: Path
     """If a file is in the way, the message has the setting, the path and the system's reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match="server.run_dir: cannot create .*file/run: Not a directory"):
-        launch.run(load(TABLESIDE__SERVER__RUN_DIR=str(tmp_path / "file" / "run")))
+        launch.prepare(load(TABLESIDE__SERVER__RUN_DIR=str(tmp_path / "file" / "run")))
 
 
 @pytest.mark.parametrize("setting", ["listen", "admin_listen"])
@@ -88,7 +88,7 @@ def test_a_port_in_use_stops_the_start(load: Load, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(StackError) as caught:
-            launch.run(load(**{f"TABLESIDE__SERVER__{setting.upper()}": address}))
+            launch.prepare(load(**{f"TABLESIDE__SERVER__{setting.upper()}": address}))
     assert str(caught.value) == f"server.{setting}: cannot listen on {address}: address already in use"
 
 
@@ -99,12 +99,27 @@ def test_a_run_folder_in_use_stops_the_start(load: Load, tmp_path: Path) -> None
     command = [sys.executable, "-c", "import sys; sys.stdin.read()", "supervisord"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         (tmp_path / "run" / "supervisord.pid").write_text(f"{process.pid}\n")
+        while launch.running_pid(tmp_path / "run") != process.pid:  # its command line is empty for a moment
+            assert process.poll() is None
         with pytest.raises(StackError) as caught:
-            launch.run(load())
-        assert launch.running_pid(tmp_path / "run") == process.pid
+            launch.prepare(load())
         process.communicate()
     assert f"(supervisord pid {process.pid})" in str(caught.value)
     assert "tableside stop" in str(caught.value)
+
+
+def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_path: Path) -> None:
+    """`prepare` creates the folders and the admin key, mode 0700, and removes sockets and pids of an earlier stack."""
+    run_dir = tmp_path / "run"
+    (run_dir / "metrics").mkdir(parents=True)
+    for stale in ("web.sock", "nginx.pid", "metrics/old.db"):
+        (run_dir / stale).write_text("")
+    launch.prepare(load())
+    assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+    assert sorted(path.name for path in run_dir.iterdir()) == [
+        "admin.key", "generations", "log", "metrics", "tmp", "worker_slots",
+    ]  # fmt: skip
+    assert list((run_dir / "metrics").iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "soon", str(os.getpid())])
