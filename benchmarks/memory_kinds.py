@@ -1,7 +1,8 @@
-"""Which estimators workers share, and what one worker holds of those they do not: `python -m benchmarks.memory_kinds`.
+"""Measures which estimators workers share in memory, and how much of the others each worker holds.
 
-Each is published, laid out by a first load where it can be, and loaded by a fresh process, which then answers: the
-growth of its PSS is what every further worker takes. A mapped page counts in full there, for nobody else maps it.
+`python -m benchmarks.memory_kinds` publishes one estimator of each kind. A first process loads it and writes its shared
+files, if the kind has any. A second process loads it and predicts; the growth of its PSS is what each further worker
+uses. Mapped pages count in full, because no other process maps them then.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ print(json.dumps({"shared_store": shared_entries.is_shared(one.runtime), "held":
 
 
 def kinds() -> dict[str, Any]:
-    """One large estimator of each kind, fitted."""
+    """Return one large fitted estimator of each kind, by name."""
     chance = np.random.default_rng(2)
     table = chance.normal(size=(20_000, COLUMNS))
     target = chance.normal(size=20_000)
@@ -85,7 +86,7 @@ def kinds() -> dict[str, Any]:
 
 
 def measure(fitted: Any) -> dict[str, Any]:
-    """What a process that is not the first one holds of it, MB."""
+    """Return the MB that a second process holds of the estimator, and whether it is shared."""
     with tempfile.TemporaryDirectory(prefix="tsbench-") as name:
         root, store = Path(name) / "models", Path(name) / "shared_store"
         publish("m", fitted, np.random.default_rng(1).normal(size=(100, fitted.n_features_in_)), repository=root)
