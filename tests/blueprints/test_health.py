@@ -89,4 +89,4 @@ def test_no_repository_is_not_ready(make_app: MakeApp, small_repository: Path) -
     """A repository that is not there is the reason given."""
     shutil.rmtree(small_repository)
     (reason,) = not_ready(make_app().test_client())
-    assert "is not there" in reason
+    assert "does not exist" in reason

@@ -140,7 +140,7 @@ def test_what_would_be_late_is_dropped_before_it_is_run() -> None:
     assert batch == [fine]
     assert dropped == [(doomed, DropReason.REFUSED), (next_one, DropReason.REFUSED)]
     alone = job(deadline_at_s=0.5)
-    alone.tried = True
+    alone.was_first = True
     assert queue(alone).take(0.0, LIMITS, cost)[0] == [alone]
     assert queue(doomed, next_one).take(0.0, LIMITS, CostModel())[0] == [doomed]
 

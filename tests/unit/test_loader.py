@@ -97,7 +97,7 @@ def tear_the_contract(folder: Path) -> None:
         (change_an_answer, "golden row 0: predict[0] is 'setosa', at publish 'virginica'", FailureKind.GOLDEN),
         (change_the_library, "scikit-learn 0.24.2 at publish", FailureKind.ENVIRONMENT),
         (change_a_column, "renamed", FailureKind.GOLDEN),
-        (skewed_environment.swap_columns, "golden rows: not answered: ValueError", FailureKind.GOLDEN),
+        (skewed_environment.swap_columns, "the golden rows could not be computed: ValueError", FailureKind.GOLDEN),
         (change_the_name, "is of other/2", FailureKind.CONTRACT),
         (remove_the_artifact, "model.skops: No such file", FailureKind.DAMAGED),
         (tear_the_contract, "contract.json: ", FailureKind.CONTRACT),
@@ -243,7 +243,7 @@ def test_a_repository_that_is_gone_keeps_what_served(small_repository: Path, tmp
     assert registry.not_ready() == ""
     small_repository.rename(tmp_path / "away")
     registry.reload(2)
-    assert "is not there" in registry.failure
+    assert "does not exist" in registry.failure
     assert (registry.catalog.generation, registry.catalog.servable("iris").version) == (2, 1)
     (tmp_path / "away").rename(small_repository)
     registry.reload(3)
