@@ -87,7 +87,7 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything an operator can set. docs/settings.md has an entry for each field; a test holds that."""
+    """Everything an operator can set. docs/reference/settings.md has an entry for each field; a test holds that."""
 
     server: Server = Server()
     repository: Repository = Repository()

@@ -52,7 +52,7 @@ NOT_SERVED: dict[str, str] = {
     ),
     "Birch": "cannot be written as skops",
 }
-"""Members of `all_estimators()` that are not served; docs/06-estimators.md has the same list, and a test holds that."""
+"""Members of `all_estimators()` that are not served. docs/explanation/estimators.md has the same list (tested)."""
 
 
 @dataclass(frozen=True)

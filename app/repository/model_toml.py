@@ -21,7 +21,7 @@ LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 16, 1 << 40
 
 
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to columns a request lacks, has too many of, or gives twice (docs/03-protocols.md)."""
+    """What happens to columns a request lacks, has too many of, or gives twice (docs/reference/tables.md)."""
 
     missing: Literal["refuse", "fill"] = "refuse"
     extra: Literal["refuse", "ignore"] = "refuse"
@@ -29,7 +29,7 @@ class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How requests that meet a busy model share a call (docs/04-operating.md).
+    """How requests that meet a busy model share a call (docs/guide/tune.md).
 
     enabled: whether they do. max_batch_rows: rows of one shared call. require: `exact` shares only where publish found
     the answers equal to the bit.
@@ -41,7 +41,7 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether answers are kept and given again (docs/04-operating.md).
+    """Whether answers are kept and given again (docs/guide/tune.md).
 
     max_bytes: of one version in one worker; 0 keeps none.
     """

@@ -28,7 +28,7 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """Every metric of one process. docs/metrics.md lists them."""
+    """Every metric of one process. docs/reference/metrics.md lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry

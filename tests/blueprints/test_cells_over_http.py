@@ -1,4 +1,4 @@
-"""The outcome of each odd cell, as docs/03-protocols.md tells it: exact, missing, or refused where it stands."""
+"""The outcome of each odd cell, as docs/reference/tables.md tells it: exact, missing, or refused where it stands."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tableside.publishing.publish import publish
 from tests.e2e.conftest import Stack
 
 MOST_BYTES = 450_000_000
-"""Peak of the worker above idle; docs/03-protocols.md has what was measured for each format."""
+"""Peak of the worker above idle; docs/reference/tables.md has what was measured for each format."""
 
 MOST_BODY = 2**27
 MOST_INFLATED = 2**28
