@@ -199,7 +199,7 @@ def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnCo
         servable.ready(runtime, 0.0)
         words = ModelConfig(columns=columns or ColumnConfig())
         servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION_KEY].settings))
-        found[name] = Model(name, (servable,), words=words)
+        found[name] = Model(name, (servable,), config=words)
     registry = registry_of(app)
     registry.catalog = Catalog(1, found)
     registry._first.set()

@@ -25,7 +25,7 @@ from tableside.repository.model_toml import CacheConfig
 from tableside.serving.cache import LARGEST_SHARE, MOST_TABLE_BYTES, NoCacheMetrics, ResponseCache, size_bytes
 from tableside.serving.policy import Policy
 from tableside.serving.servable import Prediction, Servable
-from tests.fakes import CountingMeter, HereOffload, SumRuntime, numbers, sum_contract
+from tests.fakes import RecordingBatchMetrics, HereOffload, SumRuntime, numbers, sum_contract
 
 ON = CacheConfig(1 << 20)
 INLINE = BatchPolicy(shares_calls=False, inline_below_s=1.0)
@@ -281,7 +281,7 @@ def test_a_hit_needs_no_room() -> None:
     runtime.go.set()
     ask(servable, matrix([1, 2]))
     runtime.go.clear()
-    meter = CountingMeter()
+    meter = RecordingBatchMetrics()
     servable.adopt(Policy(batching=BatchPolicy(1, 1, 1, shares_calls=False), cache_bytes=ON.max_bytes))
     servable.count(meter)
 
