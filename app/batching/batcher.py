@@ -239,7 +239,7 @@ class Batcher(Generic[P, R]):
             self._mean_batch_requests += _SMOOTHING * 3 * (len(batch) - self._mean_batch_requests)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.started_at_s, job.ended_at_s, job.outcome = started_at_s, ended_at_s, outcome
-            if not isinstance(outcome, Exception):  # an error may come early and says little of the cost
+            if not isinstance(outcome, Exception):  # an early error means little about the cost
                 self._correct_estimate(job, ended_at_s)
             job.done.set()
         with suppress(Exception):

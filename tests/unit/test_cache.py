@@ -223,11 +223,11 @@ def test_the_bound_holds_and_the_oldest_goes_first() -> None:
     """The size never exceeds the limit, and the least recently used answers go first."""
     meter = RecordingCacheMetrics()
     cache = ResponseCache(1 << 16, meter)
-    cache.keep(b"dear", {"predict": np.zeros(4)})
+    cache.keep(b"used", {"predict": np.zeros(4)})
     for at in range(500):
         cache.keep(b"%d" % at, {"predict": np.zeros(at % 40)})
         assert meter.bytes == cache.size_bytes <= 1 << 16
-        assert cache.find(b"dear") is not None
+        assert cache.find(b"used") is not None
     assert cache.find(b"0") is None
     assert cache.find(b"499") is not None
 

@@ -20,7 +20,7 @@ def test_numbers_go_up(tmp_path: Path) -> None:
 
 
 def test_a_file_holds_its_number_and_reason(tmp_path: Path) -> None:
-    """An operator can read in the file why the workers were told to reload."""
+    """An operator can read in the file why the workers reload."""
     number = generations.publish(tmp_path, "load of model iris")
     content = orjson.loads((tmp_path / f"{number:010d}.json").read_bytes())
     assert (content["generation"], content["reason"]) == (1, "load of model iris")

@@ -22,7 +22,6 @@ from tableside.errors import (
     Overloaded,
     RequestRejected,
 )
-from tableside.process.offload import make_offload
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving.catalog import EMPTY, Catalog, Model
 from tableside.serving.lifecycle import NEXT, State, check
@@ -273,7 +272,7 @@ def test_a_full_queue_is_found_before_a_body_is_decoded() -> None:
     servable.adopt(Policy(batching=BatchPolicy(max_queue_rows=1, shares_calls=False)))
     limits = RequestLimits(time.monotonic() + 60)
     table, wanted = from_rows([[1.0, 2.0]], servable.input), servable.outputs([])
-    offload = make_offload(1)
+    offload = HereOffload()
     threads = [threading.Thread(target=servable.predict, args=(table, wanted, offload, limits)) for _ in range(2)]
     metrics = RecordingBatchMetrics()
     servable.count(metrics)
