@@ -23,7 +23,7 @@ from sortedcontainers import SortedSet
 
 SEED = 20
 BINARY_HEADER = "Inference-Header-Content-Length"
-REFUSED_BY_THE_MODEL = b'"detail":"the model refuses these values"'
+REFUSED_BY_THE_MODEL = b'"detail":"the estimator of model '
 RANGES = {
     f"{sign}INT{bits}": (0 if sign else -(2 ** (bits - 1)), 2 ** (bits if sign else bits - 1) - 1)
     for sign in ("", "U")

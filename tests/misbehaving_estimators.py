@@ -1,6 +1,6 @@
-"""An estimator whose temper is read from a file: it answers, crashes, hangs or changes its mind.
+"""An estimator whose behaviour is read from a file when it is loaded and when it predicts.
 
-Published while the file is not there, so that the contract is an honest one; then the mood is written.
+It is published while that file does not exist, so that its contract has correct answers; then the file is written.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from tableside.publishing.publish import publish
 from tableside.repository import paths
 
 TYPE = "tests.misbehaving_estimators.MisbehavingRegressor"
+SECRET_VARIABLE = "MISBEHAVING_TOKEN"
+"""A variable whose value the estimator writes to stderr; the log must not have it."""
 
 
 class MisbehavingRegressor(RegressorMixin, BaseEstimator):
-    """Adds up each row. mood: the file that says what to do; each process that asks leaves its pid beside it."""
+    """Adds up each row. behaviour: the path of its behaviour file; beside it each process notes its pid."""
 
-    def __init__(self, mood: str = "") -> None:
-        self.mood = mood
+    def __init__(self, behaviour: str = "") -> None:
+        self.behaviour = behaviour
 
     def fit(self, rows: Any, target: Any) -> MisbehavingRegressor:
         self.n_features_in_ = rows.shape[1]
@@ -35,24 +37,25 @@ class MisbehavingRegressor(RegressorMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        act(self.mood, "load")
+        misbehave(self.behaviour, "load")
 
     def predict(self, rows: Any) -> Any:
-        shift = act(self.mood, "predict")
+        shift = misbehave(self.behaviour, "predict")
         return np.asarray(rows, dtype=np.float64).sum(axis=1) + shift
 
 
-def act(mood: str, when: str) -> float:
+def misbehave(file: str, moment: str) -> float:
+    """Do what the file says for this moment (`load` or `predict`). Return what is added to every answer."""
     try:
-        words = Path(mood).read_text().split()
+        words = Path(file).read_text().split()
     except OSError:
         return 0.0
-    with Path(f"{mood}.pids").open("a") as pids:
+    with Path(f"{file}.pids").open("a") as pids:
         pids.write(f"{os.getpid()}\n")
-    if when not in words:
+    if moment not in words:
         return 0.0
-    sys.stdout.write("out of sorts\n")
-    sys.stderr.write(f"the mood is {words[1]}, token {os.environ.get('MOODY_TOKEN')}\n")
+    sys.stdout.write("output of a model\n")
+    sys.stderr.write(f"behaviour {words[1]}, token {os.environ.get(SECRET_VARIABLE)}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if words[1] == "shift":
@@ -71,17 +74,17 @@ def act(mood: str, when: str) -> float:
 
 
 def behaviour_file(root: Path, name: str, version: int = 1) -> Path:
-    """Where a version's mood is read."""
-    return root.parent / f"{name}-{version}.mood"
+    """Return the path of a version's behaviour file."""
+    return root.parent / f"{name}-{version}.behaviour"
 
 
 def set_behaviour(root: Path, name: str, words: str, version: int = 1) -> None:
-    """Change the temper of a published version."""
+    """Change the behaviour of a published version: `predict segfault`, `load hang`, ...; other words mean none."""
     behaviour_file(root, name, version).write_text(words)
 
 
 def publish_misbehaving(root: Path, name: str, words: str = "") -> Contract:
-    """Publish the next version of a Moody in good temper, then give it `words`: `predict segfault`, `load hang`, ..."""
+    """Publish the next version of a MisbehavingRegressor, and then set its behaviour."""
     version = (paths.versions(root, name) or [0])[-1] + 1
     rows = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.5, 0.25, 4.0]})
     estimator = MisbehavingRegressor(str(behaviour_file(root, name, version))).fit(rows, None)
@@ -91,6 +94,6 @@ def publish_misbehaving(root: Path, name: str, words: str = "") -> Contract:
 
 
 def pids(root: Path, name: str, version: int = 1) -> set[str]:
-    """The processes that asked a Moody since its mood was first written."""
+    """Return the processes that have loaded a version, or predicted with it, since it was published."""
     file = Path(f"{behaviour_file(root, name, version)}.pids")
     return set(file.read_text().split()) if file.exists() else set()

@@ -1,7 +1,7 @@
-"""Batch while busy: a request runs at once when its model is idle, and joins the next call when it is not.
+"""The batcher: runs a request at once while its model is idle, and in the next shared call while the model is busy.
 
-No window and no timer. Callers and the serving loop are greenlets of one hub in a worker, plain threads elsewhere; only
-the call itself runs in a native thread, and not even that when it is cheap.
+There is no batching window and no timer. In a gevent worker the callers and the batch loop are greenlets of one hub;
+elsewhere they are plain threads. Only the call itself runs in a native thread, and a cheap call does not even do that.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from tableside.batching.cost import CostModel
 from tableside.batching.isolation import run_isolated
+from tableside.batching.metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest, refusal
 from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
 from tableside.process.offload import Offload
@@ -27,47 +28,22 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 GATHER_ABOVE_S = 0.0001
-"""Cheaper calls are not worth gathering neighbours for: merging and splitting would cost as much."""
-WAITED_S = 0.05
+"""Shorter calls are not delayed to share a call: joining and splitting the tables would take as long as they do."""
+QUEUED_ABOVE_S = 0.05
+"""A request that waited longer before this process read it was in a queue that the batcher cannot see."""
 _PROBE_EVERY = 16
 _WORTH_GATHERING = 1.1
 _SMOOTHING = 0.1
-_MAX_BIAS = 5.0
-
-
-class BatchMetrics(Protocol):
-    """Where the batcher says what it does. Called on the hub, never from native threads."""
-
-    def ran(self, rows: int) -> None:
-        """The estimator was called with `rows` rows."""
-
-    def waiting(self, rows: int) -> None:
-        """So many rows wait now."""
-
-    def dropped(self, reason: DropReason) -> None:
-        """A request was not given to the estimator."""
-
-
-class NoBatchMetrics:
-    """Says nothing."""
-
-    def ran(self, rows: int) -> None:
-        """See BatchMetrics."""
-
-    def waiting(self, rows: int) -> None:
-        """See BatchMetrics."""
-
-    def dropped(self, reason: DropReason) -> None:
-        """See BatchMetrics."""
+_MAX_CORRECTION = 5.0
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
-    """What one request sets for itself, whoever runs its batch.
+    """The limits of one request; they hold in whatever batch it runs.
 
-    deadline_at_s: on the monotonic clock. budget_s: all the time it was given, for the error that names it.
-    waited_s: how long it waited before this process saw it; past WAITED_S there is a queue that we do not see.
-    may_inline: whether its call may run on the event loop when it is cheap. connection: its client's socket, to see
-    whether the client has left.
+    deadline_at_s: on the batcher's clock, which is `time.monotonic`. budget_s: the whole time that the request was
+    allowed, for the text of DeadlineExceeded. waited_s: how long it waited before this process read it.
+    may_inline: whether its call may run on the event loop if it is cheap. connection: the client's socket, to notice
+    that the client has left.
     """
 
     deadline_at_s: float
@@ -78,12 +54,12 @@ class RequestLimits(msgspec.Struct, frozen=True):
 
     @property
     def is_queued(self) -> bool:
-        """Whether others were ahead of it before it came here."""
-        return self.waited_s > WAITED_S
+        """Whether other requests were ahead of this one before this process read it."""
+        return self.waited_s > QUEUED_ABOVE_S
 
 
 class BatchedResult(msgspec.Struct, Generic[R], frozen=True):
-    """queue_s, run_s: seconds waited, and in the call (which may have answered others, too)."""
+    """The result of one request. queue_s: seconds in the queue. run_s: seconds of the call, which may be shared."""
 
     result: R
     queue_s: float
@@ -91,75 +67,87 @@ class BatchedResult(msgspec.Struct, Generic[R], frozen=True):
 
 
 class Batcher(Generic[P, R]):
-    """The queue of one model.
+    """The queue of one model and the loops that run its batches.
 
-    policy: how requests wait and run. Store another one to change it: each admission and each batch reads it once.
+    policy: how requests wait and run. It may be replaced at any time; each admission and each batch reads it once.
     """
 
     def __init__(
         self, run: Callable[[Sequence[P]], list[R]], key_of: Callable[[P], Hashable | None],
-        policy: BatchPolicy | None = None,
+        policy: BatchPolicy | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """run: answers several items by one call, in order, also from native threads. key_of: items of equal keys may
-        share a call; None: the item runs alone. It is not called where `policy.merges` is false.
+        """Make an idle batcher.
+
+        run: returns one result for each item, in order; native threads call it. key_of: items with equal keys may share
+        a call, and an item with the key None runs alone; not called where `policy.shares_calls` is false. clock: the
+        current time in seconds.
         """
         self.policy = policy or BatchPolicy()
         self.metrics: BatchMetrics = NoBatchMetrics()
         self.cost = CostModel()
         self._run = run
         self._key_of = key_of
+        self._clock = clock
         self._lock = threading.Lock()
-        self._queue = Queue()
-        self._running = 0
+        self._queue: Queue[P, R] = Queue()
+        self._loops = 0
         self._ends_at_s: list[float] = []
         self._mean_batch_requests = 1.0
         self._inline_calls = 0
-        self._bias = 1.0
+        self._correction = 1.0
+
+    @property
+    def queued_requests(self) -> int:
+        """How many requests wait. Requests that run now are not counted."""
+        return len(self._queue)
 
     def submit(self, item: P, rows: int, offload: Offload, request: RequestLimits) -> BatchedResult[R]:
-        """Answer one item of `rows` rows.
+        """Run one item of `rows` rows and wait for its result.
 
-        Raises what `run` raises for this item alone, Overloaded when it could not be answered in time, DeadlineExceeded
-        when it was not, ClientClosedRequest when nobody waits for it any more.
+        Raises what `run` raises for this item alone; Overloaded if the request is not expected to be answered in time;
+        DeadlineExceeded if its deadline passes; ClientClosedRequest if its client leaves while it waits.
         """
-        now_s, policy = time.monotonic(), self.policy
+        now_s, policy = self._clock(), self.policy
         if now_s >= request.deadline_at_s:
-            raise self._too_late(request)
+            raise self._deadline_error(request)
         if request.may_inline:
             least_s = self.cost.least_s(rows)
             if least_s < policy.inline_below_s and self._is_inline(least_s, policy.shares_calls, now_s):
                 return self._run_inline(item, rows, now_s)
         key = self._key_of(item) if policy.shares_calls else None
-        job = QueuedRequest(
+        job: QueuedRequest[P, R] = QueuedRequest(
             item, rows, key, now_s, request.deadline_at_s, request.connection, request.may_inline, request.budget_s
         )
-        if self._enter(job, now_s, request):
-            offload.spawn(partial(self._serve, offload))
+        if self._enqueue(job, now_s, request):
+            offload.spawn(partial(self._run_batches, offload))
         if not job.done.wait(max(0.0, request.deadline_at_s - now_s)) and not job.done.is_set():
-            job.left = True
+            job.has_left = True
             raise DeadlineExceeded(request.budget_s)
-        if job.error is not None:
-            raise job.error
-        return BatchedResult(job.result, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
+        if isinstance(job.outcome, Exception):
+            raise job.outcome
+        return BatchedResult(job.outcome, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
 
     def check_room(self, request: RequestLimits) -> None:
-        """Raise Overloaded when not even one more row would be let in: before a body is read."""
+        """Raise Overloaded if the queue would refuse a request of one row. Views call it before they read a body."""
         if len(self._queue):
             with self._lock:
-                self._admit(1, time.monotonic(), request, self.policy)
+                self._admit(1, self._clock(), request, self.policy)
 
-    def _too_late(self, request: RequestLimits) -> Exception:
-        """What a request is told whose time was over when it came: that there was a queue, or too little time."""
-        self._count(DropReason.REFUSED if request.is_queued else DropReason.EXPIRED)
+    def _deadline_error(self, request: RequestLimits) -> Exception:
+        """The deadline passed before `submit`: because of a queue outside this process, or because it was too short."""
+        self._count_drop(DropReason.REFUSED if request.is_queued else DropReason.EXPIRED)
         if request.is_queued:
-            return Overloaded("the request's time was over before a worker could begin with it")
+            return Overloaded(
+                f"the deadline passed while the request waited {request.waited_s:.2g} s for a free worker; "
+                "send it again later"
+            )
         return DeadlineExceeded(request.budget_s)
 
-    def _is_inline(self, least_s: float, batched: bool, now_s: float) -> bool:
-        """Whether a cheap call is made on the caller's greenlet: when no neighbour is to be expected, or when the call
-        that runs now takes so long that waiting for it would be silly.
+    def _is_inline(self, least_s: float, shares_calls: bool, now_s: float) -> bool:
+        """Whether a cheap call runs on the caller's greenlet: if no other request is likely to share it, or if the
+        call that runs now takes much longer than this one would.
         """
-        if not batched or least_s < GATHER_ABOVE_S:
+        if not shares_calls or least_s < GATHER_ABOVE_S:
             return True
         if self._ends_at_s or len(self._queue):
             return self._busy_s(now_s) > 10 * least_s + 0.01
@@ -168,48 +156,47 @@ class Batcher(Generic[P, R]):
 
     def _run_inline(self, item: P, rows: int, now_s: float) -> BatchedResult[R]:
         result = self._run([item])[0]
-        run_s = time.monotonic() - now_s
+        run_s = self._clock() - now_s
         self.cost.learn(rows, run_s)
         self.metrics.ran(rows)
         return BatchedResult(result, 0.0, run_s)
 
-    def _enter(self, job: QueuedRequest, now_s: float, request: RequestLimits) -> bool:
-        """Let the job into the queue. Returns whether a batch loop has to be started for it."""
+    def _enqueue(self, job: QueuedRequest[P, R], now_s: float, request: RequestLimits) -> bool:
+        """Append the job to the queue. Return whether a batch loop has to be started for it."""
         with self._lock:
             policy = self.policy
-            job.expected_s, job.tried = self._admit(job.rows, now_s, request, policy)
+            job.expected_s, job.was_first = self._admit(job.rows, now_s, request, policy)
             self._queue.push(job)
             rows = self._queue.rows
-            starts = self._running < policy.max_concurrent_calls
-            self._running += starts
+            starts = self._loops < policy.max_concurrent_calls
+            self._loops += starts
         self.metrics.waiting(rows)
         return starts
 
     def _admit(self, rows: int, now_s: float, request: RequestLimits, policy: BatchPolicy) -> tuple[float, bool]:
-        """What the answer should take, and whether none is ahead. Raises Overloaded."""
+        """Return the expected seconds until the answer, and whether nothing is ahead. Raises Overloaded."""
         total_s = self._busy_s(now_s) / policy.max_concurrent_calls + self._queue.drain_s(rows, policy, self.cost)
         own_s = self.cost.typical_s(rows)
         own_s = 0.0 if math.isinf(own_s) else own_s
-        total_s *= self._bias
-        ahead = self._running >= policy.max_concurrent_calls or len(self._queue) > 0 or request.is_queued
+        total_s *= self._correction
+        ahead = self._loops >= policy.max_concurrent_calls or len(self._queue) > 0 or request.is_queued
         wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
-        why = refusal(now_s, request.deadline_at_s, self._queue.rows, rows, policy, wait_s, own_s)
-        if why:
-            self._count(DropReason.REFUSED)
-            raise Overloaded(why, max(1, math.ceil(total_s)))
+        reason = refusal(now_s, request.deadline_at_s, self._queue.rows, rows, policy, wait_s, own_s)
+        if reason:
+            self._count_drop(DropReason.REFUSED)
+            raise Overloaded(reason, max(1, math.ceil(total_s)))
         return total_s, not ahead
 
     def _busy_s(self, now_s: float) -> float:
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
 
-    def _serve(self, offload: Offload) -> None:
-        """Run batches until none waits."""
-        while self._serve_once(offload):
+    def _run_batches(self, offload: Offload) -> None:
+        while self._run_next_batch(offload):
             pass
 
-    def _serve_once(self, offload: Offload) -> bool:
-        """Run the next batch. False when none waits: then this loop no longer counts as running. Never raises."""
-        now_s = time.monotonic()
+    def _run_next_batch(self, offload: Offload) -> bool:
+        """Run the next batch. Return False if nothing waits; this loop has then ended. Never raises."""
+        now_s = self._clock()
         with self._lock:
             policy = self.policy
             for job in self._queue:
@@ -221,25 +208,28 @@ class Batcher(Generic[P, R]):
             if batch:
                 self._ends_at_s.append(end_at_s)
             else:
-                self._running -= 1
+                self._loops -= 1
             waiting = self._queue.rows
-        # Each request's own limit counts, not that of the one that began the loop.
-        here = bool(batch) and self.cost.least_s(rows) < policy.inline_below_s and all(job.may_inline for job in batch)
+        # `may_inline` of every request in the batch counts, not only that of the request that started this loop.
+        inline = bool(batch) and self.cost.least_s(rows) < policy.inline_below_s and all(j.may_inline for j in batch)
         self._drop(dropped, now_s)
-        with suppress(Exception):  # a full disk of metrics must not end the loop
+        with suppress(Exception):  # an error of the metrics must not end the loop
             self.metrics.waiting(waiting)
         if batch:
-            self._run_batch(batch, rows, offload, here, end_at_s)
-        if here:
+            self._run_batch(batch, rows, offload, inline, end_at_s)
+        if inline:
             offload.pause()
         return bool(batch)
 
-    def _run_batch(self, batch: list[QueuedRequest], rows: int, offload: Offload, here: bool, end_at_s: float) -> None:
-        work = partial(_work, batch, self._run)
+    def _run_batch(
+        self, batch: list[QueuedRequest[P, R]], rows: int, offload: Offload, inline: bool, end_at_s: float
+    ) -> None:
+        work = partial(_call, batch, self._run, self._clock)
+        outcomes: Sequence[R | Exception]
         try:
-            outcomes, calls, started_at_s, ended_at_s = work() if here else offload.call(work)
-        except Exception as problem:  # noqa: BLE001 - no thread to be had, no memory: every job learns it
-            outcomes, calls, ended_at_s = [problem] * len(batch), 0, time.monotonic()
+            outcomes, calls, started_at_s, ended_at_s = work() if inline else offload.call(work)
+        except Exception as problem:  # noqa: BLE001 - no thread or no memory left: each request of the batch fails
+            outcomes, calls, ended_at_s = [problem] * len(batch), 0, self._clock()
             started_at_s = ended_at_s
         with self._lock:
             self._ends_at_s.remove(end_at_s)
@@ -248,53 +238,59 @@ class Batcher(Generic[P, R]):
         if batch[0].key is not None:
             self._mean_batch_requests += _SMOOTHING * 3 * (len(batch) - self._mean_batch_requests)
         for job, outcome in zip(batch, outcomes, strict=True):
-            job.started_at_s, job.ended_at_s = started_at_s, ended_at_s
-            self._settle(job, outcome)
+            job.started_at_s, job.ended_at_s, job.outcome = started_at_s, ended_at_s, outcome
+            if not isinstance(outcome, Exception):  # an early error means little about the cost
+                self._correct_estimate(job, ended_at_s)
+            job.done.set()
         with suppress(Exception):
             self.metrics.ran(rows)
 
-    def _settle(self, job: QueuedRequest, outcome: Any) -> None:
-        if isinstance(outcome, Exception):
-            job.error = outcome
-        else:
-            job.result = outcome
-            self._correct(job, job.ended_at_s)
-        job.done.set()
-
-    def _correct(self, job: QueuedRequest, now_s: float) -> None:
-        """Compare what a request was expected to take with what it took: quick to become careful, slow to forget."""
+    def _correct_estimate(self, job: QueuedRequest[P, R], now_s: float) -> None:
+        """Compare expected and actual time. The correction rises fast and falls slowly, so that it errs on the side of
+        refusing a request early.
+        """
         if job.expected_s > 0.001:
-            actual = self._bias * (now_s - job.queued_at_s) / job.expected_s
-            weight = 2 * _SMOOTHING if actual > self._bias else _SMOOTHING / 2
-            self._bias = min(_MAX_BIAS, max(1.0, self._bias + weight * (actual - self._bias)))
+            actual = self._correction * (now_s - job.queued_at_s) / job.expected_s
+            weight = 2 * _SMOOTHING if actual > self._correction else _SMOOTHING / 2
+            self._correction = min(_MAX_CORRECTION, max(1.0, self._correction + weight * (actual - self._correction)))
 
-    def _count(self, reason: DropReason) -> None:
-        with suppress(Exception):  # what cannot be counted is dropped all the same
+    def _count_drop(self, reason: DropReason) -> None:
+        with suppress(Exception):  # an error of the metrics must not change what the client gets
             self.metrics.dropped(reason)
 
-    def _drop(self, dropped: DroppedRequests, now_s: float) -> None:
+    def _drop(self, dropped: DroppedRequests[P, R], now_s: float) -> None:
         for job, reason in dropped:
-            self._count(reason)
-            if reason is DropReason.ABANDONED:
-                job.error = ClientClosedRequest()
-            elif reason is DropReason.EXPIRED:
-                job.error = DeadlineExceeded(job.budget_s)
-            else:
-                job.error = Overloaded("others took longer than expected: the answer would have come too late")
+            self._count_drop(reason)
+            job.outcome = _drop_error(job, reason)
             if reason is not DropReason.ABANDONED:
-                self._correct(job, max(now_s, job.deadline_at_s))
+                self._correct_estimate(job, max(now_s, job.deadline_at_s))
             job.done.set()
 
 
-def _work(batch: list[QueuedRequest], run: Callable[[Sequence[Any]], list[Any]]) -> tuple[list[Any], int, float, float]:
-    """Outcomes, calls that it took, and when it began and ended. Runs in a native thread: no locks, no metrics."""
+def _drop_error(job: QueuedRequest[P, R], reason: DropReason) -> Exception:
+    if reason is DropReason.ABANDONED:
+        return ClientClosedRequest()
+    if reason is DropReason.EXPIRED:
+        return DeadlineExceeded(job.budget_s)
+    return Overloaded(
+        "earlier requests took longer than expected and the answer would be too late; send it again later"
+    )
+
+
+def _call(
+    batch: list[QueuedRequest[P, R]], run: Callable[[Sequence[P]], list[R]], clock: Callable[[], float]
+) -> tuple[list[R | Exception], int, float, float]:
+    """Run a batch. Return the outcomes, the number of calls they took, and when the first began and the last ended.
+
+    Runs in a native thread, so it must not touch locks or metrics, which belong to the hub.
+    """
     calls = 0
 
-    def counted(items: Sequence[Any]) -> list[Any]:
+    def counted(items: Sequence[P]) -> list[R]:
         nonlocal calls
         calls += 1
         return run(items)
 
-    started_at_s = time.monotonic()
+    started_at_s = clock()
     outcomes = run_isolated([job.item for job in batch], counted)
-    return outcomes, calls, started_at_s, time.monotonic()
+    return outcomes, calls, started_at_s, clock()

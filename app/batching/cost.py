@@ -1,21 +1,27 @@
-"""What a call of the estimator costs, by its rows: a moving estimate."""
+"""The cost model: how many seconds a call of the estimator takes, estimated from its number of rows."""
 
 from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _SMOOTHING = 0.2
-_FORGETTING = 1.02
-"""How fast the least cost seen is forgotten: by 2 % a call, so one lucky call does not stand for ever."""
-_FLATTEST = 0.1
-"""Beyond what was seen each row costs at least this share of the mean row: a guess that lets batches grow by steps."""
+_LEAST_GROWTH = 1.02
+"""The least cost grows by 2 % with each call, so that one lucky measurement is forgotten after some calls."""
+_LEAST_SLOPE = 0.1
+"""Above the largest measured size, each further row is assumed to cost at least this share of the mean row. Batches
+then grow in steps, and each step is measured before the next one.
+"""
 
 
 @dataclass
 class _SizeCost:
-    """Calls of about as many rows. rows, typical_s: moving means. least_s: the least of late, free of others' noise."""
+    """The measured calls of about the same number of rows.
+
+    rows, typical_s: moving means. least_s: the least recent duration, which other work on the machine has not delayed.
+    """
 
     rows: float
     typical_s: float
@@ -24,47 +30,62 @@ class _SizeCost:
     def learn(self, rows: int, seconds: float) -> None:
         self.rows += _SMOOTHING * (rows - self.rows)
         self.typical_s += _SMOOTHING * (seconds - self.typical_s)
-        self.least_s = min(seconds, self.least_s * _FORGETTING)
+        self.least_s = min(seconds, self.least_s * _LEAST_GROWTH)
 
 
 class CostModel:
-    """Learns from each call; kept apart for 1, 2 to 3, 4 to 7, ... rows and drawn as a line between those."""
+    """Estimates the duration of a call from the durations of earlier calls.
+
+    Calls are grouped by size: 1 row, 2 to 3, 4 to 7, and so on by powers of two. Between two groups the estimate is
+    interpolated linearly.
+    """
 
     def __init__(self) -> None:
         self._by_size: dict[int, _SizeCost] = {}
-        self._known: list[tuple[int, _SizeCost]] = []
+        self._sorted: list[tuple[int, _SizeCost]] = []
 
     def learn(self, rows: int, seconds: float) -> None:
-        """A call of `rows` rows took that long."""
+        """Record that a call with `rows` rows took `seconds`."""
         size = rows.bit_length()
-        seen = self._by_size.get(size)
-        if seen is not None:
-            seen.learn(rows, seconds)
+        known = self._by_size.get(size)
+        if known is not None:
+            known.learn(rows, seconds)
             return
-        seen = self._by_size[size] = _SizeCost(float(rows), seconds, seconds)
-        insort(self._known, (size, seen), key=lambda pair: pair[0])
+        known = self._by_size[size] = _SizeCost(float(rows), seconds, seconds)
+        insort(self._sorted, (size, known), key=lambda pair: pair[0])
 
     def typical_s(self, rows: int) -> float:
-        """What a call takes as a rule, in seconds of the clock, waits for the processor included; infinity: unknown."""
-        return self._between(rows, "typical_s")
+        """Return the expected duration in seconds of wall-clock time, which includes waiting for a processor.
+
+        Returns infinity before the first call has been recorded.
+        """
+        return self._interpolate(rows, _typical_s)
 
     def least_s(self, rows: int) -> float:
-        """What a call takes when nothing disturbs it; infinity before the first."""
-        if self._known and rows <= self._known[0][1].rows:  # as `_between` has it: most requests are that small
-            return self._known[0][1].least_s
-        return self._between(rows, "least_s")
+        """Return the duration in seconds of a call that nothing delays; infinity before the first recorded call."""
+        if self._sorted and rows <= self._sorted[0][1].rows:  # the result of `_interpolate` for most requests
+            return self._sorted[0][1].least_s
+        return self._interpolate(rows, _least_s)
 
-    def _between(self, rows: int, which: str) -> float:
-        """On the line between the two sizes around `rows`; below the smallest seen as much as that one, because a call
-        has a cost before its rows; above the largest on as the line comes, or in proportion where only one was seen.
+    def _interpolate(self, rows: int, value_of: Callable[[_SizeCost], float]) -> float:
+        """Below the smallest measured size, return the cost of that size, because a call costs time before its rows do.
+        Above the largest size, continue the last line; with one measured size, in proportion to the rows.
         """
         low_rows, low_s, slope = 0.0, 0.0, math.inf
-        for _, seen in self._known:
-            value: float = getattr(seen, which)
-            slope = (value - low_s) / (seen.rows - low_rows)
-            if rows <= seen.rows:
+        for _, known in self._sorted:
+            value = value_of(known)
+            slope = (value - low_s) / (known.rows - low_rows)
+            if rows <= known.rows:
                 return low_s + slope * (rows - low_rows) if low_rows else value
-            low_rows, low_s = seen.rows, value
+            low_rows, low_s = known.rows, value
         if not low_rows:
             return math.inf
-        return low_s + max(slope, _FLATTEST * low_s / low_rows) * (rows - low_rows)
+        return low_s + max(slope, _LEAST_SLOPE * low_s / low_rows) * (rows - low_rows)
+
+
+def _typical_s(cost: _SizeCost) -> float:
+    return cost.typical_s
+
+
+def _least_s(cost: _SizeCost) -> float:
+    return cost.least_s

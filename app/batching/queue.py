@@ -1,4 +1,7 @@
-"""The waiting requests of one model, and the decisions about them. Pure: time comes in as a value."""
+"""The queue of one model: which waiting requests run next, which are dropped, and which are refused.
+
+Everything here is pure: the current time is an argument, so that tests need no clock.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,26 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Generic, TypeVar
 
 import msgspec
 
 from tableside.batching.cost import CostModel
 from tableside.server.disconnect import HasDescriptor
 
+P = TypeVar("P")
+R = TypeVar("R")
+
 MAX_BATCH_S = 0.1
-"""A batch is not filled beyond what is expected to take this long, or twice as long as its first request alone: where
-rows are that dear, more of them would save little and make all wait.
+"""A batch is not filled beyond this expected duration, or beyond twice that of its first request alone if that is more:
+where rows are this expensive, a larger batch saves little time and delays all of its requests.
 """
 USABLE_DEADLINE_SHARE = 0.75
-"""How much of a request's time may be planned with; the rest is for what no estimate knows."""
+"""The share of a request's remaining time that may be planned with. The rest covers errors of the estimate."""
 
 
 class DropReason(StrEnum):
-    """Why a request was not given to the estimator."""
+    """Why a request never reached the estimator; the label `reason` of the metric `tableside_dropped_total`."""
 
     EXPIRED = "expired"
     ABANDONED = "abandoned"
@@ -32,10 +38,11 @@ class DropReason(StrEnum):
 
 
 class BatchPolicy(msgspec.Struct, frozen=True):
-    """How the requests of one model wait and run. Made anew at each reload, and replaced as a whole.
+    """How the requests of one model wait and run. A reload makes a new policy and replaces the old one.
 
-    max_batch_rows: rows of one batched call. max_queue_rows: rows that may wait. max_concurrent_calls: calls at once.
-    shares_calls: whether requests may share a call. inline_below_s: cheaper calls run on the event loop; 0: none does.
+    max_batch_rows: the most rows of a shared call. max_queue_rows: the most rows that may wait.
+    max_concurrent_calls: how many calls may run at the same time. shares_calls: whether requests may share a call.
+    inline_below_s: calls that are expected to be shorter run on the event loop; 0 runs every call in a native thread.
     """
 
     max_batch_rows: int = 1024
@@ -46,17 +53,18 @@ class BatchPolicy(msgspec.Struct, frozen=True):
 
 
 @dataclass(eq=False, slots=True)
-class QueuedRequest:
-    """One request that waits. key: requests of equal keys may share a call; None: it runs alone.
+class QueuedRequest(Generic[P, R]):
+    """One waiting request.
 
-    connection: its client's socket, None where there is none; abandoned: the client has closed it.
-    may_inline: whether its call may run on the event loop. budget_s: all the time it was given.
-    expected_s: what its wait and its own call were expected to take. tried: it was let in because none was ahead, and
-    is run even if it seems to take too long.
-    result, error: its outcome, once `done` is set.
+    key: requests with equal keys may share a call; None means that the request runs alone.
+    connection: the socket of the client, or None if there is none. abandoned: the client has closed it.
+    may_inline: whether the call may run on the event loop. budget_s: the whole time that the request was allowed.
+    expected_s: the expected time until the answer. was_first: no request was ahead when this one came; it runs even if
+    it is expected to be late. has_left: the caller has stopped waiting.
+    outcome: the result or the exception; it is set before `done` is.
     """
 
-    item: Any
+    item: P
     rows: int
     key: Hashable | None
     queued_at_s: float
@@ -65,137 +73,148 @@ class QueuedRequest:
     may_inline: bool = True
     budget_s: float = 0.0
     expected_s: float = 0.0
-    tried: bool = False
-    left: bool = False
+    was_first: bool = False
+    has_left: bool = False
     abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
-    result: Any = None
-    error: Exception | None = None
+    outcome: R | Exception = field(init=False)
     started_at_s: float = 0.0
     ended_at_s: float = 0.0
 
 
-DroppedRequests = list[tuple[QueuedRequest, DropReason]]
+DroppedRequests = list[tuple[QueuedRequest[P, R], DropReason]]
 
 
-class Queue:
-    """Jobs in the order they came. `rows`: how many rows wait; `alone_s`: what they would cost one by one."""
+class Queue(Generic[P, R]):
+    """Waiting requests in order of arrival. `rows` is the sum of their rows."""
 
     def __init__(self) -> None:
-        self._jobs: deque[QueuedRequest] = deque()
+        self._jobs: deque[QueuedRequest[P, R]] = deque()
         self.rows = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def __iter__(self) -> Iterator[QueuedRequest]:
+    def __iter__(self) -> Iterator[QueuedRequest[P, R]]:
         return iter(self._jobs)
 
-    def push(self, job: QueuedRequest) -> None:
-        """Put a job at the end."""
+    def push(self, job: QueuedRequest[P, R]) -> None:
+        """Append a request."""
         self._jobs.append(job)
         self.rows += job.rows
 
-    def take(self, now_s: float, policy: BatchPolicy, cost: CostModel) -> tuple[list[QueuedRequest], DroppedRequests]:
-        """The next jobs to run as one call, oldest first, and those that are dropped: nobody wants them any more, or
-        they cannot be answered in time.
+    def take(
+        self, now_s: float, policy: BatchPolicy, cost: CostModel
+    ) -> tuple[list[QueuedRequest[P, R]], DroppedRequests[P, R]]:
+        """Remove the next batch, and the requests to drop. Return both.
 
-        The oldest job leads; those of its key join it in their order until one does not fit. The others stay.
+        The oldest request leads the batch; requests with its key join it in order until one does not fit. Dropped are
+        requests whose deadline has passed, whose client has left, or that can no longer be answered in time. All other
+        requests stay in the queue.
         """
-        filling = _BatchBuilder(now_s, policy, cost)
-        stay: list[QueuedRequest] = []
-        dropped: DroppedRequests = []
+        builder: _BatchBuilder[P, R] = _BatchBuilder(now_s, policy, cost)
+        staying: list[QueuedRequest[P, R]] = []
+        dropped: DroppedRequests[P, R] = []
         for job in self._jobs:
-            reason = _unwanted(job, now_s) or filling.refuses(job)
+            reason = _expired_or_abandoned(job, now_s) or builder.refusal_of(job)
             if reason is not None:
                 dropped.append((job, reason))
-            elif not filling.takes(job):
-                stay.append(job)
-        end_s = now_s + filling.takes_s
-        for job in stay:  # who could not even be next
-            if not job.tried and _too_late(end_s, _known(cost.typical_s(job.rows)), job.deadline_at_s):
+            elif not builder.add(job):
+                staying.append(job)
+        end_s = now_s + builder.expected_s
+        for job in staying:  # some would be late even if they ran right after this batch
+            if not job.was_first and _too_late(end_s, _or_zero(cost.typical_s(job.rows)), job.deadline_at_s):
                 dropped.append((job, DropReason.REFUSED))
-        lost = {id(job) for job, _ in dropped}
-        self._jobs = deque(job for job in stay if id(job) not in lost)
+        dropped_ids = {id(job) for job, _ in dropped}
+        self._jobs = deque(job for job in staying if id(job) not in dropped_ids)
         self.rows = sum(job.rows for job in self._jobs)
-        return filling.batch, dropped
+        return builder.batch, dropped
 
     def drain_s(self, rows: int, policy: BatchPolicy, cost: CostModel) -> float:
-        """How long the waiting jobs and one more of `rows` rows should take; 0 while nothing is known of the cost."""
+        """Return the expected seconds to run all waiting requests and one more of `rows` rows.
+
+        Returns 0 while no cost is known.
+        """
         if math.isinf(cost.typical_s(1)):
             return 0.0
         if not policy.shares_calls:
-            return (
-                sum(cost.typical_s(job.rows) for job in self._jobs) + cost.typical_s(rows)
-            ) / policy.max_concurrent_calls
+            waiting_s = sum(cost.typical_s(job.rows) for job in self._jobs)
+            return (waiting_s + cost.typical_s(rows)) / policy.max_concurrent_calls
         full, rest = divmod(self.rows + rows, policy.max_batch_rows)
         return full * cost.typical_s(policy.max_batch_rows) + (cost.typical_s(rest) if rest else 0.0)
 
 
-def _unwanted(job: QueuedRequest, now_s: float) -> DropReason | None:
-    if job.left or now_s >= job.deadline_at_s:
+def _expired_or_abandoned(job: QueuedRequest[P, R], now_s: float) -> DropReason | None:
+    if job.has_left or now_s >= job.deadline_at_s:
         return DropReason.EXPIRED
     return DropReason.ABANDONED if job.abandoned else None
 
 
-def _known(seconds: float) -> float:
+def _or_zero(seconds: float) -> float:
     return 0.0 if math.isinf(seconds) else seconds
 
 
-def _too_late(now_s: float, takes_s: float, deadline_at_s: float) -> bool:
-    """Whether what is begun now may well end too late: only SHARE of the time may be planned with."""
-    return takes_s > USABLE_DEADLINE_SHARE * (deadline_at_s - now_s)
+def _too_late(now_s: float, expected_s: float, deadline_at_s: float) -> bool:
+    return expected_s > USABLE_DEADLINE_SHARE * (deadline_at_s - now_s)
 
 
-class _BatchBuilder:
-    """A batch that is being filled."""
+class _BatchBuilder(Generic[P, R]):
+    """A batch while it is being filled."""
 
     def __init__(self, now_s: float, policy: BatchPolicy, cost: CostModel) -> None:
-        self.batch: list[QueuedRequest] = []
-        self.takes_s = 0.0
+        self.batch: list[QueuedRequest[P, R]] = []
+        self.expected_s = 0.0
         self._now_s, self._policy, self._cost = now_s, policy, cost
         self._rows = 0
-        self._full = False
-        self._must_end_s = math.inf
+        self._is_full = False
+        self._earliest_deadline_s = math.inf
 
-    def refuses(self, job: QueuedRequest) -> DropReason | None:
-        """A job that would be late even if it were run now, unless none was ahead of it when it came."""
-        late = _too_late(self._now_s, _known(self._cost.typical_s(job.rows)), job.deadline_at_s)
-        return DropReason.REFUSED if late and not job.tried else None
+    def refusal_of(self, job: QueuedRequest[P, R]) -> DropReason | None:
+        late = _too_late(self._now_s, _or_zero(self._cost.typical_s(job.rows)), job.deadline_at_s)
+        return DropReason.REFUSED if late and not job.was_first else None
 
-    def takes(self, job: QueuedRequest) -> bool:
-        """Whether the job goes into the batch; one of the batch's key that does not makes it full."""
-        if self._full or (self.batch and (job.key is None or job.key != self.batch[0].key)):
+    def add(self, job: QueuedRequest[P, R]) -> bool:
+        """Add the request if it fits. A request of the batch's key that does not fit closes the batch, so that no later
+        request of that key overtakes it.
+        """
+        if self._is_full or (self.batch and (job.key is None or job.key != self.batch[0].key)):
             return False
         rows = self._rows + job.rows
-        takes_s = self._cost.typical_s(rows)
-        if self.batch and not self._has_room(rows, takes_s, job):
-            self._full = True
+        expected_s = self._cost.typical_s(rows)
+        if self.batch and not self._has_room(rows, expected_s, job):
+            self._is_full = True
             return False
         self.batch.append(job)
-        self._rows, self.takes_s = rows, _known(takes_s)
-        self._must_end_s = min(self._must_end_s, job.deadline_at_s)
-        self._full = job.key is None or rows >= self._policy.max_batch_rows
+        self._rows, self.expected_s = rows, _or_zero(expected_s)
+        self._earliest_deadline_s = min(self._earliest_deadline_s, job.deadline_at_s)
+        self._is_full = job.key is None or rows >= self._policy.max_batch_rows
         return True
 
-    def _has_room(self, rows: int, takes_s: float, job: QueuedRequest) -> bool:
+    def _has_room(self, rows: int, expected_s: float, job: QueuedRequest[P, R]) -> bool:
         if rows > self._policy.max_batch_rows:
             return False
-        if takes_s > max(MAX_BATCH_S, 2 * self._cost.typical_s(self.batch[0].rows)):
+        if expected_s > max(MAX_BATCH_S, 2 * self._cost.typical_s(self.batch[0].rows)):
             return False
-        return not _too_late(self._now_s, _known(takes_s), min(self._must_end_s, job.deadline_at_s))
+        return not _too_late(self._now_s, _or_zero(expected_s), min(self._earliest_deadline_s, job.deadline_at_s))
 
 
 def refusal(
     now_s: float, deadline_at_s: float, queued_rows: int, rows: int, policy: BatchPolicy, wait_s: float, own_s: float
 ) -> str:
-    """Why a request is not let in; empty when it is. wait_s: expected before its call; own_s: its call.
+    """Return why a new request of `rows` rows is refused; an empty string admits it.
 
-    Where nothing is ahead it is always let in: only trying shows whether a dear call meets its deadline. Else what is
-    expected must fit into SHARE of its time.
+    queued_rows: rows that wait already. wait_s: the expected seconds before the request's call; 0 if nothing is ahead.
+    own_s: the expected seconds of the call itself.
+    A request with nothing ahead is always admitted: a wrong estimate would otherwise block the model for ever, because
+    only a call corrects it. Any other request needs `wait_s + own_s` to fit into USABLE_DEADLINE_SHARE of its time.
     """
     if queued_rows and queued_rows + rows > policy.max_queue_rows:
-        return f"{queued_rows} rows wait for this model already (predict.max_queue_rows is {policy.max_queue_rows})"
+        limit = f"predict.max_queue_rows is {policy.max_queue_rows}"
+        return f"the queue of this model is full: it holds {queued_rows} rows and {limit}; send the request again later"
     if wait_s > 0 and _too_late(now_s, wait_s + own_s, deadline_at_s):
-        return f"the answer would take about {wait_s + own_s:.2g} s, longer than the request has"
+        remaining_s = max(0.0, deadline_at_s - now_s)
+        return (
+            f"the answer would take about {wait_s + own_s:.2g} s and the request has {remaining_s:.2g} s left; "
+            "send it again later, or with a longer deadline"
+        )
     return ""

@@ -1,1 +1,1 @@
-"""The first load of a version on a host: in a process of its own, its result kept for all workers."""
+"""Preflights: the first load of a version on a host, in a separate process; all workers share its result."""

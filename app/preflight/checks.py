@@ -1,4 +1,4 @@
-"""Load one version and hold it to its contract."""
+"""Load one version and check it against its contract."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tableside.settings import Repository
 
 
 def check_version(root: Path, name: str, number: int, policy: Repository, store: SharedStore | None = None) -> Runtime:
-    """Load a version and hold it to its contract: hash, environment, types, golden rows, checksums. Raises
-    ContractBroken.
+    """Load a version and return its runtime. Raises ContractBroken for the first check that fails.
 
-    The checksums come last: where the golden rows can tell what is wrong, they say more. What lies in the shared store
-    already was loaded so by another process of this host, and is held to the same but for the types.
+    The checks, in order: the artifact's hash, the environment, the types in the skops file, the golden rows, the
+    checksums. Checksums come last because a golden row shows better what is wrong. A version whose forest is in the
+    shared store skips the check of types: another process of this host has made it when it wrote the entry.
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
@@ -37,11 +37,11 @@ def check_version(root: Path, name: str, number: int, policy: Repository, store:
         runtime = _load_estimator(artifact, contract, policy)
         integrity.check_checksums(root, contract)
         return _routed(runtime, contract, artifact.parent)
-    later = partial(_load_checked_estimator, root, contract, policy)
-    shared = shared_entries.open_entry(contract, policy, store, later)
+    load_later = partial(_load_checked_estimator, root, contract, policy)
+    shared = shared_entries.open_entry(contract, policy, store, load_later)
     if shared is None:
         runtime = _load_estimator(artifact, contract, policy)
-        shared = shared_entries.make_entry(root, contract, policy, store, runtime, later)
+        shared = shared_entries.make_entry(root, contract, policy, store, runtime, load_later)
     integrity.check_checksums(root, contract)
     return _routed(runtime, contract, artifact.parent) if shared is None else shared
 
@@ -51,25 +51,25 @@ def _load_checked_estimator(root: Path, contract: Contract, policy: Repository) 
 
 
 def _load_estimator(artifact: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    """The estimator in memory, held to its golden rows. Raises ContractBroken."""
+    """Load the estimator and replay its golden rows. Raises ContractBroken."""
     runtime = load_sklearn(artifact, policy.trusted_types)
     _replay(contract, runtime)
     return runtime
 
 
 def _routed(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
-    """The backends the contract asks for, held once more to the estimator here; the estimator alone where they differ.
+    """The contract's fast backends if they agree with the estimator on the golden rows here; else the estimator.
 
-    Another processor may add up otherwise: then the estimator is right, and slower.
+    They may differ on another processor than that of publish, which may add numbers in another order.
     """
     try:
         routed = build_router(original, contract, folder)
         if isinstance(routed, RoutedRuntime):
             table = golden.golden_table(contract)
-            apart = difference_from_estimator(routed, table, contract.outputs)
-            if apart > allowed_difference(contract):
+            difference = difference_from_estimator(routed, table, contract.outputs)
+            if difference > allowed_difference(contract):
                 return original
-    except Exception:  # noqa: BLE001 - whatever goes wrong with a fast backend, the estimator has just proved itself
+    except Exception:  # noqa: BLE001 - a fast backend may raise anything; the estimator has passed its checks
         return original
     return routed
 
@@ -81,4 +81,4 @@ def _replay(contract: Contract, runtime: Runtime) -> None:
         raise ContractBroken(str(problem), FailureKind.GOLDEN) from problem
     except Exception as problem:
         detail = " ".join(f"{type(problem).__name__}: {problem}".split())
-        raise ContractBroken(f"golden rows: not answered: {detail}", FailureKind.GOLDEN) from problem
+        raise ContractBroken(f"the golden rows could not be computed: {detail}", FailureKind.GOLDEN) from problem

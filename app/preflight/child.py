@@ -1,7 +1,8 @@
-"""The process in which versions are tried: what crashes or hangs an interpreter never does so to a worker.
+"""The preflight process: it loads versions, so that one that crashes or hangs does not take a worker with it.
 
-`python -m tableside.preflight.child JOB` holds each version of the job to its contract and writes a line when it begins
-and when it is done. `tableside.preflight.runner` starts it and reads them.
+`python -m tableside.preflight.child JOB` checks each version of the job (a PreflightJob as JSON) against its contract.
+It writes one JSON line to stdout when it begins a version and one when it is done. `tableside.preflight.runner` starts
+the process and reads the lines.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.settings import Repository
 
 START_S = 60.0
-"""What the interpreter and its libraries may take to start, before the first version's own time begins."""
+"""The time limit for starting the interpreter and importing libraries. Each version has its own limit after that."""
 _PR_SET_PDEATHSIG = 1
 
 
 class PreflightJob(msgspec.Struct, frozen=True):
-    """What the process is asked. versions: (name, number). parent: the pid that asks. store: a folder, or empty."""
+    """The argument of a preflight process.
+
+    root: the repository. versions: (name, number), in the order to load them. parent: the pid of the starting process.
+    store: the folder of the shared store; empty for none.
+    """
 
     root: str
     versions: tuple[tuple[str, int], ...]
@@ -34,7 +39,10 @@ class PreflightJob(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of its answer: version `at` is begun, or has its preflight result."""
+    """One line on stdout: the version with the index `at` has begun, or is done.
+
+    failure_kind, reason: the result of a version that is done; NONE and an empty string if it passed.
+    """
 
     at: int
     done: bool = False
@@ -43,11 +51,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def main() -> None:
-    """The process: try each version of the job on the command line. Ends by SIGALRM when one takes too long."""
+    """Check each version of the job in `sys.argv[1]`. The kernel ends the process by SIGALRM at a time limit."""
     job = msgspec.json.decode(sys.argv[1], type=PreflightJob)
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what a model prints is no answer of ours
-    _end_with(job.parent)
+    messages = os.dup(1)
+    os.dup2(2, 1)  # a model may print; only messages may reach the reader of stdout
+    _end_with_parent(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
     from tableside.preflight.checks import check_version
@@ -57,7 +65,7 @@ def main() -> None:
     warm_up()
     store = SharedStore(Path(job.store)) if job.store else None
     for at, (name, number) in enumerate(job.versions):
-        _write(answers, Message(at))
+        _write(messages, Message(at))
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
         failure_kind, reason = FailureKind.NONE, ""
         try:
@@ -66,18 +74,21 @@ def main() -> None:
             failure_kind, reason = problem.failure_kind, str(problem)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
             failure_kind, reason = FailureKind.OTHER, f"{type(problem).__name__}: {problem}"
-        except BaseException as problem:  # noqa: BLE001 - sys.exit in a model would end a worker
-            failure_kind, reason = FailureKind.CRASHED, f"it raised {type(problem).__name__}"
-        _write(answers, Message(at, True, failure_kind, reason))
-    os._exit(0)  # no destructor of a model gets to spoil what is known now
+        except BaseException as problem:  # noqa: BLE001 - for example SystemExit, which would end a worker
+            failure_kind, reason = (
+                FailureKind.CRASHED,
+                f"the version raised {type(problem).__name__} while it was loaded",
+            )
+        _write(messages, Message(at, True, failure_kind, reason))
+    os._exit(0)  # without running destructors of models, which could crash
 
 
 def _write(fd: int, line: Message) -> None:
     os.write(fd, msgspec.json.encode(line) + b"\n")
 
 
-def _end_with(parent: int) -> None:
-    """Let the kernel end this process with the one that asked, where the kernel can (Linux)."""
+def _end_with_parent(parent: int) -> None:
+    """Make the kernel kill this process when its parent ends (Linux: prctl(2), PR_SET_PDEATHSIG)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

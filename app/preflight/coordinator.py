@@ -1,4 +1,4 @@
-"""Which versions have to be tried before a worker may load them, and the waiting for it."""
+"""The coordinator: finds the versions that need a preflight, and has one process of the host run it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from tableside.settings import Repository
 from tableside.telemetry import logs
 
 PAUSE_S = 1.0
-"""How long finished preflight results wait for unfinished ones before they are told."""
+"""Results are reported to the worker at most this often while others are still missing."""
 _LOCK_POLL_S = 0.05
 log = logs.get_logger("preflight")
 
 
 class PreflightCoordinator:
-    """Tries what is new on this host. One process at a time tries; the others wait and read what it found.
-
-    folder: where preflight results are remembered. offload: runs what reads the disk, away from the event loop. store:
-    where preflights lay out what workers share; None: nowhere.
-    """
+    """Runs the preflights of new versions. One process of the host runs them; the others wait and read its results."""
 
     def __init__(self, folder: Path, offload: Offload, store: Path | None = None) -> None:
+        """Make a coordinator; it starts nothing.
+
+        folder: the folder of the results. offload: reads and writes files in native threads. store: the folder of the
+        shared store, which preflights fill; None for none.
+        """
         self._folder = folder
         self._offload = offload
         self._store = store
@@ -35,46 +36,48 @@ class PreflightCoordinator:
     def rounds(
         self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]]
     ) -> Iterator[PreflightResults]:
-        """What is known of the versions that `find` returns: at once what is remembered, then whatever
-        comes, in the end all. Raises OSError when `root` cannot be read.
+        """Yield the results of the versions that `find` returns: first the kept ones, then all so far, at last all.
+
+        Only the last PreflightResults is `complete`. Raises OSError if `root` cannot be read.
         """
         result_store = ResultStore(self._folder, policy)
         wanted = self._offload.call(find)
         known = self._offload.call(lambda: result_store.read(wanted))
-        if all(each in known for each in wanted):
+        if all(version in known for version in wanted):
             yield PreflightResults(known)
             return
         yield PreflightResults(dict(known), complete=False)
-        look_at_s = time.monotonic() + PAUSE_S
+        next_look_s = time.monotonic() + PAUSE_S
         while (fd := result_store.lock()) is None:
             time.sleep(_LOCK_POLL_S)
-            if time.monotonic() > look_at_s:
-                yield from self._news(result_store, wanted, known)
-                look_at_s = time.monotonic() + PAUSE_S
+            if time.monotonic() > next_look_s:
+                yield from self._new_results(result_store, wanted, known)
+                next_look_s = time.monotonic() + PAUSE_S
         try:
-            yield from self._news(result_store, wanted, known)
-            left = [each for each in wanted if each not in known]
-            yield from self._try(root, policy, result_store, left, known)
+            yield from self._new_results(result_store, wanted, known)
+            missing = [version for version in wanted if version not in known]
+            yield from self._run(root, policy, result_store, missing, known)
         finally:
             if fd >= 0:
                 os.close(fd)
         yield PreflightResults(known)
 
-    def _news(
+    def _new_results(
         self, result_store: ResultStore, wanted: Sequence[VersionFiles], known: dict[VersionFiles, PreflightResult]
     ) -> Iterator[PreflightResults]:
-        """Tell what another process has found meanwhile."""
-        found = self._offload.call(lambda: result_store.read([each for each in wanted if each not in known]))
+        """Yield the results that another process has kept since the last look."""
+        missing = [version for version in wanted if version not in known]
+        found = self._offload.call(lambda: result_store.read(missing))
         if found:
             known.update(found)
             yield PreflightResults(dict(known), complete=False)
 
-    def _try(
-        self, root: Path, policy: Repository, result_store: ResultStore, left: Sequence[VersionFiles],
+    def _run(
+        self, root: Path, policy: Repository, result_store: ResultStore, missing: Sequence[VersionFiles],
         known: dict[VersionFiles, PreflightResult],
     ) -> Iterator[PreflightResults]:  # fmt: skip
         reported_at_s, unreported = time.monotonic(), 0
-        for found in runner.run(root, left, policy, self._store):
+        for found in runner.run(root, missing, policy, self._store):
             if found is not None:
                 files, result = found
                 known[files] = result

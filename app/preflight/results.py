@@ -1,8 +1,8 @@
-"""What preflights found, remembered on the host: while its files, the libraries and the policy stay, no version is
-tried twice.
+"""Preflight results, kept as files in the run folder for all workers of the host.
 
-Failures are remembered too, so that workers that start together, or are born later, do not each wait for a version
-that hangs. They are forgotten when the operator asks for a load, and whenever web starts anew.
+A result is valid while the version's files, the libraries and the settings that matter stay the same. Failures are kept
+too: otherwise each worker would wait for the time limit of a version that hangs. They are removed when an operator
+requests a load or reload, and when gunicorn starts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from tableside.process.file_locks import try_lock
 from tableside.settings import Repository
 
 Fingerprint = tuple[tuple[str, int, int, int], ...] | None
-"""A version's files: name, inode, size in bytes, time of change in ns. None when they cannot be seen."""
+"""A version's files: name, inode, size in bytes, modification time in ns. None if the folder cannot be read."""
 PREFLIGHT_FOLDER = "preflight"
-"""Their folder below the run folder."""
+"""Name of the results' folder below the run folder."""
 KEEP = 2000
+"""How many result files `forget_failures` leaves in the folder; the oldest are removed first."""
 
 
 @dataclass(frozen=True)
 class VersionFiles:
-    """A version as its files were when somebody looked."""
+    """A version, identified by its name, number and the fingerprint of its files."""
 
     name: str
     version: int
@@ -42,10 +43,11 @@ class VersionFiles:
 
 
 class PreflightResult(msgspec.Struct, frozen=True):
-    """What a preflight found; no failure kind when the version may be loaded. stderr_tail: the last its process wrote,
-    for the log.
+    """The result of one preflight.
 
-    is_permanent: whether it says something of the version, rather than of the moment.
+    failure_kind: NONE if the version may be loaded. reason: what is wrong. stderr_tail: the end of what the process
+    wrote to stderr, for the log. is_permanent: whether the version itself is the cause; results of passing causes, such
+    as a process that could not be started, are not kept.
     """
 
     failure_kind: FailureKind
@@ -56,29 +58,36 @@ class PreflightResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PreflightResults:
-    """What is known so far; `complete` when no more will come."""
+    """The results known so far. complete: whether these are all."""
 
     known: Mapping[VersionFiles, PreflightResult] = field(default_factory=dict)
     complete: bool = True
 
 
 class ResultStore:
-    """Preflight results as files below one folder. A folder that cannot be written costs preflights, never a load."""
+    """The result files in one folder.
+
+    Where the folder cannot be written, each worker runs its own preflights; versions are loaded all the same.
+    """
 
     def __init__(self, folder: Path, policy: Repository) -> None:
         self._folder = folder
         self._policy = policy
 
-    def _path(self, files: VersionFiles, environment: dict[str, str]) -> Path:
+    def path(self, files: VersionFiles) -> Path:
+        """Return the file of a version's result; it may not exist. Its name is a hash of all that makes it valid."""
+        return self._path(files, environment())
+
+    def _path(self, files: VersionFiles, libraries: dict[str, str]) -> Path:
         policy = self._policy
         parts = (
-            files.name, files.version, files.fingerprint, environment, sys.executable, __version__,
+            files.name, files.version, files.fingerprint, libraries, sys.executable, __version__,
             policy.trusted_types, policy.environment_skew, policy.load_timeout_s, policy.shared_memory_above_mb,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 
     def read(self, candidates: Iterable[VersionFiles]) -> dict[VersionFiles, PreflightResult]:
-        """What is remembered of them."""
+        """Return the kept results of these versions. Versions without a readable result are left out."""
         libraries, found = environment(), {}
         for files in candidates:
             with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -86,14 +95,14 @@ class ResultStore:
         return found
 
     def write(self, files: VersionFiles, result: PreflightResult) -> None:
-        """Keep a lasting preflight result, for every worker of this host."""
+        """Keep a permanent result. Does nothing for other results, or if the folder cannot be written."""
         if not result.is_permanent or files.fingerprint is None:
             return
         content = {
             "name": files.name, "version": files.version, "time": time.time(),
             "failure_kind": result.failure_kind.value, "reason": result.reason,
         }  # fmt: skip
-        path = self._path(files, environment())
+        path = self.path(files)
         draft = path.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -101,9 +110,10 @@ class ResultStore:
             draft.replace(path)
 
     def lock(self) -> int | None:
-        """A descriptor that holds the right to try, to be closed; None while another process has it.
+        """Take the lock that lets one process of the host run preflights.
 
-        Where no lock can be had at all, -1: then each worker tries for itself.
+        Returns a descriptor that holds the lock until it is closed; None while another process has it; -1 where the
+        folder cannot be written, and each worker then runs its own preflights.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +123,7 @@ class ResultStore:
 
 
 def forget_failures(folder: Path, name: str | None = None) -> None:
-    """Let the versions that failed (of one model, or of all) be tried again; drop what is long out of use."""
+    """Remove the failures of one model, or of all, so that they are tried again. Keep the newest KEEP results."""
     files = sorted(folder.glob("*.json"), key=lambda file: file.name)
     for file in files:
         with suppress(OSError, orjson.JSONDecodeError):

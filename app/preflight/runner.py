@@ -1,9 +1,7 @@
-"""Preflights as they are run: processes of `tableside.preflight.child`, watched until each version has its preflight
-result.
+"""The runner: starts processes of `tableside.preflight.child` and reads one result for each version.
 
-`run` waits beside the event loop: it polls and sleeps, and leaves `subprocess` alone, whose locks and child watchers
-would belong to one hub or another. `posix_spawn` runs nothing between fork and exec, so no lock of this process can be
-held in the child.
+It polls and sleeps instead of using `subprocess`, whose locks and child watchers belong to one gevent hub. It starts
+processes by posix_spawn(3), which runs no Python code between fork and exec, so that no lock is left held in the child.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ from tableside.preflight.results import PreflightResult, VersionFiles
 from tableside.settings import Repository
 
 BATCH = 50
-"""Versions one process tries at most: they share one start of the interpreter, and one argument of 128 kB."""
+"""The most versions of one process. They share one start of the interpreter; Linux limits their argument to 128 kB."""
 SLOW_S = 8.0
-"""How long a version may take before the others go on without it."""
+"""After this time on one version, the versions behind it are given to another process."""
 MAX_PROCESSES = 4
-"""Processes at once, when all are slow."""
+"""The most processes at the same time."""
 POLL_S = 0.01
 GRACE_S = 2.0
-"""What the kernel's own alarm in the process gets to end it, before this side does."""
+"""How long after a time limit the runner waits for the alarm in the process before it kills the process itself."""
 _TAIL_BYTES = 16000
 _TAIL_SHOWN = 2000
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -41,33 +39,34 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 def run(
     root: Path, wanted: Sequence[VersionFiles], policy: Repository, store: Path | None = None
 ) -> Iterator[tuple[VersionFiles, PreflightResult] | None]:
-    """Try versions, one process after another; a version that ends one is blamed and the rest go on in the next.
+    """Run the preflights of the versions in `wanted`, BATCH of them in a process.
 
-    They do so too, beside it, when one takes long.
+    A version that ends its process gets that as its result, and the versions behind it go to the next process. If a
+    version takes longer than SLOW_S, the versions behind it go to a second process at once, up to MAX_PROCESSES.
 
-    Yields each candidate with its preflight result, and None whenever there was nothing for POLL_S seconds. To be
-    called where `time.sleep` lets others run: from a greenlet of the hub's own thread, or from any plain thread.
+    Yields each version with its result, and None after each POLL_S seconds without one. The caller must be a greenlet
+    of the hub's thread or a plain thread, because the generator sleeps.
     """
-    left: list[VersionFiles] = list(wanted)
+    missing: list[VersionFiles] = list(wanted)
     running: list[_BatchRun] = []
     try:
-        while left or running:
-            if left and all(run.is_slow for run in running) and len(running) < MAX_PROCESSES:
-                running.append(_BatchRun(root, left[:BATCH], policy, store))
-                del left[:BATCH]
-            for each in list(running):
-                yield each.step()
-                if each.is_over:
-                    running.remove(each)
-                if each.is_over or each.is_slow:
-                    left[:0] = each.give_up_rest()
+        while missing or running:
+            if missing and all(batch.is_slow for batch in running) and len(running) < MAX_PROCESSES:
+                running.append(_BatchRun(root, missing[:BATCH], policy, store))
+                del missing[:BATCH]
+            for batch in list(running):
+                yield batch.step()
+                if batch.is_over:
+                    running.remove(batch)
+                if batch.is_over or batch.is_slow:
+                    missing[:0] = batch.give_up_rest()
     finally:
-        for each in running:
-            each.close()
+        for batch in running:
+            batch.close()
 
 
 class _BatchRun:
-    """One process at work on a batch. One that is slow keeps the version it has in hand and no more."""
+    """One process and the versions that it has not finished, in its order."""
 
     def __init__(self, root: Path, batch: Sequence[VersionFiles], policy: Repository, store: Path | None) -> None:
         self._left = list(batch)
@@ -76,7 +75,7 @@ class _BatchRun:
         self._ended = False
 
     def step(self) -> tuple[VersionFiles, PreflightResult] | None:
-        """Its next preflight result, or None after a moment without one."""
+        """Return the next result; None after POLL_S seconds without one, or if the process has ended."""
         for result in self._steps:
             if result is None:
                 return None
@@ -90,24 +89,22 @@ class _BatchRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether no more will come: it has given all its preflight results, or ended with the one it is to blame
-        for.
-        """
+        """Whether no more results will come: the process has finished its versions, or has ended before."""
         return self._ended
 
     @property
     def is_slow(self) -> bool:
-        """Whether others had better not wait for what it has in hand."""
+        """Whether the version that runs now has taken longer than SLOW_S."""
         return time.monotonic() - self._since_s > SLOW_S
 
     def give_up_rest(self) -> list[VersionFiles]:
-        """The versions it has not begun, for another process."""
+        """Remove and return the versions that the process has not begun."""
         keep = 0 if self._ended else 1
         self._left, rest = self._left[:keep], self._left[keep:]
         return rest
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and release its pipes."""
         self._ended = True
         self._steps.close()
 
@@ -115,8 +112,8 @@ class _BatchRun:
 def _preflight(
     root: Path, batch: Sequence[VersionFiles], policy: Repository, store: Path | None
 ) -> Generator[PreflightResult | None, None, None]:
-    """Preflight results for a beginning of the batch: all of it, or up to the one that ended the process."""
-    versions = tuple((each.name, each.version) for each in batch)
+    """Yield the results of the batch in order; the version that ends the process gets the last one."""
+    versions = tuple((files.name, files.version) for files in batch)
     job = PreflightJob(str(root), versions, policy, os.getpid(), str(store) if store else "")
     try:
         process = _Process(job)
@@ -147,29 +144,35 @@ def _preflight(
         process.close()
 
 
-def _not_started(why: str, stderr_tail: str = "") -> PreflightResult:
+def _not_started(cause: str, stderr_tail: str = "") -> PreflightResult:
     return PreflightResult(
-        FailureKind.OTHER, f"no preflight process could be started: {why}", stderr_tail, is_permanent=False
+        FailureKind.OTHER,
+        f"no preflight process could be started: {cause}; the next reload tries again",
+        stderr_tail,
+        is_permanent=False,
     )
 
 
 def _failure_of(process: _Process, policy: Repository) -> PreflightResult:
     if process.timed_out:
+        limit = f"repository.load_timeout_s ({policy.load_timeout_s:g} s)"
         reason = (
-            f"it did not load and answer its golden rows within repository.load_timeout_s ({policy.load_timeout_s:g} s)"
+            f"the version did not load and answer its golden rows within {limit}; raise that setting if it needs longer"
         )
         return PreflightResult(FailureKind.TIMEOUT, reason, process.stderr_tail())
     return PreflightResult(
-        FailureKind.CRASHED, f"it ended its preflight process: {process.ending}; the log has what it wrote",
+        FailureKind.CRASHED,
+        f"the preflight process ended while it loaded the version: {process.ending}; "
+        "the log has its last output (event preflight_failed)",
         process.stderr_tail(),
     )  # fmt: skip
 
 
 class _Process:
-    """A running preflight: its lines, what it wrote to stderr, how it ended. Nothing here blocks."""
+    """A preflight process: its messages, the end of its stderr, and how it ended. Only `close` waits."""
 
     def __init__(self, job: PreflightJob) -> None:
-        """Raises OSError when no process can be started."""
+        """Start the process. Raises OSError if that fails."""
         self._out, out = os.pipe()
         self._err, err = os.pipe()
         self._unread = b""
@@ -199,25 +202,25 @@ class _Process:
             os.close(err)
 
     def ended(self) -> bool:
-        """Whether the process is over."""
+        """Return whether the process has ended, and reap it."""
         if self._status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has reaped it
+            except ChildProcessError:  # other code of this process has reaped it
                 pid, status = self.pid, 255 << 8
             if pid:
                 self._status = status
         return self._status is not None
 
     def lines(self) -> Iterator[Message]:
-        """The whole lines that came since the last call."""
+        """Yield the messages that have arrived since the last call. The rest of an unfinished line is kept."""
         self._written = (self._written + _read(self._err))[-_TAIL_BYTES:]
         *whole, self._unread = (self._unread + _read(self._out)).split(b"\n")
         for line in whole:
             yield msgspec.json.decode(line, type=Message)
 
     def kill(self, as_if: signal.Signals) -> None:
-        """End it at once; `as_if` is the signal it counts as having died of."""
+        """Kill the process. as_if: the signal that `ending` reports as the cause."""
         self._killed_with = as_if
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
@@ -230,19 +233,19 @@ class _Process:
 
     @property
     def timed_out(self) -> bool:
-        """Whether its time was over."""
+        """Whether a time limit ended the process."""
         return self._code == -signal.SIGALRM
 
     @property
     def ending(self) -> str:
-        """How it ended, in words."""
+        """The exit code or the signal that ended the process, as text."""
         if self._code >= 0:
             return f"exit code {self._code}"
         name = signal.Signals(-self._code).name
-        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+        return f"{name}, which often means that the machine ran out of memory" if name == "SIGKILL" else name
 
     def stderr_tail(self) -> str:
-        """The last it wrote to stderr, without the values of variables that look like secrets."""
+        """Return the last _TAIL_SHOWN characters of stderr; values of variables that may be secrets are masked."""
         text = self._written.decode(errors="replace").strip()
         for name, value in os.environ.items():
             if len(value) > 3 and _SECRET.search(name):
@@ -251,7 +254,7 @@ class _Process:
         return "\n".join(lines)[-_TAIL_SHOWN:]
 
     def close(self) -> None:
-        """End it if it runs, and let go of it."""
+        """Kill the process if it runs, wait for its end, and close the pipes."""
         if not self.ended():
             self.kill(signal.SIGKILL)
             while not self.ended():
@@ -261,8 +264,8 @@ class _Process:
 
 
 def _read(fd: int) -> bytes:
-    parts = []
+    chunks = []
     with suppress(BlockingIOError):
-        while part := os.read(fd, 65536):
-            parts.append(part)
-    return b"".join(parts)
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,4 +1,4 @@
-"""Large forests that the workers of a host share: when, from what, and what is checked before one answers."""
+"""Shared entries: decides which forests the workers of a host share, and checks an entry before it computes answers."""
 
 from __future__ import annotations
 
@@ -20,74 +20,88 @@ from tableside.settings import Repository
 
 MB = 1_000_000
 _TRIES = 2
-"""Another worker may find the damage at the same time, and remove with it what this one has just made."""
-UNSHARED = "every worker holds a copy of its own: what they would share cannot be written to the run folder, or read"
+"""A second try is needed where another process finds the old entry damaged and removes the new one with it."""
+UNSHARED = (
+    "every worker holds a copy of its own of this forest, because the shared store in the run folder cannot be written "
+    "or read; check the disk's free space and the folder's permissions"
+)
+"""The warning of a version that should be shared and is not."""
 
 
 def should_share(contract: Contract, artifact: Path, policy: Repository) -> bool:
-    """Whether it is large enough in memory, and publish has found the shared-memory backend equal to the bit."""
-    proved = any(
-        each.backend == SHARED_MEMORY and each.outcome in ("equal", "used") and each.largest_difference == 0
-        for each in contract.equivalence_checks
+    """Return whether workers share the trees of this version.
+
+    They do if the artifact takes more memory than `repository.shared_memory_above_mb` (0 turns sharing off) and publish
+    found the shared-memory backend equal to the estimator in every bit.
+    """
+    is_equal = any(
+        check.backend == SHARED_MEMORY and check.outcome in ("equal", "used") and check.largest_difference == 0
+        for check in contract.equivalence_checks
     )
-    return (
-        proved and bool(policy.shared_memory_above_mb) and unpacked_bytes(artifact) > policy.shared_memory_above_mb * MB
-    )
+    above_mb = policy.shared_memory_above_mb
+    return is_equal and bool(above_mb) and unpacked_bytes(artifact) > above_mb * MB
 
 
 def is_shared(runtime: object) -> bool:
-    """Whether a loaded version's nodes are mapped."""
+    """Return whether a loaded version uses trees in the shared store."""
     return isinstance(runtime, RoutedRuntime) and isinstance(runtime.original, LazyEstimator)
 
 
 def unshared_warning(root: Path, contract: Contract, policy: Repository, runtime: object) -> str:
-    """What to say of a loaded version that should be shared and is not; empty for others."""
+    """Return UNSHARED for a loaded version that should be shared and is not; an empty string for any other."""
     artifact = paths.version_folder(root, contract.name, contract.version) / contract.artifact.file
     return UNSHARED if not is_shared(runtime) and should_share(contract, artifact, policy) else ""
 
 
 def open_entry(
-    contract: Contract, policy: Repository, store: SharedStore, whole: Callable[[], SklearnRuntime]
+    contract: Contract, policy: Repository, store: SharedStore, load_estimator: Callable[[], SklearnRuntime]
 ) -> RoutedRuntime | None:
-    """The version over its mapped nodes, held to its golden rows; None, and no entry any more, when that cannot be.
+    """Return a runtime that uses the version's entry in the shared store, after replaying its golden rows.
 
-    whole: loads the estimator, for what only it can answer.
+    load_estimator: loads the whole estimator, for requests that only it can answer. Returns None if there is no entry,
+    or if the entry is damaged or answers differently; such an entry is removed.
     """
     try:
         found = store.open(contract, policy.trusted_types)
         if found is None:
             return None
         stub, packed = found
-        original = LazyEstimator(stub, whole)
-        planned = RoutedRuntime(original, [(0, build_shared(original, stub.estimator, packed, contract.input))])
-        golden.replay(contract, planned.run, _as_it_is)
-    except Exception:  # noqa: BLE001 - whatever is wrong with an entry, the artifact itself decides what is served
+        original = LazyEstimator(stub, load_estimator)
+        routed = RoutedRuntime(original, [(0, build_shared(original, stub.estimator, packed, contract.input))])
+        golden.replay(contract, routed.run, _unchanged)
+    except Exception:  # noqa: BLE001 - a damaged entry may raise anything; the artifact is loaded instead
         store.drop(contract)
         return None
-    return planned
+    return routed
 
 
 def make_entry(
     root: Path, contract: Contract, policy: Repository, store: SharedStore, runtime: SklearnRuntime,
-    whole: Callable[[], SklearnRuntime],
+    load_estimator: Callable[[], SklearnRuntime],
 ) -> RoutedRuntime | None:  # fmt: skip
-    """Lay the loaded estimator out for all workers and open that; None when it cannot be, or answers otherwise."""
+    """Write the entry of a loaded estimator and return a runtime that uses it.
+
+    Returns None if the entry cannot be written, or does not give the estimator's answers in every bit; `runtime` then
+    serves the version. Entries of versions that have left the repository are removed first.
+    """
     try:
         store.sweep(_published(root))
         for _ in range(_TRIES):
             store.put(contract, runtime.estimator)
-            planned = open_entry(contract, policy, store, whole)
-            if planned is not None:
+            routed = open_entry(contract, policy, store, load_estimator)
+            if routed is not None:
                 break
         table = golden.golden_table(contract)
-        direct = planned.pick(table.rows) if planned is not None else None
-        held = RoutedRuntime(runtime, [(0, direct)])
-        return planned if direct is not None and difference_from_estimator(held, table, contract.outputs) == 0 else None
-    except Exception:  # noqa: BLE001 - a full disk, say: the estimator has just proved itself, and takes more memory
+        direct = routed.pick(table.rows) if routed is not None else None
+        if direct is None:
+            return None
+        compared = RoutedRuntime(runtime, [(0, direct)])  # with the estimator just loaded, not with one from the disk
+        return routed if difference_from_estimator(compared, table, contract.outputs) == 0 else None
+    except Exception:  # noqa: BLE001 - for example a full disk; the loaded estimator serves the version
         return None
 
 
-def _as_it_is(table: Table) -> Table:
+def _unchanged(table: Table) -> Table:
     return table
 
 

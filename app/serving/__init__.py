@@ -1,1 +1,1 @@
-"""What one worker serves: versions with their state, and how a host's workers agree on them."""
+"""Serving: the versions that one worker answers for, their states, and how workers agree on one catalog."""

@@ -1,8 +1,7 @@
-"""Answers that were given before, of one servable in one worker: bounded in bytes, the least recently used go first.
+"""The response cache: answers of one servable in one worker, limited in bytes; the least recently used go first.
 
-A key is a digest of the whole table and of the outputs asked for (`tableside.contract.digest`), so an answer is found
-again only for the same rows in the same order: right for every model, also for one whose answers depend on the other
-rows.
+A key is a digest of the whole table and of the requested outputs (`tableside.contract.digest`). An answer is found only
+for the same rows in the same order, which is correct also for models whose answers depend on the other rows.
 """
 
 from __future__ import annotations
@@ -21,39 +20,40 @@ from tableside.contract.schema import Output
 from tableside.contract.table import Table
 
 LARGEST_SHARE = 8
-"""An answer that takes more than one such part of the bound is not kept: it would drive out what many others ask."""
+"""An answer larger than 1/8 of the limit is not kept: it would displace many small ones."""
 MAX_TABLE_BYTES = 1 << 18
-"""Larger tables are not looked up: the digest is made on the event loop, and this many bytes take 0.3 ms there."""
+"""Larger tables are not looked up: the digest is computed on the event loop, where this many bytes take 0.3 ms."""
 ENTRY_BYTES = 512
-"""Key, the cache's own tables and the mapping of one entry; a test holds it to what Python allocates."""
+"""The overhead of one entry: its key, its mapping and the cache's own tables. A test compares it with tracemalloc."""
 ARRAY_BYTES = 192
-"""An array without its numbers, its name's place in the mapping included."""
+"""The overhead of one array without its numbers, including its name in the mapping."""
 
 Answers = Mapping[str, Array]
+"""Output name to array."""
 
 
 class CacheMetrics(Protocol):
-    """Where a cache says what it does. Called on the hub, never from native threads."""
+    """Receives the events of one cache. Called on the event loop's thread, never from native threads."""
 
     def looked(self, hit: bool) -> None:
-        """A request was answered from the cache, or not."""
+        """Record one request; `hit` if the cache had its answer."""
 
     def held(self, more_bytes: int) -> None:
-        """So many bytes more are held than before; negative for fewer."""
+        """Record that the size changed by `more_bytes`; negative if it shrank."""
 
 
 class NoCacheMetrics:
-    """Says nothing."""
+    """Ignores every event. It is the default of a servable that no application has wired to metrics."""
 
     def looked(self, hit: bool) -> None:
-        """See CacheMetrics."""
+        """Ignore the request."""
 
     def held(self, more_bytes: int) -> None:
-        """See CacheMetrics."""
+        """Ignore the change of size."""
 
 
 class ResponseCache:
-    """Answers by digest. To be called from greenlets of one hub, or from plain threads."""
+    """Answers by key. Greenlets of one hub, or plain threads, may use it at the same time."""
 
     def __init__(self, max_bytes: int, metrics: CacheMetrics) -> None:
         self.max_bytes = max_bytes
@@ -64,15 +64,15 @@ class ResponseCache:
 
     @property
     def size_bytes(self) -> int:
-        """What it holds now, keys and overhead included."""
+        """The bytes in use, with keys and overhead; at most `max_bytes`."""
         return int(self._entries.currsize)
 
     def key(self, table: Table, outputs: Sequence[Output]) -> bytes | None:
-        """What the answer is kept under; None for a table that is not looked up."""
+        """Return the key of a request; None for a table that is too large, or holds cells that have no digest."""
         return digest_of(table, [output.name for output in outputs], MAX_TABLE_BYTES)
 
     def find(self, key: bytes | None) -> Answers | None:
-        """What was answered before, in arrays that cannot be written to."""
+        """Return the answer kept under `key`, in read-only arrays; None if there is none. Counts a hit or a miss."""
         found = None
         if key is not None:
             with self._lock:
@@ -81,10 +81,13 @@ class ResponseCache:
         return found
 
     def keep(self, key: bytes | None, arrays: Answers) -> None:
-        """Keep a copy of an answer, unless it is too large, or the cache was closed while it was computed."""
+        """Keep a copy of an answer.
+
+        Does nothing if `key` is None, if the answer is larger than its share (LARGEST_SHARE), or after `close`.
+        """
         if key is None or size_bytes(arrays) * LARGEST_SHARE > self.max_bytes:
             return
-        # A copy also where nobody else writes: an answer may be a part of a large batch, and would hold all of it.
+        # The answer may be a view into the arrays of a large batch, which it would keep in memory.
         own = {name: np.array(array, order="K") for name, array in arrays.items()}
         for array in own.values():
             array.flags.writeable = False
@@ -95,7 +98,7 @@ class ResponseCache:
                 self._metrics.held(self.size_bytes - before)
 
     def close(self) -> None:
-        """Forget everything, and keep nothing more."""
+        """Remove every answer. Answers that are being computed now will not be kept either."""
         with self._lock:
             self._closed = True
             self._metrics.held(-self.size_bytes)
@@ -103,11 +106,11 @@ class ResponseCache:
 
 
 def size_bytes(arrays: Answers) -> int:
-    """What an entry takes in memory, its key and the cache's own tables included."""
+    """Return the memory that an entry with these arrays takes, with its key and the cache's own tables."""
     return ENTRY_BYTES + sum(ARRAY_BYTES + _array_bytes(array) for array in arrays.values())
 
 
 def _array_bytes(array: Array) -> int:
-    # Objects may be shared with the estimator (class labels are); counting them is on the safe side.
+    # The estimator may own the objects too, as it does class labels; counting them keeps the limit on the safe side.
     cells = sum(map(sys.getsizeof, array.ravel().tolist())) if array.dtype == object else 0
     return array.nbytes + cells

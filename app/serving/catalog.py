@@ -1,4 +1,4 @@
-"""Everything a worker serves at one moment. Never changed: a reload makes the next one."""
+"""The catalog: every model that a worker serves at one moment. It is immutable; a reload makes a new one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tableside.serving.servable import Servable
 
 @dataclass(frozen=True)
 class Model:
-    """A model's versions, lowest first, and its aliases. `reason`: why model.toml could not be read, if so.
+    """The versions of one model, lowest first, and its aliases.
 
-    config: what its model.toml says; None: it could not be read, and the versions keep the policy they have.
+    reason: why model.toml could not be read; empty if it could. config: the content of model.toml; None if it could not
+    be read, and the versions then keep the policy that they have.
     """
 
     name: str
@@ -26,18 +27,24 @@ class Model:
     config: ModelConfig | None = None
 
     def pick(self, wanted: str | None) -> Servable:
-        """The servable a version or alias means; without one the highest that is ready. Raises ModelNotFound."""
+        """Return the servable of a version number or alias, whatever its state.
+
+        For None or `latest`: the highest version that is READY, or the highest one if none is. Raises ModelNotFound if
+        the model has no such version or alias.
+        """
         if wanted is None or wanted == "latest":
             for servable in reversed(self.servables):
                 if servable.state is State.READY:
                     return servable
             if self.servables:
                 return self.servables[-1]
-            raise ModelNotFound(f"model {self.name!r} has no version")
+            raise ModelNotFound(f"model {self.name!r} has no version; publish one with `tableside publish`")
         number = self.aliases.get(wanted)
         if number is not None and number not in {servable.version for servable in self.servables}:
+            versions = ", ".join(str(servable.version) for servable in self.servables)
             raise ModelNotFound(
-                f"alias {wanted!r} of model {self.name!r} points at version {number}, which is not there"
+                f"alias {wanted!r} of model {self.name!r} points at version {number}, which does not exist; "
+                f"the model has versions {versions or 'none'}"
             )
         for servable in self.servables:
             if servable.version == number or str(servable.version) == wanted:
@@ -48,7 +55,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Models by name, of one generation."""
+    """Models by name, as of one generation. Iterating gives every servable."""
 
     generation: int
     models: Mapping[str, Model]
@@ -58,22 +65,25 @@ class Catalog:
             yield from model.servables
 
     def model(self, name: str) -> Model:
-        """The model of that name. Raises ModelNotFound."""
+        """Return the model of that name. Raises ModelNotFound with the names that exist (at most 20)."""
         model = self.models.get(name)
         if model is None:
             raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(sorted(self.models)[:20]) or 'none'}")
         return model
 
     def find(self, spec: str, version: str | None = None) -> Servable:
-        """The servable `name`, `name@alias` or `name/version` means, whatever its state. Raises ModelNotFound."""
-        model = self.models.get(spec)  # no name holds a mark of `split_spec`: what is found is a plain name
+        """Return the servable of `name`, `name@alias` or `name/version`, whatever its state. Raises ModelNotFound."""
+        model = self.models.get(spec)  # a model's name holds neither `@` nor `/`, so a hit is a plain name
         if model is not None:
             return model.pick(version)
         name, inner = (spec, None) if version is not None else split_spec(spec)
         return self.model(name).pick(version if version is not None else inner)
 
     def servable(self, spec: str, version: str | None = None) -> Servable:
-        """Like `find`, and able to answer. Raises ModelNotReady with its state and reason."""
+        """Return the servable of a spec if it can answer.
+
+        Raises ModelNotFound like `find`; ModelNotReady with its state and reason if it is not READY.
+        """
         found = self.find(spec, version)
         if found.state is not State.READY:
             reason = f": {found.reason}" if found.reason else ""
@@ -82,3 +92,4 @@ class Catalog:
 
 
 EMPTY = Catalog(0, {})
+"""The catalog of a worker before its first load."""

@@ -1,7 +1,7 @@
-"""Generations: numbered files that say a host's workers shall read the repository anew.
+"""Generations: numbered files in the run folder; a new one makes all workers of the host read the repository again.
 
-A number is published with link(2), which fails when it exists: two writers never share one, without a lock. Workers
-poll; a worker born later starts from the newest.
+A number is published with link(2), which fails if the file exists, so that two writers never publish the same number
+and need no lock. Workers poll the folder; a new worker starts with the highest number.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 import orjson
 
 KEEP = 8
+"""How many files stay in the folder."""
 
 
 def newest(folder: Path) -> int:
-    """The highest published generation; 0 when there is none yet."""
+    """Return the highest published number; 0 if there is no file or no folder."""
     try:
         return max((int(name[:-5]) for name in os.listdir(folder) if name.endswith(".json")), default=0)
     except FileNotFoundError:
@@ -26,7 +27,11 @@ def newest(folder: Path) -> int:
 
 
 def publish(folder: Path, reason: str) -> int:
-    """Publish the next generation and return its number. `reason` is kept in the file, for people."""
+    """Publish the next generation and return its number.
+
+    reason: a sentence for the operator; the file keeps it. Files beyond the newest KEEP are removed. Raises OSError if
+    the folder cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{uuid.uuid4().hex}"
     try:
@@ -39,7 +44,7 @@ def publish(folder: Path, reason: str) -> int:
                 continue
             if newest(folder) < number + KEEP:
                 break
-            # Others went so far ahead meanwhile that this number had been published and swept: it is not ours.
+            # Other writers published KEEP numbers in between, and this number had been used and removed before.
             (folder / f"{number:010d}.json").unlink(missing_ok=True)
     finally:
         draft.unlink(missing_ok=True)

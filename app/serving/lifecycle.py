@@ -1,4 +1,4 @@
-"""The life of a servable, as a table."""
+"""The lifecycle of a servable: its states, and the table of allowed transitions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """States of the model repository extension of the Open Inference Protocol."""
+    """The states of the model repository extension of the Open Inference Protocol (V2)."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -20,10 +20,14 @@ NEXT: dict[State, frozenset[State]] = {
     State.UNLOADING: frozenset((State.UNAVAILABLE,)),
     State.UNAVAILABLE: frozenset((State.LOADING,)),
 }
+"""The states that may follow each state."""
 
 
 def check(old: State, new: State) -> State:
-    """`new`, if a servable may go there from `old`. Raises ValueError: a bug, not an input."""
+    """Return `new` if it may follow `old`.
+
+    Raises ValueError otherwise, which is a bug of the caller and never caused by a request.
+    """
     if new not in NEXT[old]:
         raise ValueError(f"a servable cannot go from {old} to {new}")
     return new

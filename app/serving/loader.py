@@ -1,4 +1,4 @@
-"""From a folder of the repository to a servable, or to the reason why not."""
+"""The loader: reads the repository and makes a catalog. A version that cannot be loaded gets the reason instead."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from tableside.serving.servable import Servable
 from tableside.settings import Repository
 
 LARGE_BYTES = 1_000_000
-"""From here on it is worth giving back to the system what a load has left behind."""
+"""After loading an artifact of at least this size, memory that the load has freed is returned to the system."""
 UNLOADED = "unloaded: enabled is false in model.toml"
+"""The reason of every version of a model that the operator has turned off."""
 
 
 def load_catalog(
     root: Path, policy: Repository, generation: int, before: Catalog, preflight_results: PreflightResults | None = None,
     store: SharedStore | None = None,
 ) -> Catalog:  # fmt: skip
-    """Read the repository. Versions that `before` already serves from the same files are kept as they are.
+    """Read the repository below `root` and return its catalog.
 
-    preflight_results: of preflights; only what passed one is loaded, and what still waits for one is LOADING. None: all
-    is loaded. store: where large forests lie that workers share. None: every worker holds its own.
-    Runs in a native thread: it neither logs nor counts. Raises OSError when `root` itself cannot be read.
+    before: the current catalog; versions that it serves from unchanged files are reused. preflight_results: versions
+    that passed are loaded, and versions without a result stay LOADING; None loads every version. store: where workers
+    share large forests; None gives each worker a copy.
+    Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot be read.
     """
-    names = _names(root)
-    return Catalog(
-        generation, {name: _load_model(root, name, policy, before, preflight_results, store) for name in names}
-    )
+    load = _Load(root, policy, before, preflight_results, store)
+    return Catalog(generation, {name: load.model(name) for name in _names(root)})
 
 
 def versions_to_load(root: Path, before: Catalog) -> list[VersionFiles]:
-    """The versions `load_catalog` would load now. Raises OSError when `root` cannot be read."""
-    return [each for name in _names(root) for each in _versions_to_load(root, name, before)]
+    """Return the versions that `load_catalog` would load now. Raises OSError if `root` cannot be read."""
+    return [version for name in _names(root) for version in _versions_to_load(root, name, before)]
 
 
 def _names(root: Path) -> list[str]:
     if not root.is_dir():
-        raise FileNotFoundError(f"repository {root} is not there")
+        raise FileNotFoundError(f"the repository {root} does not exist; create it, or correct repository.path")
     return paths.models(root)
 
 
@@ -77,29 +77,8 @@ def _is_unchanged(old: Servable | None, fingerprint_now: Fingerprint) -> bool:
     return old is not None and old.state is State.READY and old.fingerprint == fingerprint_now
 
 
-def _load_model(
-    root: Path,
-    name: str,
-    policy: Repository,
-    before: Catalog,
-    preflight_results: PreflightResults | None,
-    store: SharedStore | None,
-) -> Model:
-    kept = _served_before(before, name)
-    published = paths.versions(root, name)
-    try:
-        config = model_toml.read(root, name)
-    except ContractBroken as problem:
-        return _without_config(name, published, before, problem)
-    numbers = config.wanted(published)
-    if not config.enabled:
-        return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), config.aliases)
-    servables = tuple(_load_version(root, name, n, policy, kept.get(n), preflight_results, store) for n in numbers)
-    return Model(name, servables, config.aliases, config=config)
-
-
 def _without_config(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
-    """A model whose model.toml cannot be read: what was served goes on being served, and says so."""
+    """A model whose model.toml cannot be read. Versions that are served stay served, with the problem as a warning."""
     kept = [servable for servable in _served_before(before, name).values() if servable.state is State.READY]
     for servable in kept:
         servable.report_problem(f"{problem}; still serving what was loaded before", problem.failure_kind)
@@ -116,7 +95,10 @@ def _failed(name: str, number: int, reason: str, failure_kind: FailureKind = Fai
 
 
 def fingerprint(root: Path, name: str, number: int) -> Fingerprint:
-    """Changes when any file of the version does; None when they cannot be seen."""
+    """Return a value that changes when any file of the version changes; None if the folder cannot be read.
+
+    A file counts as changed by its name, inode, size or modification time. Its content is not read.
+    """
     folder = paths.version_folder(root, name, number)
     try:
         stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
@@ -125,79 +107,96 @@ def fingerprint(root: Path, name: str, number: int) -> Fingerprint:
     return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-def _load_version(
-    root: Path,
-    name: str,
-    number: int,
-    policy: Repository,
-    old: Servable | None,
-    preflight_results: PreflightResults | None,
-    store: SharedStore | None,
-) -> Servable:
-    fingerprint_now = fingerprint(root, name, number)
-    if old is not None and _is_unchanged(old, fingerprint_now):
-        old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
+class _Load:
+    """One read of the repository: the arguments of `load_catalog`, which every version needs."""
+
+    def __init__(
+        self, root: Path, policy: Repository, before: Catalog, results: PreflightResults | None,
+        store: SharedStore | None,
+    ) -> None:  # fmt: skip
+        self._root = root
+        self._policy = policy
+        self._before = before
+        self._results = results
+        self._store = store
+
+    def model(self, name: str) -> Model:
+        kept = _served_before(self._before, name)
+        published = paths.versions(self._root, name)
+        try:
+            config = model_toml.read(self._root, name)
+        except ContractBroken as problem:
+            return _without_config(name, published, self._before, problem)
+        numbers = config.wanted(published)
+        if not config.enabled:
+            return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), config.aliases)
+        servables = tuple(self._version(name, number, kept.get(number)) for number in numbers)
+        return Model(name, servables, config.aliases, config=config)
+
+    def _version(self, name: str, number: int, old: Servable | None) -> Servable:
+        """The servable of a version: `old` if its files are unchanged, or if the changed files do not load."""
+        fingerprint_now = fingerprint(self._root, name, number)
+        if old is not None and _is_unchanged(old, fingerprint_now):
+            old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
+            return old
+        fresh = Servable(name, number)
+        fresh.fingerprint = fingerprint_now
+        self._load(fresh)
+        if fresh.state is State.READY or old is None or old.state is not State.READY:
+            return fresh
+        if fresh.state is State.UNAVAILABLE:
+            old.report_problem(
+                f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before",
+                fresh.failure_kind,
+            )
         return old
-    fresh = Servable(name, number)
-    fresh.fingerprint = fingerprint_now
-    _load(root, fresh, policy, preflight_results, store)
-    if fresh.state is State.READY or old is None or old.state is not State.READY:
-        return fresh
-    if fresh.state is State.UNAVAILABLE:
-        old.report_problem(
-            f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before",
-            fresh.failure_kind,
-        )
-    return old
 
-
-def _load(
-    root: Path,
-    fresh: Servable,
-    policy: Repository,
-    preflight_results: PreflightResults | None,
-    store: SharedStore | None,
-) -> None:
-    """Make it ready, or fail it; leave it LOADING while its preflight is not over."""
-    started_s = time.monotonic()
-    try:
-        if preflight_results is not None and not _passed(fresh, preflight_results):
-            return
-        contract = integrity.read_contract(root, fresh.name, fresh.version)
-        fresh.contract = contract
-        runtime = check_version(root, fresh.name, fresh.version, policy, store)
-        if contract.artifact.size_bytes > LARGE_BYTES:
-            release_free_memory()
-        warning = integrity.check_environment(contract, policy.environment_skew)
-        note = "" if store is None else shared_entries.unshared_warning(root, contract, policy, runtime)
-        fresh.ready(runtime, time.monotonic() - started_s, warning or _unused_backends(contract, runtime))
-        fresh.report_problem(fresh.reason or note, fresh.failure_kind)
-    except ContractBroken as problem:
-        fresh.fail(str(problem), problem.failure_kind)
-    except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; the others must still load
-        fresh.fail(f"{type(problem).__name__}: {problem}", FailureKind.OTHER)
+    def _load(self, fresh: Servable) -> None:
+        """Make the servable READY or UNAVAILABLE. It stays LOADING while its preflight runs."""
+        started_s = time.monotonic()
+        try:
+            if self._results is not None and not _passed(fresh, self._results):
+                return
+            contract = integrity.read_contract(self._root, fresh.name, fresh.version)
+            fresh.contract = contract
+            runtime = check_version(self._root, fresh.name, fresh.version, self._policy, self._store)
+            if contract.artifact.size_bytes > LARGE_BYTES:
+                release_free_memory()
+            warning = integrity.check_environment(contract, self._policy.environment_skew)
+            warning = warning or _unused_backends(contract, runtime)
+            fresh.ready(runtime, time.monotonic() - started_s, warning)
+            if self._store is not None and not fresh.reason:
+                unshared = shared_entries.unshared_warning(self._root, contract, self._policy, runtime)
+                fresh.report_problem(unshared, fresh.failure_kind)
+        except ContractBroken as problem:
+            fresh.fail(str(problem), problem.failure_kind)
+        except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; other versions still load
+            fresh.fail(f"{type(problem).__name__}: {problem}", FailureKind.OTHER)
 
 
 def _unused_backends(contract: Contract, runtime: Runtime) -> str:
-    """Which of the contract's fast backends are not in service here, in words."""
+    """A warning that names the contract's fast backends that are not used here; empty if all of them are."""
     if shared_entries.is_shared(runtime):
         return ""
     used = runtime.used if isinstance(runtime, RoutedRuntime) else frozenset()
     unused = sorted({route.backend for route in contract.routes} - used - {SKLEARN})
-    return f"its fast backend ({', '.join(unused)}) does not hold here; the estimator answers" if unused else ""
+    if not unused:
+        return ""
+    return (
+        f"fast backend disabled ({', '.join(unused)}): it fails, or differs from the estimator, on the golden rows on "
+        "this machine; using scikit-learn"
+    )
 
 
 def _passed(fresh: Servable, preflight_results: PreflightResults) -> bool:
-    """Whether its preflight let it through; False while that is not known. Raises ContractBroken with what was
-    found.
-    """
+    """Whether the version passed its preflight; False while the preflight runs. Raises ContractBroken if it failed."""
     preflight_result = preflight_results.known.get(VersionFiles(fresh.name, fresh.version, fresh.fingerprint))
     if preflight_result is None:
         if preflight_results.complete:
             raise ContractBroken(
-                "its files appeared or changed while others were read; reload again", FailureKind.OTHER
+                "the files of this version appeared or changed during the reload; reload again", FailureKind.OTHER
             )
-        fresh.reason = "preflight: being loaded in a process of its own"
+        fresh.reason = "the preflight of this version is running"
         return False
     if preflight_result.failure_kind:
         raise ContractBroken(preflight_result.reason, preflight_result.failure_kind)

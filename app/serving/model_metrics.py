@@ -1,4 +1,4 @@
-"""What a servable's batcher and cache say of themselves, as metrics."""
+"""Prometheus metrics of one version's batcher and cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tableside.telemetry.metrics import Metrics
 
 
 class PrometheusBatchMetrics:
-    """Counts for one version. The children are looked up once."""
+    """The BatchMetrics of one version. The labelled children are looked up once, not for each request."""
 
     def __init__(self, metrics: Metrics, name: str, version: int) -> None:
         labels = (name, str(version))
@@ -16,20 +16,20 @@ class PrometheusBatchMetrics:
         self._dropped = {reason: metrics.dropped.labels(*labels, reason.value) for reason in DropReason}
 
     def ran(self, rows: int) -> None:
-        """See BatchMetrics."""
+        """Observe the rows of a call in `tableside_batch_rows`."""
         self._rows.observe(rows)
 
     def waiting(self, rows: int) -> None:
-        """See BatchMetrics."""
+        """Set `tableside_queue_rows`."""
         self._waiting.set(rows)
 
     def dropped(self, reason: DropReason) -> None:
-        """See BatchMetrics."""
+        """Count a request in `tableside_dropped_total`."""
         self._dropped[reason].inc()
 
 
 class PrometheusCacheMetrics:
-    """Counts for one version that has a cache."""
+    """The CacheMetrics of one version. Made only for versions that have a cache."""
 
     def __init__(self, metrics: Metrics, name: str, version: int) -> None:
         labels = (name, str(version))
@@ -37,9 +37,9 @@ class PrometheusCacheMetrics:
         self._bytes = metrics.cache_bytes.labels(*labels)
 
     def looked(self, hit: bool) -> None:
-        """See CacheMetrics."""
+        """Count a request in `tableside_cache_requests_total`, as a hit or a miss."""
         self._looked[hit].inc()
 
     def held(self, more_bytes: int) -> None:
-        """See CacheMetrics."""
+        """Add to `tableside_cache_bytes`."""
         self._bytes.inc(more_bytes)

@@ -1,4 +1,4 @@
-"""How one version is served: one immutable object, made at each reload and replaced as a whole."""
+"""The policy of one version: how it is served. A reload makes a new one; it is immutable and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from tableside.settings import Settings
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """rules: how tables are read. batching: how requests wait and share calls. cache_bytes: memory for answers; 0: none
-    are kept. fast: whether fast backends may answer.
+    """How one version is served.
+
+    rules: how request bodies become tables. batching: how requests wait and share calls. cache_bytes: the size limit of
+    the response cache; 0 turns it off. fast: whether fast backends may be used.
     """
 
     rules: Rules = Rules()
@@ -23,7 +25,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 def make_policy(config: ModelConfig, contract: Contract | None, settings: Settings) -> Policy:
-    """The policy that a model.toml, the contract of one version and the settings give together."""
+    """Return the policy of a version that follows from its model.toml, its contract and the settings.
+
+    contract: None for a version that has not been loaded; its requests do not share calls.
+    """
     columns, predict = config.columns, settings.predict
     return Policy(
         Rules(predict.max_cell_errors, predict.show_values, columns.missing, columns.extra, columns.duplicate),
@@ -34,9 +39,8 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
 
 
 def _batch_policy(config: ModelConfig, contract: Contract | None, settings: Settings) -> BatchPolicy:
-    """Requests share a call where publish measured that they may and model.toml lets them.
-
-    Shared calls run one at a time; calls that are not shared leave one thread to other models.
+    """Requests share calls if publish measured that their answers allow it (`batch_invariance`) and model.toml does not
+    forbid it. Shared calls run one at a time. Other calls use all native threads but one, which other models can use.
     """
     measured = contract.batch_invariance if contract is not None else None
     allowed = ("exact",) if config.batching.require == "exact" else ("exact", "ulp")

@@ -1,4 +1,4 @@
-"""All servables of this worker, and the thread that keeps them at the newest generation."""
+"""The registry: all servables of this worker, and the thread that reloads them when a new generation is published."""
 
 from __future__ import annotations
 
@@ -34,65 +34,69 @@ from tableside.telemetry import logs
 from tableside.telemetry.metrics import Metrics
 
 FIRST_LOAD_WAIT_S = 3.0
-"""How long the first requests wait for versions that are still tried, once others could answer."""
+"""Once one version is READY, requests wait this long for the rest of the first load before they are answered."""
 READINESS_WAIT_S = 30.0
-"""How much longer readiness waits for them: a probe's yes brings traffic for every model."""
+"""Readiness waits this much longer than requests: a load balancer sends traffic for every model once it is ready."""
 _POLL_S = 0.1
 REMOVED = "no longer in the repository"
+"""The reason of a version whose folder has been removed."""
 log = logs.get_logger("registry")
 
 
 class Registry:
-    """Holds the current catalog; `reload` replaces it in one assignment, so no request sees half of two."""
+    """Holds the current catalog. `reload` replaces it in one assignment, so that no request sees parts of two."""
 
     def __init__(
         self, settings: Settings, metrics: Metrics, loading: Offload, preflights: PreflightCoordinator | None = None
     ) -> None:
-        """preflights: what new versions pass before they are loaded here; without it they are loaded as they are."""
+        """Make a registry with an empty catalog; `reload` or `follow` fills it.
+
+        loading: runs loads in a native thread. preflights: runs the preflights of new versions; None skips them.
+        """
         self._settings = settings
         self.metrics = metrics
         self._loading = loading
         self._preflights = preflights
         self._reported: dict[tuple[str, int], tuple[State, FailureKind, str]] = {}
-        self._changed: Callable[[], None] = lambda: None
-        self._first = threading.Event()
-        self._open_at_s = math.inf
+        self._on_change: Callable[[], None] = lambda: None
+        self._first_load = threading.Event()
+        self._answer_from_s = math.inf
         self._stop = threading.Event()
-        self._one_at_a_time = threading.Lock()
+        self._reload_lock = threading.Lock()
         self.catalog: Catalog = EMPTY
         self.draining = False
         self.failure = ""
 
     @property
     def repository(self) -> Path:
-        """Where it reads the models."""
+        """The folder of the model repository."""
         return self._settings.repository_path
 
     @property
     def loaded(self) -> bool:
-        """Whether the first read of the repository is over, or lasts so long that what is there should answer."""
-        return self._first.is_set() or time.monotonic() >= self._open_at_s
+        """Whether requests may be answered: the first load is over, or lasts longer than FIRST_LOAD_WAIT_S."""
+        return self._first_load.is_set() or time.monotonic() >= self._answer_from_s
 
     def wait_first(self, timeout_s: float) -> bool:
-        """Wait for the first load, `timeout_s` at the most. Returns whether requests may be answered."""
+        """Wait up to `timeout_s` for the first load. Return whether requests may be answered."""
         give_up_at_s = time.monotonic() + timeout_s
-        while not self.loaded and not self._first.wait(min(_POLL_S, timeout_s)):
+        while not self.loaded and not self._first_load.wait(min(_POLL_S, timeout_s)):
             if time.monotonic() >= give_up_at_s:
                 return False
         return True
 
     def wait_loaded(self, timeout_s: float) -> Catalog:
-        """The catalog, after the first load. Raises ModelNotReady when that takes longer than `timeout_s`."""
+        """Return the catalog after the first load. Raises ModelNotReady if that takes longer than `timeout_s`."""
         if not self.wait_first(timeout_s):
             raise ModelNotReady("the worker is still loading its models")
         return self.catalog
 
     def wait_servable(self, spec: str, version: str | None, timeout_s: float) -> Servable:
-        """The servable a name and version mean; one that is still being tried or loaded is waited for.
+        """Return the servable of a spec (see `Catalog.find`); wait up to `timeout_s` while it is LOADING.
 
         Raises ModelNotFound, or ModelNotReady with its state and reason.
         """
-        if self._first.is_set():
+        if self._first_load.is_set():
             found = self.catalog.find(spec, version)
             if found.state is State.READY:
                 return found
@@ -104,58 +108,54 @@ class Registry:
             time.sleep(_POLL_S)
 
     def not_ready(self) -> str:
-        """Why this worker should get no traffic; empty when it should."""
+        """Return why this worker should get no traffic; an empty string if it should."""
         if self.draining:
             return "draining: the worker is stopping"
-        if not self._first.is_set() and time.monotonic() < self._open_at_s + READINESS_WAIT_S:
+        if not self._first_load.is_set() and time.monotonic() < self._answer_from_s + READINESS_WAIT_S:
             return "loading: the repository is being read"
         if not any(servable.state is State.READY for servable in self.catalog):
             return self.failure or "no model of the repository can be served"
         return ""
 
     def reload(self, generation: int) -> None:
-        """Read the repository in a native thread and serve what it holds. A failure keeps the current catalog.
+        """Read the repository in a native thread and replace the catalog. Never raises; a failure keeps the models.
 
-        Versions that wait for a preflight come later than the others: `generation` is served when all is there.
+        Versions whose preflight is still running follow later. The catalog gets the number `generation` when the last
+        one is decided.
         """
-        with self._one_at_a_time:
+        with self._reload_lock:
             root, policy = self._settings.repository_path, self._settings.repository
             store = SharedStore(self._settings.run_dir / SHARED_STORE_FOLDER)
             try:
-                for preflight_results in self._rounds(root, policy):
-                    number = (
-                        generation
-                        if preflight_results is None or preflight_results.complete
-                        else self.catalog.generation
-                    )
-                    load = partial(load_catalog, root, policy, number, self.catalog, preflight_results, store)
-                    self._adopt(self._loading.call(load), preflight_results is None or preflight_results.complete)
+                for results in self._rounds(root, policy):
+                    complete = results is None or results.complete
+                    number = generation if complete else self.catalog.generation
+                    load = partial(load_catalog, root, policy, number, self.catalog, results, store)
+                    self._adopt(self._loading.call(load), complete)
                 self.failure = ""
-            except Exception as problem:  # noqa: BLE001 - whatever the disk does, the worker goes on serving
+            except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
                 self.failure = f"{type(problem).__name__}: {problem}"
                 log.error("reload_failed", generation=generation, reason=self.failure)
                 self._adopt(Catalog(generation, self.catalog.models), True)
 
     def _rounds(self, root: Path, policy: Repository) -> Iterator[PreflightResults | None]:
-        return (
-            iter([None])
-            if self._preflights is None
-            else self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog))
-        )
+        if self._preflights is None:
+            return iter([None])
+        return self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog))
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         for model in catalog.models.values():
             for servable in model.servables:
-                self._instruct(servable, model.config)
+                self._configure(servable, model.config)
         before, self.catalog = self.catalog, catalog
         if complete:
-            self._first.set()
+            self._first_load.set()
         elif any(servable.state is State.READY for servable in catalog):
-            self._open_at_s = min(self._open_at_s, time.monotonic() + FIRST_LOAD_WAIT_S)
+            self._answer_from_s = min(self._answer_from_s, time.monotonic() + FIRST_LOAD_WAIT_S)
         self._report(before, catalog)
-        self._changed()
+        self._on_change()
 
-    def _instruct(self, servable: Servable, config: ModelConfig | None) -> None:
+    def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         if config is not None:
             servable.adopt(make_policy(config, servable.contract, self._settings))
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
@@ -177,16 +177,16 @@ class Registry:
         self.metrics.generation.set(now.generation)
 
     def _report_state(self, servable: Servable, is_new: bool = False) -> None:
-        """Count and log a version's state, unless it was told before."""
+        """Write a version's state to the metrics and the log if it has changed since the last report."""
         key, now = (servable.name, servable.version), (servable.state, servable.failure_kind, servable.reason)
-        was, self._reported[key] = self._reported.get(key), now
-        if was == now and not is_new:
+        before, self._reported[key] = self._reported.get(key), now
+        if before == now and not is_new:
             return
         state, failure_kind, reason = now
         labels = (servable.name, str(servable.version))
-        for each in State:
-            self.metrics.model_state.labels(*labels, each.value).set(1.0 if each is state else 0.0)
-        for problem in {was[1] if was else FailureKind.NONE, failure_kind} - {FailureKind.NONE}:
+        for possible in State:
+            self.metrics.model_state.labels(*labels, possible.value).set(1.0 if possible is state else 0.0)
+        for problem in {before[1] if before else FailureKind.NONE, failure_kind} - {FailureKind.NONE}:
             self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is failure_kind else 0.0)
         self.metrics.load_seconds.labels(*labels).set(servable.load_s)
         write = log.info if state in (State.READY, State.LOADING) and not failure_kind else log.warning
@@ -201,17 +201,17 @@ class Registry:
         )
 
     def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
-        """Start the thread that loads now and then whenever a newer generation is published below `folder`.
+        """Start the thread that reloads at once and at each new generation in `folder`. Return the thread.
 
-        acknowledge: called whenever what is served has changed.
+        acknowledge: called after each change of the catalog.
         """
-        self._changed = acknowledge
+        self._on_change = acknowledge
         thread = threading.Thread(target=self._follow, args=(folder,), name="generations", daemon=True)
         thread.start()
         return thread
 
     def stop(self) -> None:
-        """End the following thread."""
+        """End the thread that `follow` has started, at its next poll."""
         self._stop.set()
 
     def _follow(self, folder: Path) -> None:
@@ -223,8 +223,8 @@ class Registry:
                 if newest != seen:
                     self.reload(newest)
                     seen = newest
-                    self._changed()
-            except Exception as problem:  # noqa: BLE001 - this thread is the worker's only way to hear of changes
+                    self._on_change()
+            except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
             self._stop.wait(interval_s)
 
@@ -235,7 +235,7 @@ def _unload(servable: Servable) -> None:
 
 
 def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[str, object]:
-    """What a worker says of itself in its slot's status file."""
+    """Return the content of a worker's status file, which other processes read: `tableside list`, the admin routes."""
     return {
         "pid": os.getpid(),
         "instance": instance,
@@ -249,7 +249,7 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
 
 
 def start_worker(registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str) -> None:
-    """Begin to load and follow, and keep this worker's status file true."""
+    """Start loading models and following generations; write the worker's status file after each change."""
     started_at = datetime.now(UTC)
 
     def acknowledge() -> None:
@@ -260,7 +260,10 @@ def start_worker(registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Pat
 
 
 def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
-    """Wait until every living worker serves `generation`. Returns whether they do, and what each says of itself."""
+    """Wait up to `timeout_s` until every worker serves `generation`.
+
+    Returns whether they all do, and the content of their status files.
+    """
     give_up_at_s = time.monotonic() + timeout_s
     while True:
         workers = worker_slots.statuses(run_dir / "worker_slots")

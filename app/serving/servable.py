@@ -1,4 +1,4 @@
-"""One version in one worker: contract, runtime and state; answers tables."""
+"""The servable: one version in one worker, with its contract, runtime, batcher, cache and state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from tableside.batching.batcher import Batcher, BatchMetrics, RequestLimits
+from tableside.batching.batcher import Batcher, RequestLimits
+from tableside.batching.metrics import BatchMetrics
 from tableside.contract import answers
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output
@@ -23,11 +24,14 @@ from tableside.serving.lifecycle import State, check
 from tableside.serving.policy import Policy
 
 BatchItem = tuple[Runtime, Table, Sequence[Output]]
+"""One request as the batcher sees it: the runtime to call, the table, and the outputs to compute."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """arrays: output name to [rows] or [rows, width]. queue_s, predict_s: seconds waited, and computed (for all rows of
-    the call, others' too; to look it up, when `cached`: then the arrays were answered before, and are read-only).
+    """The answer to one request.
+
+    arrays: output name to an array of shape [rows] or [rows, width]; read-only if `cached`. queue_s: seconds in the
+    queue. predict_s: seconds of the call, which may have answered other requests too; if `cached`, of the look-up.
     """
 
     arrays: Mapping[str, Array]
@@ -37,9 +41,10 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Servable:
-    """Built in LOADING; `ready` or `fail` decides. `predict` may be called from many greenlets at once.
+    """One version in one worker. It starts as LOADING; `ready` or `fail` ends that state.
 
-    policy: how it is served; `adopt` replaces it.
+    Many greenlets may call `predict` at the same time. policy: how it is served; `adopt` replaces it. reason,
+    failure_kind: what is wrong with it, also while it answers. answered: how many answers verification has counted.
     """
 
     def __init__(self, name: str, version: int, contract: Contract | None = None) -> None:
@@ -62,34 +67,41 @@ class Servable:
 
     @property
     def input(self) -> Input:
-        """The table that it takes. Only of one that has been loaded."""
+        """The schema of the tables that it takes. The contract must have been read."""
         assert self.contract is not None
         return self.contract.input
 
     def ready(self, runtime: Runtime, load_s: float, warning: str = "") -> None:
-        """The artifact is loaded and its golden rows hold. warning: what differs here from publish all the same."""
+        """Become READY with a runtime that has answered its golden rows.
+
+        load_s: the seconds that the load took. warning: what differs from publish on this machine, if anything. Raises
+        ValueError unless it is LOADING.
+        """
         self.runtime, self.load_s, self.warning = runtime, load_s, warning
         self.state = check(self.state, State.READY)
         self.report_problem(warning, FailureKind.ENVIRONMENT if warning else FailureKind.NONE)
 
     def fail(self, reason: str, failure_kind: FailureKind = FailureKind.NONE) -> None:
-        """It will not be served, because of `reason`."""
+        """Become UNAVAILABLE because of `reason`. Raises ValueError unless it is LOADING."""
         self.state = check(self.state, State.UNAVAILABLE)
         self.report_problem(reason, failure_kind)
 
     def report_problem(self, reason: str, failure_kind: FailureKind) -> None:
-        """Say what is wrong with it, whether it answers or not."""
+        """Set what is wrong with it. Its state stays as it is."""
         self.reason, self.failure_kind = reason, failure_kind
 
     def unload(self) -> None:
-        """Let go of the estimator; requests that hold it finish with it."""
+        """Become UNAVAILABLE and release the estimator and the cache. Requests that run now still finish."""
         self.state = check(self.state, State.UNLOADING)
         self.runtime = None
         self.drop_cache()
         self.state, self.reason = check(self.state, State.UNAVAILABLE), "unloaded"
 
     def outputs(self, wanted: Sequence[str]) -> tuple[Output, ...]:
-        """The outputs of those names, the default one for none. Raises RequestRejected naming what there is."""
+        """Return the outputs of these names; the default output if there are no names.
+
+        Raises RequestRejected, with the names that exist, for an output that the model does not have.
+        """
         assert self.contract is not None
         if not wanted:
             return (self.contract.default_output,)
@@ -103,9 +115,9 @@ class Servable:
         return tuple(found)
 
     def adopt(self, policy: Policy) -> None:
-        """Serve by this policy from now on; what is being decoded or computed ends by the one it began with.
+        """Serve new requests by this policy. Requests that are being decoded or computed keep the old one.
 
-        On the event loop's thread, and before `renew_cache`.
+        Call it on the event loop's thread, and before `renew_cache`.
         """
         self.policy = policy
         self.batcher.policy = policy.batching
@@ -113,22 +125,22 @@ class Servable:
             self.runtime.wanted = policy.fast
 
     def check_room(self, request: RequestLimits) -> None:
-        """Raise Overloaded when no row more could be answered in time: before a body is decoded.
+        """Raise Overloaded if the queue would refuse a request of one row. Views call it before they decode a body.
 
-        With a cache the body has to be read first: what was answered before needs no room.
+        Does nothing with a cache: a cached answer needs no place in the queue, and the key is in the body.
         """
         if self.cache is None:
             self.batcher.check_room(request)
 
     def count(self, metrics: BatchMetrics) -> None:
-        """Say to `metrics` from now on what its requests cost."""
+        """Report the batcher's events to `metrics` from now on."""
         self.batcher.metrics = metrics
 
     def renew_cache(self, metrics: Callable[[], CacheMetrics] | None = None) -> None:
-        """Begin an empty cache when the policy asks for another one, or others answer than when it was begun.
+        """Start an empty cache if its size in the policy has changed, or whether a fast backend is in use.
 
-        To be called after `runtime` has changed its backends: a call that began before keeps its answer in the old
-        cache, where nobody looks. metrics: makes what a cache says its doings to; without it as before.
+        Call it after the runtime has changed its backends: a call that began before then stores its answer in the old
+        cache, which is closed. metrics: makes the CacheMetrics of a new cache; None keeps the function given before.
         """
         self._cache_metrics = metrics or self._cache_metrics
         now = (self.policy.cache_bytes, isinstance(self.runtime, RoutedRuntime) and self.runtime.is_fast)
@@ -139,18 +151,17 @@ class Servable:
             self.cache = ResponseCache(self.policy.cache_bytes, self._cache_metrics())
 
     def drop_cache(self) -> None:
-        """Forget every answer, those too that are being computed."""
+        """Close and remove the cache. Answers that are being computed now will not be kept either."""
         cache, self.cache = self.cache, None
         if cache is not None:
             cache.close()
 
     def predict(self, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits) -> Prediction:
-        """Answer a table: from the cache; here when that is known to be cheap, else in a native thread; with others
-        when busy.
+        """Return the answer to a table: from the cache, or from the runtime by way of the batcher.
 
-        Raises RequestRejected when the estimator refuses the values, InferenceFailed when it fails otherwise,
-        Overloaded when there is no room, DeadlineExceeded past the deadline, ClientClosedRequest when the client left,
-        ModelNotReady when it was unloaded meanwhile.
+        Raises RequestRejected if the estimator raises ValueError, InferenceFailed if it raises anything else (the cause
+        is chained), Overloaded if the queue is full or too long, DeadlineExceeded past the deadline,
+        ClientClosedRequest if the client has left, and ModelNotReady if the version has been unloaded.
         """
         runtime = self.runtime
         if runtime is None:
@@ -171,36 +182,41 @@ class Servable:
         self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits
     ) -> Prediction:
         try:
-            answered = self.batcher.submit((runtime, table, outputs), table.rows, offload, request)
+            batched = self.batcher.submit((runtime, table, outputs), table.rows, offload, request)
         except TablesideError:
             raise
-        except ValueError as refusal:
-            raise RequestRejected("the model refuses these values") from refusal
-        except Exception as fault:
-            raise InferenceFailed from fault
-        return Prediction(answered.result, answered.queue_s, answered.run_s)
+        except ValueError as problem:  # its text may quote the client's values, so only its type is sent
+            raise RequestRejected(
+                f"the estimator of model {self.name} raised {type(problem).__name__} on these values; "
+                "the server's log has the traceback under this request id"
+            ) from problem
+        except Exception as problem:
+            raise InferenceFailed from problem
+        return Prediction(batched.result, batched.queue_s, batched.run_s)
 
 
-def _batch_key(items: BatchItem) -> Hashable:
-    """Requests of equal keys may share a call."""
-    runtime, table, outputs = items
+def _batch_key(item: BatchItem) -> Hashable:
+    runtime, table, outputs = item
     return (runtime, tuple(output.name for output in outputs), table.batch_key())
 
 
 def _run_batch(items: Sequence[BatchItem]) -> list[Mapping[str, Array]]:
-    """Each request's arrays, by one call for all. Several share runtime, outputs, schema and `batch_key`."""
+    """Return the arrays of each item, computed by one call. All items have the same runtime, outputs and batch key.
+
+    Raises TypeError if an output has another number of rows than the batch: it could not be split among the items.
+    """
     runtime, table, outputs = items[0]
     if len(items) == 1:
         return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
-    batched = Table.concat([each for _, each, _ in items])
+    batched = Table.concat([table for _, table, _ in items])
     arrays = answers.collect(outputs, runtime.run, runtime.prepare(batched))
     for name, array in arrays.items():
         if len(array) != batched.rows:
-            raise TypeError(f"{name}: {len(array)} answers for {batched.rows} rows")
-    found: list[Mapping[str, Array]] = []
+            raise TypeError(f"output {name} has {len(array)} rows for a batch of {batched.rows} rows")
+    split: list[Mapping[str, Array]] = []
     start = 0
-    for _, each, _ in items:
-        stop = start + each.rows
-        found.append({name: np.ascontiguousarray(array[start:stop]) for name, array in arrays.items()})
+    for _, table, _ in items:
+        stop = start + table.rows
+        split.append({name: np.ascontiguousarray(array[start:stop]) for name, array in arrays.items()})
         start = stop
-    return found
+    return split

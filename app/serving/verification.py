@@ -1,7 +1,7 @@
-"""A share of the answers of a fast backend is asked of the estimator again, after the client has its answer.
+"""Sampled verification: compares a share of a fast backend's answers with the estimator's, after they have been sent.
 
-What the equivalence check at publish could not see, a request may: then the fast backend is taken out of service,
-counted and logged.
+The equivalence check at publish covers the sample; requests may hold values that the sample did not. After the first
+difference beyond the tolerance the fast backend is taken out of service, which is counted and logged.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ def maybe_verify(
     servable: Servable, table: Table, outputs: Sequence[Output], answered: Mapping[str, Array], one_in: int,
     offload: Offload, metrics: Metrics,
 ) -> threading.Thread | None:  # fmt: skip
-    """Start a verification of this answer when it is the turn of one: every `one_in`-th of a servable; 0 is never.
+    """Verify every `one_in`-th answer of a servable in a new thread. Return that thread; None if nothing is verified.
 
-    None of an estimator that is left on disk: loading it would cost every worker the memory that sharing saves.
+    answered: the arrays that the client got, by output name. one_in: 0 turns verification off.
+    Answers are not verified while the estimator is left on disk (LazyEstimator): loading it would cost every worker the
+    memory that the shared store saves.
     """
     runtime = servable.runtime
     if not isinstance(runtime, RoutedRuntime):
@@ -48,7 +50,7 @@ def maybe_verify(
 
 
 def _log_loaded(servable: Servable, original: LazyEstimator) -> None:
-    """Log, once, that this worker has loaded an estimator it had left on disk; native threads must not log."""
+    """Log once that this worker has loaded the estimator. The load runs in a native thread, which must not log."""
     if original.is_loaded and not original.is_logged:
         original.is_logged = True
         log.warning("estimator_loaded", model=servable.name, version=servable.version)
@@ -60,16 +62,19 @@ def _verify(
 ) -> None:  # fmt: skip
     labels = (servable.name, str(servable.version))
     try:
-        apart = offload.call(lambda: difference_from_estimator(runtime, table, outputs, answered))
-    except Exception as problem:  # noqa: BLE001 - the client has its answer; that the estimator refuses is a difference
-        apart = float("inf")
+        difference = offload.call(lambda: difference_from_estimator(runtime, table, outputs, answered))
+    except Exception as problem:  # noqa: BLE001 - the fast backend answered and the estimator raised: they differ
+        difference = float("inf")
         log.warning("verification_failed", model=labels[0], version=labels[1], error=type(problem).__name__)
-    agreed = servable.contract is not None and apart <= allowed_difference(servable.contract)
+    agreed = servable.contract is not None and difference <= allowed_difference(servable.contract)
     metrics.verifications.labels(*labels, "agreed" if agreed else "differed").inc()
     if agreed:
         return
     runtime.retire()
     servable.renew_cache()
-    reason = f"its fast backend disagreed with the estimator by {apart:.2g} and is out of service; publish it again"
+    reason = (
+        f"the fast backend is out of service: an answer differed from the estimator's by {difference:.2g}; using "
+        "scikit-learn until the model is published again"
+    )
     servable.report_problem(reason, FailureKind.OTHER)
-    log.error("fast_backend_retired", model=labels[0], version=labels[1], difference=apart)
+    log.error("fast_backend_retired", model=labels[0], version=labels[1], difference=difference)

@@ -1,10 +1,9 @@
-"""Every version of the repository with what all workers say of it: for the index, for `tableside list`, for a load."""
+"""Version statuses: the state of every version in all workers, for the repository index, `tableside list` and loads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,9 +15,10 @@ from tableside.serving.servable import Servable
 
 
 class VersionStatus(msgspec.Struct, frozen=True):
-    """One version in one worker, or in all of them.
+    """The state of one version, in one worker or merged over all workers.
 
-    current: what is served, if anything, is what lies in the repository; the reason is no more than a warning then.
+    reason: why it is not served, or a warning; empty if there is nothing to report. current: whether the files in the
+    repository are what the worker serves; False if it still serves what it had loaded before they changed.
     """
 
     name: str
@@ -30,15 +30,18 @@ class VersionStatus(msgspec.Struct, frozen=True):
 
 
 def status_of_servable(servable: Servable) -> VersionStatus:
-    """What a worker says of a version in its status."""
+    """Return the status of a version in this worker, as the worker writes it to its status file."""
     current = servable.reason == servable.warning
     return VersionStatus(
         servable.name, servable.version, servable.state, servable.failure_kind, servable.reason, current
     )
 
 
-def read_statuses(statuses: Iterable[dict[str, Any]]) -> list[VersionStatus]:
-    """The entries of the workers' status files. One that cannot be read (another release's, say) tells nothing."""
+def read_statuses(statuses: Iterable[Mapping[str, object]]) -> list[VersionStatus]:
+    """Return the entries of the workers' status files.
+
+    Skips a file whose entries have another form, such as one that a worker of another release has written.
+    """
     found: list[VersionStatus] = []
     for status in statuses:
         try:
@@ -49,7 +52,10 @@ def read_statuses(statuses: Iterable[dict[str, Any]]) -> list[VersionStatus]:
 
 
 def merge_statuses(entries: Iterable[VersionStatus]) -> dict[tuple[str, int], VersionStatus]:
-    """By (name, version) what the worker says that has most to say against it: READY only when it is so in all."""
+    """Return the worst status of each version by (name, version). A version is READY only if it is in all workers.
+
+    The worst status is one that is not READY, then one with a failure kind, then one with a warning.
+    """
     worst: dict[tuple[str, int], VersionStatus] = {}
     for entry in entries:
         known = worst.get((entry.name, entry.version))
@@ -63,7 +69,10 @@ def _severity(entry: VersionStatus) -> tuple[bool, bool, bool]:
 
 
 def all_versions(root: Path, entries: Sequence[VersionStatus]) -> list[VersionStatus]:
-    """All versions below `root` and all that are served, by name and version; the reason where one is not."""
+    """Return the status of every version that is in the repository or in a worker, sorted by name and version.
+
+    Versions that no worker knows are UNAVAILABLE, with the reason.
+    """
     found = merge_statuses(entries)
     for name in paths.models(root):
         for entry in _unserved(root, name):
@@ -72,17 +81,17 @@ def all_versions(root: Path, entries: Sequence[VersionStatus]) -> list[VersionSt
 
 
 def _unserved(root: Path, name: str) -> Iterable[VersionStatus]:
-    """Why a version on disk would be unknown to the workers."""
+    """The statuses that the versions on disk have if no worker knows them."""
     published = paths.versions(root, name)
     wanted: list[int] = []
-    failure_kind, left_out = FailureKind.NONE, UNLOADED
+    failure_kind, excluded = FailureKind.NONE, UNLOADED
     try:
         config = model_toml.read(root, name)
         if config.enabled:
-            wanted, left_out = config.wanted(published), "not served: `versions` in model.toml leaves it out"
+            wanted, excluded = config.wanted(published), "not served: `versions` in model.toml leaves it out"
     except ContractBroken as problem:
-        failure_kind, left_out = problem.failure_kind, str(problem)
-    unread = "not read yet: published since the last reload, or no worker has loaded"
+        failure_kind, excluded = problem.failure_kind, str(problem)
+    not_loaded = "not read yet: it was published after the last reload, or no worker has finished loading"
     for number in published:
-        reason = unread if number in wanted else left_out
+        reason = not_loaded if number in wanted else excluded
         yield VersionStatus(name, number, State.UNAVAILABLE, failure_kind, reason)

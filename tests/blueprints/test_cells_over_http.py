@@ -266,7 +266,7 @@ def test_a_model_that_refuses_values_is_400(make_app: MakeApp) -> None:
     app = make_app(empty=True, **QUICK)
     serve(app, {"two": (TWO, FailingRuntime(ValueError("Input contains 4711")))})
     answer = post(app.test_client(), "/v1/models/two:predict", {"inputs": {"a": [1.0], "b": [1.0]}}, {})
-    assert error_of(answer)["status"] == 400
+    assert "the estimator of model two raised ValueError on these values" in error_of(answer)["error"]
     assert "4711" not in answer.get_data(as_text=True)
 
 

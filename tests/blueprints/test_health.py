@@ -89,7 +89,7 @@ def test_no_repository_is_not_ready(make_app: MakeApp, small_repository: Path) -
     """When the repository folder is missing, readiness gives that as its reason."""
     shutil.rmtree(small_repository)
     (reason,) = not_ready(make_app().test_client())
-    assert "is not there" in reason
+    assert "does not exist" in reason
 
 
 def test_an_unavailable_model_is_not_ready(make_app: MakeApp, small_repository: Path) -> None:

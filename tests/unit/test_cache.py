@@ -1,4 +1,4 @@
-"""The response cache: never a wrong answer, never more memory than it was given, and off until model.toml says so."""
+"""The response cache: no wrong answers, no more memory than its limit, and off unless model.toml turns it on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tableside.batching.queue import BatchPolicy
 from tableside.contract.digest import digest_of
 from tableside.contract.schema import Column, Input, Output
 from tableside.contract.table import Table
-from tableside.errors import ContractBroken, ModelNotReady, Overloaded
+from tableside.errors import ContractBroken, ModelNotReady, Overloaded, RequestRejected
 from tableside.repository import model_toml
 from tableside.repository.model_toml import CacheConfig
 from tableside.serving.cache import LARGEST_SHARE, MAX_TABLE_BYTES, NoCacheMetrics, ResponseCache, size_bytes
 from tableside.serving.policy import Policy
 from tableside.serving.servable import Prediction, Servable
-from tests.fakes import CountingMeter, HereOffload, SumRuntime, numbers, sum_contract
+from tests.fakes import HereOffload, RecordingBatchMetrics, RecordingCacheMetrics, SumRuntime, numbers, sum_contract
 
 ON = CacheConfig(1 << 20)
 INLINE = BatchPolicy(shares_calls=False, inline_below_s=1.0)
@@ -33,22 +33,8 @@ AB = numbers("a", "b")
 TEXTS = Input("frame", (Column("s", "BYTES", "object"), Column("t", "BYTES", "object")))
 
 
-class CountingCache:
-    """Remembers what a cache said."""
-
-    def __init__(self) -> None:
-        self.looks: list[bool] = []
-        self.bytes = 0
-
-    def looked(self, hit: bool) -> None:
-        self.looks.append(hit)
-
-    def held(self, more_bytes: int) -> None:
-        self.bytes += more_bytes
-
-
 class BitsRuntime(SumRuntime):
-    """Answers with what tells two inputs apart: the bits of each row's first cell, and the size of its table."""
+    """A runtime whose answers tell inputs apart: the bits of each row's first cell, and the number of rows."""
 
     def run(self, method: str, data: Any) -> Any:
         super().run(method, data)
@@ -58,7 +44,7 @@ class BitsRuntime(SumRuntime):
 
 
 class HeldRuntime(SumRuntime):
-    """Answers when it is let go."""
+    """A SumRuntime that waits in each call until `go` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +66,10 @@ def columns(schema: Input = AB, **cells: Any) -> Table:
     return Table(schema, len(next(iter(found.values()))), found)
 
 
-def served(rules: CacheConfig = ON, runtime: Any = None, version: int = 1) -> tuple[Servable, Any, CountingCache]:
-    servable, meter = Servable("sums", version, sum_contract(version=version)), CountingCache()
+def served(
+    rules: CacheConfig = ON, runtime: Any = None, version: int = 1
+) -> tuple[Servable, Any, RecordingCacheMetrics]:
+    servable, meter = Servable("sums", version, sum_contract(version=version)), RecordingCacheMetrics()
     runtime = runtime or SumRuntime()
     servable.ready(runtime, 0.0)
     servable.adopt(Policy(batching=INLINE, cache_bytes=rules.max_bytes))
@@ -100,7 +88,7 @@ def key(table: Table, *names: str) -> bytes:
 
 
 def test_it_is_off_by_default() -> None:
-    """Without a word in model.toml nothing is kept: each request is asked of the estimator."""
+    """Without `[cache]` in model.toml there is no cache, and the runtime computes every request."""
     servable, runtime, meter = served(CacheConfig())
     for _ in range(3):
         assert not ask(servable, matrix([1, 2])).cached
@@ -109,7 +97,7 @@ def test_it_is_off_by_default() -> None:
 
 
 def test_the_same_request_is_answered_once() -> None:
-    """The second time the answer is the first one's, to the bit, and the estimator is not asked."""
+    """The second answer equals the first in every bit, and the runtime is not called again."""
     servable, runtime, meter = served()
     first = ask(servable, matrix([1, 2], [3, 4]))
     again = ask(servable, matrix([1, 2], [3, 4]))
@@ -122,14 +110,14 @@ def test_the_same_request_is_answered_once() -> None:
 
 
 def test_rows_of_columns_and_a_matrix_share_answers() -> None:
-    """Where the estimator is given one array of doubles it is the same array, however the request spelled it."""
+    """Rows and columns of the same numbers have the same key where the estimator takes one array of doubles."""
     assert key(matrix([1, 2], [3, 4])) == key(columns(a=[1, 3], b=[2, 4]))
     fortran = Table(AB, 2, None, np.asfortranarray([[1.0, 2.0], [3.0, 4.0]]))
     assert key(fortran) == key(matrix([1, 2], [3, 4]))
 
 
 def test_another_layout_of_a_frame_is_another_key() -> None:
-    """BLAS may add up another layout in another order, so a frame's answers are told apart by it."""
+    """The memory layout of a frame is in the key, because BLAS may add up another layout in another order."""
     frame = numbers("a", "b", form="frame")
     array = np.array([[1.0, 2.0], [3.0, 4.0]])
     tables = [Table(frame, 2, None, array), Table(frame, 2, None, np.asfortranarray(array)),
@@ -160,13 +148,13 @@ NAN = np.array([0x7FF8000000000000, 0x7FF8000000000001], dtype=np.uint64).view(n
     ],
 )
 def test_tables_that_look_alike_are_told_apart(one: Table, other: Table) -> None:
-    """Signed zeros, two NaN, the order of rows, shape, dtype, where a text ends, what a missing value is: all count."""
+    """Signed zeros, kinds of NaN, order, shape, dtype, ends of texts and kinds of missing values are in the key."""
     assert key(one) != key(other)
     assert key(one) == key(one.take(0, one.rows))
 
 
 def test_a_gap_in_a_column_of_integers_is_told_apart() -> None:
-    """The estimator is given doubles where a cell is missing: the other rows' numbers are not enough."""
+    """A column of integers with a missing cell becomes doubles, and has another key than one without."""
     schema = Input("frame", (Column("i", "INT64", "int64", nullable=True),))
     whole = Table(schema, 2, {"i": np.array([1, 2])})
     wide = Table(schema, 2, {"i": np.array([1.0, 2.0])})
@@ -175,7 +163,7 @@ def test_a_gap_in_a_column_of_integers_is_told_apart() -> None:
 
 
 def test_outputs_are_in_the_key() -> None:
-    """An answer to one output is no answer to another, nor to both; their names do not run together."""
+    """Each combination of outputs has its own key, and names cannot run together."""
     servable, runtime, _ = served()
     for wanted in (["predict"], ["transform"], ["predict", "transform"]):
         assert not ask(servable, matrix([1, 2]), *wanted).cached
@@ -185,13 +173,13 @@ def test_outputs_are_in_the_key() -> None:
 
 
 def test_what_a_contract_does_not_know_is_not_looked_up() -> None:
-    """Half a surrogate pair, an integer past 64 bits, an object of another type: asked of the estimator each time."""
+    """A table with half a surrogate pair, an integer past 64 bits or an object of another type has no key."""
     for cell in ("\ud800", 2**64, b"a", np.str_("a")):
         assert digest_of(columns(TEXTS, s=[cell], t=["a"]), ["predict"], MAX_TABLE_BYTES) is None
 
 
 def test_a_large_table_is_not_looked_up() -> None:
-    """Its digest would hold up the event loop: by numbers, by cells of text, or by one long text."""
+    """A table past MAX_TABLE_BYTES has no key, whether numbers, cells of text or one long text make it large."""
     small = np.zeros((MAX_TABLE_BYTES // 16, 2))
     assert digest_of(Table(AB, len(small), None, small), ["predict"], MAX_TABLE_BYTES) is not None
     large = np.zeros((MAX_TABLE_BYTES // 16 + 1, 2))
@@ -205,7 +193,7 @@ def test_a_large_table_is_not_looked_up() -> None:
 
 
 def test_what_was_kept_cannot_be_changed() -> None:
-    """Neither the caller who has the first answer nor one who has a later one can change what others are given."""
+    """Changing the first answer does not change the kept one, and later answers are read-only."""
     servable, _, _ = served()
     ask(servable, matrix([1, 2])).arrays["predict"][:] = 99
     again = ask(servable, matrix([1, 2])).arrays["predict"]
@@ -215,7 +203,7 @@ def test_what_was_kept_cannot_be_changed() -> None:
 
 
 def test_a_part_of_a_batch_does_not_hold_the_batch() -> None:
-    """An answer that is a view of a large call's is kept as a copy of its own rows."""
+    """The kept array is a copy of its rows, and does not keep the arrays of a whole batch in memory."""
     cache, batch = ResponseCache(1 << 16, NoCacheMetrics()), np.zeros(1000)
     cache.keep(b"k", {"predict": batch[3:4]})
     found = cache.find(b"k")
@@ -224,7 +212,7 @@ def test_a_part_of_a_batch_does_not_hold_the_batch() -> None:
 
 
 def test_another_version_starts_empty() -> None:
-    """Each servable has a cache of its own, so no answer of one is ever another's."""
+    """Each servable has its own cache."""
     one, _, _ = served()
     other, _, _ = served(version=2, runtime=BitsRuntime())
     ask(one, matrix([1, 2]))
@@ -232,34 +220,34 @@ def test_another_version_starts_empty() -> None:
 
 
 def test_the_bound_holds_and_the_oldest_goes_first() -> None:
-    """However many answers come, the sum stays below; what was asked for again stays longer."""
-    meter = CountingCache()
+    """The size never exceeds the limit, and the least recently used answers go first."""
+    meter = RecordingCacheMetrics()
     cache = ResponseCache(1 << 16, meter)
-    cache.keep(b"dear", {"predict": np.zeros(4)})
+    cache.keep(b"used", {"predict": np.zeros(4)})
     for at in range(500):
         cache.keep(b"%d" % at, {"predict": np.zeros(at % 40)})
         assert meter.bytes == cache.size_bytes <= 1 << 16
-        assert cache.find(b"dear") is not None
+        assert cache.find(b"used") is not None
     assert cache.find(b"0") is None
     assert cache.find(b"499") is not None
 
 
 def test_an_answer_past_its_share_is_not_kept() -> None:
-    """One large answer would drive out many small ones."""
+    """An answer that takes 1/8 of the limit or more is not kept."""
     cache = ResponseCache(1 << 16, NoCacheMetrics())
     cache.keep(b"k", {"predict": np.zeros((1 << 16) // LARGEST_SHARE // 8)})
     assert cache.size_bytes == 0
 
 
 def test_text_in_an_answer_counts() -> None:
-    """An array of objects holds more than its pointers."""
+    """The size of an array of objects includes the objects."""
     texts = np.array(["x" * 1000] * 3, dtype=object)
     assert size_bytes({"predict": texts}) > 3000
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_the_overhead_is_honest(outputs: int) -> None:
-    """What Python allocates for a full cache of small answers is no more than the bound, and not much less."""
+    """A full cache of small answers allocates at most its limit, and more than 70 % of it."""
     bound, answers = 4 << 20, {f"output_{at}": np.zeros(1) for at in range(outputs)}
     cache = ResponseCache(bound, NoCacheMetrics())
     gc.collect()
@@ -276,12 +264,12 @@ def test_the_overhead_is_honest(outputs: int) -> None:
 
 
 def test_a_hit_needs_no_room() -> None:
-    """While one request runs and another fills the queue, a known answer is given at once; what is new is refused."""
+    """While the queue is full a cached answer is returned, and a new request is refused."""
     servable, runtime, _ = served(runtime=HeldRuntime())
     runtime.go.set()
     ask(servable, matrix([1, 2]))
     runtime.go.clear()
-    meter = CountingMeter()
+    meter = RecordingBatchMetrics()
     servable.adopt(Policy(batching=BatchPolicy(1, 1, 1, shares_calls=False), cache_bytes=ON.max_bytes))
     servable.count(meter)
 
@@ -305,7 +293,7 @@ def test_a_hit_needs_no_room() -> None:
 
 
 def test_unloading_forgets() -> None:
-    """The memory is free at once, and the version answers nothing, not even what it knew."""
+    """After `unload` the memory is free, and cached answers are not returned either."""
     servable, _, meter = served()
     ask(servable, matrix([1, 2]))
     servable.unload()
@@ -315,7 +303,7 @@ def test_unloading_forgets() -> None:
 
 
 def test_a_renewal_forgets_only_where_something_changed() -> None:
-    """The same words keep the answers; other ones begin an empty cache, and 0 ends it."""
+    """An unchanged policy keeps the answers, a new size starts an empty cache, and 0 removes it."""
     servable, _, meter = served()
     ask(servable, matrix([1, 2]))
     servable.renew_cache()
@@ -330,7 +318,7 @@ def test_a_renewal_forgets_only_where_something_changed() -> None:
 
 
 def test_a_call_that_began_before_leaves_nothing_behind() -> None:
-    """An answer computed while the cache was renewed, by other backends perhaps, is given and not kept."""
+    """An answer that was being computed while the cache was renewed is returned and not kept."""
     servable, _, meter = served()
 
     class Renewing(SumRuntime):
@@ -346,7 +334,7 @@ def test_a_call_that_began_before_leaves_nothing_behind() -> None:
 
 
 def test_many_at_once_get_their_own_answers() -> None:
-    """Threads, or greenlets where the process is patched, that ask the same few rows at once never mix them up."""
+    """Threads (or greenlets) that send the same few rows at once get the answers to their own rows."""
     servable, _, meter = served(CacheConfig(1 << 16))
     wrong: list[Any] = []
 
@@ -376,7 +364,7 @@ REQUEST = st.tuples(
 
 @given(requests=st.lists(REQUEST, max_size=30))
 def test_with_a_cache_answers_are_the_same(requests: list[Any]) -> None:
-    """Whatever is asked in whatever order: every answer is the one without a cache, to the bit."""
+    """For any sequence of requests, the answers with a cache equal those without in every bit."""
     cached, _, _ = served(CacheConfig(1 << 16), BitsRuntime())
     plain, _, _ = served(CacheConfig(), BitsRuntime())
     for rows, wanted in requests:
@@ -388,7 +376,7 @@ def test_with_a_cache_answers_are_the_same(requests: list[Any]) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "1", "65535", str(2**41), '"64 MB"', "1.5", "true"])
 def test_a_bad_size_is_named(tmp_path: Path, value: str) -> None:
-    """A size that is none, or no sensible one, is refused with the file and the field."""
+    """The error for a wrong `max_bytes` names the file and the field."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.toml").write_text(f"[cache]\nmax_bytes = {value}\n")
     with pytest.raises(ContractBroken, match=r"^m/model.toml: .*\$\.cache") as broken:
@@ -397,7 +385,7 @@ def test_a_bad_size_is_named(tmp_path: Path, value: str) -> None:
 
 
 def test_a_good_size_is_read(tmp_path: Path) -> None:
-    """0 is off, as is a file that says nothing of it; underscores are TOML's own."""
+    """A file without `max_bytes` means 0; underscores in a number are allowed by TOML."""
     (tmp_path / "m").mkdir()
     file = tmp_path / "m" / "model.toml"
     for text, expected in (("", 0), ("[cache]\n", 0), ("[cache]\nmax_bytes = 64_000_000\n", 64_000_000)):
@@ -406,6 +394,65 @@ def test_a_good_size_is_read(tmp_path: Path) -> None:
 
 
 def test_outputs_of_one_name_are_one_key() -> None:
-    """The cache asks an output for its name only."""
+    """The key depends on the names of the outputs and on no other field of theirs."""
     cache = ResponseCache(1 << 16, NoCacheMetrics())
     assert cache.key(matrix([1, 2]), [Output("predict", "FP64", 1, True)]) == key(matrix([1, 2]))
+
+
+def test_a_cached_answer_has_no_queue_time() -> None:
+    """A hit reports 0 s in the queue and the seconds of the look-up."""
+    servable, _, _ = served()
+    ask(servable, matrix([1, 2]))
+    hit = ask(servable, matrix([1, 2]))
+    assert (hit.cached, hit.queue_s) == (True, 0.0)
+    assert hit.predict_s >= 0.0
+
+
+def test_a_closed_cache_keeps_nothing() -> None:
+    """After `close` the cache is empty, and `keep` does nothing."""
+    meter = RecordingCacheMetrics()
+    cache = ResponseCache(1 << 16, meter)
+    cache.keep(b"k", {"predict": np.zeros(2)})
+    assert meter.bytes == cache.size_bytes > 0
+    cache.close()
+    cache.keep(b"k", {"predict": np.zeros(2)})
+    assert (cache.find(b"k"), cache.size_bytes, meter.bytes) == (None, 0, 0)
+
+
+def test_a_table_without_a_key_is_a_miss() -> None:
+    """The key None is counted as a miss, and nothing is kept under it."""
+    meter = RecordingCacheMetrics()
+    cache = ResponseCache(1 << 16, meter)
+    cache.keep(None, {"predict": np.zeros(2)})
+    assert cache.find(None) is None
+    assert (meter.looks, cache.size_bytes) == ([False], 0)
+
+
+def test_a_new_answer_replaces_the_old_one() -> None:
+    """Keeping another answer under the same key changes the size by the difference."""
+    meter = RecordingCacheMetrics()
+    cache = ResponseCache(1 << 16, meter)
+    cache.keep(b"k", {"predict": np.zeros(8)})
+    cache.keep(b"k", {"predict": np.ones(2)})
+    found = cache.find(b"k")
+    assert found is not None
+    assert found["predict"].tolist() == [1.0, 1.0]
+    assert meter.bytes == cache.size_bytes == size_bytes({"predict": np.ones(2)})
+
+
+def test_an_error_is_not_cached() -> None:
+    """A request that fails is computed again the next time."""
+
+    class FailsOnce(SumRuntime):
+        def run(self, method: str, data: Any) -> Any:
+            answer = super().run(method, data)
+            if len(self.seen) == 1:
+                raise ValueError("the first call")
+            return answer
+
+    servable, runtime, _ = served(runtime=FailsOnce())
+    with pytest.raises(RequestRejected):
+        ask(servable, matrix([1, 2]))
+    assert ask(servable, matrix([1, 2])).arrays["predict"].tolist() == [3.0]
+    assert ask(servable, matrix([1, 2])).cached
+    assert len(runtime.seen) == 2

@@ -1,28 +1,32 @@
-"""Loading: a version is held to its contract, and a bad one never takes a good one's place."""
+"""The loader: it checks a version against its contract, and a version that fails never replaces a served one."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.preprocessing import FunctionTransformer
 
 from tableside.contract import schema
 from tableside.contract.environment import sha256
 from tableside.contract.schema import Contract
-from tableside.errors import FailureKind, ModelNotReady
+from tableside.errors import FailureKind, ModelNotFound, ModelNotReady
+from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
 from tableside.repository import model_toml
 from tableside.serving.catalog import EMPTY
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import load_catalog, versions_to_load
-from tableside.serving.registry import Registry
+from tableside.serving.loader import fingerprint, load_catalog, versions_to_load
+from tableside.serving.registry import Registry, status_of, wait_for_generation
 from tableside.settings import Repository, load
 from tableside.telemetry import metrics
 from tests import skewed_environment
@@ -91,22 +95,22 @@ def tear_the_contract(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said", "failure_kind"),
+    ("damage", "expected", "failure_kind"),
     [
         (flip_a_byte, "model.skops is damaged: its sha256 is", FailureKind.DAMAGED),
         (change_an_answer, "golden row 0: predict[0] is 'setosa', at publish 'virginica'", FailureKind.GOLDEN),
         (change_the_library, "scikit-learn was 0.24.2 at publish", FailureKind.ENVIRONMENT),
         (change_a_column, "renamed", FailureKind.GOLDEN),
-        (skewed_environment.swap_columns, "golden rows: not answered: ValueError", FailureKind.GOLDEN),
+        (skewed_environment.swap_columns, "the golden rows could not be computed: ValueError", FailureKind.GOLDEN),
         (change_the_name, "belongs to other/2", FailureKind.CONTRACT),
         (remove_the_artifact, "model.skops cannot be read: No such file", FailureKind.DAMAGED),
         (tear_the_contract, "contract.json: ", FailureKind.CONTRACT),
     ],
 )
 def test_a_broken_version_is_passed_over(
-    small_repository: Path, damage: Damage, said: str, failure_kind: FailureKind
+    small_repository: Path, damage: Damage, expected: str, failure_kind: FailureKind
 ) -> None:
-    """A version that breaks its contract is UNAVAILABLE with the reason, and the old one goes on being picked."""
+    """A version that breaks its contract is UNAVAILABLE with the reason, and the older version is picked."""
     before = load_catalog(small_repository, POLICY, 1, EMPTY)
     damage(second_version(small_repository))
     for catalog in (
@@ -115,7 +119,7 @@ def test_a_broken_version_is_passed_over(
     ):
         broken = catalog.find("iris", "2")
         assert broken.state is State.UNAVAILABLE
-        assert said in broken.reason
+        assert expected in broken.reason
         assert broken.failure_kind is failure_kind
         assert catalog.servable("iris").version == 1
         with pytest.raises(ModelNotReady, match="iris/2 is UNAVAILABLE"):
@@ -124,14 +128,14 @@ def test_a_broken_version_is_passed_over(
 
 
 def test_a_good_new_version_is_picked(small_repository: Path) -> None:
-    """A new version that keeps its contract becomes the one that is picked."""
+    """A new version that keeps its contract is picked from the next catalog on."""
     before = load_catalog(small_repository, POLICY, 1, EMPTY)
     second_version(small_repository)
     assert load_catalog(small_repository, POLICY, 2, before).servable("iris").version == 2
 
 
 def test_damage_under_a_served_version_is_noticed(small_repository: Path) -> None:
-    """When a served version's files are damaged, what was loaded goes on serving, and the reason is shown."""
+    """A version whose files are damaged after the load stays served, with the damage as its reason."""
     before = load_catalog(small_repository, POLICY, 1, EMPTY)
     flip_a_byte(small_repository / "iris" / "1")
     servable = load_catalog(small_repository, POLICY, 2, before).servable("iris")
@@ -139,8 +143,8 @@ def test_damage_under_a_served_version_is_noticed(small_repository: Path) -> Non
     assert "still serving what was loaded before" in servable.reason
 
 
-def test_a_mended_version_is_served_again(small_repository: Path) -> None:
-    """A version that could not be loaded is tried again at every load, and its complaint ends when it is mended."""
+def test_a_repaired_version_is_served_again(small_repository: Path) -> None:
+    """A version that could not be loaded is loaded again at every reload, until it succeeds."""
     folder = second_version(small_repository)
     good = (folder / "contract.json").read_bytes()
     change_an_answer(folder)
@@ -151,7 +155,7 @@ def test_a_mended_version_is_served_again(small_repository: Path) -> None:
 
 
 def test_skew_may_be_allowed(small_repository: Path) -> None:
-    """The operator may serve a version of another library, golden rows still held."""
+    """With `environment_skew = "warn"` another library is only a warning, if the golden rows pass."""
     change_the_library(small_repository / "iris" / "1")
     policy = Repository(environment_skew="warn")
     catalog = load_catalog(small_repository, policy, 1, EMPTY)
@@ -165,7 +169,7 @@ def test_skew_may_be_allowed(small_repository: Path) -> None:
 
 
 def nameless(root: Path) -> Path:
-    """A published forest that was fitted without names, on a sample that has them."""
+    """Publish a forest that was fitted without column names, from a sample that has them; return its folder."""
     rows = pd.DataFrame(np.random.default_rng(1).normal(size=(80, 3)), columns=["a", "b", "c"])
     forest = RandomForestRegressor(4, random_state=0).fit(rows.to_numpy(), rows["a"] * 3 + rows["b"])
     publish("forest", forest, rows, repository=root)
@@ -174,7 +178,7 @@ def nameless(root: Path) -> Path:
 
 @pytest.mark.parametrize("other", [1, 2])
 def test_swapped_names_of_a_nameless_matrix_are_noticed(tmp_path: Path, other: int) -> None:
-    """Where no estimator and no golden row knows the columns' names, the checksums does."""
+    """Swapped column names that neither the estimator nor the golden rows notice break the checksums."""
     skewed_environment.swap_columns(nameless(tmp_path), 0, other)
     broken = load_catalog(tmp_path, POLICY, 1, EMPTY).find("forest")
     assert (broken.state, broken.failure_kind) == (State.UNAVAILABLE, FailureKind.DAMAGED)
@@ -183,7 +187,7 @@ def test_swapped_names_of_a_nameless_matrix_are_noticed(tmp_path: Path, other: i
 
 @pytest.mark.parametrize("by", [1.0001, 50.0])
 def test_a_threshold_is_noticed_wherever_it_lies(tmp_path: Path, by: float) -> None:
-    """One number of the artifact altered, the contract's hash made to fit: golden rows notice it, or the checksums."""
+    """A changed threshold with a corrected hash breaks the golden rows if it is large, and the checksums otherwise."""
     folder = nameless(tmp_path)
     skewed_environment.move_a_threshold(folder, tree=3, by=by)
     broken = load_catalog(tmp_path, POLICY, 1, EMPTY).find("forest")
@@ -191,14 +195,14 @@ def test_a_threshold_is_noticed_wherever_it_lies(tmp_path: Path, by: float) -> N
     assert broken.failure_kind is (FailureKind.GOLDEN if by > 2 else FailureKind.DAMAGED), broken.reason
 
 
-def test_a_version_without_a_seal_is_served(tmp_path: Path) -> None:
-    """What an earlier release published goes on being served."""
+def test_a_version_without_checksums_is_served(tmp_path: Path) -> None:
+    """A version without `checksums.sha256`, which earlier releases did not write, is served."""
     (nameless(tmp_path) / "checksums.sha256").unlink()
     assert load_catalog(tmp_path, POLICY, 1, EMPTY).servable("forest").version == 1
 
 
 def test_a_disabled_model_is_there_but_unloaded(small_repository: Path) -> None:
-    """`enabled = false` makes every version UNAVAILABLE with that reason, and no candidate for a preflight."""
+    """`enabled = false` makes every version UNAVAILABLE with that reason, and none gets a preflight."""
     assert model_toml.set_enabled(small_repository, "iris", False)
     off = load_catalog(small_repository, POLICY, 1, EMPTY).find("iris")
     assert (off.state, off.reason) == (State.UNAVAILABLE, "unloaded: enabled is false in model.toml")
@@ -209,11 +213,11 @@ def test_a_disabled_model_is_there_but_unloaded(small_repository: Path) -> None:
 
 
 def test_a_broken_model_file_is_a_reason_everywhere(small_repository: Path) -> None:
-    """Nothing served before: each version says that model.toml cannot be read; served before: so does what serves."""
+    """A model.toml that cannot be read is the reason of each version, whether it was served before or not."""
     good = load_catalog(small_repository, POLICY, 1, EMPTY)
-    words = small_repository / "iris" / "model.toml"
-    kept = words.read_bytes()
-    words.write_text("[aliases\n")
+    config = small_repository / "iris" / "model.toml"
+    kept = config.read_bytes()
+    config.write_text("[aliases\n")
     for before, state in ((EMPTY, State.UNAVAILABLE), (good, State.READY)):
         found = load_catalog(small_repository, POLICY, 2, before).find("iris")
         assert (found.state, found.failure_kind, "iris/model.toml" in found.reason) == (
@@ -221,12 +225,12 @@ def test_a_broken_model_file_is_a_reason_everywhere(small_repository: Path) -> N
             FailureKind.CONTRACT,
             True,
         )
-    words.write_bytes(kept)
+    config.write_bytes(kept)
     assert load_catalog(small_repository, POLICY, 3, good).servable("iris").reason == ""
 
 
 def test_a_bad_model_file_keeps_what_served(small_repository: Path) -> None:
-    """A model.toml that cannot be read leaves the versions and aliases of before, with the reason."""
+    """While model.toml cannot be read, the versions and aliases of the last catalog stay."""
     before = load_catalog(small_repository, POLICY, 1, EMPTY)
     (small_repository / "iris" / "model.toml").write_text("[aliases\n")
     after = load_catalog(small_repository, POLICY, 2, before)
@@ -235,7 +239,7 @@ def test_a_bad_model_file_keeps_what_served(small_repository: Path) -> None:
 
 
 def test_a_repository_that_is_gone_keeps_what_served(small_repository: Path, tmp_path: Path) -> None:
-    """When the repository cannot be read the registry goes on with what it has, and says why."""
+    """While the repository does not exist, the registry serves the last catalog and holds the reason in `failure`."""
     settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
     registry = Registry(settings, metrics.make(), make_offload(1))
     assert registry.not_ready() == "loading: the repository is being read"
@@ -243,7 +247,7 @@ def test_a_repository_that_is_gone_keeps_what_served(small_repository: Path, tmp
     assert registry.not_ready() == ""
     small_repository.rename(tmp_path / "away")
     registry.reload(2)
-    assert "is not there" in registry.failure
+    assert "does not exist" in registry.failure
     assert (registry.catalog.generation, registry.catalog.servable("iris").version) == (2, 1)
     (tmp_path / "away").rename(small_repository)
     registry.reload(3)
@@ -251,7 +255,7 @@ def test_a_repository_that_is_gone_keeps_what_served(small_repository: Path, tmp
 
 
 def test_a_removed_version_is_unloaded(small_repository: Path) -> None:
-    """A version that left the repository is let go, and the others stay."""
+    """A version whose folder is gone is unloaded, and the others stay."""
     folder = second_version(small_repository)
     settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
     registry = Registry(settings, metrics.make(), make_offload(1))
@@ -263,11 +267,8 @@ def test_a_removed_version_is_unloaded(small_repository: Path) -> None:
     assert registry.catalog.servable("iris").version == 1
 
 
-def test_a_type_nobody_trusts_is_not_loaded(small_repository: Path) -> None:
-    """A skops file that names a type on no list is refused by that name before anything of it is built."""
-    import skops.io
-    from sklearn.preprocessing import FunctionTransformer
-
+def test_an_untrusted_type_is_not_loaded(small_repository: Path) -> None:
+    """A skops file with a type that is not trusted is refused with the name of that type."""
     folder = small_repository / "iris" / "1"
     (folder / "model.skops").unlink()
     skops.io.dump(FunctionTransformer(shutil.rmtree), folder / "model.skops")
@@ -277,3 +278,105 @@ def test_a_type_nobody_trusts_is_not_loaded(small_repository: Path) -> None:
     assert broken.state is State.UNAVAILABLE
     assert "not trusted" in broken.reason
     assert "rmtree" in broken.reason
+
+
+def iris_files(root: Path) -> VersionFiles:
+    return VersionFiles("iris", 1, fingerprint(root, "iris", 1))
+
+
+@pytest.mark.parametrize(
+    ("results", "state", "reason"),
+    [
+        ({}, State.LOADING, "the preflight of this version is running"),
+        ({"kind": FailureKind.NONE}, State.READY, ""),
+        ({"kind": FailureKind.CRASHED, "reason": "SIGSEGV"}, State.UNAVAILABLE, "SIGSEGV"),
+    ],
+)
+def test_the_result_of_a_preflight_decides(
+    small_repository: Path, results: dict[str, str], state: State, reason: str
+) -> None:
+    """A version without a result stays LOADING, one that passed is loaded, and a failure is its reason."""
+    known = {}
+    if results:
+        kind = FailureKind(results["kind"])
+        known[iris_files(small_repository)] = PreflightResult(kind, results.get("reason", ""))
+    catalog = load_catalog(small_repository, POLICY, 1, EMPTY, PreflightResults(known, complete=False))
+    found = catalog.find("iris")
+    assert (found.state, found.reason) == (state, reason)
+
+
+def test_files_that_changed_during_the_reload_need_another_one(small_repository: Path) -> None:
+    """If all preflights are over and none is of these files, the version is UNAVAILABLE until the next reload."""
+    found = load_catalog(small_repository, POLICY, 1, EMPTY, PreflightResults({}, complete=True)).find("iris")
+    assert (found.state, found.failure_kind) == (State.UNAVAILABLE, FailureKind.OTHER)
+    assert found.reason == "the files of this version appeared or changed during the reload; reload again"
+
+
+def test_only_changed_versions_are_loaded_again(small_repository: Path) -> None:
+    """`versions_to_load` returns new versions and those whose files changed since the catalog was made."""
+    assert versions_to_load(small_repository, EMPTY) == [iris_files(small_repository)]
+    catalog = load_catalog(small_repository, POLICY, 1, EMPTY)
+    assert versions_to_load(small_repository, catalog) == []
+    (small_repository / "iris" / "1" / "contract.json").touch()
+    assert versions_to_load(small_repository, catalog) == [iris_files(small_repository)]
+    (small_repository / "iris" / "model.toml").write_text("[aliases\n")
+    assert versions_to_load(small_repository, catalog) == []
+
+
+def test_a_fingerprint_changes_with_any_file(small_repository: Path) -> None:
+    """A new, removed or touched file changes the fingerprint, and a missing folder has none."""
+    seen = {fingerprint(small_repository, "iris", 1)}
+    folder = small_repository / "iris" / "1"
+    (folder / "extra.txt").write_text("")
+    seen.add(fingerprint(small_repository, "iris", 1))
+    (folder / "extra.txt").write_text("longer")
+    seen.add(fingerprint(small_repository, "iris", 1))
+    assert len(seen) == 3
+    assert fingerprint(small_repository, "iris", 99) is None
+
+
+def test_a_missing_repository_is_named(tmp_path: Path) -> None:
+    """The error has the path and the setting to correct."""
+    with pytest.raises(FileNotFoundError, match=r"/none does not exist; create it, or correct repository\.path"):
+        load_catalog(tmp_path / "none", POLICY, 1, EMPTY)
+
+
+def test_requests_before_the_first_load_are_not_ready(small_repository: Path) -> None:
+    """Without a catalog `wait_loaded` raises ModelNotReady at its time limit; after the load it returns at once."""
+    settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
+    registry = Registry(settings, metrics.make(), make_offload(1))
+    assert not registry.wait_first(0.0)
+    for wait in (lambda: registry.wait_loaded(0.0), lambda: registry.wait_servable("iris", None, 0.0)):
+        with pytest.raises(ModelNotReady, match="still loading its models"):
+            wait()
+    registry.reload(1)
+    assert registry.wait_loaded(0.0) is registry.catalog
+    assert registry.wait_servable("iris", "champion", 0.0).version == 1
+    with pytest.raises(ModelNotFound, match="no version or alias '9'"):
+        registry.wait_servable("iris", "9", 0.0)
+
+
+def test_a_draining_worker_gets_no_traffic(small_repository: Path) -> None:
+    """`not_ready` returns the draining worker's reason even while its models are READY."""
+    settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
+    registry = Registry(settings, metrics.make(), make_offload(1))
+    registry.reload(1)
+    registry.draining = True
+    assert registry.not_ready() == "draining: the worker is stopping"
+
+
+def test_a_status_file_tells_what_is_served(small_repository: Path) -> None:
+    """The status of a worker has its generation, its failure and one entry for each version."""
+    settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
+    registry = Registry(settings, metrics.make(), make_offload(1))
+    registry.reload(5)
+    status = status_of(registry, "a", datetime(2026, 1, 2, tzinfo=UTC))
+    assert (status["generation"], status["failure"], status["instance"]) == (5, "", "a")
+    assert status["started_at"] == "2026-01-02T00:00:00+00:00"
+    (entry,) = status["models"]  # type: ignore[misc]
+    assert (entry["name"], entry["version"], entry["state"], entry["current"]) == ("iris", 1, "READY", True)
+
+
+def test_no_worker_is_no_agreement(tmp_path: Path) -> None:
+    """Without workers nothing serves the generation, so `wait_for_generation` returns False at its time limit."""
+    assert wait_for_generation(tmp_path, 1, 0.0) == (False, [])

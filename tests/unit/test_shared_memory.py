@@ -1,9 +1,10 @@
-"""Forests that workers share: the estimator's own answers to the bit, from one file, or the estimator itself."""
+"""Shared forests: their answers equal the estimator's in every bit, or the estimator itself is used."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving import verification
 from tableside.serving.catalog import EMPTY
 from tableside.serving.loader import load_catalog
+from tableside.serving.servable import Servable
 from tableside.settings import Repository
 from tableside.telemetry import metrics
 from tests.fakes import HereOffload
@@ -76,18 +78,18 @@ def load(root: Path, folder: Path, policy: Repository = POLICY) -> Any:
     return check_version(root, "forest", 1, policy, SharedStore(folder))
 
 
-def said(runtime: Any, contract: Contract, table: Any) -> dict[str, Any]:
+def answers_of(runtime: Any, contract: Contract, table: Any) -> dict[str, Any]:
     return dict(answers.collect(contract.outputs, runtime.run, runtime.prepare(table)))
 
 
 def assert_same(runtime: Any, fitted: Any, contract: Contract, table: Table) -> None:
-    own = said(SklearnRuntime(fitted), contract, table)
-    for name, array in said(runtime, contract, table).items():
+    own = answers_of(SklearnRuntime(fitted), contract, table)
+    for name, array in answers_of(runtime, contract, table).items():
         assert difference(own[name], array) == 0, name
 
 
 def test_mapped_nodes_answer_to_the_bit(root: Path, original: Any, contract: Contract, tmp_path: Path) -> None:
-    """From the first load on, for one row and for many, by labels and by probabilities, and without the estimator."""
+    """From the first load on, mapped trees give the estimator's answers for any number of rows, without loading it."""
     proved = {each.backend: each for each in contract.equivalence_checks}[packed_trees.SHARED_MEMORY]
     assert (proved.outcome, proved.largest_difference) == ("equal", 0)
     assert proved.rows >= 10_000
@@ -125,7 +127,7 @@ PIPELINES: dict[str, Callable[[], tuple[Any, Any]]] = {
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_other_shapes_of_forest(name: str, tmp_path: Path) -> None:
-    """Regressors, single trees, steps before the forest, missing cells: equal to the bit."""
+    """Regressors, single trees, pipelines and missing cells give equal answers, too."""
     fitted, rows = PIPELINES[name]()
     contract = publish("forest", fitted, rows[:300], repository=tmp_path / "models")
     runtime = load(tmp_path / "models", tmp_path / "shared_store")
@@ -137,10 +139,10 @@ def test_other_shapes_of_forest(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.parametrize("cell", [np.inf, -np.inf, 1e39])
-def test_what_the_estimator_refuses_is_refused_without_it(
+def test_input_that_the_estimator_refuses_does_not_load_it(
     root: Path, contract: Contract, tmp_path: Path, cell: float
 ) -> None:
-    """In its own words, and nobody can make a worker load the estimator so."""
+    """The stub raises the estimator's own ValueError, so that bad input cannot fill a worker's memory."""
     runtime = load(root, tmp_path)
     table = from_matrix(np.full((2, 6), cell), contract.input)
     with pytest.raises(ValueError, match="infinity|too large"):
@@ -151,11 +153,17 @@ def test_what_the_estimator_refuses_is_refused_without_it(
 def test_the_estimator_is_loaded_when_only_it_can_answer(
     root: Path, original: Any, contract: Contract, tmp_path: Path
 ) -> None:
-    """Once, whatever number of threads ask at once; it is then verified with like any other."""
+    """The estimator is loaded once, by however many threads, and sampled verification uses it from then on."""
     runtime = load(root, tmp_path)
     table, loads = from_matrix(TABLE[:5], contract.input), []
-    fetch = runtime.original._load
-    runtime.original._load = lambda: loads.append(1) or fetch()
+    entry = SharedStore(tmp_path).open(contract)
+    assert entry is not None
+
+    def load_estimator() -> SklearnRuntime:
+        loads.append(1)
+        return SklearnRuntime(original)
+
+    runtime.original = LazyEstimator(entry[0], load_estimator)
     runtime.wanted = False
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(runtime.run("predict", table))) for _ in range(4)]
@@ -173,39 +181,37 @@ def test_the_estimator_is_loaded_when_only_it_can_answer(
     assert runtime.original.is_logged
 
 
-def test_rechecks_leave_the_estimator_on_disk(root: Path, contract: Contract, tmp_path: Path) -> None:
-    """A thousandth of the answers must not bring a copy into every worker."""
+def test_verification_leaves_the_estimator_on_disk(root: Path, contract: Contract, tmp_path: Path) -> None:
+    """Sampled verification does not load an estimator that is left on disk."""
     runtime = load(root, tmp_path)
     assert verify(contract, runtime, from_matrix(TABLE[:5], contract.input)) == 0
     assert not runtime.is_whole
 
 
 def verify(contract: Contract, runtime: RoutedRuntime, table: Table) -> float:
-    from tableside.serving.servable import Servable
-
     one, counters, outputs = Servable("forest", 1, contract), metrics.make(), contract.outputs[:1]
     one.ready(runtime, 0.0)
-    given = {outputs[0].name: runtime.run("predict", table)}
-    thread = verification.maybe_verify(one, table, outputs, given, 1, HereOffload(), counters)
+    sent = {outputs[0].name: runtime.run("predict", table)}
+    thread = verification.maybe_verify(one, table, outputs, sent, 1, HereOffload(), counters)
     if thread is not None:
         thread.join(60)
-    agreed: float = counters.verifications.labels("forest", "1", "agreed")._value.get()
-    return agreed
+    labels = {"model": "forest", "version": "1", "result": "agreed"}
+    return counters.registry.get_sample_value("tableside_verifications_total", labels) or 0.0
 
 
 @pytest.mark.parametrize("file", ["records.npy", "values.npy", "starts.npy", "stub.skops", "index.json"])
-@pytest.mark.parametrize("backend", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_entry_is_noticed_and_made_again(
-    root: Path, original: Any, contract: Contract, tmp_path: Path, file: str, backend: str
+    root: Path, original: Any, contract: Contract, tmp_path: Path, file: str, damage: str
 ) -> None:
-    """One changed byte anywhere, a file cut short or gone: the next load makes the entry anew."""
+    """If a file of an entry is changed, cut or gone, the next load writes the entry again."""
     load(root, tmp_path)
     path = SharedStore(tmp_path).path(contract) / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.unlink()
-    if backend != "gone":
-        path.write_bytes(content if backend == "flip" else content[: len(content) // 3])
+    if damage != "gone":
+        path.write_bytes(content if damage == "flip" else content[: len(content) // 3])
         with pytest.raises(ContractBroken):
             SharedStore(tmp_path).open(contract)
     runtime = load(root, tmp_path)
@@ -214,8 +220,8 @@ def test_a_damaged_entry_is_noticed_and_made_again(
     assert SharedStore(tmp_path).open(contract) is not None
 
 
-def test_a_foreign_entry_is_not_believed(root: Path, original: Any, contract: Contract, tmp_path: Path) -> None:
-    """A whole entry of another forest under this one's name fails the golden rows, and is made again."""
+def test_an_entry_of_another_forest_is_replaced(root: Path, original: Any, contract: Contract, tmp_path: Path) -> None:
+    """An undamaged entry of another forest fails the golden rows and is written again."""
     SharedStore(tmp_path).put(contract, forest(seed=1))
     assert SharedStore(tmp_path).open(contract) is not None
     runtime = load(root, tmp_path)
@@ -223,10 +229,10 @@ def test_a_foreign_entry_is_not_believed(root: Path, original: Any, contract: Co
     assert_same(runtime, original, contract, from_matrix(TABLE, contract.input))
 
 
-def test_what_is_laid_out_wrongly_is_not_used(
+def test_an_entry_with_wrong_values_is_not_used(
     root: Path, original: Any, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One unit in the last place off: within what golden rows allow, and yet not the estimator's answer."""
+    """An entry that is off by one unit in the last place passes the golden rows and is not used all the same."""
     pack = packed_trees.pack
 
     def off(fitted: Any) -> Any:
@@ -240,8 +246,8 @@ def test_what_is_laid_out_wrongly_is_not_used(
     assert_same(runtime, original, contract, from_matrix(TABLE, contract.input))
 
 
-def test_a_shelf_that_cannot_be_written_costs_memory_only(root: Path, original: Any, tmp_path: Path) -> None:
-    """The version is served from the estimator, and says why it takes more."""
+def test_a_store_that_cannot_be_written_costs_only_memory(root: Path, original: Any, tmp_path: Path) -> None:
+    """The version is served by the estimator, with UNSHARED as its reason."""
     (tmp_path / "file").write_text("")
     catalog = load_catalog(root, POLICY, 1, EMPTY, None, SharedStore(tmp_path / "file" / "shared_store"))
     servable = catalog.servable("forest")
@@ -252,9 +258,7 @@ def test_a_shelf_that_cannot_be_written_costs_memory_only(root: Path, original: 
 
 
 def test_the_artifact_decides_also_where_the_entry_is_whole(root: Path, tmp_path: Path) -> None:
-    """A damaged artifact is refused, though nothing of it would be read."""
-    import shutil
-
+    """A damaged artifact is refused also where the entry in the store is complete."""
     shutil.copytree(root, tmp_path / "models")
     load(tmp_path / "models", tmp_path / "shared_store")
     artifact = tmp_path / "models" / "forest" / "1" / "model.skops"
@@ -268,14 +272,14 @@ def test_the_artifact_decides_also_where_the_entry_is_whole(root: Path, tmp_path
 
 @pytest.mark.parametrize("above_mb", [0, 64])
 def test_small_artifacts_are_left_as_they_are(root: Path, tmp_path: Path, above_mb: int) -> None:
-    """At most so large, or sharing turned off: each worker has its own, and no file is written."""
+    """Artifacts below the limit are not shared, nor is any if the limit is 0, and no file is written."""
     runtime = load(root, tmp_path, Repository(shared_memory_above_mb=above_mb))
     assert not shared_entries.is_shared(runtime)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_not_proved_at_publish_is_not_shared(root: Path, contract: Contract) -> None:
-    """Older releases' versions, backends that differed, and numbers that lie apart however little."""
+    """A forest is shared only if publish found the shared-memory backend equal in every bit."""
 
     def with_candidate(**changes: Any) -> Contract:
         found = tuple(
@@ -292,7 +296,7 @@ def test_what_was_not_proved_at_publish_is_not_shared(root: Path, contract: Cont
 
 
 def test_entries_of_versions_that_left_are_swept(root: Path, contract: Contract, tmp_path: Path) -> None:
-    """What is mapped goes on answering without its files; a draft somebody may still write is left alone."""
+    """Entries of removed versions and old drafts are removed; fresh drafts stay, and mapped trees still answer."""
     runtime = load(root, tmp_path)
     for name in ("f" * 32, ".fresh", ".stale"):
         (tmp_path / name).mkdir()
@@ -304,8 +308,8 @@ def test_entries_of_versions_that_left_are_swept(root: Path, contract: Contract,
     assert len(runtime.run("predict", from_matrix(TABLE, contract.input))) == len(TABLE)
 
 
-def test_the_hollow_estimator_is_small_and_leaves_the_other_whole(original: Any) -> None:
-    """One leaf for all trees; the estimator it was made of answers as before."""
+def test_a_stub_is_small_and_leaves_its_estimator_unchanged(original: Any) -> None:
+    """A stub has one tree of one node, and the estimator that it was made of answers as before."""
     before = original.predict_proba(TABLE)
     stub = packed_trees.stub_of(original)
     assert [each.tree_.node_count for each in stub.estimators_] == [1]
@@ -314,18 +318,26 @@ def test_the_hollow_estimator_is_small_and_leaves_the_other_whole(original: Any)
         packed_trees.stub_of(GradientBoostingClassifier())
 
 
-def test_a_hollow_load_that_fails_is_tried_again(contract: Contract) -> None:
-    """The artifact may be back by then."""
+def test_a_failed_load_of_the_estimator_is_tried_again(contract: Contract) -> None:
+    """After a load that raised, the next request loads the estimator again."""
 
-    def broken() -> Any:
-        raise ContractBroken("gone")
+    attempts: list[int] = []
 
-    lazy = LazyEstimator(SklearnRuntime(forest()), broken)
+    def load_estimator() -> SklearnRuntime:
+        attempts.append(1)
+        if len(attempts) <= 2:
+            raise ContractBroken("the artifact is gone")
+        return SklearnRuntime(forest())
+
+    lazy = LazyEstimator(SklearnRuntime(forest()), load_estimator)
     for _ in range(2):
-        with pytest.raises(ContractBroken):
+        with pytest.raises(ContractBroken, match="gone"):
             lazy.run("predict", TABLE[:2])
-    lazy._load = lambda: SklearnRuntime(forest())
+        assert not lazy.is_loaded
     assert len(lazy.run("predict", TABLE[:2])) == 2
+    assert lazy.is_loaded
+    assert len(lazy.run("predict", TABLE[:2])) == 2
+    assert len(attempts) == 3
 
 
 LOADER = """
@@ -334,8 +346,8 @@ from pathlib import Path
 from tableside.runtimes.shared_store import SharedStore
 from tableside.preflight.checks import check_version
 from tableside.settings import Repository
-store = SharedStore(Path(sys.argv[2]))
-runtime = check_version(Path(sys.argv[1]), "forest", 1, Repository(shared_memory_above_mb=1), store)
+policy, store = Repository(shared_memory_above_mb=1), SharedStore(Path(sys.argv[2]))
+runtime = check_version(Path(sys.argv[1]), "forest", 1, policy, store)
 maps = [line.split() for line in open("/proc/self/maps") if line.rstrip().endswith(".npy")]
 print(json.dumps(sorted({(Path(line[5]).name, line[4], line[1]) for line in maps})), flush=True)
 sys.stdin.read()
@@ -344,7 +356,7 @@ sys.stdin.read()
 
 @pytest.mark.processes
 def test_two_processes_map_the_same_files(root: Path, contract: Contract, tmp_path: Path) -> None:
-    """Started at once on an empty store: whoever writes first, both map one file, and none may write to it."""
+    """Two processes that start at once on an empty store map the same files, read-only."""
     command = [sys.executable, "-c", LOADER, str(root), str(tmp_path)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     both = [
