@@ -122,11 +122,11 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
     assert list((run_dir / "metrics").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "soon", str(os.getpid())])
+@pytest.mark.parametrize("content", ["", "soon", "own"])
 def test_a_stale_pid_file_is_no_running_stack(tmp_path: Path, content: str) -> None:
-    """A pid file that is empty, unreadable, or names another program does not count."""
+    """A pid file that is empty, unreadable, or names another program (here: this one) does not count."""
     assert launch.running_pid(tmp_path) == 0
-    (tmp_path / "supervisord.pid").write_text(content)
+    (tmp_path / "supervisord.pid").write_text(str(os.getpid()) if content == "own" else content)
     assert launch.running_pid(tmp_path) == 0
 
 
