@@ -1,4 +1,4 @@
-"""What every ring of the tests shares: the examples, published once a session, and applications that serve them."""
+"""Fixtures for all tests: the example models, published once per session, and applications that serve them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ from tableside.serving.servable import Servable
 from tableside.settings import Settings
 from tableside.telemetry import metrics
 from tableside.web.extensions import EXTENSION_KEY
+from tests.fakes import sum_contract
 
 CONTROL = {"tableside.plane": "control"}
+"""WSGI keys of a request that arrives on the control plane."""
 KEY = "a-key-of-the-tests"
+BEARER = {"Authorization": f"Bearer {KEY}"}
 
 _QUIET = {
     "deadline": None, "suppress_health_check": list(HealthCheck), "database": None,
-    "derandomize": "CI" in os.environ,  # the same inputs each time where a failure stops others; new ones elsewhere
+    "derandomize": "CI" in os.environ,  # in CI the inputs are the same each time, elsewhere they are new
 }  # fmt: skip
 hypothesis_settings.register_profile("default-run", max_examples=60, **_QUIET)
 hypothesis_settings.register_profile("few", max_examples=8, **_QUIET)
@@ -44,13 +47,15 @@ hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "no_greenlets: of code that runs the same in any thread; not run under gevent, too"
+        "markers", "no_greenlets: the code under test does not depend on the kind of thread; not repeated under gevent"
     )
-    config.addinivalue_line("markers", "processes: starts processes of its own; patching this one would show nothing")
+    config.addinivalue_line(
+        "markers", "processes: the code under test runs in other processes; not repeated under gevent"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests recorded as `said` is shown, also by those that ran in another process."""
+    """Print what tests recorded with `record_property("said", ...)`, also in runs with several processes."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
@@ -60,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def plain_environment() -> Iterator[None]:
-    """No test sees settings of the developer's shell."""
+    """Remove Tableside's variables from the environment, so that settings of the developer's shell change no test."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in list(os.environ):
             if variable.startswith(("TABLESIDE__", "PROMETHEUS_")) or variable == "TABLESIDE_CONFIG":
@@ -70,16 +75,16 @@ def plain_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained() -> dict[str, tuple[Any, pd.DataFrame]]:
-    """Example name to (the trainer's own estimator, its sample)."""
+    """By the name of each example: the fitted estimator and its sample."""
     return {name: make() for name, make in train.EXAMPLES.items()}
 
 
 @pytest.fixture(scope="session")
 def repository(trained: dict[str, tuple[Any, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four examples as `publish_all` writes them. Shared by the session: copy a model to change it."""
+    """The four examples as `publish_all` writes them. All tests share it: copy a model before changing it."""
     root = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
-        for name, pair in trained.items():  # what was trained above, rather than training twice
+        for name, pair in trained.items():  # do not train them twice
             patch.setitem(train.EXAMPLES, name, lambda pair=pair: pair)
         train.publish_all(root)
     return root
@@ -90,7 +95,7 @@ MakeSettings = Callable[..., Settings]
 
 @pytest.fixture(scope="session")
 def make_settings() -> MakeSettings:
-    """Settings from a repository, a runtime folder and `section__key="value"` pairs, with an admin key in place."""
+    """Make settings from a repository, a run folder with an admin key, and `section__key="value"` pairs."""
 
     def make(repository: Path, run_dir: Path, **more: str) -> Settings:
         environ = {"repository__path": str(repository), "server__run_dir": str(run_dir), **more}
@@ -108,7 +113,7 @@ def settings(make_settings: MakeSettings, repository: Path, tmp_path_factory: py
 
 @pytest.fixture(scope="session")
 def app(settings: Settings) -> Flask:
-    """An application that serves the four examples. Shared by the session: take `make_app` to change its state."""
+    """An application that serves the four examples. All tests share it: use `make_app` to change its state."""
     made = create_app(settings)
     made.extensions[EXTENSION_KEY].registry.reload(1)
     return made
@@ -121,7 +126,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def small_repository(repository: Path, tmp_path: Path) -> Path:
-    """A repository of one's own that holds a copy of iris."""
+    """A repository for one test, with a copy of iris."""
     root = tmp_path / "models"
     shutil.copytree(repository / "iris", root / "iris")
     return root
@@ -132,13 +137,15 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path) -> MakeApp:
-    """An application of one's own over `small_repository`; `load=False` leaves its registry empty.
+    """Make an application for one test, over `small_repository`.
 
-    It loads without a preflight, which would cost each test the start of a process; `app` has had one.
+    load=False: the repository is not read. empty=True: another repository, without models, is read; see `serve`.
+    Models are loaded without a preflight, which would start a process in each test; `app` runs preflights.
     """
 
-    def make(load: bool = True, **more: str) -> Flask:
-        settings = make_settings(small_repository, tmp_path / "run", **more)
+    def make(load: bool = True, empty: bool = False, **more: str) -> Flask:
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        settings = make_settings(tmp_path / "empty" if empty else small_repository, tmp_path / "run", **more)
         made = create_app(settings, Registry(settings, metrics.make(), make_offload(1)))
         if load:
             registry_of(made).reload(1)
@@ -154,7 +161,7 @@ def registry_of(app: Flask) -> Registry:
 
 @pytest.fixture
 def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
-    """An application whose registry follows generations, in a slot, as a worker's does."""
+    """An application whose registry has a worker slot and follows generations, as in a worker."""
     app = make_app(load=False, repository__poll_interval_ms="10")
     slot = worker_slots.acquire(tmp_path / "run" / "worker_slots")
     registry = registry_of(app)
@@ -166,7 +173,7 @@ def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
 
 
 def cells(frame: pd.DataFrame) -> list[list[Any]]:
-    """A frame's rows as the JSON values a client would send; missing values as null."""
+    """The rows of a frame as JSON values; missing values are null."""
     return [
         [
             None if value is None or value != value else value.item() if hasattr(value, "item") else value
@@ -177,7 +184,7 @@ def cells(frame: pd.DataFrame) -> list[list[Any]]:
 
 
 def error_of(response: Any) -> dict[str, Any]:
-    """The error object of a response, which is JSON and says its own status."""
+    """The error object of a response. Checks that it is JSON and holds the response's status."""
     assert response.content_type == "application/json", response.content_type
     content: dict[str, Any] = response.get_json()
     assert content["status"] == response.status_code
@@ -186,20 +193,16 @@ def error_of(response: Any) -> dict[str, Any]:
 
 
 QUICK = {"predict__inline_below_ms": "1000", "predict__in_thread_above_bytes": str(2**40), "log__level": "error"}
-"""Settings for tests that send thousands of requests: everything on the caller's thread, and no access log."""
+"""Settings for tests that send thousands of requests: all work on the caller's thread, and no access log."""
 
 
 def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnConfig | None = None) -> None:
-    """Serve runtimes of one's own, each under its input contract."""
-    from tests.fakes import sum_contract
-
+    """Serve these runtimes, each under its input schema, in an application of `make_app(empty=True)`."""
     found = {}
     for name, (schema, runtime) in models.items():
         servable = Servable(name, 1, sum_contract(schema, name=name))
         servable.ready(runtime, 0.0)
-        words = ModelConfig(columns=columns or ColumnConfig())
-        servable.adopt(make_policy(words, servable.contract, app.extensions[EXTENSION_KEY].settings))
-        found[name] = Model(name, (servable,), config=words)
-    registry = registry_of(app)
-    registry.catalog = Catalog(1, found)
-    registry._first.set()
+        config = ModelConfig(columns=columns or ColumnConfig())
+        servable.adopt(make_policy(config, servable.contract, app.extensions[EXTENSION_KEY].settings))
+        found[name] = Model(name, (servable,), config=config)
+    registry_of(app).catalog = Catalog(1, found)
