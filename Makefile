@@ -1,4 +1,4 @@
-# The one front door. `make help` lists what there is.
+# Every task of the project is a target of this file. `make help` lists them.
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -10,13 +10,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help run stop test check format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
-help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+help: ## list these targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-# Installing resolves nothing: the locked files name every distribution, and the pip that reads them is locked too.
+# The locked files name every distribution, so pip resolves nothing; the version of pip that reads them is locked too.
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all:
 
-# A stamp file for each, so that a second `make run` starts at once.
+# Each installation leaves a stamp file, so that the next `make run` does not install again.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "tableside: $(PYTHON) is not Python 3.11 to 3.14; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh deploy/need.sh none:python3-venv
@@ -35,24 +35,24 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 	$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-run: $(VENV)/.base ## set up everything and serve the models in models/
+run: $(VENV)/.base ## install everything and serve the models in models/
 	@sh deploy/need.sh nginx:nginx-light || echo "tableside: starting without nginx; gunicorn serves the port itself" >&2
 	@exec $(BIN)/tableside run
 
-stop: ## end the stack that `make run` started
+stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
 STEPS := format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e
-# The programs that the tests start: nginx, and the browser that looks at /docs.
+# The tests start these programs: nginx, and a browser that opens /docs.
 PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium
 
 programs:
 	@sh deploy/need.sh $(PROGRAMS:%='%')
 
-test: programs $(VENV)/.dev ## set up everything and run every check and test
+test: programs $(VENV)/.dev ## install everything and run every check and test
 	@$(BIN)/python -m tests.steps $(STEPS)
 
-check: format lint types imports ## format, lint, types, imports
+check: format lint types imports ## check format, lint rules, types and import layers
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -66,42 +66,42 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
-unit: $(VENV)/.dev ## the fast tests only, under 3 minutes
+unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
 	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2
 
-unit-gevent: $(VENV)/.dev ## the unit tests in a process that gevent patched, as a worker's is
+unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, like a worker
 	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets" -p no:xdist
 
-# BLAS computes other last places on another processor; no test may depend on them.
-unit-haswell: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Haswell
+# BLAS rounds differently on another processor. These targets show that no test depends on the last bits of a result.
+unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Haswell
 	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
 
-unit-nehalem: $(VENV)/.dev ## the unit tests with the BLAS kernels of Intel's Nehalem
+unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
 	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
 
-e2e: programs $(VENV)/.dev ## the tests against the real stack only
+e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
-test-host: ## what needs another kind of host: root and debootstrap, for both commands on a new Debian
+test-host: ## run `make run` and `make test` on a new Debian (needs root and debootstrap)
 	bash tests/host/fresh_machine.sh
 
 bench: $(VENV)/.base ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)
 	@sh deploy/need.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m benchmarks.compare
 
-bench-quick: $(VENV)/.base ## the same in about 5 minutes: one model, no serving products
+bench-quick: $(VENV)/.base ## compare one model without serving products, about 5 minutes
 	@sh deploy/need.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-tableside,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
 
-publish-examples: $(VENV)/.base ## train the example models and publish them as next versions
+publish-examples: $(VENV)/.base ## train the example models and publish each as its next version
 	$(BIN)/python -m examples.train models
 
-# `make lock UPGRADE=` keeps the versions that are locked and adds what is new in the .in files.
+# `make lock UPGRADE=` keeps the locked versions and only adds what is new in the .in files.
 UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
-lock: $(VENV)/.dev ## resolve requirements/*.in anew
+lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
 	cd requirements && for each in installer base onnx dev bench; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
 
-clean: ## remove the environment, the run folder and caches (models stay)
+clean: ## remove the environment, the run folder and caches, but no models
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 from gevent import monkey
 
-monkey.patch_all()  # before anything imports socket, ssl or threading
+monkey.patch_all()  # before any other import: socket, ssl and threading must be patched first
 
 import gc
 import importlib
@@ -16,10 +16,10 @@ CODE = ("tableside", "wsgi")
 
 
 def _import_libraries():
-    """Import the slow libraries once; every fork shares them. Best effort: a worker imports what is missing.
+    """Import the slow libraries in the master, so that all workers share their memory. A missing library is skipped.
 
-    They are frozen: a full collection would look at all of them, 70 ms in which a worker answers nobody, and would copy
-    the pages that the forks share.
+    Their objects are then excluded from garbage collection. Otherwise each full collection would traverse them, which
+    takes 70 ms in which a worker answers no request, and would copy the memory that the workers share.
     """
     for library in LIBRARIES:
         with suppress(ImportError):
@@ -28,44 +28,45 @@ def _import_libraries():
     gc.freeze()
 
 
-def _forget_code():
-    """Forget this project's own modules, so that what is imported next is the code that lies on disk."""
+def _unload_code():
+    """Remove this project's modules from memory, so that the next import reads the code on disk."""
     for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
         del sys.modules[name]
     importlib.invalidate_caches()
 
 
-# gunicorn executes this file at its start and again at each HUP. Both times the master imports this project's code, and
-# the worker class with it. Workers are forked from that and import none of it a second time, so that one that is born
-# later runs the same code as the others. Models load after the fork: OpenMP that ran before it hangs in the children.
+# gunicorn runs this file at its start and again at each HUP. Each time the master imports this project's code, with the
+# worker class. Workers are forked from the master and do not import the code again, so that a worker that starts later
+# runs the same code as the others. Models load after the fork: if OpenMP runs before a fork, it hangs in the child.
 if not gc.get_freeze_count():
     _import_libraries()
-_forget_code()
+_unload_code()
 importlib.import_module("tableside.factory")
 
-# The listeners keep this module of the first start for good: it must keep none of the code, so its hooks import what
-# they need.
+# gunicorn's listeners keep a reference to this module of the first start. The module must therefore not refer to this
+# project's code, or old code would stay in memory after a HUP: its hooks import what they need.
 settings = importlib.import_module("tableside.settings").load()
 _run_dir = settings.run_dir
 _behind_nginx = os.environ.get("TABLESIDE_NGINX") == "true"
 
 wsgi_app = "wsgi:application"
-# No `bind`: the listeners come through LISTEN_FDS from tableside.deployment.gunicorn, and outlive this process.
+# No `bind`: tableside.deployment.gunicorn passes the listeners in LISTEN_FDS. They stay open when this process ends.
 worker_class = "tableside.server.worker.TablesideWorker"
 workers = settings.server.workers
-# Every request is let in, so that those for a busy model gather there and those for another pass them (decision 0004).
+# A worker accepts every request that nginx sends. Requests for a busy model then wait in that model's queue, and do not
+# delay requests for other models (docs/decisions/0004-batching-and-overload.md).
 worker_connections = settings.server.max_requests_in_flight if _behind_nginx else 1000
-timeout = 30  # the hub's heartbeat, not a request's time: long work runs in native threads
+timeout = 30  # of the event loop's heartbeat, not of a request: long work runs in native threads
 graceful_timeout = settings.server.graceful_timeout_s
 keepalive = 5
 preload_app = False
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - gunicorn unlinks it at once
-control_socket_disable = True  # on by default in 27, one path for all instances of a user
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - gunicorn unlinks its file at once
+control_socket_disable = True  # gunicorn 27 enables it by default, with the same path for all instances of a user
 limit_request_line = 4094
 limit_request_fields = 50
 limit_request_field_size = 8190
 proc_name = "tableside"
-accesslog = None  # the application writes one line a request
+accesslog = None  # the application writes its own: tableside.telemetry.access_log
 logger_class = "tableside.server.gunicorn_log.GunicornLog"
 errorlog = "-"
 loglevel = settings.log.level
@@ -84,17 +85,17 @@ del settings
 
 
 def on_starting(server):
-    """Say which libraries each worker will have to import for itself."""
+    """Log the libraries that the master could not import, so that each worker must import them again."""
     for library in LIBRARIES:
         if library not in sys.modules:
-            server.log.warning("cannot import %s ahead of the workers", library)
+            server.log.warning("cannot import %s in the master: each worker will need more memory", library)
 
 
 def post_fork(server, worker):
-    """Let go of the code from before a HUP; take a worker slot."""
-    # The master's records of its workers (gunicorn 27.0: Arbiter.WORKERS), which no worker needs. After a HUP those of
-    # the old ones are among them, and hold their class and with it the old code. The function that forks keeps the last
-    # one in a local variable, so that each is emptied and given the new class.
+    """Free the code from before a HUP, and take a worker slot."""
+    # The master's records of its workers (Arbiter.WORKERS in gunicorn 27.0), which no worker needs. After a HUP they
+    # include workers of the old code, whose class keeps that code in memory. The function that forks still refers to
+    # one of them in a local variable: therefore each record is emptied and gets the new class.
     for record in server.WORKERS.values():
         vars(record).clear()
         record.__class__ = type(worker)
@@ -105,12 +106,15 @@ def post_fork(server, worker):
     )
     worker.slot = worker_slots.acquire(_run_dir / "worker_slots")
     if not metrics.use_worker_slot(worker.slot.number, _run_dir / "metrics"):
-        server.log.error("%s cannot be written: metrics of this worker stay in its memory", _run_dir / "metrics")
+        server.log.error(
+            "cannot write %s: /metrics will lack this worker. Check the folder's permissions and free space",
+            _run_dir / "metrics",
+        )
 
 
 def post_worker_init(worker):
-    """Load the models, in the background of a hub that already answers health probes."""
-    gc.collect()  # the code from before a HUP
+    """Load the models in the background, while the event loop already answers health probes."""
+    gc.collect()  # frees the code from before a HUP
     gc.freeze()
     registry = worker.wsgi.extensions["tableside"].registry
     start_worker = importlib.import_module("tableside.serving.registry").start_worker

@@ -1,5 +1,6 @@
-"""The core of Tableside: everything below the blueprints. Kept empty so that importing one room imports only that
-room.
+"""Tableside: an HTTP server of scikit-learn models.
+
+This module imports nothing, so that importing one subpackage does not import the others.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What can go wrong, as data. Nothing here knows HTTP; `tableside.web.errors` maps each class to a status."""
+"""The errors of Tableside. They know nothing of HTTP: `tableside.web.errors` maps each class to a status."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class CellError:
-    """One bad place in a request.
+    """One bad value in a request.
 
-    path: where, as the client would write it (`rows[3].age`, `inputs[0].shape`).
-    message: what was expected there. Never holds the value itself.
+    path: where the value is, as the client would write it (`rows[3].age`, `inputs[0].shape`).
+    message: what was expected there. It never contains the value itself.
     """
 
     path: str
@@ -19,12 +19,15 @@ class CellError:
 
 
 class TablesideError(Exception):
-    """Base of every error that may reach a client; its text is safe to show."""
+    """Base class of all errors of Tableside."""
 
 
 @dataclass
 class RequestRejected(TablesideError):
-    """The request does not fit the contract. `cells` names each bad place that was found."""
+    """The request does not match the model's contract. `cells` lists the bad values that were found.
+
+    The text names the first bad value and the number of others.
+    """
 
     detail: str
     cells: tuple[CellError, ...] = field(default=())
@@ -39,7 +42,10 @@ class RequestRejected(TablesideError):
 
 @dataclass
 class TooLarge(TablesideError):
-    """More bytes than a setting allows, as sent or once inflated."""
+    """The body is larger than a setting allows, as sent or after decompression.
+
+    setting: the dotted name of that setting. limit_bytes: its value.
+    """
 
     setting: str
     limit_bytes: int
@@ -50,7 +56,7 @@ class TooLarge(TablesideError):
 
 @dataclass
 class UnsupportedBody(TablesideError):
-    """A Content-Type or Content-Encoding that is not read here."""
+    """The Content-Type or Content-Encoding of the request is not supported."""
 
     detail: str
 
@@ -60,7 +66,7 @@ class UnsupportedBody(TablesideError):
 
 @dataclass
 class ModelNotFound(TablesideError):
-    """No such model, version or alias in the repository."""
+    """The repository has no such model, version or alias."""
 
     detail: str
 
@@ -70,7 +76,10 @@ class ModelNotFound(TablesideError):
 
 @dataclass
 class ModelNotReady(TablesideError):
-    """The model exists but cannot answer now; `detail` holds its state and reason."""
+    """The model exists but cannot answer now. `detail` contains its state and the reason.
+
+    retry_after_s: seconds after which a client may try again.
+    """
 
     detail: str
     retry_after_s: int = 1
@@ -81,7 +90,10 @@ class ModelNotReady(TablesideError):
 
 @dataclass
 class Overloaded(TablesideError):
-    """More work is waiting than can be answered in time."""
+    """More requests are waiting than can be answered in time.
+
+    retry_after_s: seconds after which a client may try again.
+    """
 
     detail: str
     retry_after_s: int = 1
@@ -92,7 +104,7 @@ class Overloaded(TablesideError):
 
 @dataclass
 class DeadlineExceeded(TablesideError):
-    """The answer was not there within the request's deadline."""
+    """The answer was not ready within the request's deadline of `deadline_s` seconds."""
 
     deadline_s: float
 
@@ -101,63 +113,65 @@ class DeadlineExceeded(TablesideError):
 
 
 class ClientClosedRequest(TablesideError):
-    """The client closed its connection before its request was begun. Nobody reads this."""
+    """The client closed its connection before its prediction began, so no client reads this error."""
 
     def __str__(self) -> str:
         return "the client closed the connection"
 
 
 class InferenceFailed(TablesideError):
-    """The estimator raised. Its own text is chained for the log and never sent."""
+    """The estimator raised an exception. It is chained as the cause: it is logged and never sent."""
 
     def __str__(self) -> str:
-        return "the model failed on this request; the log has the cause under this request id"
+        return "the model failed on this request. The server's log has the cause: search it for this request id"
 
 
 class NotFinite(TablesideError):
-    """The model answered NaN or infinity, and the operator wants an error rather than null."""
+    """The model answered NaN or infinity, and the setting `predict.not_finite` is 'error'."""
 
     def __str__(self) -> str:
-        return "the model answered a number that is not finite (predict.not_finite is 'error')"
+        return (
+            "the model answered a number that is not finite. "
+            "Set predict.not_finite to 'null' to get null in place of such numbers"
+        )
 
 
 @dataclass
 class Unauthorized(TablesideError):
-    """No key, or not the right one."""
+    """The admin key is missing or wrong. given: whether the request has a key."""
 
     given: bool = False
 
     def __str__(self) -> str:
-        if self.given:
-            return "this is not the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)"
-        return "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)"
+        problem = "the admin key is wrong" if self.given else "the admin key is missing"
+        return f"{problem}. Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder"
 
 
 class FailureKind(StrEnum):
-    """The class of what is wrong with a version: few words, so that one may be a metric's label."""
+    """The class of a problem with a version. It is a fixed set, because a metric has it as a label."""
 
     NONE = ""
+    """The version has no problem."""
     DAMAGED = "damaged"
-    """The artifact's bytes are not those of publish, or cannot be read."""
+    """The artifact was changed after publish, or cannot be read."""
     ENVIRONMENT = "environment"
-    """Libraries here are not those of publish."""
+    """The libraries installed here differ from those of publish."""
     GOLDEN = "golden"
-    """The golden rows are answered differently, or not at all."""
+    """The answers to the golden rows differ from those of publish, or there are none."""
     UNTRUSTED = "untrusted"
-    """The artifact holds types on no list."""
+    """The artifact contains types that are neither on the reviewed list nor in `repository.trusted_types`."""
     CRASHED = "crashed"
-    """It ended the interpreter that tried it."""
+    """The process of the preflight crashed while it loaded the version."""
     TIMEOUT = "timeout"
-    """It did not load within `repository.load_timeout_s`."""
+    """The version did not load within `repository.load_timeout_s`."""
     CONTRACT = "contract"
-    """contract.json or model.toml cannot be read, or says what cannot be."""
+    """contract.json or model.toml cannot be read, or contradicts itself."""
     OTHER = "other"
+    """None of the other classes."""
 
 
 class ContractBroken(TablesideError):
-    """A version cannot be served: damaged, changed, or its golden rows answer differently. `failure_kind` is the
-    class.
-    """
+    """A version cannot be served, because it does not keep its contract. `failure_kind` is the class of the problem."""
 
     def __init__(self, detail: str, failure_kind: FailureKind = FailureKind.CONTRACT) -> None:
         super().__init__(detail)
@@ -165,12 +179,12 @@ class ContractBroken(TablesideError):
 
 
 class PublishFailed(TablesideError):
-    """An estimator or its sample cannot be published; the text says what to change."""
+    """An estimator or its sample cannot be published. The text says what to change."""
 
 
 class SettingsError(TablesideError):
-    """A setting is unknown, malformed or out of range; the text names it."""
+    """A setting is unknown, malformed or out of range. The text names the setting."""
 
 
 class StackError(TablesideError):
-    """The stack cannot start or be reached here; one line that says why."""
+    """The stack cannot start, or cannot be reached. The text gives the reason in one line."""

@@ -1,4 +1,4 @@
-"""The composition root: the only module that imports everything."""
+"""The composition root: it makes all parts of an application and connects them. Only this module imports all others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from tableside.web.extensions import EXTENSION_KEY, Extensions
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
-    """Wire one application. It serves nothing until its registry has been told to load (`registry.follow` or `reload`).
+    """Make one application. It has no models until its registry loads them (`Registry.follow` or `Registry.reload`).
 
-    Raises SettingsError for settings that cannot be read, RuntimeError for a blueprint that does not say who may call
-    it and for a hook that the fast dispatch of predictions would pass over.
+    settings: by default those of the environment. registry: by default a new one, which runs preflights.
+    Raises SettingsError if the settings cannot be read. Raises RuntimeError for a blueprint that declares no access,
+    and for a Flask hook that the fast dispatch of predictions would skip.
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
@@ -38,7 +39,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = FastDispatchFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
-    request_metrics = RequestMetrics(counters, make_call_later())
+    request_metrics = RequestMetrics(counters, log_later=make_call_later(), count_later=make_call_later(0.0))
     app.extensions[EXTENSION_KEY] = Extensions(
         settings, registry, counters, make_offload(threads), make_offload(threads), request_metrics
     )
@@ -46,7 +47,9 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     errors.install(app)
     for blueprint in BLUEPRINTS:
         if blueprint.name not in ACCESS_BY_BLUEPRINT:
-            raise RuntimeError(f"blueprint {blueprint.name} does not say who may call it")
+            raise RuntimeError(
+                f"blueprint '{blueprint.name}' declares no access. Call tableside.web.auth.allow for it in its package"
+            )
         app.register_blueprint(blueprint)
     app.register_fast(FAST_ENDPOINTS)
     return app

@@ -1,12 +1,15 @@
-"""Settings: one frozen object, read once. Defaults < tableside.toml < environment (`TABLESIDE__SECTION__KEY`)."""
+"""Read the settings into one frozen object.
+
+Environment variables (`TABLESIDE__SECTION__KEY`) override the TOML file, which overrides the defaults below.
+"""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,79 +18,120 @@ from tableside.errors import SettingsError
 
 ENV_PREFIX = "TABLESIDE__"
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
-"""Path of the TOML file; without it `tableside.toml` in the working directory is read if it is there."""
+"""Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
+
+SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
+ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
+PATTERN_MESSAGES = {
+    SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
+    ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+}
+"""What an error says in place of a regular expression."""
 
 Positive = Annotated[int, Meta(ge=1)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
-Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z")]
+Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
+Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Addresses, processes and limits of one stack."""
+    """The section `[server]`: addresses, processes and limits of one stack.
 
-    listen: Port = "127.0.0.1:8080"
-    admin_listen: Port = "127.0.0.1:8081"
+    The timeouts are nested, so that the inner one expires first: request deadline < `graceful_timeout_s` <
+    `proxy_read_timeout_s` < `stop_wait_s`.
+    """
+
+    listen: Address = "127.0.0.1:8080"
+    """Address of the data plane: predictions, metadata and health."""
+    admin_listen: Address = "127.0.0.1:8081"
+    """Address of the control plane: all routes, including metrics and admin."""
     workers: Positive = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    """Number of gunicorn workers. Each worker loads every model."""
     run_dir: str = "run"
+    """Folder of the pid files, sockets, logs and the admin key."""
     nginx: Literal["auto", "on", "off"] = "auto"
+    """Whether nginx runs in front of gunicorn. `auto` uses it if it is installed; `on` refuses to start without it."""
     predict_threads: Positive = 2
+    """Number of native threads in which one worker predicts."""
     request_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    """Deadline of a request; later, the client gets status 504."""
     max_body_bytes: Positive = 64 * 1024 * 1024
+    """Largest request body as sent; a larger one gets status 413."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
+    """Largest request body after decompression; a larger one gets status 413."""
     max_connections_per_client: Positive = 1024
+    """Connections that one client address may have open at once; more get status 429."""
     max_requests_in_flight: Positive = 2048
+    """Requests that nginx accepts at once from all clients, and the most that one worker takes; more get status 429."""
     docs: bool = True
+    """Whether `/docs` and the OpenAPI documents are served."""
 
     @property
     def graceful_timeout_s(self) -> int:
-        """How long gunicorn lets a stopping worker finish, in seconds."""
+        """Seconds that gunicorn gives a stopping worker to finish its requests."""
         return int(self.request_timeout_s) + 5
 
     @property
     def proxy_read_timeout_s(self) -> int:
-        """How long nginx waits for the worker's answer, in seconds."""
+        """Seconds that nginx waits for a worker's answer."""
         return self.graceful_timeout_s + 5
 
     @property
     def stop_wait_s(self) -> int:
-        """How long supervisor waits before it kills, in seconds."""
+        """Seconds between supervisord's SIGTERM and its SIGKILL."""
         return self.proxy_read_timeout_s + 5
 
 
 class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where models lie, and how strictly their contract is held."""
+    """The section `[repository]`: where the models are, and which of them may be loaded."""
 
     path: str = "models"
+    """Folder of the model repository."""
     poll_interval_ms: Positive = 100
+    """Milliseconds between two checks of a worker for a newer generation."""
     environment_skew: Literal["refuse", "warn"] = "refuse"
+    """What to do with a version that was published with another minor version of scikit-learn."""
     trusted_types: tuple[str, ...] = ()
+    """Types that a skops file may contain in addition to the reviewed list."""
     allowed_pickles: tuple[Sha256, ...] = ()
+    """SHA-256 of the pickle files that `publish` may read from MLflow directories."""
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
+    """Seconds that the first load of a version and its golden rows may take."""
     shared_memory_above_mb: Annotated[int, Meta(ge=0)] = 64
+    """Forests larger than this (in millions of bytes) are held in memory once for all workers; 0 means never."""
 
 
 class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How predictions are answered."""
+    """The section `[predict]`: how predictions are computed and answered."""
 
     default_model: str = ""
+    """Model that `/invocations` uses if a request names none: `name`, `name@alias` or `name/version`."""
     max_cell_errors: Positive = 20
+    """Largest number of bad cells that one answer with status 400 lists."""
     show_values: bool = False
+    """Whether errors and logs may quote values of a request (the first 40 characters of each)."""
     not_finite: Literal["null", "error"] = "null"
+    """How a prediction that is NaN or infinite is answered: as `null`, or as an error with status 500."""
     in_thread_above_bytes: Positive = 65536
+    """Bodies larger than this are decoded, and their answers encoded, in a native thread."""
     verify_one_in: Annotated[int, Meta(ge=0)] = 1000
+    """One in this many answers of a fast backend is compared with the estimator afterwards; 0 means never."""
     inline_below_ms: Annotated[float, Meta(ge=0)] = 1.0
+    """Predictions that are expected to take less than this run on the event loop, without a thread."""
     max_queue_rows: Positive = 16384
+    """Rows that may wait for one model in one worker; more get status 429."""
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is written about each request."""
+    """The section `[log]`: how log lines are written."""
 
     format: Literal["auto", "json", "text"] = "auto"
+    """`auto` writes text to a terminal and JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is written. Successful health probes have the level `debug`."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything an operator can set. docs/reference/settings.md has an entry for each field; a test holds that."""
+    """Everything that an operator can set. docs/reference/settings.md lists every field with its default."""
 
     server: Server = Server()
     repository: Repository = Repository()
@@ -96,34 +140,35 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def run_dir(self) -> Path:
-        """The runtime folder, absolute."""
+        """Absolute path of the run folder."""
         return Path(self.server.run_dir).absolute()
 
     @property
     def repository_path(self) -> Path:
-        """The model repository, absolute."""
+        """Absolute path of the model repository."""
         return Path(self.repository.path).absolute()
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port` or `[v6]:port`. Raises SettingsError when the port is out of range."""
+    """Split `host:port` or `[ipv6]:port` into host and port. Raises SettingsError if the port is out of range."""
     host, _, port = address.rpartition(":")
     if not 0 < int(port) < 65536:
-        raise SettingsError(f"{address}: the port must lie between 1 and 65535")
+        raise SettingsError(f"{address}: the port must be between 1 and 65535")
     return host.strip("[]"), int(port)
 
 
 def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
     """Read the settings.
 
-    environ: defaults to the process environment. config: a TOML file; else `TABLESIDE_CONFIG`, else `./tableside.toml`.
-    Raises SettingsError, in one line that names the setting.
+    environ: the variables to read; by default those of this process.
+    config: the TOML file to read; by default the one that `TABLESIDE_CONFIG` names, or else `./tableside.toml`.
+    Raises SettingsError with one line that names the setting, its variable or the file.
     """
     environ = os.environ if environ is None else environ
     merged = _read_file(environ, config)
     for variable, value in sorted(environ.items()):
         if variable.startswith(ENV_PREFIX):
-            _overlay(merged, variable, value)
+            _override(merged, variable, value)
     try:
         settings = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as problem:
@@ -131,16 +176,18 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     for address in (settings.server.listen, settings.server.admin_listen):
         split_address(address)
     if settings.server.listen == settings.server.admin_listen:
-        raise SettingsError(f"server.listen and server.admin_listen are both {settings.server.listen}")
+        raise SettingsError(
+            f"server.listen and server.admin_listen are both {settings.server.listen}: they need different addresses"
+        )
     return settings
 
 
-def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, Any]:
-    named = str(config) if config else environ.get(CONFIG_VARIABLE)
-    path = Path(named or "tableside.toml")
+def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, object]:
+    requested = str(config) if config else environ.get(CONFIG_VARIABLE)
+    path = Path(requested or "tableside.toml")
     if not path.exists():
-        if named:
-            raise SettingsError(f"{path}: no such settings file")
+        if requested:
+            raise SettingsError(f"{path}: this settings file does not exist. Create it, or unset {CONFIG_VARIABLE}")
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -148,26 +195,38 @@ def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, Any
         raise SettingsError(f"{path}: {problem}") from problem
 
 
-def _overlay(merged: dict[str, Any], variable: str, value: str) -> None:
+def _override(merged: dict[str, object], variable: str, value: str) -> None:
     section, separator, key = variable[len(ENV_PREFIX) :].lower().partition("__")
     known = {field.name for field in msgspec.structs.fields(Settings)}
     if not separator or section not in known:
-        raise SettingsError(f"{variable}: unknown setting; sections are {', '.join(sorted(known))}")
-    kind = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]
-    keys = {field.name: field for field in msgspec.structs.fields(kind)}
+        raise SettingsError(
+            f"{variable}: unknown setting. Write {ENV_PREFIX}SECTION__KEY with a section of {_names(known)}"
+        )
+    section_type = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]
+    keys = {field.name: field for field in msgspec.structs.fields(section_type)}
     if key not in keys:
-        raise SettingsError(f"{variable}: unknown setting; {section} has {', '.join(sorted(keys))}")
-    parsed: Any = value
+        raise SettingsError(f"{variable}: unknown setting. Section '{section}' has {_names(keys)}")
+    parsed: str | list[str] = value
     if isinstance(keys[key].default, tuple):
         parsed = [part.strip() for part in value.split(",") if part.strip()]
     try:
         msgspec.convert(parsed, keys[key].type, strict=False)
     except msgspec.ValidationError as problem:
-        raise SettingsError(f"{variable}: {problem}") from problem
-    if isinstance(merged.setdefault(section, {}), dict):  # a section that is no table is refused as a whole, later
-        merged[section][key] = parsed
+        raise SettingsError(f"{variable}: {_readable(str(problem))}") from problem
+    values = merged.setdefault(section, {})
+    if isinstance(values, dict):  # `load` refuses a section that is not a table
+        values[key] = parsed
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _explain(message: str) -> str:
     text, _, path = message.partition(" - at ")
-    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {text}"
+    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {_readable(text)}"
+
+
+def _readable(message: str) -> str:
+    """Replace msgspec's message about a regular expression by what the setting needs."""
+    return next((text for pattern, text in PATTERN_MESSAGES.items() if repr(pattern) in message), message)

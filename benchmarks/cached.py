@@ -1,7 +1,8 @@
-"""What the response cache saves: whole requests of one row, answered by the worker's own code, in turn.
+"""Measures what the response cache saves for requests of one row, inside one process and without a network.
 
-`python -m benchmarks.cached` prints a Markdown table: the same rows sent to a model without a cache, with one for the
-first time (a miss) and with one again (a hit). Medians over rounds; ratios are taken within a round.
+`python -m benchmarks.cached` prints a Markdown table. In each round the same rows are sent to a model without a cache,
+to a model with a cache (a miss), and to that model again (a hit). The table shows medians over the rounds; ratios are
+computed within a round.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ ROUNDS, ROWS, COLUMNS = 9, 60, 30
 
 
 def make_app(root: Path, run_dir: Path) -> Flask:
-    """A forest asked as it is, a forest and a linear model answered by their direct ways; each with and without."""
+    """Return an application with three models, each once with and once without a cache.
+
+    The models are a forest answered by scikit-learn, and a forest and a linear model answered by fast backends.
+    """
     chance = np.random.default_rng(7)
     table = chance.normal(size=(400, COLUMNS))
     target = (table[:, 0] + table[:, 1] > 0).astype(int)
@@ -43,10 +47,10 @@ def make_app(root: Path, run_dir: Path) -> Flask:
         ("forest-direct", forest, "auto"),
         ("linear-direct", linear, "auto"),
     ):
-        for suffix, words in (("plain", ""), ("cached", "[cache]\nmax_bytes = 100_000_000\n")):
-            known = f"{name}-{suffix}"
-            publish(known, estimator, table, repository=root, runtime=runtime)  # type: ignore[arg-type]
-            (root / known / "model.toml").write_text(words)
+        for suffix, config in (("plain", ""), ("cached", "[cache]\nmax_bytes = 100_000_000\n")):
+            model = f"{name}-{suffix}"
+            publish(model, estimator, table, repository=root, runtime=runtime)  # type: ignore[arg-type]
+            (root / model / "model.toml").write_text(config)
     chosen = settings.load(
         {
             "TABLESIDE__REPOSITORY__PATH": str(root), "TABLESIDE__SERVER__RUN_DIR": str(run_dir),
@@ -59,8 +63,8 @@ def make_app(root: Path, run_dir: Path) -> Flask:
 
 
 def seconds(app: Flask, name: str, rows: Any) -> float:
-    """The median time of a request, one row each."""
-    found = []
+    """Return the median time of the requests, each of one row, in seconds."""
+    times_s = []
     for row in rows:
         body = json.dumps({"instances": [row]}).encode()
         environ = EnvironBuilder(f"/v1/models/{name}:predict", method="POST", data=body).get_environ()
@@ -68,13 +72,13 @@ def seconds(app: Flask, name: str, rows: Any) -> float:
         answer: Callable[..., Any] = lambda line, *_, status=status: status.append(line)  # noqa: E731
         begun_s = time.perf_counter()
         content = b"".join(app(environ, answer))
-        found.append(time.perf_counter() - begun_s)
+        times_s.append(time.perf_counter() - begun_s)
         assert status == ["200 OK"], content
-    return statistics.median(found)
+    return statistics.median(times_s)
 
 
 def main() -> None:
-    """Print the table."""
+    """Run all rounds and print the table."""
     chance = np.random.default_rng(8)
     with tempfile.TemporaryDirectory() as folder:
         app = make_app(Path(folder, "models"), Path(folder, "run"))

@@ -1,11 +1,12 @@
-"""Open-loop load at a constant rate, latency measured from the moment a request was due (no coordinated omission).
+"""Open-loop load at a constant rate. Latency counts from the moment a request was due (no coordinated omission).
 
-One thread on epoll. Its own limits, told in the results: it costs 20 to 40 us of a core a request, so beyond some
-10,000 requests/s, or when the machine's cores are all busy, it sends late; `late_p99_ms` is how late, and that time
-is part of the latency, as a client's would be. CONNECTIONS are opened before the first request, and the one that was
-idle for longest goes next: a connection belongs to one of the server's workers, so a client that prefers the last one
-used would load one worker and not the server. At most MAX_CONNECTIONS are open; with all of them in use a due request
-waits for one, and that wait is part of its latency as well.
+The client is one thread on epoll. It spends 20 to 40 us of a core per request. Above about 10,000 requests/s, or when
+all cores are busy, it sends late. `late_p99_ms` in the results is how late; this time is part of the latency.
+
+CONNECTIONS are opened before the first request. The connection that was idle for the longest time is used next, because
+each connection belongs to one worker of the server: a client that reuses the last connection would load one worker
+only. At most MAX_CONNECTIONS are open. If all are in use, a due request waits for one, and this wait is part of its
+latency too.
 """
 
 from __future__ import annotations
@@ -31,19 +32,22 @@ _HEAD_END = b"\r\n\r\n"
 
 
 def due_times(rate: float, seconds: float) -> list[float]:
-    """Seconds after the start at which each request is due."""
+    """Return, for each request, the seconds after the start at which it is due."""
     return [at / rate for at in range(int(rate * seconds))]
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """The smallest value that at least `share` of the sorted values do not exceed."""
+    """Return the smallest value that at least `share` of the sorted values do not exceed; NaN if there are none."""
     if not ordered:
         return float("nan")
     return ordered[min(len(ordered) - 1, max(0, math.ceil(len(ordered) * share) - 1))]
 
 
 def answer_length(received: bytes) -> int | None:
-    """Bytes of the whole answer once that is known; a chunked one is known when its last chunk is there."""
+    """Return the length of the whole answer in bytes, or None if `received` does not show it yet.
+
+    The length of a chunked answer is known once its last chunk has arrived.
+    """
     end = received.find(_HEAD_END)
     if end < 0:
         return None
@@ -64,7 +68,7 @@ class _Connection:
 
 
 class Client:
-    """Sends `requests` in turn to 127.0.0.1:`port` at their due times."""
+    """Sends `requests` in rotation to 127.0.0.1:`port`, each when it is due."""
 
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self._port, self._requests = port, requests
@@ -77,8 +81,9 @@ class Client:
         self._sent = 0
 
     def run(self, rate: float, seconds: float) -> dict[str, Any]:
-        """Returns counts and percentiles in ms; `unanswered` are those without an answer DRAIN_S after the last was
-        due.
+        """Send `rate` requests per second for `seconds` and return counts, rates and percentiles in milliseconds.
+
+        The fault `unanswered` counts requests without an answer DRAIN_S after the last one was due.
         """
         self._open()
         waiting = deque(due_times(rate, seconds))
@@ -100,7 +105,7 @@ class Client:
         return self._result(rate, seconds)
 
     def _send(self, due_s: float, began_at_s: float) -> bool:
-        """Whether there was a connection to send on."""
+        """Send the next request. Return False if every connection is in use."""
         if not self._idle and len(self._busy) >= MAX_CONNECTIONS:
             return False
         connection = self._idle.popleft() if self._idle else self._connect()
@@ -119,7 +124,7 @@ class Client:
         return True
 
     def _open(self) -> None:
-        """All connections before the first request; where that fails, the requests will tell."""
+        """Open all connections. A failure is not counted here: the first requests fail too and are counted."""
         for _ in range(min(CONNECTIONS, MAX_CONNECTIONS)):
             connection = self._connect()
             if connection is None:
@@ -138,7 +143,7 @@ class Client:
         return _Connection(sock)
 
     def _receive(self, wait_s: float, began_at_s: float) -> None:
-        # select() on the epoll descriptor: epoll's own timeout has whole milliseconds.
+        # select() on the epoll descriptor has a finer timeout than epoll, whose timeout is in whole milliseconds.
         select.select([self._poll.fileno()], [], [], wait_s)
         for number, _ in self._poll.poll(0):
             connection = self._busy.get(number)
@@ -170,7 +175,7 @@ class Client:
             self._idle.append(connection)
 
     def _forget_idle(self, number: int) -> None:
-        """The server closed a connection that waited for work."""
+        """Drop an idle connection that the server has closed."""
         for connection in [each for each in self._idle if each.sock.fileno() == number]:
             self._idle.remove(connection)
             self._drop(connection)
@@ -206,13 +211,13 @@ class Client:
 
 
 def http_request(path: str, headers: dict[str, str], body: bytes) -> bytes:
-    """A POST as it goes over the wire."""
+    """Return the bytes of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{key}: {value}" for key, value in headers.items())]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def open_loop(port: int, path: str, headers: dict[str, str], bodies: list[bytes], rate: float, seconds: float) -> Any:
-    """Client.run in a process of its own, so that what the harness does besides does not disturb it."""
+    """Run Client.run in a separate process, so that the other work of the harness does not delay it."""
     requests = [http_request(path, headers, body).decode("latin-1") for body in bodies]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(requests, file)
@@ -224,7 +229,7 @@ def open_loop(port: int, path: str, headers: dict[str, str], bodies: list[bytes]
 
 
 def main() -> None:
-    """Run as a process of its own: a JSON list of requests comes in a file, the result goes out as JSON."""
+    """Read the requests from a JSON file, run the load and print the result as JSON."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, required=True)
     arguments.add_argument("--rate", type=float, required=True)

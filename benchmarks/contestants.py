@@ -1,5 +1,6 @@
-"""Who is compared: how each is installed, started and asked. What is tuned, and why that is fair:
-peers/NAME/README.md.
+"""The servers that are compared: how each is installed, started and queried.
+
+peers/NAME/README.md lists what is tuned for each server and why that is fair.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ DIRECT, NGINX, NGINX_KEPT = "direct", "nginx", "nginx, kept connections"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one server is to run: a scratch folder, its environment's bin folder, the model, its port, its unix
-    socket.
-    """
+    """Where one server runs: a scratch folder, the bin folder of its environment, the model and its TCP port."""
 
     folder: Path
     bin: Path
@@ -42,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start."""
+    """The command that starts a server, with its environment variables and working directory."""
 
     command: Sequence[str]
     environ: dict[str, str]
@@ -51,10 +50,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One server. environment: its folder in peers/; None is the environment this runs in.
+    """One server in the comparison.
 
-    ways: through which of DIRECT, NGINX (Tableside's nginx; for others one of the harness) it is loaded. models: all,
-    or those named. checked: whether its answers mean anything.
+    environment: its folder in peers/; None is the environment of the harness. ways: how it is reached,
+    DIRECT or through nginx (Tableside's own nginx, or one of the harness for other servers). models: names of the
+    models it serves; None is all. checked: whether its answers are compared with the estimator's.
+    own_nginx: whether it starts nginx itself.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Contestant:
 
 def _tableside(place: Place, nginx: str) -> Launch:
     environ = clean_environ(
-        PYTHONPATH=str(PROJECT),
+        PYTHONPATH=str(PROJECT / "src"),
         TABLESIDE__SERVER__LISTEN=f"127.0.0.1:{place.port}",
         TABLESIDE__SERVER__ADMIN_LISTEN=f"127.0.0.1:{free_port()}",
         TABLESIDE__SERVER__RUN_DIR=str(place.folder / "run"),
@@ -89,7 +90,7 @@ def _tableside_nginx(place: Place) -> Launch:
 
 
 def _in_peer(place: Place, peer: str, command: Sequence[str], **more: str) -> Launch:
-    """Run in a copy of peers/`peer`: elsewhere gunicorn would read this project's gunicorn.conf.py."""
+    """Return a launch in a copy of peers/`peer`, where gunicorn does not read this project's gunicorn.conf.py."""
     folder = place.folder / peer
     shutil.copytree(PEERS / peer, folder, dirs_exist_ok=True)
     environ = clean_environ(
@@ -109,7 +110,7 @@ def _gunicorn(place: Place, peer: str, worker_class: str, **more: str) -> Launch
 
 
 def _bare_tableside(place: Place) -> Launch:
-    return _gunicorn(place, "bare", "tableside.server.worker.TablesideWorker", PYTHONPATH=str(PROJECT))
+    return _gunicorn(place, "bare", "tableside.server.worker.TablesideWorker", PYTHONPATH=str(PROJECT / "src"))
 
 
 def _bare_gevent(place: Place) -> Launch:
@@ -199,5 +200,5 @@ BY_HAND, PRODUCTS = ("flask", "fastapi"), ("mlserver", "bentoml", "mlflow", "lit
 
 
 def own_bin() -> Path:
-    """Where `tableside` lies."""
+    """Return the folder of the `tableside` command."""
     return Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""Each contestant's own Python environment, made on demand below a cache folder."""
+"""Creates a Python environment for each contestant on demand, in a cache folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STAMP = ".requirements"
 
 
 class NotInstalled(Exception):
-    """An environment could not be made; the text says why."""
+    """An environment could not be created; the message holds the installer's last lines."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A made environment: its folder and what is installed in it."""
+    """An environment: its folder, and the version of each installed package."""
 
     folder: Path
     versions: dict[str, str]
@@ -33,16 +33,16 @@ class Environment:
 
 
 def constraints(requirements: str, versions_here: Mapping[str, str]) -> str:
-    """A pip constraints file: whatever is required without a version gets the version that is installed here."""
+    """Return a pip constraints file that pins each requirement without a version to the version installed here."""
     lines = [line.strip() for line in requirements.splitlines()]
     names = sorted(line.partition("[")[0].lower() for line in lines if line and not set("#=<>~ ") & set(line))
     return "".join(f"{name}=={versions_here[name]}\n" for name in names if name in versions_here)
 
 
 def ensure(name: str, requirements: Path, versions_here: Mapping[str, str], envs: Path) -> Environment:
-    """The environment `envs`/`name`, made anew when what it must hold changed since.
+    """Return the environment `envs`/`name`. It is created again if the requirements or the pinned versions changed.
 
-    versions_here: of what is installed here; requirements without a version get it. Raises NotInstalled.
+    versions_here: package versions for the requirements without a version. Raises NotInstalled if installing fails.
     """
     folder, text = envs / name, requirements.read_text()
     bounds = constraints(text, versions_here)
@@ -59,7 +59,7 @@ def ensure(name: str, requirements: Path, versions_here: Mapping[str, str], envs
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Package to version of everything that interpreter can import."""
+    """Return the version of each package that the interpreter `python` can import."""
     code = (
         "import importlib.metadata as m, json; "
         "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
@@ -77,6 +77,6 @@ def _installer(folder: Path) -> list[str]:
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        words = " / ".join(done.stderr.strip().splitlines()[-3:])[-600:]
-        raise NotInstalled(f"{Path(command[0]).name} ended with {done.returncode}: {words}")
+        last_lines = " / ".join(done.stderr.strip().splitlines()[-3:])[-600:]
+        raise NotInstalled(f"{Path(command[0]).name} failed with exit code {done.returncode}: {last_lines}")
     return done.stdout

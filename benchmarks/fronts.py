@@ -1,4 +1,4 @@
-"""nginx before the peers: as lean as Tableside's own, without its checks and limits."""
+"""Starts nginx in front of the other servers: configured like Tableside's, without its checks and limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ http {{
     {servers}
 }}
 """
-# As Tableside's: each request a connection of its own, over the unix socket where the server has one.
+# A new connection for each request, over the unix socket if the server has one.
 _ONE_EACH = """\
     upstream one_each {{ server {address}; }}
     server {{ listen 127.0.0.1:{port} backlog=4096;
@@ -41,7 +41,11 @@ _KEPT = """\
 
 
 def configuration(place: Place, ports: dict[str, int], *, one_each: bool) -> str:
-    """nginx.conf. Peers get kept connections (the better for them) as NGINX; the bare WSGI gets both kinds."""
+    """Return nginx.conf.
+
+    Most servers are reached over kept connections, which are faster for them. With `one_each` the configuration has two
+    ports: NGINX with a new connection per request, and NGINX_KEPT with kept connections.
+    """
     servers = ""
     if one_each:
         address = f"unix:{place.unix_socket}" if place.unix_socket.exists() else f"127.0.0.1:{place.port}"
@@ -54,13 +58,13 @@ def configuration(place: Place, ports: dict[str, int], *, one_each: bool) -> str
 
 
 def start(place: Place, ways: tuple[str, ...]) -> tuple[Server, dict[str, int]]:
-    """An nginx below `place.folder`, and its port for each of the ways it serves."""
+    """Start nginx in `place.folder`. Return it and its port for each way that goes through nginx."""
     ports = {way: free_port() for way in ways if way in (NGINX, NGINX_KEPT)}
     folder = place.folder / "front"
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     (folder / "nginx.conf").write_text(configuration(place, ports, one_each=NGINX_KEPT in ways))
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if nginx is None:
-        raise SystemExit("nginx is not there; please install nginx-light")
+        raise SystemExit("nginx is not installed; install it (Debian, Ubuntu: sudo apt-get install nginx-light)")
     command = [nginx, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "error.log"]
     return Server(command, folder, clean_environ(), folder / "start.log"), ports

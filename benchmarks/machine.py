@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describes the machine on which the benchmark runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def describe() -> dict[str, Any]:
-    """Cores, CPU, memory, kernel, tools, and how busy the machine is with other work."""
+    """Return cores, CPU, memory, kernel, tool versions and the load average before the benchmark."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _field("/proc/cpuinfo", "model name"),

@@ -1,7 +1,7 @@
-"""What 100,000 rows x 30 columns cost in each format: the worker's peak memory and the time, answers checked.
+"""Measures the time and peak memory of a worker for 100,000 rows x 30 columns in each format, and checks the answers.
 
 `python -m benchmarks.many_rows` starts a stack of one worker for each format and prints a Markdown table. Peak memory
-is the kernel's own high-water mark (VmHWM), reset before the request, less what the worker held then.
+is the kernel's high-water mark (VmHWM in proc(5)), reset before the request, minus the memory before the request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADER = "Inference-Header-Content-Length"
 
 @dataclass(frozen=True)
 class Result:
-    """One request: its size, the worker's peak above `idle_bytes`, the time and the answers."""
+    """One request: its size, the worker's peak memory above idle, the time and the answers."""
 
     format: str
     body_bytes: int
@@ -43,13 +43,13 @@ class Result:
 
 
 def make_table(rows: int = ROWS, columns: int = COLUMNS) -> tuple[Any, Any]:
-    """Numbers of full length, as measurements have them, and a linear model of them."""
+    """Return a table of random numbers with all digits, and a linear model fitted on it."""
     table = np.random.default_rng(11).normal(size=(rows, columns))
     return table, Ridge().fit(table[:1000], table[:1000] @ np.arange(columns))
 
 
 def bodies(table: Any) -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
-    """(format, path, body, headers) of the same rows."""
+    """Yield (format, path, body, headers) of requests that hold the same rows in different formats."""
     rows, width = table.shape
     listed = table.tolist()
     names = [f"x{at}" for at in range(width)]
@@ -80,7 +80,7 @@ def bodies(table: Any) -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
 
 
 def memory(pid: int, field: str) -> int:
-    """A line of /proc/PID/status, in bytes."""
+    """Return a field of /proc/PID/status in bytes. Raises KeyError if the field is missing."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
@@ -88,7 +88,7 @@ def memory(pid: int, field: str) -> int:
 
 
 def ask(url: str, worker: int, idle_bytes: int, name: str, body: bytes, headers: dict[str, str]) -> Result:
-    """Send one request and read the worker's high-water mark after it."""
+    """Send one request to `url` and return its result. idle_bytes: the memory of the worker before it."""
     Path(f"/proc/{worker}/clear_refs").write_text("5")  # proc(5): resets VmHWM
     began = time.perf_counter()
     request = urllib.request.Request(url, data=body, headers=headers)
@@ -100,12 +100,12 @@ def ask(url: str, worker: int, idle_bytes: int, name: str, body: bytes, headers:
 
 
 def worker_pid(run_dir: Path) -> int:
-    """The pid of the stack's one worker."""
-    return int(json.loads((run_dir / "slots" / "0.json").read_text())["pid"])
+    """Return the pid of the worker of a stack that has only one."""
+    return int(json.loads((run_dir / "worker_slots" / "0.json").read_text())["pid"])
 
 
 def in_a_fresh_worker(repository: Path, path: str, name: str, body: bytes, headers: dict[str, str]) -> Result:
-    """Start a stack of one worker, ask it once and end it."""
+    """Start a stack of one worker, send it one request, stop it and return the result."""
     folder, port = Path(tempfile.mkdtemp(prefix="tsbench-")), free_port()
     more = {"TABLESIDE__SERVER__WORKERS": "1", "TABLESIDE__REPOSITORY__PATH": str(repository)}
     process = start(folder, port, **more)

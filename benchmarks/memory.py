@@ -1,8 +1,8 @@
-"""What a large forest takes in the memory of 2 and of 4 workers: `python -m benchmarks.memory [MB] [trees]`.
+"""Measures the memory that a large forest takes in 2 and in 4 workers.
 
-Trains a forest whose nodes and values take about so many MB, publishes it, starts the whole stack on it and asks every
-worker for rows enough that each has walked most of the nodes. Memory is PSS (a page that n processes share counts as
-1/n in each), less what the same stack takes with a forest of a few kB.
+`python -m benchmarks.memory [MB] [TREES]` trains a forest of about so many MB, publishes it, starts the whole stack and
+sends enough rows that every worker reads most of the nodes. Memory is PSS (a page that n processes share counts as 1/n
+in each), minus the memory of the same stack with a forest of a few kB.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class Taken:
-    """Of one stack: PSS of each worker and their largest peak (VmHWM), MB; the longest load of the model, seconds."""
+    """What one stack used: PSS per worker and the largest peak (VmHWM) in MB; the longest load in seconds."""
 
     pss: list[float]
     peak: float
@@ -46,7 +46,7 @@ class Taken:
 
 
 def make_forest(size_mb: float, trees: int = 0, samples: int = SAMPLES) -> tuple[RandomForestClassifier, Any]:
-    """A forest of about `size_mb`, grown to its leaves on labels that follow nothing; and some rows of its table."""
+    """Return a forest of about `size_mb`, fitted on random labels so that its trees are large, and some of its rows."""
     chance = np.random.default_rng(3)
     table, labels = chance.normal(size=(samples, COLUMNS)), chance.integers(0, CLASSES, samples)
     forest = RandomForestClassifier(2, max_features=1, random_state=3, n_jobs=2, warm_start=True).fit(table, labels)
@@ -57,13 +57,13 @@ def make_forest(size_mb: float, trees: int = 0, samples: int = SAMPLES) -> tuple
 
 
 def size_of(forest: RandomForestClassifier) -> float:
-    """Its nodes and values, MB."""
+    """Return the size of the nodes and values of a forest in MB."""
     states = [each.tree_.__getstate__() for each in forest.estimators_]
     return float(sum(state["nodes"].nbytes + state["values"].nbytes for state in states)) / MB
 
 
 def loaded(run_dir: Path, workers: int) -> list[dict[str, Any]]:
-    """What the workers say of themselves, as soon as all serve."""
+    """Wait until every worker serves the model and return their status files. Raises SystemExit after LOADED_S."""
     give_up_at_s = time.monotonic() + LOADED_S
     while time.monotonic() < give_up_at_s:
         found = [json.loads(file.read_text()) for file in sorted((run_dir / "worker_slots").glob("*.json"))]
@@ -71,20 +71,20 @@ def loaded(run_dir: Path, workers: int) -> list[dict[str, Any]]:
         if len(found) == workers and len(states) == workers and set(states) == {"READY"}:
             return found
         time.sleep(0.2)
-    raise SystemExit(f"not every worker serves: {found}")
+    raise SystemExit(f"not every worker serves the model after {LOADED_S} s: {found}")
 
 
 def load_times(log: Path) -> Iterator[float]:
-    """How long each worker took to load the model, seconds."""
+    """Yield the seconds that each worker took to load the model, from the log."""
     for line in log.read_text().splitlines():
         with suppress(json.JSONDecodeError):
-            said = json.loads(line)
-            if said.get("event") == "model_state" and said.get("state") == "READY":
-                yield float(said["load_s"])
+            entry = json.loads(line)
+            if entry.get("event") == "model_state" and entry.get("state") == "READY":
+                yield float(entry["load_s"])
 
 
 def ask(port: int, table: Any) -> Any:
-    """The probabilities, as one of the workers has them."""
+    """Return the probabilities for the rows of `table`, from any worker."""
     head = json.dumps(
         {
             "inputs": [
@@ -103,7 +103,7 @@ def ask(port: int, table: Any) -> Any:
 
 
 def stack(repository: Path, workers: int, table: Any) -> Taken:
-    """Start it, ask it, measure it and end it."""
+    """Start a stack, send it requests, measure its memory, stop it and return the figures."""
     folder, port = Path(tempfile.mkdtemp(prefix="tsbench-")), free_port()
     more = {
         "TABLESIDE__SERVER__WORKERS": str(workers),
@@ -112,12 +112,12 @@ def stack(repository: Path, workers: int, table: Any) -> Taken:
     }
     process = start(folder, port, **more)
     try:
-        said = loaded(folder / "run", workers)
+        statuses = loaded(folder / "run", workers)
         with ThreadPoolExecutor(workers) as clients:
             answers = list(clients.map(lambda _: ask(port, table), range(REQUESTS)))
         for row in table[:REQUESTS]:
             ask(port, row[None])
-        pids = [int(each["pid"]) for each in said]
+        pids = [int(status["pid"]) for status in statuses]
         load_s = max(load_times(folder / "run" / "log" / "web.log"))
         peak = max(memory(pid, "VmHWM") for pid in pids) / MB
         return Taken([pss_mb([pid]) * 1.048576 for pid in pids], peak, load_s, answers[0])
@@ -141,7 +141,7 @@ def main() -> None:
     print(f"{len(forest.estimators_)} trees, {nodes / 1e6:.1f} million nodes, one copy {copy:.0f} MB;", end=" ")
     print(f"trained in {trained_s:.0f} s, published in {published_s:.0f} s")
     print(
-        "ways:",
+        "fast backends:",
         "; ".join(
             f"{each.backend} {each.outcome} {each.reason} {each.speed_up}" for each in contract.equivalence_checks
         ),

@@ -1,12 +1,14 @@
-"""Which estimators workers share, and what one worker holds of those they do not: `python -m benchmarks.memory_kinds`.
+"""Measures which estimators workers share in memory, and how much of the others each worker holds.
 
-Each is published, laid out by a first load where it can be, and loaded by a fresh process, which then answers: the
-growth of its PSS is what every further worker takes. A mapped page counts in full there, for nobody else maps it.
+`python -m benchmarks.memory_kinds` publishes one estimator of each kind. A first process loads it and writes its shared
+files, if the kind has any. A second process loads it and predicts; the growth of its PSS is what each further worker
+uses. Mapped pages count in full, because no other process maps them then.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -35,7 +37,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from tableside.decoding.json_tables import from_matrix
-from tableside.runtimes.shared_store import Shelf
+from tableside.runtimes.shared_store import SharedStore
 from tableside.preflight import shared_entries
 from tableside.serving.catalog import EMPTY
 from tableside.serving.loader import load_catalog
@@ -43,7 +45,7 @@ from tableside.runtimes.sklearn import warm_up
 from tableside.settings import Repository
 from benchmarks.processes import pss_mb
 import os, sklearn.ensemble, sklearn.neighbors, sklearn.svm, sklearn.neural_network, sklearn.gaussian_process
-root, store = Path(sys.argv[1]), Shelf(Path(sys.argv[2]))
+root, store = Path(sys.argv[1]), SharedStore(Path(sys.argv[2]))
 warm_up()
 before = pss_mb([os.getpid()])
 one = load_catalog(root, Repository(shared_memory_above_mb=4), 1, EMPTY, None, store).servable("m")
@@ -62,7 +64,7 @@ print(json.dumps({"shared_store": shared_entries.is_shared(one.runtime), "held":
 
 
 def kinds() -> dict[str, Any]:
-    """One large estimator of each kind, fitted."""
+    """Return one large fitted estimator of each kind, by name."""
     chance = np.random.default_rng(2)
     table = chance.normal(size=(20_000, COLUMNS))
     target = chance.normal(size=20_000)
@@ -84,11 +86,11 @@ def kinds() -> dict[str, Any]:
 
 
 def measure(fitted: Any) -> dict[str, Any]:
-    """What a process that is not the first one holds of it, MB."""
+    """Return the MB that a second process holds of the estimator, and whether it is shared."""
     with tempfile.TemporaryDirectory(prefix="tsbench-") as name:
         root, store = Path(name) / "models", Path(name) / "shared_store"
         publish("m", fitted, np.random.default_rng(1).normal(size=(100, fitted.n_features_in_)), repository=root)
-        environ = clean_environ(PYTHONPATH=str(Path.cwd()))
+        environ = clean_environ(PYTHONPATH=f"{Path.cwd()}{os.pathsep}{Path.cwd() / 'src'}")
         for _ in range(2):
             command = [sys.executable, "-c", CHILD, str(root), str(store)]
             done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)

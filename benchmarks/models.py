@@ -1,4 +1,4 @@
-"""The four models every contestant serves, trained once a run, and the rows it is asked."""
+"""The four models that every contestant serves, trained once per run, and the rows that are sent."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ARRAY, TABLE = "array", "table"
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model as files, rows to ask, and the estimator's own answers to them.
+    """A trained model as files, with rows to send and the estimator's answers to them.
 
-    rows: each a list of numbers, or for a table a dict of column to cell; no cell is missing, because not every
-    contestant takes missing cells in JSON. answers: one class number a row.
+    rows: each a list of numbers, or for a table an object by column name. No cell is missing, because not every
+    contestant accepts missing cells in JSON. answers: one class number per row.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Model:
 
 
 def train(folder: Path, names: list[str]) -> list[Model]:
-    """Train, publish for Tableside below `folder`/models and dump for the others as `folder`/NAME.joblib."""
+    """Train the named models. Publish each in `folder`/models, and save it as `folder`/NAME.joblib for the others."""
     return [_save(folder, name, *TRAINERS[name]()) for name in names]
 
 

@@ -1,8 +1,8 @@
-"""What one row costs in a worker without the network: `python -m benchmarks.path`.
+"""Measures the time per request of one row inside a worker, without a network: `python -m benchmarks.path`.
 
-The worker's own connection loop is given sockets that are only pretended, 16 at a time, once with an application that
-answers a constant and once with Tableside and a scaled logistic regression of 30 columns; in turn, many short rounds.
-The least of each is free of others' noise. `--spin 20` goes on for so many seconds, to be looked at from outside:
+The worker's connection loop serves 16 fake connections at a time. Many short rounds alternate between an application
+that answers a constant and Tableside with a scaled logistic regression of 30 columns. The smallest time of each is the
+one least disturbed by other processes. `--spin 20` keeps the worker busy for 20 s more, for a profiler:
 
     py-spy record -d 10 -r 1000 -f raw -o spy.txt -p PID
 """
@@ -39,14 +39,14 @@ CONSTANT = b'{"predictions":[0]}'
 
 
 def constant(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """The least a WSGI application can do."""
+    """A WSGI application that reads the body and answers a constant."""
     environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(CONSTANT)))])
     return [CONSTANT]
 
 
-class Pretended:
-    """A connection on which the same request arrives `times` times."""
+class FakeConnection:
+    """A connection on which the same request arrives `times` times; it remembers the last answer."""
 
     def __init__(self, request: bytes, times: int, readable_fd: int) -> None:
         self.request, self.times, self.readable_fd = request, times, readable_fd
@@ -67,16 +67,16 @@ class Pretended:
         return ("127.0.0.1", 8080)
 
     def setblocking(self, flag: int) -> None:
-        """Nothing to do."""
+        """Accept the call; a fake connection has no state to change."""
 
     shutdown = setblocking
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Accept the call; a fake connection has no state to change."""
 
 
 class Bench:
-    """A worker that was never forked."""
+    """A Tableside worker in this process, without a gunicorn master."""
 
     def __init__(self) -> None:
         config = Config()
@@ -93,21 +93,23 @@ class Bench:
         os.write(writable, b"x")
 
     def run(self, application: Any) -> float:
-        """Microseconds a request."""
+        """Serve REQUESTS requests and return the microseconds per request."""
         self.worker.wsgi = application
-        each = REQUESTS // CONNECTIONS
-        connections = [Pretended(self.request, each, self.readable_fd) for _ in range(CONNECTIONS)]
+        times = REQUESTS // CONNECTIONS
+        connections = [FakeConnection(self.request, times, self.readable_fd) for _ in range(CONNECTIONS)]
         began_s = time.perf_counter()
         address = ("127.0.0.1", 1)
-        gevent.joinall([gevent.spawn(self.worker.handle, connections[0], one, address) for one in connections])
+        gevent.joinall(
+            [gevent.spawn(self.worker.handle, connections[0], connection, address) for connection in connections]
+        )
         spent_s = time.perf_counter() - began_s
-        for one in connections:
-            assert one.sent.startswith(b"HTTP/1.1 200 OK"), one.sent
+        for connection in connections:
+            assert connection.sent.startswith(b"HTTP/1.1 200 OK"), connection.sent
         return spent_s / REQUESTS * 1e6
 
 
 def tableside(folder: Path) -> Any:
-    """The application, in a slot of its own as in a worker."""
+    """Return Tableside's application, with a worker slot for its metrics as in a worker."""
     os.environ["TABLESIDE__REPOSITORY__PATH"] = str(train(folder, ["logistic"])[0].repository)
     os.environ["TABLESIDE__SERVER__RUN_DIR"] = str(folder / "run")
     os.environ["TABLESIDE__LOG__FORMAT"] = "json"
@@ -120,12 +122,12 @@ def tableside(folder: Path) -> Any:
 
 
 def main() -> None:
-    """Print the two costs and their ratio."""
+    """Print the time per request of both applications and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spin", type=float, default=0.0, metavar="SECONDS")
     spin_s = parser.parse_args().spin
     terminal = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the access log goes
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discards the access log
     with tempfile.TemporaryDirectory() as folder:
         bench, application = Bench(), tableside(Path(folder))
         for _ in range(3):
@@ -134,9 +136,9 @@ def main() -> None:
         for _ in range(ROUNDS):
             bare.append(bench.run(constant))
             ours.append(bench.run(application))
-        said = f"constant {min(bare):.1f} us, Tableside {min(ours):.1f} us, ratio {min(bare) / min(ours):.2f}; "
-        said += f"medians {statistics.median(bare):.1f} and {statistics.median(ours):.1f} us\n"
-        os.write(terminal, said.encode())
+        result = f"constant {min(bare):.1f} us, Tableside {min(ours):.1f} us, ratio {min(bare) / min(ours):.2f}; "
+        result += f"medians {statistics.median(bare):.1f} and {statistics.median(ours):.1f} us\n"
+        os.write(terminal, result.encode())
         until_s = time.monotonic() + spin_s
         while time.monotonic() < until_s:
             bench.run(application)

@@ -1,5 +1,6 @@
-"""Two SVG plots of a results file: `plots.py RESULTS.json`. Needs matplotlib (requirements/bench.txt) and nothing of
-the project.
+"""Draws two SVG plots of a results file: `plots.py RESULTS.json`.
+
+Needs matplotlib (requirements/bench.txt) and imports nothing of the project, so it runs in its own environment.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ OURS, THEIRS, FAULTY = "#2f6f4f", "#8a8f98", "#d9b3b0"
 
 
 def values(trials: list[dict[str, Any]], model: str, figure: str) -> dict[str, tuple[float, float, float, bool]]:
-    """server and way to (median, low, high, whether a round had faults) at 64 connections; all rounds."""
+    """Return (median, low, high, whether a round had faults) at 64 connections, by server and way, over all rounds."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         for measured in trial["measured"]:
@@ -36,7 +37,7 @@ def values(trials: list[dict[str, Any]], model: str, figure: str) -> dict[str, t
 
 
 def draw(results: dict[str, Any], figure: str, label: str, target: Path) -> None:
-    """One panel a model, a bar a server, whiskers from the smallest to the largest round."""
+    """Draw one panel per model with one bar per server; whiskers span the smallest to the largest round."""
     models = results["plan"]["models"]
     plot, panels = plt.subplots(len(models), 1, figsize=(9, 1 + 4 * len(models)), squeeze=False, layout="constrained")
     for panel, model in zip(panels[:, 0], models, strict=True):
@@ -54,13 +55,15 @@ def draw(results: dict[str, Any], figure: str, label: str, target: Path) -> None
         panel.set_xlabel(label)
         if figure != "rate":
             panel.set_xscale("log")
-    plot.suptitle("64 connections; pale: a round had errors, timeouts or starved connections, and does not count")
+    plot.suptitle(
+        "64 connections; pale bars: a round had errors, timeouts or starved connections, so the figure does not count"
+    )
     plot.savefig(target, metadata={"Date": None})
     plt.close(plot)
 
 
 def main() -> None:
-    """Write NAME-rates.svg and NAME-latency.svg beside NAME.json."""
+    """Write NAME-rates.svg and NAME-latency.svg into the folder of NAME.json."""
     source = Path(sys.argv[1])
     results = json.loads(source.read_text())
     draw(results, "rate", "requests/s", source.with_name(f"{source.stem}-rates.svg"))

@@ -1,4 +1,4 @@
-"""Servers as child processes: started, watched, measured and ended, each with everything it started."""
+"""Runs servers as child processes: starts, measures and stops each with all processes that it started."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STOP_S = 20
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody has now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """The environment each contestant gets: the caller's own, without Python's settings, one thread a library."""
+    """Return the caller's environment variables without those of Python and Tableside, with one thread per library."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TABLESIDE", "VIRTUAL_ENV"))
     }
@@ -31,7 +31,7 @@ def clean_environ(**more: str) -> dict[str, str]:
 
 
 class Server:
-    """A command in a session of its own. Its output goes to `log`."""
+    """A command that runs in a new session. Its output goes to the file `log`."""
 
     def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -42,22 +42,22 @@ class Server:
             )
 
     def running(self) -> bool:
-        """Whether the process that was started still runs."""
+        """Return whether the started process still runs."""
         return self._process.poll() is None
 
     def pids(self) -> list[int]:
-        """The process, its descendants and whoever shares its session."""
+        """Return the pids of the process, its descendants and every process in its session."""
         found = family(self._process.pid, _table())
         self._known |= found
         return sorted(found)
 
-    def last_words(self, lines: int = 4) -> str:
-        """The end of the log, for a report of why it did not start."""
+    def last_lines(self, lines: int = 4) -> str:
+        """Return the last lines of the log, which usually show why the server did not start."""
         text = self.log.read_text(errors="replace").strip().splitlines()
         return " / ".join(line.strip() for line in text[-lines:])[-600:]
 
     def stop(self) -> None:
-        """SIGTERM, and after STOP_S seconds SIGKILL for whatever is left of the family."""
+        """Send SIGTERM; after STOP_S seconds kill every process of the family that still runs."""
         self.pids()
         if self.running():
             self._process.send_signal(signal.SIGTERM)
@@ -71,7 +71,7 @@ class Server:
 
 
 def _end(pids: set[int]) -> None:
-    """Wait a little for these processes, kill those that stay, and wait until they are gone."""
+    """Wait up to 3 s for these processes to end, kill those that remain, and wait until they are gone."""
     for pid in _left(pids, 3):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -79,7 +79,7 @@ def _end(pids: set[int]) -> None:
 
 
 def _left(pids: set[int], seconds: float) -> set[int]:
-    """Those that still run after at most `seconds`."""
+    """Wait until the processes have ended, at most `seconds`. Return those that still run."""
     deadline_at_s = time.monotonic() + seconds
     while (left := pids & _table().keys()) and time.monotonic() < deadline_at_s:
         time.sleep(0.05)
@@ -87,7 +87,7 @@ def _left(pids: set[int], seconds: float) -> set[int]:
 
 
 def family(root: int, table: Mapping[int, tuple[int, int]]) -> set[int]:
-    """`root`, its descendants, and the members of its session. table: pid to (parent, session)."""
+    """Return `root`, its descendants and the members of its session. table: (parent, session) of each pid."""
     found = {pid for pid, (_, session) in table.items() if session == root} | ({root} & table.keys())
     while more := {pid for pid, (parent, _) in table.items() if parent in found} - found:
         found |= more
@@ -101,7 +101,7 @@ def _table() -> dict[int, tuple[int, int]]:
             continue
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # gone meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         if fields[0] != "Z":
             found[int(entry.name)] = (int(fields[1]), int(fields[3]))
@@ -109,7 +109,7 @@ def _table() -> dict[int, tuple[int, int]]:
 
 
 def pss_mb(pids: Sequence[int]) -> float:
-    """The proportional set sizes added up, in MB: a page that n processes share counts as 1/n in each."""
+    """Return the sum of the proportional set sizes in MB: a page that n processes share counts as 1/n in each."""
     total_kb = 0
     for pid in pids:
         try:

@@ -1,4 +1,4 @@
-"""The Markdown page of one comparison."""
+"""Writes the Markdown page of one comparison."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ LOADS = {
 _SHOWN = ("flask", "gunicorn", "gevent", "scikit-learn", "numpy", "pandas")
 PEER_NAMES = (*BY_HAND, *PRODUCTS)
 _LIMITS = """\
-- Load, servers and harness share the machine's cores, so rates are lower than with a client on another machine, and a
-  cheap server pays relatively more for the client than a dear one.
-- Closed loop: wrk, kept connections, {rows} bodies of one row in turn. A round with errors, answers later than 2 s,
-  or a connection that got less than a tenth of the mean number of answers (in a further run with one counted
-  thread a connection, after the time an event loop needs to accept all) does not count as a rate: it is shown struck
-  through with its faults.
-- Open loop: a client of one thread on epoll that measures from the moment a request was due. It costs 20 to 40 us of
-  a core a request and shares the cores; how late it sent (99th percentile) is in the JSON file as `late_p99_ms` and
-  part of the latency.
-- PSS: of all processes of the server after load (for Tableside also supervisord and nginx, for others without the
-  harness's nginx), over its 2 workers; one model loaded. Start-up: from the command to the first 200 to a prediction.
-- Each cell is the median of the rounds (smallest to largest); contestants take turns within a round. Ratios are taken
-  within a round first.
+- Load generator, servers and harness share the machine's cores. Rates are therefore lower than with a client on another
+  machine, and the client takes a larger share of the time of a fast server than of a slow one.
+- Closed loop: wrk with kept connections and {rows} bodies of one row in rotation. A round does not count as a rate if
+  it has errors, answers later than 2 s, or a starved connection: one that got less than a tenth of the mean number of
+  answers, counted in a further run with one thread per connection, after the time that an event loop needs to accept
+  all of them. Such a round is struck through and shown with its faults.
+- Open loop: a client of one thread on epoll that measures from the moment a request was due. It uses 20 to 40 us of
+  a core per request. How late it sent (99th percentile) is `late_p99_ms` in the JSON file and part of the latency.
+- PSS: of all processes of the server after the load, divided by its 2 workers, with one model loaded. For Tableside it
+  includes supervisord and nginx; for others it excludes the harness's nginx. Start-up: from the command to the first
+  prediction that is answered with 200.
+- Each cell is the median of the rounds (smallest to largest). Each round runs every contestant once. Ratios are
+  computed within a round first.
 """
 
 
 def page(results: dict[str, Any]) -> str:
-    """Everything in `results` (compare.py says what is in it), as text."""
+    """Return the page for `results`, the content of the JSON file that `benchmarks.compare` writes."""
     trials, summaries = results["trials"], summarise(results["trials"])
     parts = [
         f"# Comparison of {results['date']}\n",

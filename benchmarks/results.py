@@ -1,4 +1,4 @@
-"""Trials become summaries: medians with their spread, and ratios, each taken within one round."""
+"""Summarises trials: medians with their spread, and ratios, each computed within one round."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Summary:
 
 
 def measurements(trials: list[dict[str, Any]]) -> dict[Key, list[tuple[int, dict[str, Any]]]]:
-    """(round, measured) of each key, in order."""
+    """Return the (round, measurement) pairs of each key, in the order of the trials."""
     found = defaultdict(list)
     for trial in trials:
         for measured in trial["measured"]:
@@ -57,7 +57,7 @@ def measurements(trials: list[dict[str, Any]]) -> dict[Key, list[tuple[int, dict
 
 
 def summarise(trials: list[dict[str, Any]]) -> dict[Key, Summary]:
-    """A summary for each key that was measured."""
+    """Return a summary for each key that was measured."""
     return {key: _summary([measured for _, measured in each]) for key, each in measurements(trials).items()}
 
 
@@ -77,8 +77,10 @@ def _spreads(rounds: list[dict[str, Any]]) -> dict[str, Spread]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """`what`, how it came out in each round, and the bar of issue and documents where there is one ('at least' or 'at
-    most').
+    """A ratio over the rounds and the goal it is compared with.
+
+    what: the two sides. spread: None if no round has both sides. bar: the goal in words, 'at least' or 'at most'.
+    note: remarks, such as servers left out because of faults.
     """
 
     what: str
@@ -91,11 +93,11 @@ STOCK = {
     "bare-pywsgi": "gunicorn's gevent_pywsgi: at least 0.55, goal 0.70",
     "bare-gevent": "gunicorn's gevent, to compare",
 }
-"""The bare application under gunicorn's own worker classes, as a service without Tableside would have it."""
+"""The constant application under gunicorn's own worker classes, as a service without Tableside would run it."""
 
 
 def ratios(trials: list[dict[str, Any]], bare: str) -> list[Ratio]:
-    """Tableside against the bars. bare: the bare contestant of Tableside's own worker class."""
+    """Return all ratios of Tableside to other contestants. bare: the one that runs Tableside's worker class."""
     found = measurements(trials)
     rows = [
         *_against_bare(found, bare, "at least 0.55, goal 0.70"),
@@ -112,7 +114,7 @@ def ratios(trials: list[dict[str, Any]], bare: str) -> list[Ratio]:
 
 
 def _against_bare(found: dict[Key, Any], bare: str, bar: str) -> list[Ratio]:
-    """Direct, and behind nginx with kept connections on both sides."""
+    """Return two ratios: without nginx, and behind nginx with kept connections on both sides."""
     direct = (("tableside", DIRECT), (bare, DIRECT))
     nginx = (("tableside-nginx", NGINX), (bare, NGINX_KEPT))
     return [
@@ -122,7 +124,7 @@ def _against_bare(found: dict[Key, Any], bare: str, bar: str) -> list[Ratio]:
 
 
 def _per_round(found: dict[Key, Any], key: Key, figure: str, *, raw: bool = False) -> dict[int, float]:
-    """round to figure, of the rounds without faults; raw: of all."""
+    """Return the figure of each round without faults, by round. raw: also of the rounds with faults."""
     return {number: each[figure] for number, each in found.get(key, []) if raw or not each["faults"]}
 
 
@@ -134,7 +136,7 @@ def _divided(above: dict[int, float], below: dict[int, float]) -> Spread | None:
 def _against(
     found: dict[Key, Any], ours: tuple[str, str], theirs: tuple[str, str], model: str, bar: str, what: str
 ) -> Ratio:
-    """Rates at 64 connections. The bare server's counts even when it starved some: that is the harder bar."""
+    """Compare rates at 64 connections. The other side's rounds with faults count too: its rate is then higher."""
     below = (*theirs, model, "c64")
     starved = any(each["faults"] for _, each in found.get(below, []))
     spread = _divided(_per_round(found, (*ours, model, "c64"), "rate"), _per_round(found, below, "rate", raw=True))
@@ -142,7 +144,7 @@ def _against(
         f"Tableside {what}",
         spread,
         bar,
-        "the bare server had faults; its rate is taken all the same" if starved else "",
+        "the bare server had faults; its rate is used all the same" if starved else "",
     )
 
 

@@ -1,7 +1,8 @@
-"""What one row costs through the whole stack, one client at a time: `python -m benchmarks.single_row`.
+"""Measures the time of one row through the whole stack with one client.
 
-Starts a stack of its own on free ports, asks every example model over one kept connection through nginx, and then the
-estimator itself in this process: the ratio is what serving adds. Several rounds in turn; medians.
+`python -m benchmarks.single_row` starts a stack on free ports. For every example model it alternates between requests
+over one kept connection through nginx and calls of the estimator in this process. The ratio of the medians is what
+serving adds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def free_port() -> int:
 
 
 def start(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
-    """A stack below `folder`; returns when it is ready."""
+    """Start a stack in `folder` and return it when it is ready. Raises SystemExit after about 60 s."""
     environ = {
         **os.environ,
         "TABLESIDE__SERVER__LISTEN": f"127.0.0.1:{port}",
@@ -51,11 +52,11 @@ def start(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
         except OSError:
             pass
         time.sleep(0.1)
-    raise SystemExit("the stack did not become ready")
+    raise SystemExit(f"the stack did not become ready; its logs are in {folder / 'run' / 'log'}")
 
 
 def over_http(port: int, name: str, row: dict[str, Any]) -> list[float]:
-    """Seconds of each call, over one kept connection."""
+    """Return the seconds of each request, sent over one kept connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     body, spent = json.dumps({"instances": [row]}), []
     for _ in range(CALLS):

@@ -1,4 +1,4 @@
-"""One contestant with one model, once: start, check the answers, load, measure, stop."""
+"""Runs one contestant with one model once: starts it, checks its answers, loads it, measures and stops it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ MANY_ROWS, MANY_CONNECTIONS = 1000, 4
 
 
 class Failed(Exception):
-    """A contestant that did not start or answered wrongly; the text says how."""
+    """A contestant did not start or gave a wrong answer; the message has the details."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """seconds: of each load. loads: names: `c1`, `c64` (closed loop), `open200` (open loop at that rate), `half`
-    (open loop at half of what c64 just reached), `binary` (1000 rows as JSON and as a binary tensor, Tableside
-    only).
+    """What to measure. seconds: duration of each load. loads: their names.
+
+    `c1` and `c64` are closed loops with so many connections. `open200` is an open loop at 200 requests/s. `half` is an
+    open loop at half the rate that the closed loop reached. `binary` sends 1000 rows as JSON and as a binary tensor, to
+    Tableside only.
     """
 
     seconds: float
@@ -41,7 +43,7 @@ class Plan:
 
 @dataclass
 class Trial:
-    """What came out. measured: one entry a way and load; failure: why there is nothing (more)."""
+    """The result of one run. measured: one entry per way and load. failure: why the run ended early, or empty."""
 
     contestant: str
     model: str
@@ -53,7 +55,7 @@ class Trial:
 
 
 def run(contestant: Contestant, bin_folder: Path, model: Model, plan: Plan, progress: Callable[[str], None]) -> Trial:
-    """Everything once. Never raises for what the contestant does: the trial then says why it failed."""
+    """Run a contestant once. An error of the contestant is not raised but stored as `failure` of the trial."""
     trial = Trial(contestant.name, model.name)
     folder = Path(tempfile.mkdtemp(prefix="tsbench-"))
     try:
@@ -69,10 +71,10 @@ def run(contestant: Contestant, bin_folder: Path, model: Model, plan: Plan, prog
             pids = server.pids()
             trial.pss_mb, trial.processes = pss_mb(pids), len(pids)
             if not server.running():
-                raise Failed(f"ended under load: {server.last_words()}")
+                raise Failed(f"ended under load: {server.last_lines()}")
     except Failed as problem:
         trial.failure = str(problem)
-    except Exception as problem:  # noqa: BLE001 - one peer's trouble must not end the comparison
+    except Exception as problem:  # noqa: BLE001 - an error of one contestant must not end the comparison
         trial.failure = f"{type(problem).__name__}: {problem}"[:600]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +104,7 @@ def _served(contestant: Contestant, place: Place, trial: Trial) -> Iterator[tupl
 
 
 def wait_for_answer(server: Server, port: int, wire: Wire) -> None:
-    """Until the first 200. Raises Failed when the server ends or takes longer than START_LIMIT_S."""
+    """Wait for the first 200. Raises Failed if the server ends or takes longer than START_LIMIT_S."""
     deadline_at_s = time.monotonic() + START_LIMIT_S
     answer = "no connection"
     while time.monotonic() < deadline_at_s:
@@ -112,13 +114,13 @@ def wait_for_answer(server: Server, port: int, wire: Wire) -> None:
                 return
             answer = f"{status} {body[:200]!r}"
         if not server.running():
-            raise Failed(f"ended at start: {server.last_words()}")
+            raise Failed(f"ended at start: {server.last_lines()}")
         time.sleep(0.02)
-    raise Failed(f"no 200 within {START_LIMIT_S} s, last {answer}: {server.last_words()}")
+    raise Failed(f"no 200 within {START_LIMIT_S} s, last {answer}: {server.last_lines()}")
 
 
 def ask(port: int, wire: Wire, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of one request."""
+    """Send one request. Return status, body and headers of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("POST", wire.path, body, wire.headers)
@@ -129,18 +131,18 @@ def ask(port: int, wire: Wire, body: bytes) -> tuple[int, bytes, dict[str, str]]
 
 
 def check(port: int, wire: Wire) -> None:
-    """Every body's answer against the estimator's own. Raises Failed at the first that differs."""
+    """Compare the answer to every body with the estimator's. Raises Failed at the first difference."""
     for at, (body, expected) in enumerate(zip(wire.bodies, wire.expected, strict=True)):
         status, content, headers = ask(port, wire, body)
         if status != 200:
-            raise Failed(f"row {at} answered {status}: {content[:300]!r}")
+            raise Failed(f"row {at} was answered with status {status}: {content[:300]!r}")
         found = wire.read(content, headers)
         if found != expected:
-            raise Failed(f"row {at} answered {found[:5]}, the estimator {expected[:5]}")
+            raise Failed(f"row {at} was answered {found[:5]}; the estimator answers {expected[:5]}")
 
 
 def loads_of(plan: Plan, contestant: str, way: str) -> list[str]:
-    """The loads of one row that are put on a contestant: behind nginx only the saturating ones, but for Tableside."""
+    """Return the single-row loads for a contestant. Behind nginx only Tableside gets the loads that do not saturate."""
     rows = [load for load in plan.loads if load != "binary"]
     if way == DIRECT or contestant.startswith("tableside"):
         return rows
@@ -162,7 +164,7 @@ def _load(trial: Trial, way: str, port: int, wire: Wire, plan: Plan, progress: C
             rate = saturated / 2 if load == "half" else float(load[4:])
             measured = open_loop(port, wire.path, wire.headers, wire.bodies, rate, plan.seconds)
         else:
-            raise ValueError(f"{load} is not a load; there are cN, openRATE, half and binary")
+            raise ValueError(f"{load!r} is not a load; choose from cN, openRATE, half and binary")
         trial.measured.append({"way": way, "load": load, **measured})
 
 

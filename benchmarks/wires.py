@@ -1,4 +1,4 @@
-"""How each contestant's protocol spells rows and answers."""
+"""Encodes rows for each contestant's protocol and reads its answers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ HEADER = "Inference-Header-Content-Length"
 
 @dataclass(frozen=True)
 class Wire:
-    """Requests, and how to read the class numbers out of a response (its body, its headers).
+    """The requests for one server: path, bodies and headers.
 
-    expected: for each body the estimator's own answers, in order.
+    expected: for each body, the estimator's answers in order. read: returns the class numbers in an answer, called with
+    its body and headers.
     """
 
     path: str
@@ -41,29 +42,29 @@ def _single(model: Model) -> list[list[int]]:
 
 
 def constant(model: Model) -> Wire:
-    """What Tableside is sent; the answer is always the same one and says nothing."""
+    """Return the bodies that Tableside gets. The server answers a constant, so the answers are not checked."""
     return _wire("/predict", _instances(model), [[0]] * len(model.rows), lambda answer: answer["predictions"])
 
 
 def tableside(model: Model) -> Wire:
-    """V1: `instances` of lists, or of objects for a table."""
+    """Return V1 bodies: `instances` holds lists, or objects for a table."""
     return _wire(
         f"/v1/models/{model.name}:predict", _instances(model), _single(model), lambda answer: answer["predictions"]
     )
 
 
 def by_hand(model: Model) -> Wire:
-    """The same body as Tableside's, at /predict."""
+    """Return the same bodies as for Tableside, for the path /predict."""
     return _wire("/predict", _instances(model), _single(model), lambda answer: answer["predictions"])
 
 
 def bento(model: Model) -> Wire:
-    """The argument's name, then rows or records."""
+    """Return bodies for BentoML: `rows`, the name of the service's argument, holds lists or objects."""
     return _wire("/predict", [{"rows": [row]} for row in model.rows], _single(model), lambda answer: answer)
 
 
 def mlflow(model: Model) -> Wire:
-    """`inputs` for arrays, `dataframe_split` for a table."""
+    """Return bodies for MLflow: `inputs` for arrays, `dataframe_split` for a table."""
     contents: list[Any] = [{"inputs": [row]} for row in model.rows]
     if model.kind == TABLE:
         contents = [{"dataframe_split": {"columns": list(row), "data": [list(row.values())]}} for row in model.rows]
@@ -71,7 +72,7 @@ def mlflow(model: Model) -> Wire:
 
 
 def mlserver(model: Model) -> Wire:
-    """V2 with one tensor for arrays, one a column (content type pd) for a table."""
+    """Return V2 bodies for MLServer: one tensor for arrays, one tensor per column (content type pd) for a table."""
     if model.kind == TABLE:
         contents = [
             {"parameters": {"content_type": "pd"}, "inputs": [_column(*cell) for cell in row.items()]}
@@ -95,7 +96,7 @@ def _instances(model: Model) -> list[dict[str, list[Any]]]:
 
 
 def many_rows(model: Model, rows: int) -> dict[str, Wire]:
-    """`rows` rows of an array model in one V2 body, as JSON and as a binary tensor (answer binary, too)."""
+    """Return two wires with `rows` rows in one V2 body: as JSON, and as a binary tensor with a binary answer."""
     listed = [model.rows[at % len(model.rows)] for at in range(rows)]
     tensor = {"name": "x", "shape": [rows, len(listed[0])], "datatype": "FP64"}
     table = np.array(listed, dtype="<f8")

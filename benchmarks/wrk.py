@@ -1,4 +1,4 @@
-"""Closed-loop load with wrk: a fixed number of connections, each sends its next request when the answer is there."""
+"""Closed-loop load with wrk: each of a fixed number of connections sends its next request after the last answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _FAULTS = ("connect", "read", "write", "status", "timeout")
 
 @dataclass(frozen=True)
 class Load:
-    """What one load came to. faults: kind to count; a rate with any of them is no rate."""
+    """The result of one load. faults: count of each kind; a rate with faults does not count."""
 
     requests: int
     rate: float
@@ -58,31 +58,31 @@ class Load:
     faults: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """Return the fields as they are written to the JSON file."""
         return asdict(self)
 
 
 def closed_loop(port: int, wire: Wire, connections: int, seconds: float) -> Load:
-    """Load 127.0.0.1:`port` for `seconds`; all bodies of `wire` in turn over kept connections."""
+    """Load 127.0.0.1:`port` for `seconds` with the bodies of `wire` in rotation, over kept connections."""
     return parse(_wrk(port, wire, connections, min(connections, 2), seconds))
 
 
 def starved(port: int, wire: Wire, connections: int, rate: float) -> int:
-    """How many of `connections` got less than a tenth of the mean number of answers, after a time to settle.
+    """Return how many of `connections` got less than a tenth of the mean number of answers, after a time to settle.
 
-    rate: of the server, requests/s. One wrk thread a connection, so that each is counted; the rate of this run is not
-    used.
+    rate: the server's rate in requests/s. wrk runs one thread per connection, because it counts per thread. The rate of
+    this run is not used.
     """
     settle_s, count_s = fairness_times(connections, rate)
     return count_starved(_wrk(port, wire, connections, connections, settle_s + count_s, count_after_s=settle_s))
 
 
 def fairness_times(connections: int, rate: float) -> tuple[int, int]:
-    """Whole seconds to settle and to count.
+    """Return the whole seconds to settle and to count.
 
-    A server on an event loop may accept one connection between two turns of answering those it has: with n connections
-    over 2 workers the last waits for about n * n / 4 answers. That starves nobody for long, so it is waited for.
-    Counted are at least six answers a connection, on average.
+    A server on an event loop may accept one new connection per turn of its loop, in which it answers every connection
+    it has. With n connections over 2 workers the last one is accepted after about n * n / 4 answers. This delay is not
+    starvation, so the count starts after it. It lasts long enough for six answers per connection, on average.
     """
     settle_s = math.ceil(connections**2 / 4 / max(rate, 1))
     count_s = max(2, math.ceil(6 * connections / max(rate, 1)))
@@ -90,7 +90,7 @@ def fairness_times(connections: int, rate: float) -> tuple[int, int]:
 
 
 def parse(output: str) -> Load:
-    """The line the script printed, as a Load. Raises ValueError when there is none."""
+    """Return the result line that the script printed. Raises ValueError, with wrk's output, if there is none."""
     found = _line(output)
     faults = {kind: found[kind] for kind in _FAULTS if found[kind]}
     rate = found["requests"] / (found["duration_us"] / 1e6)
@@ -98,9 +98,9 @@ def parse(output: str) -> Load:
 
 
 def count_starved(output: str) -> int:
-    """Connections whose next requests (each sent when an answer was there) are below a tenth of the mean.
+    """Return the number of connections that got less than a tenth of the mean number of answers.
 
-    0 when there are too few answers (less than 2 a connection) to tell.
+    Return 0 if there are less than 2 answers per connection, which is too few to judge.
     """
     answered = _line(output)["late"]
     mean = sum(answered) / len(answered)
@@ -115,7 +115,7 @@ def _line(output: str) -> dict[str, Any]:
 
 
 def script(wire: Wire, folder: Path, count_after_s: int | None = None) -> str:
-    """The Lua script; the bodies are written to `folder`. It counts each thread's requests after `count_after_s`."""
+    """Write the bodies to `folder`. Return the Lua script, which counts requests per thread after `count_after_s`."""
     for at, body in enumerate(wire.bodies, 1):
         (folder / str(at)).write_bytes(body)
     text = _SCRIPT

@@ -1,4 +1,8 @@
-"""The blueprints: one folder each, all alike. `FACES` is the mount order; there is no discovery."""
+"""The blueprints: one folder for each group of routes. `BLUEPRINTS` lists them in the order in which they are mounted.
+
+Each folder holds `views.py` (the blueprint, who may call it, and its views); `schemas.py` where routes take bodies;
+`templates/NAME/` and `static/` where it has pages.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,6 @@ from tableside.blueprints.predict.views import FAST_ENDPOINTS
 from tableside.blueprints.predict.views import blueprint as predict
 from tableside.blueprints.repository.views import blueprint as repository
 
-__all__ = ["FACES", "FAST_ENDPOINTS"]
+__all__ = ["BLUEPRINTS", "FAST_ENDPOINTS"]
 
 BLUEPRINTS: tuple[Blueprint, ...] = (health, predict, docs, metrics, repository, admin)

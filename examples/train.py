@@ -1,13 +1,16 @@
-"""Train the four example models from data that scikit-learn ships, and publish them."""
+"""Trains the four example models on data sets that scikit-learn ships, and publishes them.
+
+Run `python -m examples.train [REPOSITORY]`; the default repository is `models`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
@@ -20,30 +23,33 @@ from tableside.contract.schema import Contract
 from tableside.publishing.publish import publish
 
 SEED = 20
+TrainedModel = tuple[BaseEstimator, pd.DataFrame]
+"""A fitted estimator, and its training data as the sample."""
 
 
-def iris() -> tuple[Any, pd.DataFrame]:
-    """Three species by four lengths: a scaled logistic regression that answers the species' name."""
+def iris() -> TrainedModel:
+    """Predict the name of one of three species from four lengths: scaling and a logistic regression."""
     data = load_iris(as_frame=True)
     names = np.asarray(data.target_names)[data.target]
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.data, names), data.data
 
 
-def breast_cancer() -> tuple[Any, pd.DataFrame]:
-    """Benign or malignant by 30 measurements: a forest of 100 trees."""
+def breast_cancer() -> TrainedModel:
+    """Predict benign or malignant from 30 measurements: a forest of 100 trees."""
     data = load_breast_cancer(as_frame=True)
     return RandomForestClassifier(100, random_state=SEED).fit(data.data, data.target), data.data
 
 
-def diabetes() -> tuple[Any, pd.DataFrame]:
-    """Progression after a year by ten measurements: histogram gradient boosting, which takes missing cells."""
+def diabetes() -> TrainedModel:
+    """Predict the progression after a year from ten measurements: gradient boosting, which takes missing values."""
     data = load_diabetes(as_frame=True)
     return HistGradientBoostingRegressor(random_state=SEED).fit(data.data, data.target), data.data
 
 
 def wine_table() -> pd.DataFrame:
-    """Scikit-learn's wine data as tables look in life: numbers with missing values, a text column with missing values,
-    a boolean.
+    """Return scikit-learn's wine data with the column types of a real table.
+
+    It has integers, numbers and texts with missing values, and booleans.
     """
     data = load_wine(as_frame=True)
     frame = pd.DataFrame(data.data[["alcohol", "malic_acid", "magnesium", "proline"]])
@@ -51,14 +57,14 @@ def wine_table() -> pd.DataFrame:
     frame["shade"] = shades.astype(object)
     frame["aromatic"] = data.data["flavanoids"] > 2
     frame["magnesium"] = frame["magnesium"].astype(int)
-    chance = np.random.default_rng(SEED)
-    frame.loc[chance.random(len(frame)) < 0.1, "malic_acid"] = np.nan
-    frame.loc[chance.random(len(frame)) < 0.1, "shade"] = np.nan
+    rng = np.random.default_rng(SEED)
+    frame.loc[rng.random(len(frame)) < 0.1, "malic_acid"] = np.nan
+    frame.loc[rng.random(len(frame)) < 0.1, "shade"] = np.nan
     return frame
 
 
-def wine() -> tuple[Any, pd.DataFrame]:
-    """Which of three vineyards: numeric, text and boolean columns with missing values through a ColumnTransformer."""
+def wine() -> TrainedModel:
+    """Predict one of three vineyards from columns of several types: a ColumnTransformer and a logistic regression."""
     frame = wine_table()
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="error"))
@@ -73,7 +79,7 @@ def wine() -> tuple[Any, pd.DataFrame]:
     return pipeline.fit(frame, load_wine().target), frame
 
 
-EXAMPLES: dict[str, Callable[[], tuple[Any, pd.DataFrame]]] = {
+EXAMPLES: dict[str, Callable[[], TrainedModel]] = {
     "iris": iris,
     "breast-cancer": breast_cancer,
     "diabetes": diabetes,
@@ -82,7 +88,7 @@ EXAMPLES: dict[str, Callable[[], tuple[Any, pd.DataFrame]]] = {
 
 
 def publish_all(repository: Path, *, progress: Callable[[str], None] = lambda step: None) -> list[Contract]:
-    """Train and publish every example into `repository`; each becomes the next version of its model."""
+    """Train and publish every example as the next version of its model, and set the alias `champion` to it."""
     contracts = []
     for name, train in EXAMPLES.items():
         progress(f"training {name}")
@@ -94,6 +100,6 @@ def publish_all(repository: Path, *, progress: Callable[[str], None] = lambda st
 if __name__ == "__main__":
     import sys
 
-    where = Path(sys.argv[1] if len(sys.argv) > 1 else "models")
-    for contract in publish_all(where):
+    repository = Path(sys.argv[1] if len(sys.argv) > 1 else "models")
+    for contract in publish_all(repository):
         sys.stdout.write(f"published {contract.name}/{contract.version}\n")

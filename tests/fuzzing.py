@@ -129,7 +129,7 @@ def make_sizes_agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -
         case.body["inputs"] = agree_on_rows(case.body["inputs"])
     elif case.operation.path.endswith("/infer"):
         content = case.operation.definition.raw["requestBody"]["content"]["application/json"]
-        example = content["examples"]["one tensor a column"]["value"]["inputs"]
+        example = content["examples"]["one tensor per column"]["value"]["inputs"]
         case.body["inputs"] = fit_tensors(case.body["inputs"], example)
 
 

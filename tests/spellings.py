@@ -1,4 +1,4 @@
-"""One table, written in every backend Tableside reads. Used by the property tests."""
+"""One table as a request in every format that Tableside reads, for the property tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARROW = {"FP64": pa.float64(), "FP32": pa.float32(), "INT64": pa.int64(), "BOOL"
 
 @dataclass(frozen=True)
 class Request:
-    """path: below the server, with MODEL for the name."""
+    """A request. `path` has MODEL in place of the model's name."""
 
     path: str
     body: bytes
@@ -36,7 +36,7 @@ V1, V2, INVOKE = "/v1/models/MODEL:predict", "/v2/models/MODEL/infer", "/models/
 
 
 def spellings(schema: Input, rows: list[list[Any]], chance: Any) -> Iterator[tuple[str, Request]]:
-    """(name, request) of each spelling that can say these rows; `chance` shuffles what order may not matter."""
+    """Yield the name and request of each format that can hold these rows. `chance` shuffles the columns."""
     names = [column.name for column in schema.columns]
     order = chance.sample(names, len(names))
     columns = {name: [row[names.index(name)] for row in rows] for name in order}
@@ -80,7 +80,7 @@ def _json_rows(rows: Any, records: Any, sparse: Any, columns: Any, split: Any) -
 
 
 def datatype_of(column: Column, values: list[Any]) -> str:
-    """The narrowest integer datatype that holds a column's values; its own one otherwise."""
+    """Return the narrowest integer datatype that holds an integer column's values; else the column's own datatype."""
     if column.datatype != "INT64":
         return column.datatype
     present = [value for value in values if value is not None] or [0]
@@ -95,7 +95,7 @@ def _tensor(column: Column, values: list[Any], kind: str) -> dict[str, Any]:
 
 
 def _binary(columns: list[tuple[Column, list[Any]]]) -> Request:
-    """Each column as raw bytes; one with missing values that only JSON can say stays in JSON beside them."""
+    """Each column as raw bytes, except a column with missing values that only JSON can hold."""
     heads, tail = [], b""
     for column, values in columns:
         head = _tensor(column, values, "flat")
@@ -110,7 +110,7 @@ def _binary(columns: list[tuple[Column, list[Any]]]) -> Request:
 
 
 def pack(datatype: str, values: list[Any]) -> bytes:
-    """Values as the binary tensor data extension lays them out; None as NaN."""
+    """Return values in the format of the binary tensor data extension; None becomes NaN."""
     if datatype == "BYTES":
         return b"".join(struct.pack("<I", len(v.encode())) + v.encode() for v in values)
     dtype = np.dtype(PACKED.get(datatype, datatype.lower())).newbyteorder("<")
@@ -131,10 +131,10 @@ def _matrices(column: Column, rows: list[list[Any]], width: int) -> Iterator[tup
 def _csvs(order: list[str], names: list[str], records: Any, rows: Any) -> Iterator[tuple[str, Request]]:
     lines = [order, *(list(record.values()) for record in records)]
     headed = _csv(lines)
-    if len(order) > 1:  # one column of text could be either, and is refused
+    if len(order) > 1:  # with one column of text the first line could be either, and is refused
         yield "CSV, header by content", Request(INVOKE, headed, {"Content-Type": "text/csv"})
     marked = {"Content-Type": "text/csv; charset=UTF-8; header=present"}
-    yield "CSV, header said", Request(INVOKE, b"\xef\xbb\xbf" + _csv(lines, "\r\n"), marked)
+    yield "CSV, header stated", Request(INVOKE, b"\xef\xbb\xbf" + _csv(lines, "\r\n"), marked)
     bare = {"Content-Type": "text/csv; header=absent"}
     yield "CSV without a header", Request(INVOKE, _csv(rows), bare)
 

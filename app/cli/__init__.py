@@ -1,10 +1,12 @@
-"""The `tableside` command. Commands import what they need when they run, so `tableside --help` is quick."""
+"""The `tableside` command line.
+
+Each command imports scikit-learn, pandas, rich or the server only when it runs, so that `tableside --help` stays fast.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,10 +17,10 @@ from tableside.settings import load
 
 
 class _Group(click.Group):
-    """Turns our errors into one line and exit code 2."""
+    """A command group that reports a TablesideError as one line on stderr, with exit code 2."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the chosen command. Return what it returns, which click ignores."""
         try:
             return super().invoke(ctx)
         except TablesideError as problem:
@@ -29,12 +31,12 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="tableside %(version)s")
 def main() -> None:
-    """Publish scikit-learn models, serve them over HTTP, and look after what serves them."""
+    """Publish scikit-learn models, serve them over HTTP and operate the server."""
 
 
 @main.command()
 def run() -> None:
-    """Start the stack in the foreground: supervisord, gunicorn and nginx."""
+    """Start supervisord, gunicorn and nginx, and stay in the foreground."""
     from tableside.deployment.launch import run as start
 
     sys.exit(start(load()))
@@ -42,16 +44,16 @@ def run() -> None:
 
 @main.command()
 def stop() -> None:
-    """End the stack of this run folder, and what a killed one left behind."""
+    """Stop the stack of this run folder, including processes that a killed stack left running."""
     from tableside.deployment.launch import stop as end
 
     sys.exit(end(load()))
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of TOML.")
 def config(as_json: bool) -> None:
-    """Show the settings in force."""
+    """Print the settings in force: defaults, tableside.toml and environment variables combined."""
     import msgspec
 
     settings = load()

@@ -1,4 +1,4 @@
-"""`python -m tableside.cli`, for environments without the installed command."""
+"""Runs the command line as `python -m tableside.cli`, for environments where `tableside` is not installed."""
 
 from tableside.cli import main
 

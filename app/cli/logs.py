@@ -1,4 +1,4 @@
-"""`tableside logs`: the stack's log files as one readable stream."""
+"""`tableside logs`: merges the log files of the stack by time and prints them as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
@@ -14,30 +13,33 @@ import orjson
 from tableside.settings import load
 
 POLL_S = 0.3
+"""How often `--follow` looks for new lines."""
+
 _FIRST = ("time", "level", "source", "event")
-_READ_BACK = 8 << 20
+_READ_BACK_BYTES = 8 << 20
+"""How much of the end of each file is read, so that a large log costs no more memory than this."""
 
 
 @click.command()
-@click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder; default: server.run_dir.")
-@click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder of the stack. Default: server.run_dir.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines as they are written.")
 @click.option(
-    "-n", "--lines", default=50, show_default=True, type=click.IntRange(0), help="How many lines to begin with."
+    "-n", "--lines", default=50, show_default=True, type=click.IntRange(0), help="Number of older lines to print first."
 )
-@click.option("--request-id", help="Only lines of this request.")
-@click.option("--json", "as_json", is_flag=True, help="The lines as they are.")
+@click.option("--request-id", help="Print only lines that contain this request id.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines unchanged.")
 def logs(run_dir: Path | None, follow: bool, lines: int, request_id: str | None, as_json: bool) -> None:
-    """Show what the stack has logged, by time, as text."""
+    """Print the log lines of the stack in the order of their time."""
     folder = (run_dir or load().run_dir) / "log"
     files = sorted(folder.glob("*.log"))
     if not files:
-        click.echo(f"tableside: no logs in {folder}", err=True)
+        click.echo(f"tableside: no log files in {folder}: start the stack, or pass --run-dir", err=True)
         raise SystemExit(2)
-    last = [pair for file in files for pair in _timed(_tail(file))]
-    kept = [pair for pair in last if request_id is None or request_id in pair[1]]
-    if request_id is not None and not kept:
-        click.echo(f"tableside: no line of request {request_id} in {folder}", err=True)
-    for _, line in sorted(kept, key=itemgetter(0))[-lines:] if lines else []:
+    timed_lines = [timed_line for file in files for timed_line in _timed(_tail(file))]
+    chosen = [timed_line for timed_line in timed_lines if request_id is None or request_id in timed_line[1]]
+    if request_id is not None and not chosen:
+        click.echo(f"tableside: no log line with request id {request_id} in {folder}", err=True)
+    for _, line in sorted(chosen, key=itemgetter(0))[-lines:] if lines else []:
         _write(line, as_json)
     if follow:
         for line in _follow(folder):
@@ -47,11 +49,11 @@ def logs(run_dir: Path | None, follow: bool, lines: int, request_id: str | None,
 
 def _tail(file: Path) -> list[str]:
     with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - _READ_BACK))
+        stream.seek(max(0, file.stat().st_size - _READ_BACK_BYTES))
         return [line.decode(errors="replace") for line in stream.read().splitlines() if line.strip()]
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> dict[str, object] | None:
     try:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -60,12 +62,12 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _timed(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each line with its time; one without, of a traceback say, goes with the line before it."""
-    time_of = ""
+    """Yield (time, line). A line without a time, such as a line of a traceback, gets the time of the line before it."""
+    last_time = ""
     for line in lines:
         found = _time_of(line)
-        time_of = found if found[:4].isdecimal() else time_of
-        yield time_of, line
+        last_time = found if found[:4].isdecimal() else last_time
+        yield last_time, line
 
 
 def _time_of(line: str) -> str:
@@ -75,7 +77,10 @@ def _time_of(line: str) -> str:
 
 
 def render(line: str) -> str:
-    """A JSON line as text: time, level, source, event, then the rest; any other line as it is."""
+    """Return a JSON log line as text: time, level, source, event, then `key=value` for the other fields.
+
+    An `exception` field follows on lines of its own. A line that is not a JSON object is returned unchanged.
+    """
     event = _parsed(line)
     if event is None:
         return line
@@ -90,12 +95,12 @@ def _write(line: str, as_json: bool) -> None:
 
 
 def _follow(folder: Path) -> Iterator[str]:
-    """New lines of every file, for ever; a file that was rotated is begun anew."""
-    at = {file: file.stat().st_size for file in folder.glob("*.log")}
+    """Yield new lines of every log file, without end. A file that became shorter is read from its start."""
+    offsets = {file: file.stat().st_size for file in folder.glob("*.log")}
     while True:
         for file in sorted(folder.glob("*.log")):
             size = file.stat().st_size
-            start = at.get(file, 0)
+            start = offsets.get(file, 0)
             if size < start:
                 start = 0
             if size > start:
@@ -103,6 +108,6 @@ def _follow(folder: Path) -> Iterator[str]:
                     stream.seek(start)
                     block = stream.read(size - start)
                 whole = block.rfind(b"\n") + 1
-                at[file] = start + whole
+                offsets[file] = start + whole
                 yield from (line.decode(errors="replace") for line in block[:whole].splitlines() if line.strip())
         time.sleep(POLL_S)

@@ -1,10 +1,10 @@
-"""Commands on the model repository: publish, list, show, verify."""
+"""The commands that read or write the model repository: publish, list, show and verify."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -13,17 +13,25 @@ from tableside.errors import ContractBroken, PublishFailed
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
+    from tableside.preflight.results import PreflightResult, VersionFiles
     from tableside.publishing import mlflow
 
-
-def _repository(given: Path | None, settings: Settings) -> Path:
-    return given if given is not None else settings.repository_path
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
-_repository_option: Callable[[Any], Any] = click.option(
-    "--repository", type=click.Path(path_type=Path), help="The model repository; default: repository.path."
-)
-_json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+def _repository(option: Path | None, settings: Settings) -> Path:
+    return option if option is not None else settings.repository_path
+
+
+def _repository_option(command: Command) -> Command:
+    option = click.option(
+        "--repository", type=click.Path(path_type=Path), help="Path of the model repository. Default: repository.path."
+    )
+    return option(command)
+
+
+def _json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
 @click.command()
@@ -32,26 +40,31 @@ _json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=T
 @click.option(
     "--sample",
     type=click.Path(path_type=Path),
-    help="Rows like the training data: .csv or .parquet. An MLflow directory with an input example needs none.",
+    help="File with rows like the training data, .csv or .parquet. Not needed for an MLflow directory that has an "
+    "input example.",
 )
-@click.option("--version", type=int, help="A version number; default: the next free one.")
+@click.option("--version", type=int, help="Version number. Default: the next free number.")
 @click.option("--alias", help="Point this alias at the new version.")
-@click.option("--target", help="The sample's target column, which is dropped.")
+@click.option("--target", help="Name of the target column, which is dropped from the sample.")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "sklearn"]),
     default="auto",
     show_default=True,
-    help="auto: use a fast backend where one is proved equal; sklearn: the estimator always.",
+    help="auto: use a fast backend if its answers equal the estimator's; sklearn: always use the estimator.",
 )
 @click.option(
     "--tolerance",
     type=float,
     default=0.0,
     show_default=True,
-    help="How far a fast backend's numbers may lie apart, relative; 0 is to the bit.",
+    help="Largest relative difference between a fast backend's numbers and the estimator's; 0 means bit for bit equal.",
 )
-@click.option("--allow-pickle", is_flag=True, help="Read the pickle of an MLflow directory, which runs the code in it.")
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
+)
 @_repository_option
 @_json_option
 def publish(
@@ -60,9 +73,10 @@ def publish(
 ) -> None:  # fmt: skip
     """Publish a fitted ESTIMATOR as the next version of model NAME.
 
-    ESTIMATOR is a joblib file of your own (with --sample) or an MLflow model directory with the scikit-learn flavour.
+    ESTIMATOR is a joblib file (with --sample) or an MLflow model directory with the scikit-learn flavour.
 
-    Reading a joblib or pickle file runs the code in it: publish your own files only. The server never reads one.
+    Reading a joblib or pickle file runs the code in it, so publish only files that you trust. The server never reads
+    such a file.
     """
     settings = load()
     with render.progress() as step:
@@ -95,37 +109,35 @@ def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> ml
 
     fitted = estimator_files.load(estimator)
     if sample is None:
-        raise PublishFailed(f"{estimator}: a joblib file needs --sample with rows like the training data")
+        raise PublishFailed(
+            f"{estimator}: a joblib file needs a sample; add --sample FILE with rows like the training data"
+        )
     return mlflow.Prepared(fitted, samples.as_frame(samples.read(sample), target), {}, ())
 
 
-def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
-    """A row for each version, with what is wrong with it as far as that shows without loading it."""
+def _versions(root: Path, settings: Settings) -> list[render.Row]:
+    """Return one row per version, with the problems that can be found without loading the version."""
     from tableside.repository import integrity, model_toml, paths
 
     worker_problems = _problems_seen_by_workers(root, settings)
-    rows: list[dict[str, Any]] = []
+    rows: list[render.Row] = []
     for name in paths.models(root):
-        aliases, broken = {}, None
+        aliases, config_problem = {}, None
         try:
             aliases = model_toml.read(root, name).aliases
         except ContractBroken as problem:
-            broken = problem
+            config_problem = problem
         for number in paths.versions(root, name):
             pointing = [alias for alias, target in aliases.items() if target == number]
-            row: dict[str, Any] = {
-                "name": name,
-                "version": number,
-                "aliases": pointing,
-                "problem": "",
-                "failure_kind": "",
-            }
+            row: render.Row = {
+                "name": name, "version": number, "aliases": pointing, "problem": "", "failure_kind": "",
+            }  # fmt: skip
             try:
                 row |= render.summary(integrity.read_contract(root, name, number), pointing)
                 warning = integrity.check_unloaded(root, name, number, settings.repository.environment_skew)
                 row |= {"problem": warning, "failure_kind": "environment" if warning else ""}
-                if broken is not None:
-                    raise broken
+                if config_problem is not None:
+                    raise config_problem
             except ContractBroken as problem:
                 row |= {"problem": str(problem), "failure_kind": problem.failure_kind.value}
             rows.append(row | worker_problems.get((name, number), {}))
@@ -133,16 +145,19 @@ def _versions(root: Path, settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _add_dangling_aliases(row: dict[str, Any], aliases: Mapping[str, int], published: Sequence[int]) -> None:
-    """An alias that points nowhere is a problem of the model; its newest version's row says it."""
+def _add_dangling_aliases(row: render.Row, aliases: Mapping[str, int], published: Sequence[int]) -> None:
+    """Add a problem for each alias of a missing version to the row of the model's newest version."""
     for alias, target in aliases.items():
         if target not in published:
-            worker_problems = f"alias {alias!r} points at version {target}, which is not there"
-            row["problem"] = "; ".join(filter(None, (row["problem"], worker_problems)))
+            dangling = f"alias {alias!r} in model.toml points at version {target}, which does not exist"
+            row["problem"] = "; ".join(filter(None, (str(row["problem"]), dangling)))
 
 
 def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:
-    """What the workers of a stack that runs on this run folder, and serves `root`, have against a version."""
+    """Return, for each version that running workers cannot serve without a problem, the reason and the failure kind.
+
+    Only workers of the stack in this run folder that serve the repository `root` count.
+    """
     from tableside.process import worker_slots
     from tableside.serving.version_status import merge_statuses, read_statuses
 
@@ -159,7 +174,7 @@ def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str,
 @_repository_option
 @_json_option
 def list_models(repository: Path | None, as_json: bool) -> None:
-    """List every published version, and what is wrong with it: hash, environment, and what running workers say."""
+    """List every published version with its problems: damaged files, another environment, failed loads in workers."""
     settings = load()
     root = _repository(repository, settings)
     rows = _versions(root, settings)
@@ -170,7 +185,10 @@ def list_models(repository: Path | None, as_json: bool) -> None:
 
 
 def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
-    """The repository, the model's name and the version a spec means. Raises ModelNotFound."""
+    """Return the repository, the model's name and the version number for NAME, NAME/VERSION or NAME@ALIAS.
+
+    Raises ModelNotFound if there is no such model, version or alias.
+    """
     from tableside.repository import model_toml, paths
 
     root = _repository(repository, load())
@@ -180,11 +198,11 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
 
 @click.command()
 @click.argument("model")
-@click.option("--curl", is_flag=True, help="Only a curl line that works against the running stack.")
+@click.option("--curl", is_flag=True, help="Print only a curl command that asks the running stack for a prediction.")
 @_repository_option
 @_json_option
 def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None:
-    """Show the contract of MODEL: NAME, NAME/VERSION or NAME@ALIAS."""
+    """Show the contract of MODEL, which is NAME, NAME/VERSION or NAME@ALIAS."""
     from tableside.repository import integrity
 
     root, name, number = find(model, repository)
@@ -209,11 +227,12 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 @_repository_option
 @_json_option
 def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
-    """Load MODEL (or every version) as the server does, and replay its golden rows. Exit code 1 when one fails.
+    """Load MODEL, or every version, as the server does, and compare the answers to its golden rows.
 
-    That happens in a process of its own, so a version that crashes or hangs is a line of the result.
+    Each load runs in a separate process, so a version that crashes or hangs is reported like any other failure. The
+    exit code is 1 if a version fails.
     """
-    from tableside.repository import integrity, paths
+    from tableside.repository import paths
 
     settings = load()
     root = _repository(repository, settings)
@@ -221,7 +240,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
         wanted = [(name, number) for name in paths.models(root) for number in paths.versions(root, name)]
     else:
         wanted = [find(model, repository)[1:]]
-    results: list[dict[str, Any]] = []
+    results: list[render.Row] = []
     with render.progress() as step:
         from tableside.preflight import runner
         from tableside.preflight.results import VersionFiles
@@ -229,21 +248,24 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
         step(f"verifying {', '.join(f'{name}/{number}' for name, number in wanted)}")
         for found in runner.run(root, [VersionFiles(name, n, None) for name, n in wanted], settings.repository):
             if found is not None:
-                version_files, preflight_result = found
-                result: dict[str, Any] = {
-                    "name": version_files.name,
-                    "version": version_files.version,
-                    "ok": not preflight_result.failure_kind,
-                }
-                result |= {"reason": preflight_result.reason, "failure_kind": preflight_result.failure_kind.value}
-                if not preflight_result.failure_kind:
-                    contract = integrity.read_contract(root, version_files.name, version_files.version)
-                    result["golden_rows"] = len(contract.golden.rows)
-                results.append(result)
-    results.sort(key=lambda result: wanted.index((result["name"], result["version"])))
+                results.append(_verify_row(root, *found))
+    position = {version: at for at, version in enumerate(wanted)}
+    results.sort(key=lambda result: position[str(result["name"]), int(str(result["version"]))])
     if as_json:
         render.as_json(results)
     else:
         render.verified(results)
     if not all(result["ok"] for result in results):
         raise SystemExit(1)
+
+
+def _verify_row(root: Path, files: VersionFiles, outcome: PreflightResult) -> render.Row:
+    from tableside.repository import integrity
+
+    row: render.Row = {
+        "name": files.name, "version": files.version, "ok": not outcome.failure_kind, "reason": outcome.reason,
+        "failure_kind": outcome.failure_kind.value,
+    }  # fmt: skip
+    if not outcome.failure_kind:
+        row["golden_rows"] = len(integrity.read_contract(root, files.name, files.version).golden.rows)
+    return row

@@ -1,4 +1,7 @@
-"""How results look: tables and progress for people, JSON for programs. Progress goes to stderr, results to stdout."""
+"""Prints the results of commands: tables and text for people, JSON for programs.
+
+Results go to stdout and progress goes to stderr, so that the output of a command can be piped.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,24 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
 
 from tableside.contract.schema import Column, Contract, EquivalenceCheck
 
+Row = dict[str, object]
+"""One line of a result: JSON object keys to values."""
 
-def as_json(content: Any) -> None:
-    """One JSON document on stdout."""
+
+def as_json(content: object) -> None:
+    """Print `content` as one indented JSON document on stdout."""
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done now: a spinner on a terminal, a line each otherwise."""
+    """Yield a function that shows the current step: as a spinner on a terminal, otherwise as one line per step."""
     if not sys.stderr.isatty():
         yield lambda step: click.echo(f"... {step}", err=True)
         return
@@ -45,14 +50,14 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def size(count: int) -> str:
-    """Bytes in words."""
+    """Return a number of bytes as text in B, kB or MB, with factors of 1024."""
     return (
         f"{count} B" if count < 1024 else f"{count / 1024:.1f} kB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MB"
     )
 
 
-def summary(contract: Contract, aliases: Sequence[str]) -> dict[str, Any]:
-    """A version in a line, for `list` and for programs."""
+def summary(contract: Contract, aliases: Sequence[str]) -> Row:
+    """Return the facts about one version that `list` and `publish --json` print."""
     return {
         "name": contract.name,
         "version": contract.version,
@@ -69,52 +74,94 @@ def summary(contract: Contract, aliases: Sequence[str]) -> dict[str, Any]:
 
 
 def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None:
-    """What `publish` says when it is done; notes are what its user should know of the contract."""
+    """Print the result of `publish`. notes: remarks on the contract that the user should read."""
     click.echo(f"published {contract.name}/{contract.version} in {root / contract.name / str(contract.version)}")
     click.echo(
         f"  {contract.estimator}: {len(contract.input.columns)} columns, {', '.join(o.name for o in contract.outputs)}"
     )
-    for each in contract.equivalence_checks:
-        if each.outcome == "used":
-            speed = ", ".join(f"{ratio:.3g}x at {rows}" for rows, ratio in each.speed_up.items())
-            click.echo(f"  answered by {each.backend} for {each.reason}: {speed} rows, {each.rows} rows compared")
+    for check in contract.equivalence_checks:
+        if check.outcome == "used":
+            click.echo(f"  fast backend {check.backend} answers calls of {row_range(contract, check)}")
+            click.echo(f"    equal on {check.rows} compared rows{_speed_up_in_words(check)}")
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
     for note in notes:
         click.echo(f"note: {note}")
-    click.echo(f"next: tableside show {contract.name}; a running stack serves it after `tableside reload`")
+    click.echo(
+        f"next: `tableside reload` makes a running stack serve it; `tableside show {contract.name}` describes it"
+    )
 
 
-def versions(rows: Sequence[dict[str, Any]], root: Path) -> None:
-    """The table of `list`."""
+def row_range(contract: Contract, check: EquivalenceCheck) -> str:
+    """Return in words how many rows a call may have for the check's backend to answer it, as the routes say.
+
+    Return the check's own reason if no route names the backend.
+    """
+    ranges, low = [], 1
+    for route in contract.routes:
+        high = route.up_to_rows
+        if route.backend == check.backend:
+            ranges.append(_range_in_words(low, high))
+        low = high + 1
+    return ", ".join(ranges) or check.reason
+
+
+def _range_in_words(low: int, high: int) -> str:
+    if not high:
+        return "any number of rows" if low == 1 else f"{low} or more rows"
+    if low == high:
+        return f"{low} row{'' if low == 1 else 's'}"
+    return f"{low} to {high} rows"
+
+
+def _speed_up_in_words(check: EquivalenceCheck) -> str:
+    if not check.speed_up:
+        return ""
+    ratios = [f"{ratio:.3g}x at {rows} row{'' if rows == '1' else 's'}" for rows, ratio in check.speed_up.items()]
+    return f"; speed compared with the estimator: {', '.join(ratios)}"
+
+
+def versions(rows: Sequence[Row], root: Path) -> None:
+    """Print the table of `list`."""
     if not rows:
-        click.echo(f"no models in {root}; `tableside publish` adds one")
+        click.echo(f"no models in {root}; add one with `tableside publish`")
         return
     cells = [
         (
-            row["name"], row["version"], ", ".join(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
-            size(row.get("size_bytes", 0)), row.get("created_at", "-")[:16], row["problem"],
+            row["name"], row["version"], _joined(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
+            size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16], row["problem"],
         )
         for row in rows
     ]  # fmt: skip
     _table(("model", "version", "aliases", "kind", "estimator", "size", "published", "problem"), cells)
 
 
+def _joined(names: object) -> str:
+    return ", ".join(map(str, names)) if isinstance(names, list) else "-"
+
+
 def _categories(column: Column) -> str:
     if column.categories is None:
         return ""
     shown = ", ".join(str(value) for value in column.categories[:6])
-    more = f", ... ({len(column.categories)})" if len(column.categories) > 6 else ""
+    more = f", ... ({len(column.categories)} in all)" if len(column.categories) > 6 else ""
     return f"{shown}{more}" + ("" if column.closed else " or other")
 
 
-def _candidate(each: EquivalenceCheck) -> tuple[str, ...]:
-    speed = ", ".join(f"{ratio:.3g}x" for ratio in each.speed_up.values())
-    apart = "equal to the bit" if each.rows and not each.largest_difference else f"{each.largest_difference:.1e}"
-    return (each.backend, each.outcome, each.reason, str(each.rows or "-"), apart if each.rows else "-", speed or "-")
+def _check_cells(contract: Contract, check: EquivalenceCheck) -> tuple[str, ...]:
+    speed = ", ".join(f"{ratio:.3g}x" for ratio in check.speed_up.values())
+    difference = f"{check.largest_difference:.1e}" if check.largest_difference else "none, bit for bit equal"
+    reason = f"answers calls of {row_range(contract, check)}" if check.outcome == "used" else check.reason
+    return check.backend, check.outcome, reason, str(check.rows or "-"), difference if check.rows else "-", speed or "-"
+
+
+_CHECK_HEADINGS = (
+    "fast backend", "equivalence check", "reason", "rows compared", "largest difference",
+    "speed-up at 1, 32, 1000 rows",
+)  # fmt: skip
 
 
 def contract(found: Contract, here: Sequence[str] = ()) -> None:
-    """The contract for people. here: how this machine differs from that of publish, where it matters."""
+    """Print a contract. here: differences between this machine and that of publish that may change answers."""
     click.echo(f"{found.name}/{found.version}  {found.kind}  {found.estimator}  published {found.created_at}")
     ranges = [
         f"{column.minimum:g} to {column.maximum:g}" if column.minimum is not None and column.maximum is not None else ""
@@ -128,15 +175,7 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     outputs = [(o.name, o.datatype, f"[rows, {o.width}]", ", ".join(map(str, o.classes or ()))) for o in found.outputs]
     _table(("output", "type", "shape", "classes"), outputs)
     if found.equivalence_checks:
-        heads = (
-            "fast backend",
-            "outcome",
-            "reason",
-            "rows compared",
-            "largest difference",
-            "speed-up at 1, 32, 1000 rows",
-        )
-        _table(heads, [_candidate(each) for each in found.equivalence_checks])
+        _table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     if found.graph is not None:
         click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
@@ -148,8 +187,8 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
         click.echo(f"source       {', '.join(f'{name} {value}' for name, value in found.source.items())}")
 
 
-def verified(results: Sequence[dict[str, Any]]) -> None:
-    """The result of `verify`."""
+def verified(results: Sequence[Row]) -> None:
+    """Print one line per verified version: `ok` with the number of golden rows, or `FAIL` with the reason."""
     for result in results:
         name = f"{result['name']}/{result['version']}"
         click.echo(
@@ -158,4 +197,4 @@ def verified(results: Sequence[dict[str, Any]]) -> None:
             else f"FAIL  {name}: {result['reason']}"
         )
     if not results:
-        click.echo("nothing to verify")
+        click.echo("nothing to verify: the repository has no models")

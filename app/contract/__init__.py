@@ -1,1 +1,1 @@
-"""What a version promises: its typed input table, outputs and tolerances."""
+"""The contract of a version: its typed input table, its outputs and its tolerances."""

@@ -1,4 +1,4 @@
-"""An estimator's answers by output name."""
+"""Running an estimator's methods to get its outputs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Output
 
 MethodAnswer = Array | list[Array]
+"""What a method returns: an array of shape [rows] or [rows, width], or a list of those, one for each target."""
 Run = Callable[[str, Any], MethodAnswer]
-"""`run(method, input)`: an array of shape [rows] or [rows, width], or a list of those, one a target."""
+"""`run(method, data)` calls a method of the estimator. Each runtime has its own type of `data`."""
 
 
 def collect(outputs: Iterable[Output], run: Run, data: Any) -> dict[str, Array]:
-    """Each output's array; a method that several outputs share is asked once. Raises what `run` raises."""
-    answered: dict[str, MethodAnswer] = {}
-    found: dict[str, Array] = {}
+    """Return the array of each output by its name. A method that several outputs share is run once.
+
+    Raises what `run` raises, and TypeError if a method returns a list where the contract has one array.
+    """
+    by_method: dict[str, MethodAnswer] = {}
+    arrays: dict[str, Array] = {}
     for output in outputs:
-        source = output.source
-        answer = answered.get(source)
-        if answer is None:
-            answer = answered[source] = run(source, data)
+        method = output.source
+        if method not in by_method:
+            by_method[method] = run(method, data)
+        answer = by_method[method]
         part = answer if output.part is None else answer[output.part]
         if isinstance(part, list):
-            raise TypeError(f"{output.name}: a list of arrays where one array was published")
-        found[output.name] = part
-    return found
+            raise TypeError(f"output {output.name!r}: {method} returned a list of arrays, the contract has one array")
+        arrays[output.name] = part
+    return arrays

@@ -1,4 +1,4 @@
-"""Versions of the libraries that decide an answer, and hashes of files."""
+"""The versions of Python and of the libraries that influence predictions, and file checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib", "onnx
 
 
 def environment() -> dict[str, str]:
-    """Versions of what decides an answer."""
+    """Return the versions of Python and of the installed PACKAGES, and the machine type such as `x86_64`."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
@@ -22,6 +22,6 @@ def environment() -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
+    """Return the SHA-256 of a file in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

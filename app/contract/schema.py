@@ -1,25 +1,29 @@
-"""The contract: written once, at publish, beside the artifact (`contract.json`)."""
+"""The contract of a version, and its file `contract.json`, which publish writes next to the artifact."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 FORMAT = 1
+"""The format of `contract.json` that this version of Tableside reads and writes."""
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
-"""Cell types, in the words of the Open Inference Protocol. BYTES is text in UTF-8."""
+"""Cell types, as the Open Inference Protocol names them. BYTES is text in UTF-8."""
 
 Cell = float | int | bool | str | None
+"""The value of a cell in JSON; None is a missing value."""
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     """One column of the input table.
 
-    dtype: the dtype the estimator was trained on and is given again. nullable: whether a missing cell is answered.
-    missing: what stands for a missing cell in an object column. closed: categories outside `categories` are refused,
-    because the fitted estimator refuses them. minimum, maximum: the range seen in the sample, for people and docs.
+    dtype: the pandas or numpy dtype that the estimator was trained on; predictions use the same one.
+    nullable: whether missing values are accepted.
+    missing: what the estimator is given for a missing value in an object column.
+    categories, closed: the values seen at publish; if `closed`, others are refused, because the estimator refuses them.
+    minimum, maximum: the range seen in the sample. It is documentation only; numbers outside of it are accepted.
     """
 
     name: str
@@ -34,10 +38,10 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Input(msgspec.Struct, frozen=True, dict=True):
-    """The typed input table, and what the estimator is given of it.
+    """The typed input table, and the form in which the estimator is given it.
 
-    form: `frame` (a DataFrame with these columns), `matrix` (one array of shape [rows, columns], in this order) or
-    `texts` (the one column as a list of strings, as text vectorizers take it).
+    form: `frame` is a DataFrame with these columns, `matrix` is one array of shape [rows, columns] in this order, and
+    `texts` is the only column as a list of strings, which text vectorizers take.
     """
 
     form: Literal["frame", "matrix", "texts"]
@@ -45,41 +49,42 @@ class Input(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The columns' names."""
+        """The names of all columns."""
         return frozenset(column.name for column in self.columns)
 
     @cached_property
     def needed(self) -> frozenset[str]:
-        """The names of the columns that take no missing cell."""
+        """The names of the columns that do not accept missing values."""
         return frozenset(column.name for column in self.columns if not column.nullable)
 
     @cached_property
     def datatypes(self) -> frozenset[Datatype]:
-        """The datatypes that its columns have."""
+        """The datatypes of all columns."""
         return frozenset(column.datatype for column in self.columns)
 
     @property
     def is_numeric(self) -> bool:
-        """Whether one numeric matrix can spell the table."""
+        """Whether every column is numeric, so that a client can send the table as one matrix."""
         return all(column.datatype in ("FP64", "FP32", "INT64") for column in self.columns)
 
     @cached_property
     def is_double(self) -> bool:
-        """Whether every column is float64, without categories: then one array of numbers is the table."""
+        """Whether every column is float64 without closed categories, so that one float64 array holds the table."""
         return bool(self.columns) and all(c.dtype == "float64" and not c.closed for c in self.columns)
 
     @cached_property
     def takes_missing(self) -> bool:
-        """Whether every column takes missing cells."""
+        """Whether every column accepts missing values."""
         return all(column.nullable for column in self.columns)
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One answer the estimator can give: an array of shape [rows, width].
+    """One output of the estimator: an array of shape [rows, width].
 
-    name: the estimator's method. flat: whether the estimator itself returns one value a row (V1 then answers scalars).
-    classes: of `predict_proba` and `decision_function`, in column order. method, part: where a method returns a list of
-    arrays (probabilities of several targets), its part `i` is the output `method_i`.
+    name: the estimator's method, such as `predict`.
+    flat: whether the method returns an array of shape [rows]; V1 responses then have scalars instead of arrays.
+    classes: the class of each column of `predict_proba` and `decision_function`.
+    method, part: set if the method returns a list of arrays, one for each target; part `i` is the output `method_i`.
     """
 
     name: str
@@ -92,12 +97,12 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def source(self) -> str:
-        """The estimator's method that answers this output."""
+        """The estimator's method that computes this output."""
         return self.method or self.name
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A file beside the contract: the trained one, or the graph made of it."""
+    """A file next to the contract: the trained estimator, or the ONNX graph made from it."""
 
     file: str
     sha256: str
@@ -105,18 +110,21 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """Rows with the answers the trainer's estimator gave: rows[i][column], answers[output][i][k]."""
+    """Golden rows and the estimator's answers at publish: `rows[i][column]` and `answers[output][i][k]`."""
 
     rows: tuple[tuple[Cell, ...], ...]
     answers: dict[str, tuple[tuple[Cell, ...], ...]]
 
 
 class EquivalenceCheck(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fast backend, as it was tried at publish.
+    """The result of comparing a fast backend with the estimator at publish.
 
-    outcome: `used` (for some number of rows), `equal` (used where workers share a large artifact), `slower`,
-    `differs` or `unsupported`; why: in words. rows: how many were compared. largest_difference: relative, over all
-    numbers. speed_up: by rows in one call (as text), how many times the estimator's own speed.
+    outcome: `used` (for some number of rows), `equal` (used only if workers share a large artifact), `slower`,
+    `differs` or `unsupported`.
+    reason: the outcome explained in a sentence.
+    rows: the number of compared rows.
+    largest_difference: the largest relative difference between two numbers.
+    speed_up: the backend's speed divided by the estimator's, by number of rows in one call (as text).
     """
 
     backend: str
@@ -128,10 +136,10 @@ class EquivalenceCheck(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The backend that answers up to so many rows in one call (0: any number). order: how a frame's numbers lie, C or
-    F.
+    """The backend for calls of up to `up_to_rows` rows; 0 is any number.
 
-    fallback: the backend where this one's library is not installed; the estimator without one.
+    order: the memory order of the matrix made from a DataFrame.
+    fallback: the route to use if this backend's library is not installed; None is the estimator itself.
     """
 
     backend: str
@@ -141,13 +149,15 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything a server must know of one version, and can check.
+    """Everything a server must know about one version to load, check and serve it.
 
-    source: where the estimator came from, for people; the keys are those of an MLmodel file.
-    tolerance: how far apart, relative, publish let the numbers of `routes` lie. graph: the ONNX file of the backend
-    `onnx`. batch_invariance: how an answer depends on the rows it is asked with: not at all (`exact`), by up to
-    `batch_tolerance_ulp` units in the last place (`ulp`; tableside.contract.tolerances), or so that rows of several
-    requests may not share a call (`none`). It is measured at publish; without it nothing was.
+    types: the Python types in the artifact that skops does not trust by itself.
+    source: where the estimator came from, for information; the keys are those of an MLmodel file.
+    tolerance: the largest relative difference that publish allowed between the backends in `routes` and the estimator.
+    graph: the ONNX file of the backend `onnx`.
+    batch_invariance: how much an answer depends on the other rows of the call: not at all (`exact`), by up to
+    `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contract.tolerances), or by more, so that rows
+    of several requests may not share a call (`none`). None means that it was not measured.
     """
 
     format: int
@@ -172,31 +182,39 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def default_output(self) -> Output:
-        """`predict`, or `transform` for a transformer: what is answered when nothing is asked for."""
+        """The output of a request that names none: `predict`, or `transform` for a transformer."""
         return self.outputs[0]
 
     def output(self, name: str) -> Output | None:
-        """The output of that name, if the estimator has it."""
+        """The output of that name, None if the estimator does not have it."""
         return next((output for output in self.outputs if output.name == name), None)
 
 
 def encode(contract: Contract) -> bytes:
-    """The contract as indented JSON, the same bytes for the same contract."""
+    """Return the contract as indented JSON. Equal contracts give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(contract), indent=1) + b"\n"
 
 
 def decode(text: bytes) -> Contract:
-    """Read a contract. Raises msgspec.ValidationError or msgspec.DecodeError."""
+    """Parse a contract.
+
+    Raises msgspec.DecodeError if it is not JSON; msgspec.ValidationError if its structure or format is another one, it
+    has no outputs, or its golden answers are for other outputs.
+    """
     contract = msgspec.json.decode(text, type=Contract)
     if contract.format != FORMAT:
-        raise msgspec.ValidationError(f"contract format {contract.format}; this Tableside reads format {FORMAT}")
+        raise msgspec.ValidationError(
+            f"contract format {contract.format} is not supported; this version of Tableside reads format {FORMAT}"
+        )
     if not contract.outputs or set(contract.golden.answers) != {output.name for output in contract.outputs}:
-        raise msgspec.ValidationError("outputs and golden answers do not belong together")
+        raise msgspec.ValidationError(
+            "the contract needs at least one output, and golden answers for exactly its outputs"
+        )
     return contract
 
 
 def describe(column: Column) -> str:
-    """What a cell of this column may hold, for an error message."""
+    """Return what a cell of this column may hold, for an error message: `a number or null`."""
     words = {
         "FP64": "a number",
         "FP32": "a number",
@@ -208,12 +226,16 @@ def describe(column: Column) -> str:
     return f"{text} or null" if column.nullable else text
 
 
-def plain(value: Any) -> Cell:
-    """A numpy scalar as the JSON value it stands for; NaN and other missing marks become None."""
+def plain(value: object) -> Cell:
+    """Return a numpy or Python scalar as a JSON value; other objects, such as dates, as text.
+
+    None, NaN, infinities, pandas.NA and NaT become None.
+    """
     if value is None:
         return None
-    if hasattr(value, "item"):
-        value = value.item()
+    item = getattr(value, "item", None)  # a numpy scalar, recognized without importing numpy
+    if item is not None:
+        value = item()
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, (bool, int, str)):

@@ -1,18 +1,28 @@
-"""One decoded request: named columns of equal length, and the object the estimator is given."""
+"""The table of a decoded request, and its conversion to what the estimator takes."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Input
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+EstimatorInput: TypeAlias = "pd.DataFrame | Array | list[str]"
+"""What `fit` was given, by the contract's form: a DataFrame (`frame`), an array (`matrix`) or strings (`texts`)."""
+
 
 class Table:
-    """Columns as arrays of shape [rows], in the contract's order; or one [rows, columns] matrix."""
+    """The rows of one request, or of several joined ones.
+
+    Either `arrays` holds a column of shape [rows] for each name, or `matrix` holds all columns in the contract's order,
+    of shape [rows, columns]. The other one is None.
+    """
 
     __slots__ = ("arrays", "matrix", "rows", "schema")
 
@@ -24,26 +34,28 @@ class Table:
         self.arrays = arrays
         self.matrix = matrix
 
-    def to_input(self) -> Any:
-        """What the estimator was trained on: a DataFrame with the trained dtypes, one C-ordered array, or strings."""
+    def to_input(self) -> EstimatorInput:
+        """Return the rows in the form that the estimator was trained on.
+
+        That is a DataFrame with the trained dtypes, a C-ordered writable array, or a list of strings.
+        """
         if self.schema.form == "matrix":
             return self._to_matrix()
         if self.schema.form == "texts":
-            assert self.arrays is not None
-            texts: list[Any] = self.arrays[self.schema.columns[0].name].tolist()
+            texts: list[str] = _arrays(self)[self.schema.columns[0].name].tolist()
             return texts
         return self._to_frame()
 
     def _to_matrix(self) -> Array:
         columns = self.schema.columns
         if self.matrix is not None:
-            # Some of scikit-learn's compiled code refuses memory it could not write, as a request's body is.
+            # Some of scikit-learn's compiled code does not accept read-only memory, such as a request's body.
             return np.require(self.matrix, requirements=["C", "W"])
         assert self.arrays is not None
         parts = [self.arrays[column.name] for column in columns]
         return np.ascontiguousarray(np.column_stack(parts)) if parts else np.empty((self.rows, 0))
 
-    def _to_frame(self) -> Any:
+    def _to_frame(self) -> pd.DataFrame:
         import pandas as pd
 
         if self.arrays is None:
@@ -53,13 +65,13 @@ class Table:
             if len(dtypes) == 1 and str(self.matrix.dtype) in dtypes:
                 return pd.DataFrame(self.matrix, columns=names)
             split = {name: self.matrix[:, at] for at, name in enumerate(names)}
-            return pd.DataFrame({c.name: _trained(pd, split[c.name], c) for c in self.schema.columns})
-        return pd.DataFrame({c.name: _trained(pd, self.arrays[c.name], c) for c in self.schema.columns})
+            return pd.DataFrame({c.name: _trained(split[c.name], c) for c in self.schema.columns})
+        return pd.DataFrame({c.name: _trained(self.arrays[c.name], c) for c in self.schema.columns})
 
     def batch_key(self) -> Hashable:
-        """Tables of one schema with equal keys may be concatenated: the estimator is given each one's dtypes unchanged.
+        """Return a key for batching. Tables of one schema with equal keys can be joined without changing a dtype.
 
-        A column of integers is given as doubles where a cell is missing, so missing values are part of the key there.
+        An integer column with a missing value is given as float64, so missing values are part of its key.
         """
         columns = self.schema.columns
         if self.arrays is not None:
@@ -74,7 +86,7 @@ class Table:
 
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
-        """The rows of all, in order, in memory of their own. They share one schema and one `batch_key`."""
+        """Return a table of all rows, in order, as a copy. The tables must have one schema and equal `batch_key`s."""
         first = tables[0]
         rows = sum(table.rows for table in tables)
         if first.arrays is None:
@@ -84,7 +96,7 @@ class Table:
         return Table(first.schema, rows, arrays)
 
     def take(self, start: int, stop: int) -> Table:
-        """Rows [start, stop) as a table of their own."""
+        """Return a table of the rows from `start` up to, but not including, `stop`. It shares this table's memory."""
         arrays = None if self.arrays is None else {name: array[start:stop] for name, array in self.arrays.items()}
         return Table(self.schema, stop - start, arrays, None if self.matrix is None else self.matrix[start:stop])
 
@@ -100,23 +112,31 @@ def _matrix(table: Table) -> Array:
 
 
 def _kept_dtype(array: Array, column: Column) -> Hashable:
-    """The array's dtype, and with it whether `_whole` will keep doubles."""
+    """The array's dtype and, for integers held as float64, whether a missing value will keep them so."""
     if column.datatype == "INT64" and array.dtype.kind == "f":
         return (array.dtype, bool(np.isnan(array).any()))
     return array.dtype
 
 
-def _trained(pd: Any, array: Array, column: Column) -> Any:
-    """The array under the column's trained dtype. A missing cell keeps the wider dtype pandas would have read."""
+def _trained(array: Array, column: Column) -> object:
+    """Convert an array to the column's trained dtype, as something that a DataFrame takes.
+
+    Integers with a missing value stay float64, which is what pandas reads them as.
+    """
+    import pandas as pd
+
     if column.dtype == "category":
         categories = dict.fromkeys(column.categories or ())
-        if not column.closed:  # the encoder has a rule for what it does not know; a missing cell is another matter
+        if not column.closed:  # the encoder handles unknown categories, which a Categorical would make missing
             categories |= dict.fromkeys(cell for cell in array.tolist() if cell is not None and cell == cell)
         return pd.Categorical(array, categories=list(categories))
-    if column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper():  # Int64 and the like
-        return pd.array(array, dtype=column.dtype)
+    if (
+        column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper()
+    ):  # a nullable dtype of pandas, such as Int64
+        nullable_dtype: Any = column.dtype  # the stubs list every name of a dtype; this one is known at run time
+        return pd.array(array, dtype=nullable_dtype)
     if array.dtype == object:
-        return pd.Series(array, dtype=object)  # pandas would turn a bare array of text into its own text dtype
+        return pd.Series(array, dtype=object)  # from an array of text, pandas would infer its own text dtype
     if column.dtype in ("object", "bool") or column.datatype == "INT64":
         return array if column.dtype in ("bool", "object") else _whole(array, column)
     return array.astype(column.dtype, copy=False)

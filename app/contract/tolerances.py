@@ -1,4 +1,4 @@
-"""How far two answers of one output lie apart, in units in the last place."""
+"""The distance between two arrays of one output, in units in the last place (ULP)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell
 
 DIFFERENT = float("inf")
-"""Another label, another shape, another type, a number against none: no count of units says that."""
+"""The distance of arrays that differ in shape, dtype or label, or of a number from NaN: no number of units fits."""
 
 
 def scale(answers: Iterable[Iterable[Cell]]) -> float:
-    """The largest magnitude of an output's golden answers: the unit is the last place of a number of that size, so that
-    a sum which nearly cancels out does not look far off. 0.0 where there is none.
+    """Return the largest absolute number among an output's golden answers, 0.0 if there are no numbers.
+
+    Differences are measured in the last place of a number of that size. Measured at its own size, a sum of large terms
+    that is close to zero would look far off.
     """
     return max((abs(float(cell)) for row in answers for cell in row if isinstance(cell, (int, float))), default=0.0)
 
 
-def ulp_difference(one: Array, other: Array, magnitude: float) -> float:
-    """The largest difference in units in the last place at `magnitude` or at the number's own, whichever is larger.
+def ulp_difference(left: Array, right: Array, magnitude: float) -> float:
+    """Return the largest difference between two arrays of one output, in units in the last place.
 
-    0.0: equal to the bit. Infinity (APART): not the same kind of answer at all, or another label.
+    The unit is that of a number of size `magnitude`, or of the compared number if that is larger. 0.0 means equal bits,
+    or equal labels; DIFFERENT (infinity) means arrays of another shape or dtype, other labels, or NaN or an infinity
+    at other places.
     """
-    if one.shape != other.shape or one.dtype.kind != other.dtype.kind:
+    if left.shape != right.shape or left.dtype.kind != right.dtype.kind:
         return DIFFERENT
-    if one.dtype.kind != "f":
-        return 0.0 if np.array_equal(one, other) else DIFFERENT
-    if one.dtype != other.dtype:
+    if left.dtype.kind != "f":
+        return 0.0 if np.array_equal(left, right) else DIFFERENT
+    if left.dtype != right.dtype:
         return DIFFERENT
-    if one.tobytes() == other.tobytes():
+    if left.tobytes() == right.tobytes():
         return 0.0
-    finite = np.isfinite(one)
-    if not (finite == np.isfinite(other)).all() or not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+    finite = np.isfinite(left)
+    if not (finite == np.isfinite(right)).all() or not np.array_equal(left[~finite], right[~finite], equal_nan=True):
         return DIFFERENT
-    left, right = one[finite], other[finite]
-    sizes = np.maximum(np.maximum(np.abs(left), np.abs(right)), one.dtype.type(magnitude))
+    left, right = left[finite], right[finite]
+    sizes = np.maximum(np.maximum(np.abs(left), np.abs(right)), left.dtype.type(magnitude))
     return float((np.abs(left - right) / np.spacing(sizes)).max(initial=0.0))

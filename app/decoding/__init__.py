@@ -1,1 +1,1 @@
-"""Request bodies to tables, and arrays back to bodies."""
+"""Conversion of request bodies (JSON, tensors, CSV, Arrow, Parquet) to tables, and of outputs to JSON or bytes."""

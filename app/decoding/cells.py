@@ -1,27 +1,28 @@
-"""Lists of JSON values to one numpy array per column, exactly or with every bad cell named.
+"""Conversion of one column of JSON values to a numpy array, exactly or with an error for each bad cell.
 
-The good case is decided in C: the set of Python types in the list. Only when that set holds something the column does
-not take are the cells walked one by one.
+A valid column is recognized without a Python loop: the set of types in the list must be among the types that the column
+accepts. The cells are checked one by one only if it is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from types import NoneType
+from typing import cast
 
 import numpy as np
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, describe
+from tableside.contract.schema import Cell, Column, describe
 from tableside.decoding.rules import Problems
 
-NONE = type(None)
-EXACT = 2**53
+MAX_EXACT_INTEGER = 2**53
+"""Up to this size a float64 holds every integer exactly."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _NUMBERS = frozenset((float, int))
-ACCEPTED: dict[str, frozenset[type]] = {
+ACCEPTED_TYPES: dict[str, frozenset[type]] = {
     "FP64": _NUMBERS,
     "FP32": _NUMBERS,
     "INT64": _NUMBERS,
@@ -29,32 +30,35 @@ ACCEPTED: dict[str, frozenset[type]] = {
     "BYTES": frozenset((str,)),
 }
 WORDS = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "an object"}
-
+"""The name of a JSON type in an error message, by its Python type."""
+INEXACT = "integers beyond 2^53 are not exact in a column with missing values"
+_MAX_SHOWN_CATEGORIES = 10
 
 PathOf = Callable[[int], str]
+"""Returns the place of a row's cell in the request, such as `instances[3].age`."""
 
 
-def to_array(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> Array:
-    """One column's cells as an array of the dtype the estimator was trained on, shape [rows].
+def to_array(values: Sequence[object], column: Column, problems: Problems, path_of: PathOf) -> Array:
+    """Convert a column's JSON values to an array of shape [rows], with the dtype that the estimator was trained on.
 
-    Bad cells go to `problems` under `path_of(row)`; the array returned then must not be used.
+    Errors are added to `problems` under `path_of(row)`. If there are any, the returned array must not be used.
     """
-    kinds = set(map(type, values))
-    allowed = ACCEPTED[column.datatype] | ({NONE} if column.nullable else set())
-    if not kinds <= allowed:
-        values, path_of = _name_bad_cells(values, column, allowed, problems, path_of)
-        kinds &= allowed
+    types = set(map(type, values))
+    allowed = ACCEPTED_TYPES[column.datatype] | ({NoneType} if column.nullable else set())
+    if not types <= allowed:
+        values, path_of = _split_off_bad_cells(values, column, allowed, problems, path_of)
+        types &= allowed
     if column.closed and column.categories is not None:
         _check_categories(values, column, problems, path_of)
     if column.datatype == "INT64":
-        return _integers(values, column, kinds, problems, path_of)
+        return _integers(cast("Sequence[float | int | None]", values), column, types, problems, path_of)
     if column.datatype in ("FP64", "FP32"):
-        return _floats(values, column, problems, path_of)
-    return _objects(values, column, kinds)
+        return _floats(cast("Sequence[float | int | None]", values), column, problems, path_of)
+    return _objects(values, column, types)
 
 
-def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> Array:
-    """Numbers in the column's own width; one that does not fit is a bad cell, never an infinity."""
+def _floats(values: Sequence[float | int | None], column: Column, problems: Problems, path_of: PathOf) -> Array:
+    """Numbers in the trained width. A number too large for that width is an error, not an infinity."""
     try:
         wide: Array = np.array(values, dtype=np.float64)
         if float_dtype(column) == "float64":
@@ -63,7 +67,7 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
             narrow = wide.astype(float_dtype(column))
         if not (np.isinf(narrow) & np.isfinite(wide)).any():
             return narrow
-    except OverflowError:  # an integer past the largest double
+    except OverflowError:  # an integer larger than the largest float64
         pass
     largest = float(np.finfo(float_dtype(column)).max)
     for row, value in enumerate(values):
@@ -72,36 +76,44 @@ def _floats(values: Sequence[Any], column: Column, problems: Problems, path_of: 
     return np.empty(0)
 
 
-def _integers(values: Sequence[Any], column: Column, kinds: set[type], problems: Problems, path_of: PathOf) -> Array:
-    """Whole numbers; a missing one makes the column float64, as pandas would read it."""
+def _integers(
+    values: Sequence[float | int | None], column: Column, types: set[type], problems: Problems, path_of: PathOf
+) -> Array:
+    """Integers as int64, or as float64 if a value is missing, which is also what pandas reads."""
     before = problems.count
-    low, high, bits = limits(column)
-    if kinds != {int} or _out_of_range(values, low, high):
+    low, high, range_text = limits(column)
+    if types != {int} or _out_of_range(cast("Sequence[int]", values), low, high):
         for row, value in enumerate(values):
             if value is None:
                 continue
             if isinstance(value, float) and not value.is_integer():
                 problems.add(partial(path_of, row), "expected an integer, got a number with a fraction", value)
             elif not low <= value <= high:
-                problems.add(partial(path_of, row), f"expected an integer of {bits}", value)
-            elif NONE in kinds and abs(value) > EXACT:
-                problems.add(
-                    partial(path_of, row), "beyond 2^53 an integer is not exact in a column with missing cells", value
-                )
+                problems.add(partial(path_of, row), f"expected an integer of {range_text}", value)
+            elif NoneType in types and abs(value) > MAX_EXACT_INTEGER:
+                problems.add(partial(path_of, row), INEXACT, value)
     if problems.count > before:
         return np.empty(0)
-    if NONE in kinds:
+    if NoneType in types:
         return np.array(values, dtype=np.float64)
-    return np.array([int(value) for value in values] if float in kinds else values, dtype=np.int64)
+    # int() first: numpy would convert a list with a float in it by way of float64, and change large integers.
+    whole = [int(value) for value in cast("Sequence[float]", values)] if float in types else values
+    return np.array(whole, dtype=np.int64)
 
 
 def float_dtype(column: Column) -> str:
-    """The width a column of numbers was trained in; categories and pandas' nullable dtypes are doubles underneath."""
+    """The float dtype of a column of numbers: float16, float32 or float64.
+
+    Categories and pandas' nullable dtypes hold float64.
+    """
     return column.dtype.lower() if column.dtype.lower() in ("float16", "float32") else "float64"
 
 
 def limits(column: Column) -> tuple[int, int, str]:
-    """What the trained integer dtype holds: a larger number would wrap around to another one."""
+    """The smallest and largest integer that the trained dtype holds, and both as text for an error message.
+
+    numpy would wrap a larger number around to another one without an error.
+    """
     dtype = column.dtype.lower()
     if dtype in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
         limits = np.iinfo(dtype)
@@ -109,33 +121,31 @@ def limits(column: Column) -> tuple[int, int, str]:
     return 0 if dtype == "uint64" else INT64_MIN, INT64_MAX, "64 bits"
 
 
-def _out_of_range(values: Sequence[Any], low: int, high: int) -> bool:
+def _out_of_range(values: Sequence[int], low: int, high: int) -> bool:
     return bool(values) and not (low <= min(values) and max(values) <= high)
 
 
-def _objects(values: Sequence[Any], column: Column, kinds: set[type]) -> Array:
+def _objects(values: Sequence[object], column: Column, types: set[type]) -> Array:
+    if NoneType in types:
+        return _with_missing(values, column)
     if column.datatype == "BOOL" and column.dtype == "bool":
-        if NONE not in kinds:
-            return np.array(values, dtype=bool)
-        return _with_missing(values, column)
-    if NONE in kinds:
-        return _with_missing(values, column)
+        return np.array(values, dtype=bool)
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
 
 
-def _with_missing(values: Sequence[Any], column: Column) -> Array:
-    mark = np.nan if column.missing == "nan" else None
+def _with_missing(values: Sequence[object], column: Column) -> Array:
+    marker = np.nan if column.missing == "nan" else None
     array = np.empty(len(values), dtype=object)
-    array[:] = [mark if value is None else value for value in values]
+    array[:] = [marker if value is None else value for value in values]
     return array
 
 
-def _name_bad_cells(
-    values: Sequence[Any], column: Column, allowed: set[type] | frozenset[type], problems: Problems, path_of: PathOf
-) -> tuple[list[Any], PathOf]:
-    """Note the cells of a wrong type; the others, and where they stand, are still to be checked."""
+def _split_off_bad_cells(
+    values: Sequence[object], column: Column, allowed: set[type] | frozenset[type], problems: Problems, path_of: PathOf
+) -> tuple[list[object], PathOf]:
+    """Add an error for each value of a wrong type. Return the other values, still unchecked, and their paths."""
     expected = describe(column)
     kept: list[int] = []
     for row, value in enumerate(values):
@@ -146,12 +156,14 @@ def _name_bad_cells(
     return [values[row] for row in kept], lambda at: path_of(kept[at])
 
 
-def _check_categories(values: Sequence[Any], column: Column, problems: Problems, path_of: PathOf) -> None:
-    known = set(column.categories or ())
+def _check_categories(values: Sequence[object], column: Column, problems: Problems, path_of: PathOf) -> None:
+    categories: tuple[Cell, ...] = column.categories or ()
+    known = set(categories)
     if set(values) - {None} <= known:
         return
-    shown = ", ".join(str(category) for category in (column.categories or ())[:10])
-    more = ", ..." if len(known) > 10 else ""
+    shown = ", ".join(str(category) for category in categories[:_MAX_SHOWN_CATEGORIES])
+    more = ", ..." if len(known) > _MAX_SHOWN_CATEGORIES else ""
     for row, value in enumerate(values):
         if value is not None and value not in known:
-            problems.add(partial(path_of, row), f"not a category of this column; it has {shown}{more}", value)
+            message = f"not a category of this column; expected one of {shown}{more}"
+            problems.add(partial(path_of, row), message, value)

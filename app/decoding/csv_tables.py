@@ -1,7 +1,7 @@
-"""CSV bodies (RFC 4180, UTF-8) to a `Table`. An empty cell is a missing cell; no row is ever dropped.
+"""Conversion of CSV bodies (RFC 4180, UTF-8) to a `Table`. An empty cell is a missing value.
 
-Headed files (MLflow's) and header-less ones (SageMaker's) come by one path: the first line decides, and where it could
-be either the request is refused rather than a row lost.
+MLflow's clients send a header line and SageMaker's do not, on the same path. Unless the Content-Type states which, the
+first line is inspected; if it could be either, the request is refused, because a wrong guess would lose a row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,32 +18,35 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, Input
+from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.inflate import CELL_BYTES, SETTING
 from tableside.decoding.json_tables import Cells, from_columns, names
+from tableside.decoding.pyarrow_types import InvalidRow, TextTable, Values
 from tableside.decoding.rules import Problems, Rules, malformed
 from tableside.errors import RequestRejected, TooLarge
 
 Header = Literal["present", "absent"] | None
+"""The `header` parameter of text/csv (RFC 4180, section 3); None if the Content-Type has none."""
 
 _BOM = b"\xef\xbb\xbf"
-_MOST_FIELDS = 100_000
+_MAX_FIELDS = 100_000
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
-_WHOLE = re.compile(r"[+-]?\d+\Z", re.ASCII)
-_LONGEST_WHOLE = 400
-_PAST_ALL = 10**309
-"""A number no column holds: refused as too large, as JSON's 1e400 is."""
-_FLAGS = {"true": True, "false": False}
+_INTEGER = re.compile(r"[+-]?\d+\Z", re.ASCII)
+_MAX_DIGITS = 400
+"""Longer integers are not converted: int() takes quadratic time, and no column holds so large a number."""
+_TOO_LARGE = 10**309
+"""Stands for a number too large for any column: the column then refuses it as it refuses 1e400 in JSON."""
+_BOOLEANS = {"true": True, "false": False}
 
 csv.field_size_limit(2**31 - 1)
 
 
 def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, limit_bytes: int = 2**31) -> Table:
-    """Rows of text cells, by name under a header line, by position without one.
+    """Convert CSV to a table: columns by name if there is a header line, by position if not.
 
-    header: what the Content-Type says of the first line, None when it says nothing. limit_bytes: what the table's
-    cells may take in memory. Raises RequestRejected or TooLarge.
+    header: whether the first line is a header; None to decide by its content. limit_bytes: the memory that the table's
+    cells may take. Raises RequestRejected or TooLarge.
     """
     body = body.removeprefix(_BOM)
     _check_text(body)
@@ -51,21 +54,23 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     first = _first_record(body, len(schema.columns) > 1)
     if (body.count(b"\n") + 1) * len(first) * CELL_BYTES > limit_bytes:
         raise TooLarge(SETTING, limit_bytes)
-    named = header == "present" if header else _is_header(first, schema)
-    columns = _check_header(first, schema, rules) if named else _check_width(first, schema)
-    found = _parse(body, named, len(first), rules)
-    if records is not None and found.num_rows + named != records:
-        raise malformed("body", f"{records} records by one count and {found.num_rows + named} by another: not RFC 4180")
-    cells = {c.name: _cells(found.column(columns[c.name]), c) for c in schema.columns if c.name in columns}
+    has_header = header == "present" if header else _is_header(first, schema)
+    positions = _check_header(first, schema, rules) if has_header else _check_width(first, schema)
+    parsed = _parse(body, has_header, len(first), rules)
+    if records is not None and parsed.num_rows + has_header != records:
+        counts = f"read as {records} and as {parsed.num_rows + has_header} records"
+        raise malformed("body", f"not RFC 4180: its quotes are ambiguous, {counts}")
+    cells = {c.name: _cells(parsed.column(positions[c.name]), c) for c in schema.columns if c.name in positions}
     return from_columns(cells, schema, rules, lambda name, row: f"rows[{row}].{name}")
 
 
 def _lines(body: bytes) -> Iterator[str]:
+    """Yield the body line by line. Only the csv module's parser needs this: it takes text, not bytes."""
     at = 0
     while at < len(body):
         end = body.find(b"\n", at) + 1 or len(body)
-        if body.count(b",", at, end) > _MOST_FIELDS:
-            raise malformed("line 1", f"more than {_MOST_FIELDS} fields")
+        if body.count(b",", at, end) > _MAX_FIELDS:
+            raise malformed("line 1", f"more than {_MAX_FIELDS} fields")
         yield body[at:end].decode()
         at = end
 
@@ -79,9 +84,9 @@ def _check_text(body: bytes) -> None:
 
 
 def _check_quotes(body: bytes, skips_blank: bool) -> int | None:
-    """Hold quoted cells to RFC 4180, or an open quote would swallow the rows behind it. Returns the number of records.
+    """Return the number of records, None if no cell is quoted and every line is a record.
 
-    None where nothing is quoted, and every line is a record.
+    Raises RequestRejected for a quote that is not closed: a lenient parser would read the rows after it as one cell.
     """
     if b'"' not in body:
         return None
@@ -92,9 +97,10 @@ def _check_quotes(body: bytes, skips_blank: bool) -> int | None:
 
 
 def _first_record(body: bytes, skips_blank: bool) -> list[str]:
-    """The first line's fields. A blank line is no row, but where there is one column it is a missing cell."""
+    """Return the first record's fields. A blank line is skipped, but with one column it is a row: a missing value."""
+    records = csv.reader(_lines(body), strict=True)
     try:
-        first = next((r or [""] for r in csv.reader(_lines(body), strict=True) if r or not skips_blank), None)
+        first = next((record or [""] for record in records if record or not skips_blank), None)
     except csv.Error:
         raise malformed("line 1", "not CSV: a quote is not closed, or text follows it") from None
     if not first:
@@ -103,26 +109,26 @@ def _first_record(body: bytes, skips_blank: bool) -> list[str]:
 
 
 def _is_header(first: Sequence[str], schema: Input) -> bool:
-    """Whether the first line holds names. Raises RequestRejected when it could be a row as well."""
+    """Whether the first line holds column names. Raises RequestRejected if it could also be a row of values."""
     known = {column.name for column in schema.columns}
-    as_names = sum(field in known for field in first)
-    holds = [_could_hold(column, field) for column, field in zip(schema.columns, first, strict=False)]
-    fits = len(first) == len(schema.columns) and all(holds)
-    numbered = fits and list(first) == [str(at) for at in range(len(first))] and len(first) > 1
-    if not as_names and not any(holds):
+    name_count = sum(field in known for field in first)
+    accepted = [_accepts(column, field) for column, field in zip(schema.columns, first, strict=False)]
+    is_valid_row = len(first) == len(schema.columns) and all(accepted)
+    if not name_count and not any(accepted):
         raise malformed("line 1", f"neither the names ({names(schema)}) nor a row of their values")
-    if not fits:
-        return as_names > 0
-    # A row of text that holds just the names, in their order, is no coincidence; all else that fits could be a row.
-    only_names = len(first) > 1 and list(first) == [c.name for c in schema.columns if c.datatype == "BYTES"]
-    worded = any(field in known and not _NUMBER.match(field) for field in first)
-    if numbered or ((as_names == len(first) or worded) and not only_names):
-        hint = "Content-Type: text/csv; header=present or text/csv; header=absent"
-        raise malformed("line 1", f"could be a header or a row; say which with '{hint}'")
-    return only_names
+    if not is_valid_row:
+        return name_count > 0
+    # A line with exactly the names of text columns, in order, is a header: as a row it would be a rare coincidence.
+    is_all_names = len(first) > 1 and list(first) == [c.name for c in schema.columns if c.datatype == "BYTES"]
+    is_numbering = len(first) > 1 and list(first) == [str(at) for at in range(len(first))]
+    has_word_name = any(field in known and not _NUMBER.match(field) for field in first)
+    if is_numbering or ((name_count == len(first) or has_word_name) and not is_all_names):
+        hint = "'Content-Type: text/csv; header=present' or 'text/csv; header=absent'"
+        raise malformed("line 1", f"could be a header or a row; send {hint}")
+    return is_all_names
 
 
-def _could_hold(column: Column, text: str) -> bool:
+def _accepts(column: Column, text: str) -> bool:
     cell = _cell(text, column) if text else None
     if cell is None:
         return True
@@ -153,23 +159,23 @@ def _check_width(first: Sequence[str], schema: Input) -> dict[str, int]:
     return {column.name: at for at, column in enumerate(schema.columns)}
 
 
-def _parse(body: bytes, named: bool, width: int, rules: Rules) -> Any:
-    """All rows as text, null for an empty cell. Raises RequestRejected naming rows of another width."""
-    bad: list[tuple[int, int]] = []
+def _parse(body: bytes, has_header: bool, width: int, rules: Rules) -> TextTable:
+    """Read all rows as text, null for an empty cell. Raises RequestRejected that lists the rows of another width."""
+    bad_rows: list[tuple[int, int]] = []
 
-    def note(row: Any) -> str:
-        bad.append((row.number - 1 - named, row.actual_columns))
+    def skip(row: InvalidRow) -> str:
+        bad_rows.append((row.number - 1 - has_header, row.actual_columns))
         return "skip"
 
     fields = [str(at) for at in range(width)]
     try:
-        found = arrow_csv.read_csv(
+        parsed: TextTable = arrow_csv.read_csv(
             pa.BufferReader(body),
             read_options=arrow_csv.ReadOptions(
                 use_threads=False, column_names=fields, block_size=min(len(body) + 2, 2**31 - 1)
             ),
             parse_options=arrow_csv.ParseOptions(
-                newlines_in_values=True, ignore_empty_lines=width > 1, invalid_row_handler=note
+                newlines_in_values=True, ignore_empty_lines=width > 1, invalid_row_handler=skip
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(fields, pa.string()), strings_can_be_null=True, null_values=[""],
@@ -178,51 +184,51 @@ def _parse(body: bytes, named: bool, width: int, rules: Rules) -> Any:
         )  # fmt: skip
     except pa.ArrowException:
         raise RequestRejected("the body is not CSV (RFC 4180)") from None
-    if bad:
+    if bad_rows:
         problems = Problems(rules)
-        for row, got in bad:
+        for row, got in bad_rows:
             problems.add(partial("rows[{}]".format, row), f"expected {width} values, got {got}")
         raise problems.refusal()
-    return found.slice(1) if named else found
+    return parsed.slice(1) if has_header else parsed
 
 
-def _cells(column: Any, kind: Column) -> Cells:
-    """A column of text as what its kind of column takes; a cell that is none of that stays text, to be refused."""
+def _cells(column: Values, kind: Column) -> Cells:
+    """Convert a column of text to its datatype. A cell that cannot be converted stays text, and is refused later."""
     if kind.datatype in ("FP64", "FP32", "INT64") and not kind.closed:
-        fast = _numbers(column, whole=kind.datatype == "INT64")
-        if fast is not None:
-            return fast
-    if kind.datatype == "BYTES":
-        texts: list[Any] = column.to_pylist()
-        return texts
-    return [None if text is None else _cell(text, kind) for text in column.to_pylist()]
+        numbers = _numbers(column, integers=kind.datatype == "INT64")
+        if numbers is not None:
+            return numbers
+    texts = column.to_pylist()
+    return (
+        texts if kind.datatype == "BYTES" else [_cell(text, kind) if isinstance(text, str) else None for text in texts]
+    )
 
 
-def _numbers(column: Any, whole: bool) -> Array | None:
-    """The good case, decided in C: None when some cell needs a closer look."""
-    if whole and (column.null_count or pc.any(pc.match_substring_regex(column, "[xX]")).as_py()):
-        return None  # pyarrow would read 0x1F, too
+def _numbers(column: Values, integers: bool) -> Array | None:
+    """Convert the whole column with pyarrow. Returns None if a cell needs the conversion one by one."""
+    if integers and (column.null_count or pc.any(pc.match_substring_regex(column, "[xX]")).as_py()):
+        return None  # pyarrow would accept 0x1F
     try:
-        found: Array = pc.cast(column, pa.int64() if whole else pa.float64()).to_numpy()
+        numbers: Array = pc.cast(column, pa.int64() if integers else pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    # A cell that spells infinity or NaN, or overflows, is read one by one.
-    if not whole and not np.isfinite(found).all() and np.count_nonzero(~np.isfinite(found)) != column.null_count:
+    # A number that is not finite, besides the missing values, was written as "inf" or "nan", or is too large.
+    if not integers and np.count_nonzero(~np.isfinite(numbers)) != column.null_count:
         return None
-    return found
+    return numbers
 
 
-def _cell(text: str, kind: Column) -> Any:
+def _cell(text: str, kind: Column) -> Cell:
     if kind.datatype == "BYTES":
         return text
     text = text.strip()
     if kind.datatype == "BOOL":
-        return _FLAGS.get(text.lower(), text)
+        return _BOOLEANS.get(text.lower(), text)
     if text.lower() == "nan":
         return None
-    if _WHOLE.match(text):
-        return int(text) if len(text) < _LONGEST_WHOLE else _PAST_ALL
+    if _INTEGER.match(text):
+        return int(text) if len(text) < _MAX_DIGITS else _TOO_LARGE
     if not _NUMBER.match(text):
         return text
     value = float(text)
-    return _PAST_ALL if abs(value) == float("inf") else value
+    return _TOO_LARGE if abs(value) == float("inf") else value

@@ -1,70 +1,96 @@
-"""Compressed bodies, inflated under a cap: a small body must not become a large memory."""
+"""Decompression of request bodies, with a limit on the result.
+
+The limit protects the worker's memory: a few kilobytes of compressed data can hold gigabytes.
+"""
 
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Protocol
 
 from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 
 SETTING = "server.max_inflated_bytes"
-READ = ("gzip", "deflate", "zstd")
+ENCODINGS = ("gzip", "deflate", "zstd")
 CELL_BYTES = 8
-_STEP_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _SLICE_BYTES = 1 << 16
-_MOST_MEMBERS = 10_000
+_MAX_MEMBERS = 10_000
+_GZIP_WINDOW, _ZLIB_WINDOW, _RAW_WINDOW = 31, 15, -15
+"""The `wbits` argument of zlib.decompressobj for RFC 1952, RFC 1950 and RFC 1951."""
+
+
+class _Decompressor(Protocol):
+    """The part of zlib's decompression object that is used here."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes | memoryview, max_length: int = 0, /) -> bytes: ...
 
 
 def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """The content of a body in `encoding`, "" for none.
+    """Decompress a body whose Content-Encoding is `encoding`; an empty `encoding` returns the body unchanged.
 
-    gzip is RFC 1952, deflate RFC 1950 (or raw RFC 1951, as some clients send it), zstd RFC 8878.
+    gzip is RFC 1952, deflate is RFC 1950 (or raw RFC 1951, which some clients send), zstd is RFC 8878.
     Raises UnsupportedBody for another encoding, TooLarge past `limit_bytes`, RequestRejected for damaged data.
     """
     if not encoding:
         return body
     if encoding in ("gzip", "x-gzip"):
-        return _zlib(body, 31, limit_bytes)
+        return _zlib(body, _GZIP_WINDOW, limit_bytes)
     if encoding == "deflate":
-        wrapped = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-        return _zlib(body, 15 if wrapped else -15, limit_bytes)
+        # The two header bytes of RFC 1950: method 8, and a multiple of 31 as a 16-bit number.
+        has_header = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+        return _zlib(body, _ZLIB_WINDOW if has_header else _RAW_WINDOW, limit_bytes)
     if encoding == "zstd":
         return _zstd(body, limit_bytes)
-    raise UnsupportedBody(f"Content-Encoding {encoding[:40]!r} is not read here; use {', '.join(READ)} or none")
+    raise UnsupportedBody(f"Content-Encoding {encoding[:40]!r} is not supported; use {', '.join(ENCODINGS)} or none")
 
 
 def _zlib(body: bytes, window: int, limit_bytes: int) -> bytes:
-    found, at, whole = bytearray(), 0, memoryview(body)
-    for _ in range(_MOST_MEMBERS):
-        at = _member(whole, at, zlib.decompressobj(window), found, limit_bytes)
-        if at == len(whole):
-            return bytes(found)
-        if window < 31:
+    content, start, data = bytearray(), 0, memoryview(body)
+    for _ in range(_MAX_MEMBERS):
+        start = _inflate_member(data, start, zlib.decompressobj(window), content, limit_bytes)
+        if start == len(data):
+            return bytes(content)
+        if window != _GZIP_WINDOW:
             raise RequestRejected("the body is damaged: bytes follow the compressed data")
-    raise RequestRejected(f"the body is more than {_MOST_MEMBERS} gzip files in a row")
+    raise RequestRejected(f"the body is more than {_MAX_MEMBERS} gzip files in a row; send it as one")
 
 
-def _member(whole: memoryview, at: int, member: Any, found: bytearray, limit_bytes: int) -> int:
-    """Inflate one gzip member from `at`, in slices: what is left over of one is small. Returns where it ends."""
-    while not member.eof:
-        piece = member.unconsumed_tail or whole[at : at + _SLICE_BYTES]
-        if not member.unconsumed_tail:
-            at += len(piece)
+def _inflate_member(
+    data: memoryview, start: int, decompressor: _Decompressor, content: bytearray, limit_bytes: int
+) -> int:
+    """Append one decompressed gzip member to `content` and return the position where the member ends.
+
+    The input is passed in slices, because zlib copies what it has not consumed after each call.
+    """
+    while not decompressor.eof:
+        piece = decompressor.unconsumed_tail or data[start : start + _SLICE_BYTES]
+        if not decompressor.unconsumed_tail:
+            start += len(piece)
         if not piece:
             raise RequestRejected("the body is damaged: its compressed data ends early")
         try:
-            found += member.decompress(piece, limit_bytes + 1 - len(found))
+            content += decompressor.decompress(piece, limit_bytes + 1 - len(content))
         except zlib.error:
-            raise RequestRejected("the body is damaged: it does not inflate") from None
-        if len(found) > limit_bytes:
+            raise RequestRejected("the body is damaged: it cannot be decompressed") from None
+        if len(content) > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
-    return at - len(member.unused_data)
+    return start - len(decompressor.unused_data)
 
 
 def check_cells(text: bytes, limit_bytes: int) -> None:
-    """Refuse JSON whose commas alone say that its cells take more memory than a body may inflate to.
+    """Refuse JSON with more cells than fit into `limit_bytes` of memory, counting one cell per comma.
 
-    `0,` is two bytes of text and eight of a table. Raises TooLarge.
+    The text alone does not show this: `0,` is two bytes of JSON and eight bytes of a table. Raises TooLarge.
     """
     if len(text) * CELL_BYTES > limit_bytes and text.count(b",") * CELL_BYTES > limit_bytes:
         raise TooLarge(SETTING, limit_bytes)
@@ -73,13 +99,13 @@ def check_cells(text: bytes, limit_bytes: int) -> None:
 def _zstd(body: bytes, limit_bytes: int) -> bytes:
     import pyarrow as pa
 
-    found = bytearray()
+    content = bytearray()
     try:
         with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
-            while chunk := stream.read(_STEP_BYTES):
-                found += chunk
-                if len(found) > limit_bytes:
+            while chunk := stream.read(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > limit_bytes:
                     raise TooLarge(SETTING, limit_bytes)
     except OSError:
-        raise RequestRejected("the body is damaged: it does not inflate") from None
-    return bytes(found)
+        raise RequestRejected("the body is damaged: it cannot be decompressed") from None
+    return bytes(content)

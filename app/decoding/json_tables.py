@@ -1,11 +1,15 @@
-"""Every spelling of a table to one `Table`. Names decide where names are given; order never does then."""
+"""Conversion of rows and columns of JSON values to a `Table`.
+
+Columns with names are matched by name, in any order. Rows without names follow the contract's order of columns.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from types import NoneType
+from typing import cast
 
 import numpy as np
 
@@ -13,34 +17,38 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding import numpy_columns
-from tableside.decoding.cells import NONE, to_array
+from tableside.decoding.cells import to_array
 from tableside.decoding.rules import STRICT, Problems, Rules
 from tableside.errors import RequestRejected
 
-Cells = Sequence[Any] | Array
+Cells = Sequence[object] | Array
+"""The values of one column: decoded JSON values, or a numpy array of shape [rows]."""
 CellPath = Callable[[str, int], str]
+"""Returns the place of a cell in the request, by column name and row number."""
+_MAX_SHOWN_NAMES = 12
 
 
-def from_rows(rows: Sequence[Any], schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
-    """Rows as lists (by position) or as objects (by name); a bare value is a row of a one-column table.
+def from_rows(rows: Sequence[object], schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
+    """Convert rows to a table. A row is a list (values by position) or a dict (values by column name).
 
-    Raises RequestRejected with every bad cell, up to `rules.most_errors`.
+    If the contract has one column, a row may also be the bare value. `label` is the name of the rows in error paths.
+    Raises RequestRejected, which lists up to `rules.most_errors` bad cells.
     """
-    kinds = set(map(type, rows))
-    if kinds == {dict}:
-        return _from_named_rows(rows, schema, rules, label)
-    if kinds <= {list, tuple}:
-        return _from_lists(rows, schema, rules, label)
-    if len(schema.columns) == 1 and not kinds & {dict, list, tuple}:
+    types = set(map(type, rows))
+    if types == {dict}:
+        return _from_named_rows(cast("Sequence[Mapping[str, object]]", rows), schema, rules, label)
+    if types <= {list, tuple}:
+        return _from_lists(cast("Sequence[Sequence[object]]", rows), schema, rules, label)
+    if len(schema.columns) == 1 and not types & {dict, list, tuple}:
         return from_columns({schema.columns[0].name: rows}, schema, rules, lambda _, row: f"{label}[{row}]")
     problems = Problems(rules)
     for at, row in enumerate(rows):
-        if not isinstance(row, (list, dict)) or kinds >= {dict, list}:
+        if not isinstance(row, (list, dict)) or types >= {dict, list}:
             problems.add(f"{label}[{at}]", "expected all rows as arrays, or all rows as objects")
     raise problems.refusal()
 
 
-def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, rules: Rules, label: str) -> Table:
+def _from_lists(rows: Sequence[Sequence[object]], schema: Input, rules: Rules, label: str) -> Table:
     width = len(schema.columns)
     is_even = not rows or set(map(len, rows)) == {width}
     flat = list(chain.from_iterable(rows))
@@ -64,24 +72,24 @@ def _from_lists(rows: Sequence[Sequence[Any]], schema: Input, rules: Rules, labe
     return from_columns({column.name: flat[at::width] for at, column in columns}, schema, rules, path)
 
 
-def _number_matrix(flat: list[Any], rows: int, schema: Input) -> Array | None:
-    """The whole table at once, when every column is FP64: the common case, decided in C."""
+def _number_matrix(flat: list[object], rows: int, schema: Input) -> Array | None:
+    """Convert the whole table in one numpy call if every column is float64, which is the most common table."""
     if not schema.is_double:
         return None
-    kinds = set(map(type, flat))
-    if kinds <= {float, int} or (kinds <= {float, int, NONE} and schema.takes_missing):
+    types = set(map(type, flat))
+    if types <= {float, int} or (types <= {float, int, NoneType} and schema.takes_missing):
         try:
             return np.array(flat, dtype=np.float64).reshape(rows, len(schema.columns))
-        except OverflowError:  # an integer past the largest double: the column path names its cell
+        except OverflowError:  # an integer larger than float64: the conversion by column finds its cell
             return None
     return None
 
 
 def from_numbers(rows: Sequence[Sequence[float | None]], schema: Input) -> Table | None:
-    """Rows of a table of doubles, of which is known that every cell is a number, or None where the table takes missing
-    values.
+    """Convert rows to a table of float64 columns without checking the cells.
 
-    None when there is no row, or one of another width: `from_rows` says which.
+    Every cell must be a number, or None if every column is nullable. Returns None if there are no rows or if a row has
+    another width; `from_rows` then raises the error that describes the row.
     """
     try:
         matrix = np.array(rows, dtype=np.float64)
@@ -91,39 +99,40 @@ def from_numbers(rows: Sequence[Sequence[float | None]], schema: Input) -> Table
 
 
 def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str = "rows") -> Table:
-    """One numeric array of shape [rows, columns], in the contract's order, NaN where a cell is missing."""
+    """Convert a numeric array of shape [rows, columns], in the contract's order; NaN is a missing value.
+
+    Raises RequestRejected for another number of columns or a bad cell.
+    """
     if matrix.shape[1] != len(schema.columns):
-        detail = f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}"
-        raise RequestRejected(detail)
-    if matrix.dtype == np.float64 and schema.is_double:
-        if schema.takes_missing or not _has_missing(matrix):
-            return Table(schema, len(matrix), None, matrix)
-        missing_cells: Any = np.isnan(matrix).any(axis=0)
-        if all(
-            column.nullable or not is_missing
-            for column, is_missing in zip(schema.columns, missing_cells.tolist(), strict=True)
-        ):
-            return Table(schema, len(matrix), None, matrix)
+        raise RequestRejected(f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}")
+    if matrix.dtype == np.float64 and schema.is_double and _missing_is_allowed(matrix, schema):
+        return Table(schema, len(matrix), None, matrix)
     columns = {column.name: matrix[:, at] for at, column in enumerate(schema.columns)}
     positions = {column.name: at for at, column in enumerate(schema.columns)}
     return from_columns(columns, schema, rules, lambda name, row: f"{label}[{row}][{positions[name]}] ({name})")
 
 
+def _missing_is_allowed(matrix: Array, schema: Input) -> bool:
+    if schema.takes_missing or not _has_missing(matrix):
+        return True
+    return not any(np.isnan(matrix[:, at]).any() for at, column in enumerate(schema.columns) if not column.nullable)
+
+
 def _has_missing(matrix: Array) -> bool:
-    """Whether a cell is NaN: only then is the sum of all squares. Unlike `sum` and `dot`, `vdot` warns of nothing."""
+    """Whether a cell is NaN: only then is the sum of all squares NaN. Unlike `sum` and `dot`, `vdot` never warns."""
     flat = matrix.ravel("K")
     return math.isnan(np.vdot(flat, flat))
 
 
-def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, rules: Rules, label: str) -> Table:
-    """A key a row does not have is a missing cell of that row."""
+def _from_named_rows(rows: Sequence[Mapping[str, object]], schema: Input, rules: Rules, label: str) -> Table:
+    """Rows as objects. A key that a row does not have is a missing value in that row."""
     known, needed = schema.names, schema.needed
     problems = Problems(rules)
     for at, row in enumerate(rows):
         if row.keys() == known:
             continue
         for name in sorted(needed - row.keys()):
-            problems.add(f"{label}[{at}].{name}", "missing; the column takes no missing cells")
+            problems.add(f"{label}[{at}].{name}", "missing; the column does not accept missing values")
         for name in sorted(row.keys() - known) if rules.extra == "refuse" else ():
             problems.add(f"{label}[{at}].{name}", f"no such column; expected {names(schema)}")
 
@@ -131,34 +140,34 @@ def _from_named_rows(rows: Sequence[Mapping[str, Any]], schema: Input, rules: Ru
         return f"{label}[{row}].{name}"
 
     if problems:
-        given = {name: [(at, row[name]) for at, row in enumerate(rows) if name in row] for name in known}
-        name_cells(given, schema, problems, path)
+        present = {name: [(at, row[name]) for at, row in enumerate(rows) if name in row] for name in known}
+        name_cells(present, schema, problems, path)
         raise problems.refusal()
     return from_columns({name: [row.get(name) for row in rows] for name in known}, schema, rules, path)
 
 
 def name_cells(
-    cells: Mapping[str, Sequence[tuple[int, Any]]], schema: Input, problems: Problems, path_of: CellPath
+    cells: Mapping[str, Sequence[tuple[int, object]]], schema: Input, problems: Problems, path_of: CellPath
 ) -> None:
-    """Note the bad cells of a table that is refused already, so that one answer names them all.
+    """Add the errors of the cells of a table that is refused for another reason, so that one response lists them all.
 
-    cells: by column, those that are there, each with its row.
+    cells: for each column, the row number and value of each cell that is present.
     """
     for column in schema.columns:
-        given = cells.get(column.name, ())
+        present = cells.get(column.name, ())
 
-        def path(at: int, name: str = column.name, given: Sequence[tuple[int, Any]] = given) -> str:
-            return path_of(name, given[at][0])
+        def path(at: int, name: str = column.name, present: Sequence[tuple[int, object]] = present) -> str:
+            return path_of(name, present[at][0])
 
-        to_array([cell for _, cell in given], column, problems, path)
+        to_array([cell for _, cell in present], column, problems, path)
 
 
 def from_columns(
     columns: Mapping[str, Cells], schema: Input, rules: Rules = STRICT, path_of: CellPath | None = None
 ) -> Table:
-    """Columns by name, each a list of JSON cells or a numpy array of shape [rows].
+    """Convert columns by name, each a list of JSON values or a numpy array of shape [rows], to a table.
 
-    `path_of(name, row)` writes a cell's place as the client spelled it. Raises RequestRejected.
+    `path_of(name, row)` returns the place of a cell in the request, for errors. Raises RequestRejected.
     """
     cell_path = path_of or (lambda name, row: f"inputs.{name}[{row}]")
     problems = Problems(rules)
@@ -169,17 +178,17 @@ def from_columns(
     for name, values in columns.items():
         if len(values) != rows:
             problems.add(f"inputs.{name}", f"expected {rows} values as in the longest column, got {len(values)}")
-    found = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
+    arrays = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
     if problems:
         raise problems.refusal()
-    return Table(schema, rows, found)
+    return Table(schema, rows, arrays)
 
 
 def _one_column(values: Cells | None, column: Column, rows: int, problems: Problems, path_of: CellPath) -> Array:
     if values is None:
         if problems.rules.missing == "refuse" or not column.nullable:
-            why = "" if column.nullable else ", and it takes no missing cells"
-            problems.add(f"inputs.{column.name}", f"this column is missing{why}")
+            reason = "" if column.nullable else ", and it does not accept missing values"
+            problems.add(f"inputs.{column.name}", f"this column is missing{reason}")
             return np.empty(0)
         values = [None] * rows
 
@@ -192,13 +201,14 @@ def _one_column(values: Cells | None, column: Column, rows: int, problems: Probl
 
 
 def names(schema: Input) -> str:
-    """The columns' names, for a message."""
-    shown = ", ".join(column.name for column in schema.columns[:12])
-    return shown + (f", ... {len(schema.columns)} in all" if len(schema.columns) > 12 else "")
+    """The first column names as text for an error message, with the number of all columns if some are left out."""
+    shown = ", ".join(column.name for column in schema.columns[:_MAX_SHOWN_NAMES])
+    total = len(schema.columns)
+    return shown + (f", ... ({total} columns)" if total > _MAX_SHOWN_NAMES else "")
 
 
 def require_rows(table: Table) -> Table:
-    """Refuse an empty table: scikit-learn has no answer for zero rows. Raises RequestRejected."""
+    """Return the table if it has rows. Raises RequestRejected if not, because scikit-learn cannot predict zero rows."""
     if table.rows == 0:
         raise RequestRejected("the request has no rows; at least one is needed")
     return table

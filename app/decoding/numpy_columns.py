@@ -1,26 +1,27 @@
-"""Columns that arrive as numpy arrays (binary tensors, CSV, Arrow, Parquet) to the trained dtypes, under the rules of
-JSON cells. What numpy can decide for a whole column is decided there; the rest goes cell by cell through `cells`.
+"""Conversion of numpy columns (from binary tensors, CSV, Arrow and Parquet) to the trained dtypes.
+
+The rules are those of JSON cells. Whole columns are checked by numpy where possible; the others go through
+`tableside.decoding.cells`.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, describe
-from tableside.decoding.cells import EXACT, PathOf, float_dtype, limits, to_array
+from tableside.decoding.cells import INEXACT, MAX_EXACT_INTEGER, PathOf, float_dtype, limits, to_array
 from tableside.decoding.rules import Problems
 
 _WORDS = {"b": "a boolean", "i": "an integer", "u": "an integer", "f": "a number", "O": "a string", "U": "a string"}
 
 
 def convert(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
-    """An array of shape [rows], NaN standing for a missing cell, as the estimator was trained on it.
+    """Convert an array of shape [rows], in which NaN is a missing value, to the dtype the estimator was trained on.
 
-    Bad cells go to `problems`; the array returned then must not be used.
+    Errors are added to `problems` under `path_of(row)`. If there are any, the returned array must not be used.
     """
     kind = array.dtype.kind
     if kind in "OU" or column.datatype == "BYTES" or column.closed or column.dtype == "object":
@@ -36,13 +37,11 @@ def convert(array: Array, column: Column, problems: Problems, path_of: PathOf) -
     return _floats(array, column, problems, path_of)
 
 
-def as_cells(array: Array) -> list[Any]:
-    """The array as JSON cells: NaN is None."""
-    cells: list[Any] = array.tolist()
-    if array.dtype.kind == "f":
+def as_cells(array: Array) -> list[object]:
+    """The array as a list of JSON values: NaN becomes None."""
+    cells: list[object] = array.tolist()
+    if array.dtype.kind in "fO":
         return [None if cell != cell else cell for cell in cells]
-    if array.dtype.kind == "O":
-        return [None if cell is None or cell != cell else cell for cell in cells]
     return cells
 
 
@@ -55,9 +54,9 @@ def _refuse(array: Array, column: Column, problems: Problems, path_of: PathOf) -
 def _missing_allowed(array: Array, column: Column, problems: Problems, path_of: PathOf) -> bool:
     if column.nullable or array.dtype.kind != "f":
         return True
-    missing_cells = np.flatnonzero(np.isnan(array))
-    problems.add_rows(path_of, missing_cells, f"expected {describe(column)}, got null")
-    return not len(missing_cells)
+    missing_rows = np.flatnonzero(np.isnan(array))
+    problems.add_rows(path_of, missing_rows, f"expected {describe(column)}, got null")
+    return not len(missing_rows)
 
 
 def _floats(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
@@ -65,28 +64,28 @@ def _floats(array: Array, column: Column, problems: Problems, path_of: PathOf) -
         return array
     with np.errstate(over="ignore"):
         converted: Array = array.astype(float_dtype(column))
-    lost = np.flatnonzero(np.isinf(converted) & np.isfinite(array))
-    problems.add_rows(path_of, lost, f"too large for a number of {column.dtype}", array)
+    overflowed = np.flatnonzero(np.isinf(converted) & np.isfinite(array))
+    problems.add_rows(path_of, overflowed, f"too large for a number of {column.dtype}", array)
     return converted
 
 
 def _integers(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
     before = problems.count
-    low, high, bits = limits(column)
-    present = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(len(array), dtype=bool)
-    if array.dtype.kind == "f":
-        broken = np.flatnonzero(present & (np.floor(array) != array))
-        problems.add_rows(path_of, broken, "expected an integer, got a number with a fraction", array)
-    # Compared as Python integers: neither float64 nor int64 holds both ends of what may arrive.
+    low, high, range_text = limits(column)
+    is_float = array.dtype.kind == "f"
+    present = ~np.isnan(array) if is_float else np.ones(len(array), dtype=bool)
+    if is_float:
+        fractions = np.flatnonzero(present & (np.floor(array) != array))
+        problems.add_rows(path_of, fractions, "expected an integer, got a number with a fraction", array)
+    # Python integers are compared, because neither float64 nor int64 holds all of int64 and uint64.
     values = array[present]
     if problems.count == before and len(values) and not (low <= int(values.min()) and int(values.max()) <= high):
         for row in np.flatnonzero(present).tolist():
             if not low <= int(array[row]) <= high:
-                problems.add(partial(path_of, row), f"expected an integer of {bits}", array[row])
+                problems.add(partial(path_of, row), f"expected an integer of {range_text}", array[row])
     if problems.count == before and not present.all():
-        vague = np.flatnonzero(present & (np.abs(array) > EXACT))
-        message = "beyond 2^53 an integer is not exact in a column with missing cells"
-        problems.add_rows(path_of, vague, message, array)
+        inexact = np.flatnonzero(present & (np.abs(array) > MAX_EXACT_INTEGER))
+        problems.add_rows(path_of, inexact, INEXACT, array)
     if problems.count > before:
         return np.empty(0)
     return array.astype(np.int64 if present.all() else np.float64)

@@ -1,11 +1,15 @@
-"""V2 tensors (Open Inference Protocol, inference_rest.md) to a `Table`, and answers back to tensors."""
+"""Conversion of V2 tensors to a `Table`, and of output arrays to V2 tensors.
+
+Source: Open Inference Protocol, specification/protocol/inference_rest.md.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from types import NoneType
+from typing import Any, TypedDict, cast
 
 import msgspec
 import numpy as np
@@ -14,7 +18,7 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Datatype, Input, Output
 from tableside.contract.table import Table
 from tableside.decoding import binary
-from tableside.decoding.cells import EXACT, NONE, WORDS
+from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
 from tableside.decoding.json_tables import Cells, from_columns, from_matrix, from_rows, names
 from tableside.decoding.rules import STRICT, Rules, malformed
 from tableside.errors import CellError, RequestRejected
@@ -24,20 +28,27 @@ NUMPY: dict[str, str] = {
     "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
     "BYTES": "object",
 }  # fmt: skip
+"""The numpy dtype of each datatype of the protocol."""
 _INTEGERS = frozenset(name for name in NUMPY if "INT" in name)
 _FLOATS = frozenset(("FP16", "FP32", "FP64"))
-FITS: dict[str, frozenset[str]] = {
+ACCEPTED_DATATYPES: dict[str, frozenset[str]] = {
     "FP64": _INTEGERS | _FLOATS,
     "FP32": _INTEGERS | _FLOATS,
     "INT64": _INTEGERS | _FLOATS,
     "BOOL": frozenset(("BOOL",)),
     "BYTES": frozenset(("BYTES",)),
 }
+"""The datatypes of tensors that a column takes, by the datatype of the column."""
 MAX_DEPTH = 8
+"""The most dimensions of a tensor."""
 
 
 class Tensor(msgspec.Struct):
-    """One input tensor of an infer request; `data` is row-major, nested or flat, or stands behind the JSON as bytes."""
+    """One input tensor of an infer request.
+
+    data: row-major JSON values, nested or flat. It is unset if the data follows the JSON as bytes, whose number is then
+    in `parameters.binary_data_size`.
+    """
 
     name: str
     shape: list[int]
@@ -46,63 +57,83 @@ class Tensor(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-def flatten(data: Any, path: str) -> list[Any]:
-    """Nested or flat row-major data as one flat list. Ragged nesting is refused."""
+class TensorMetadata(TypedDict):
+    """Name, datatype and shape of a tensor in the model metadata; a size of -1 is any number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+def flatten(data: object, path: str) -> list[object]:
+    """Return nested row-major data as one flat list; flat data is returned as it is, without a copy.
+
+    Raises RequestRejected if `data` is not a list, is nested deeper than MAX_DEPTH, or has rows of unequal length.
+    """
     if not isinstance(data, list):
         raise malformed(path, f"expected an array, got {WORDS.get(type(data), 'null')}")
-    flat: list[Any] = data
+    flat: list[Any] = data  # nested lists, until one level holds none
     for _ in range(MAX_DEPTH):
-        kinds = set(map(type, flat))
-        if list not in kinds:
+        types = set(map(type, flat))
+        if list not in types:
             return flat
-        if kinds != {list} or len(set(map(len, flat))) != 1:
+        if types != {list} or len(set(map(len, flat))) != 1:
             raise malformed(path, "rows of unequal length or depth")
         flat = list(chain.from_iterable(flat))
     raise malformed(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
-def one_column(data: Any, path: str) -> list[Any]:
-    """A column's cells, given as [rows] or [rows, 1]; another shape is refused, not read as more rows."""
+def one_column(data: object, path: str) -> list[object]:
+    """Return a column's values from data of shape [rows] or [rows, 1].
+
+    Raises RequestRejected for another shape: flattened, it would be read as more rows than the client sent.
+    """
     cells = flatten(data, path)
-    if len(cells) != len(data) or (cells and isinstance(data[0], list) and isinstance(data[0][0], list)):
+    rows = cast("list[object]", data)
+    is_deep = bool(cells) and isinstance(rows[0], list) and isinstance(rows[0][0], list)
+    if len(cells) != len(rows) or is_deep:
         raise malformed(path, "expected one value a row: [rows] or [rows, 1]")
     return cells
 
 
 def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
-    """The tensor's elements, flat, checked against its shape and datatype."""
+    """The tensor's elements as a flat list or array, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:
         raise malformed(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
     product = math.prod(tensor.shape)
     if raw is not None:
         if tensor.data is not msgspec.UNSET:
-            raise malformed(f"{path}.data", "given in JSON and as binary data; expected one of them")
+            raise malformed(f"{path}.data", "given in JSON and as binary data; send only one of them")
         return binary.read(raw, tensor.datatype, product, path)
     if tensor.data is msgspec.UNSET:
-        raise malformed(f"{path}.data", "missing, and no binary_data_size says that it follows the JSON")
+        raise malformed(
+            f"{path}.data", "missing; send it here, or as bytes after the JSON with 'parameters.binary_data_size'"
+        )
     flat = flatten(tensor.data, f"{path}.data")
     if len(flat) != product:
         raise malformed(f"{path}.data", f"expected {product} elements for shape {tensor.shape}, got {len(flat)}")
     return _as_datatype(flat, tensor.datatype, path)
 
 
-def _as_datatype(flat: list[Any], datatype: str, path: str) -> Cells:
-    """The elements as the tensor's own datatype holds them: an FP32 0.1 is float32's 0.1."""
-    kinds = set(map(type, flat))
-    if datatype in _FLOATS and kinds and kinds <= {int, float, NONE}:
+def _as_datatype(flat: list[object], datatype: str, path: str) -> Cells:
+    """Round numbers to the tensor's own datatype: 0.1 in an FP32 tensor is the float32 next to 0.1."""
+    types = set(map(type, flat))
+    if not types or not types <= {int, float, NoneType}:
+        return flat  # the conversion of the column names the cells of a wrong type
+    if datatype in _FLOATS:
         return _narrowed(flat, datatype, path)
-    if datatype in _INTEGERS and kinds and kinds <= {int, float, NONE}:
+    if datatype in _INTEGERS:
         limits = np.iinfo(NUMPY[datatype])
-        present = [value for value in flat if value is not None]
-        if float in kinds and not all(value == int(value) for value in present):
-            raise malformed(f"{path}.data", f"a value has a fraction, which {datatype} does not hold")
+        present = [value for value in cast("list[float | None]", flat) if value is not None]
+        if float in types and not all(value == int(value) for value in present):
+            raise malformed(f"{path}.data", f"a value has a fraction; {datatype} holds integers only")
         if present and (min(present) < limits.min or max(present) > limits.max):
             raise malformed(f"{path}.data", f"a value lies outside {datatype}")
     return flat
 
 
-def _narrowed(flat: list[Any], datatype: str, path: str) -> Cells:
-    """Numbers at the width of the datatype, None as NaN; FP64 as it is, so that an integer keeps all its digits."""
+def _narrowed(flat: list[object], datatype: str, path: str) -> Cells:
+    """Numbers at the width of the datatype, None as NaN. FP64 is left alone: an integer in it keeps all its digits."""
     if datatype == "FP64":
         return flat
     try:
@@ -115,8 +146,8 @@ def _narrowed(flat: list[Any], datatype: str, path: str) -> Cells:
     return narrow
 
 
-def _fits(column: Column, datatype: str) -> bool:
-    return datatype in FITS[column.datatype]
+def _accepts(column: Column, datatype: str) -> bool:
+    return datatype in ACCEPTED_DATATYPES[column.datatype]
 
 
 def _raw_parts(tensors: Sequence[Tensor], tail: memoryview) -> list[memoryview | None]:
@@ -131,10 +162,11 @@ def _raw_parts(tensors: Sequence[Tensor], tail: memoryview) -> list[memoryview |
 def from_tensors(
     tensors: Sequence[Tensor], schema: Input, rules: Rules = STRICT, tail: memoryview | None = None
 ) -> Table:
-    """Tensors to a table: one [N] or [N, 1] tensor a column, by name, or one numeric [N, columns] matrix.
+    """Convert tensors to a table: one tensor of shape [rows] or [rows, 1] per column, matched by name, or one numeric
+    matrix of shape [rows, columns].
 
-    tail: the bytes behind the JSON, when the request has binary data. Raises RequestRejected naming the tensor, its
-    shape, datatype or cell.
+    tail: the bytes after the JSON, if the request has binary data. Raises RequestRejected, whose paths name the tensor
+    and its wrong shape, datatype or cell.
     """
     _check_shapes(tensors)
     raw = _raw_parts(tensors, tail or memoryview(b""))
@@ -142,30 +174,32 @@ def from_tensors(
         return _from_matrix(tensors[0], raw[0], schema, rules)
     known = {column.name: column for column in schema.columns}
     columns: dict[str, Cells] = {}
-    at_of: dict[str, int] = {}
-    wrong: list[CellError] = []
+    positions: dict[str, int] = {}
+    errors: list[CellError] = []
     for at, tensor in enumerate(tensors):
-        if tensor.name in at_of and rules.duplicate == "ignore":
+        if tensor.name in positions and rules.duplicate == "ignore":
             continue
         try:
-            if tensor.name in at_of:
+            if tensor.name in positions:
                 raise malformed(f"inputs[{at}].name", "this column is given twice")
             if tensor.name not in known and rules.extra == "refuse":
                 raise malformed(f"inputs[{at}].name", f"no such column; expected {names(schema)}")
-            at_of[tensor.name] = at
+            positions[tensor.name] = at
             columns[tensor.name] = _column_cells(tensor, raw[at], known.get(tensor.name), f"inputs[{at}]")
         except RequestRejected as refusal:
-            wrong += refusal.cells
-    if wrong:
-        raise RequestRejected("the request is malformed", tuple(wrong[: rules.most_errors]))
-    return from_columns(columns, schema, rules, lambda name, row: f"inputs[{at_of.get(name, 0)}].data[{row}] ({name})")
+            errors += refusal.cells
+    if errors:
+        raise RequestRejected("the request is malformed", tuple(errors[: rules.most_errors]))
+    return from_columns(
+        columns, schema, rules, lambda name, row: f"inputs[{positions.get(name, 0)}].data[{row}] ({name})"
+    )
 
 
 def _column_cells(tensor: Tensor, raw: memoryview | None, column: Column | None, path: str) -> Cells:
     if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
         raise malformed(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
     cells = _elements(tensor, raw, path)
-    if column is not None and not _fits(column, tensor.datatype):
+    if column is not None and not _accepts(column, tensor.datatype):
         raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     return cells
 
@@ -174,9 +208,9 @@ def _check_shapes(tensors: Sequence[Tensor]) -> None:
     for at, tensor in enumerate(tensors):
         if len(tensor.shape) > MAX_DEPTH:
             raise malformed(f"inputs[{at}].shape", f"more than {MAX_DEPTH} dimensions")
-        for place, size in enumerate(tensor.shape):
-            if not 0 <= size <= EXACT:
-                raise malformed(f"inputs[{at}].shape[{place}]", "expected a size of at least 0, and at most 2^53")
+        for axis, size in enumerate(tensor.shape):
+            if not 0 <= size <= MAX_EXACT_INTEGER:
+                raise malformed(f"inputs[{at}].shape[{axis}]", "expected a size of at least 0, and at most 2^53")
 
 
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:
@@ -188,8 +222,8 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
     width = len(schema.columns)
     if tensor.shape[1] != width:
         raise malformed("inputs[0].shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
-    if tensor.datatype in NUMPY and not all(tensor.datatype in FITS[each] for each in schema.datatypes):
-        column = next(column for column in schema.columns if not _fits(column, tensor.datatype))
+    if tensor.datatype in NUMPY and not all(tensor.datatype in ACCEPTED_DATATYPES[each] for each in schema.datatypes):
+        column = next(column for column in schema.columns if not _accepts(column, tensor.datatype))
         raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     cells = _elements(tensor, raw, "inputs[0]")
     if isinstance(cells, np.ndarray):
@@ -198,13 +232,13 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
     return from_rows(rows, schema, rules, "inputs[0].data")
 
 
-def metadata(name: str, datatype: Datatype, width: int) -> dict[str, Any]:
-    """A tensor's entry in the model metadata; -1 is the number of rows."""
+def metadata(name: str, datatype: Datatype, width: int) -> TensorMetadata:
+    """Return a tensor's entry in the model metadata, with shape [-1, width]."""
     return {"name": name, "datatype": datatype, "shape": [-1, width]}
 
 
-def inputs(schema: Input) -> list[dict[str, Any]]:
-    """The model metadata's inputs: one a column; a model without named columns of its own has one matrix."""
+def inputs(schema: Input) -> list[TensorMetadata]:
+    """Return the inputs of the model metadata: one per column, or one matrix if the model was trained on an array."""
     columns = schema.columns
     if schema.form == "matrix":
         return [metadata("input-0", columns[0].datatype if columns else "FP64", len(columns))]
@@ -212,20 +246,23 @@ def inputs(schema: Input) -> list[dict[str, Any]]:
 
 
 def describe(output: Output, array: Array) -> dict[str, Any]:
-    """An answer's head as a V2 output: shape [rows, width]."""
+    """Return an output tensor of shape [rows, width] without its data."""
     return {"name": output.name, "datatype": output.datatype, "shape": [array.shape[0], output.width]}
 
 
 def to_tensor(output: Output, array: Array) -> dict[str, Any]:
-    """An answer as a V2 output, its data flat."""
-    return {**describe(output, array), "data": _writable(array.reshape(-1))}
+    """Return an output tensor with its data as a flat array, which orjson can write."""
+    return {**describe(output, array), "data": _serializable(array.reshape(-1))}
 
 
-def rows_json(output: Output, array: Array) -> Any:
-    """An answer row by row, as V1 and MLflow have it: scalars where the estimator itself answers one value a row."""
-    return _writable(array.reshape(-1) if output.flat else array)
+def rows_json(output: Output, array: Array) -> list[object] | Array:
+    """Return an output in the row format of V1 and MLflow, as something that orjson can write.
+
+    A row is a scalar if the estimator returns one value per row, and an array otherwise.
+    """
+    return _serializable(array.reshape(-1) if output.flat else array)
 
 
-def _writable(array: Array) -> Any:
-    """What orjson can write of an array; text and objects as lists."""
+def _serializable(array: Array) -> list[object] | Array:
+    """Return what orjson can write: a contiguous array of numbers, or a list for text, objects and dates."""
     return array.tolist() if array.dtype.kind in "OUSM" else np.ascontiguousarray(array)

@@ -1,1 +1,1 @@
-"""Starting, describing and stopping the whole stack: sockets, supervisord, gunicorn, nginx."""
+"""Starts, describes and stops the whole stack: socket holders, supervisord, gunicorn and nginx."""

@@ -1,4 +1,4 @@
-"""What `make run` shows once the stack answers: the addresses, the key's place, and a curl line that works."""
+"""The text that `tableside run` prints when the stack is ready: addresses, the admin key's file and a curl command."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from tableside.serving.version_status import read_statuses
 from tableside.settings import Settings
 
 START_TIMEOUT_S = 120.0
+"""How long the banner waits for the first ready answer before it is printed with the reason."""
 
 
 def example_body(contract: Contract) -> dict[str, object]:
-    """A V1 body that works: the first golden row, by name where the model has names."""
+    """Return a V1 request body with the first golden row: an object by column name, or a list for a matrix model."""
     row = list(contract.golden.rows[0])
     names = [column.name for column in contract.input.columns]
     return {"instances": [row if contract.input.form == "matrix" else dict(zip(names, row, strict=True))]}
 
 
 def curl_line(contract: Contract, address: str) -> str:
-    """One line for a shell that asks this model for a prediction."""
+    """Return a shell command that asks this model for a prediction. address: HOST:PORT of the data plane."""
     body = orjson.dumps(example_body(contract)).decode()
     return f"curl -s http://{address}/v1/models/{contract.name}:predict -d {shlex.quote(body)}"
 
@@ -41,8 +42,8 @@ def _ready(settings: Settings) -> dict[str, object]:
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/v2/health/ready")
-        found: dict[str, object] = orjson.loads(connection.getresponse().read())
-        return found
+        answer: dict[str, object] = orjson.loads(connection.getresponse().read())
+        return answer
     except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as problem:
         return {"ready": False, "reason": f"no answer yet ({problem})"}
     finally:
@@ -61,19 +62,23 @@ def _first_contract(root: Path) -> Contract | None:
 
 
 def _not_served(settings: Settings) -> list[str]:
-    """Versions the workers refuse, with the reason, as their status files say."""
+    """Return one line for each version that a worker's status file reports as unavailable, with the reason."""
     entries = read_statuses(worker_slots.statuses(settings.run_dir / "worker_slots"))
-    return [f"{e.name}/{e.version}: {e.reason}" for e in entries if e.state is State.UNAVAILABLE and e.failure_kind]
+    return [
+        f"{entry.name}/{entry.version}: {entry.reason}"
+        for entry in entries
+        if entry.state is State.UNAVAILABLE and entry.failure_kind
+    ]
 
 
 def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
-    """The banner."""
+    """Return the banner. problem: why the stack is not ready; empty if it is."""
     server, root = settings.server, settings.repository_path
-    why = "server.nginx is off" if server.nginx == "off" else "nginx is not installed: apt-get install nginx-light"
-    front = "nginx" if behind_nginx else f"gunicorn itself ({why})"
+    reason = "server.nginx is off" if server.nginx == "off" else "nginx is not installed: apt-get install nginx-light"
+    front = "nginx" if behind_nginx else f"gunicorn without nginx ({reason})"
     lines = [
         "",
-        "  Tableside is ready." if not problem else f"  Tableside is up, but not ready: {problem}",
+        "  Tableside is ready." if not problem else f"  Tableside has started but is not ready: {problem}",
         f"    predictions  http://{server.listen}/v2   answered by {front}, {server.workers} workers",
         *([f"    docs         http://{server.listen}/docs"] if server.docs else []),
         f"    control      http://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
@@ -90,7 +95,11 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
 
 
 def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
-    """Wait for the first ready answer and write the banner; also when it never comes, with the reason."""
+    """Wait until the stack is ready and print the banner to stdout. Return the exit code of the waiting process.
+
+    Print the banner with the reason if the stack is not ready after START_TIMEOUT_S, or cannot become ready because
+    the repository has no model. Return 1, without a banner, if supervisord ended first.
+    """
     parent, give_up_at_s = os.getppid(), time.monotonic() + START_TIMEOUT_S
     state: dict[str, object] = {}
     while time.monotonic() < give_up_at_s and os.getppid() == parent:
@@ -99,7 +108,7 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
         if state.get("ready") or reason.startswith(("no model", "FileNotFound")):
             break
         time.sleep(0.1)
-    if os.getppid() != parent:  # supervisord ended, or never came to be, and has said why itself
+    if os.getppid() != parent:  # supervisord ended and has already printed why
         return 1
     problem = "" if state.get("ready") else str(state.get("reason", "no answer"))
     sys.stdout.write(text(settings, behind_nginx=behind_nginx, problem=problem))

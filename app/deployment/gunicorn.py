@@ -1,7 +1,7 @@
-"""Become gunicorn, listening on the held sockets.
+"""Replaces this process by gunicorn, which listens on the sockets of the socket holders.
 
-They go over as LISTEN_FDS (sd_listen_fds(3)) and not as `--bind fd://`: with that gunicorn unlinks the socket when it
-stops.
+The sockets are passed as LISTEN_FDS (sd_listen_fds(3)), because gunicorn unlinks a socket that it was given with
+`--bind fd://` when it stops.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ _FIRST_LISTEN_FD = 3
 
 
 def main() -> None:
-    """Fetch, pass on, execute."""
+    """Fetch the sockets from a socket holder and execute gunicorn. Does not return.
+
+    Raises TimeoutError if no socket holder answers.
+    """
     settings = load()
-    forget_failures(settings.run_dir / PREFLIGHT_FOLDER)  # a restart tries again what crashed or hung
+    forget_failures(
+        settings.run_dir / PREFLIGHT_FOLDER
+    )  # versions that crashed or hung are tried again after a restart
     descriptors = for_gunicorn(fetch(settings.run_dir), os.environ.get("TABLESIDE_NGINX") == "true")
     pass_on(descriptors, _FIRST_LISTEN_FD)
     os.environ.update(LISTEN_FDS=str(len(descriptors)), LISTEN_PID=str(os.getpid()))
     command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py")]
-    os.execv(sys.executable, command)  # noqa: S606 - becoming gunicorn is the point
+    os.execv(sys.executable, command)  # noqa: S606 - this process becomes gunicorn
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tableside run` and `tableside stop`: check everything first, then become supervisord."""
+"""`tableside run` and `tableside stop`: check the settings and become supervisord; end a stack."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from tableside.deployment import banner
-from tableside.deployment.layout import MAX_RUN_DIR, PROJECT, SUPERVISORD_CONF, addresses, environment, find_nginx
+from tableside.deployment.layout import MAX_RUN_DIR_BYTES, PROJECT, SUPERVISORD_CONF, addresses, environment, find_nginx
 from tableside.deployment.nginx import write
 from tableside.errors import StackError
 from tableside.process import worker_slots
@@ -26,14 +27,11 @@ KEY_FILE = "admin.key"
 def run(settings: Settings) -> int:
     """Start the stack in the foreground. Does not return: this process becomes supervisord.
 
-    Raises StackError, in one line and with nothing started, when a port is taken, the repository or a needed program is
-    missing, or the same run folder already has a stack.
+    Raises StackError, before anything is started, if a port is in use, the model repository or a needed program is
+    missing, or the run folder already has a running stack.
     """
     environ = environment(settings, os.environ)
-    _check_repository(settings)
-    _prepare_run_dir(settings)
-    _check_ports(settings)
-    make_key(settings.run_dir)
+    prepare(settings)
     nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
     if nginx:
         write(settings, nginx)
@@ -42,30 +40,51 @@ def run(settings: Settings) -> int:
         os._exit(banner.show_when_ready(settings, behind_nginx=nginx is not None))
     os.chdir(PROJECT)
     supervisord = [sys.executable, "-m", "supervisor.supervisord", "-c", str(SUPERVISORD_CONF)]
-    os.execve(sys.executable, supervisord, environ)  # noqa: S606 - becoming supervisord is the point
+    os.execve(sys.executable, supervisord, environ)  # noqa: S606 - this process becomes supervisord
+
+
+def prepare(settings: Settings) -> None:
+    """Check everything that a start needs, then create the run folder's subfolders and the admin key.
+
+    Raises StackError if the model repository is missing, or if the run folder or a port is in use or cannot be used.
+    """
+    _check_repository(settings)
+    _prepare_run_dir(settings)
+    _check_ports(settings)
+    make_key(settings.run_dir)
 
 
 def _check_repository(settings: Settings) -> None:
     path = settings.repository_path
     if not path.is_dir():
-        raise StackError(f"repository.path: {path} is not there; `tableside publish` makes it, or set another")
+        raise StackError(
+            f"repository.path: no folder {path}; publish a model into it (`tableside publish`) or set another path"
+        )
 
 
 def _prepare_run_dir(settings: Settings) -> None:
     run_dir = settings.run_dir
-    if len(os.fsencode(run_dir)) > MAX_RUN_DIR:
-        raise StackError(f"server.run_dir: {run_dir} is longer than the {MAX_RUN_DIR} bytes unix sockets leave")
+    if len(os.fsencode(run_dir)) > MAX_RUN_DIR_BYTES:
+        raise StackError(
+            f"server.run_dir: {run_dir} is longer than {MAX_RUN_DIR_BYTES} bytes, too long for the unix sockets in it; "
+            "set a shorter path"
+        )
     try:
         for folder in (".", "log", "tmp", "worker_slots", "metrics", "generations"):
             (run_dir / folder).mkdir(parents=True, exist_ok=True)
         run_dir.chmod(0o700)
     except OSError as problem:
-        raise StackError(f"server.run_dir: {run_dir} cannot be made: {problem.strerror}") from problem
+        raise StackError(f"server.run_dir: cannot create {run_dir}: {problem.strerror}") from problem
     pid = running_pid(run_dir)
     if pid:
-        raise StackError(f"server.run_dir: {run_dir} already has a running stack (supervisord pid {pid}); `make stop`")
+        raise StackError(
+            f"server.run_dir: {run_dir} already has a running stack (supervisord pid {pid}); "
+            "stop it with `tableside stop`, or set another folder"
+        )
     if worker_slots.held(run_dir / "worker_slots"):
-        raise StackError(f"server.run_dir: {run_dir} still has workers of an earlier stack; `tableside stop` ends them")
+        raise StackError(
+            f"server.run_dir: workers of an earlier stack still run in {run_dir}; stop them with `tableside stop`"
+        )
     for folder in ("worker_slots", "metrics"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
         (run_dir / folder).mkdir()
@@ -83,11 +102,12 @@ def _check_ports(settings: Settings) -> None:
                 probe.bind((host, port))
                 probe.listen(1)
             except OSError as problem:
-                raise StackError(f"{key}: {host}:{port}: {(problem.strerror or str(problem)).lower()}") from problem
+                reason = (problem.strerror or str(problem)).lower()
+                raise StackError(f"{key}: cannot listen on {host}:{port}: {reason}") from problem
 
 
 def make_key(run_dir: Path) -> Path:
-    """The admin key's file; written once, readable by this user only."""
+    """Create the file with the admin key, readable by this user only, and return its path. An existing key is kept."""
     path = run_dir / KEY_FILE
     with suppress(FileExistsError):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -103,7 +123,7 @@ def _raise_file_limit() -> None:
 
 
 def running_pid(run_dir: Path) -> int:
-    """supervisord's pid when this run folder's stack is up, else 0."""
+    """Return the pid of supervisord if a stack runs in this run folder, otherwise 0."""
     try:
         pid = int((run_dir / "supervisord.pid").read_text())
     except (OSError, ValueError):
@@ -118,8 +138,8 @@ def _command_has(pid: int, word: str) -> bool:
         return False
 
 
-def _is_alive(left: tuple[int, signal.Signals]) -> bool:
-    return _command_has(left[0], "gunicorn") or _command_has(left[0], "nginx")
+def _is_gunicorn_or_nginx(pid: int) -> bool:
+    return _command_has(pid, "gunicorn") or _command_has(pid, "nginx")
 
 
 def _parent(pid: int) -> int:
@@ -130,37 +150,46 @@ def _parent(pid: int) -> int:
 
 
 def stop(settings: Settings) -> int:
-    """End the stack of this run folder, and what a killed supervisord left behind. 0 when nothing runs any more."""
+    """Stop the stack of this run folder, including processes that a killed supervisord left running. Return 0.
+
+    Waits until every process has ended. Raises StackError if some still run after server.stop_wait_s and 15 s more.
+    """
     run_dir, wait_s = settings.run_dir, settings.server.stop_wait_s + 15
     pid = running_pid(run_dir)
     if pid:
         os.kill(pid, signal.SIGTERM)
         _wait_until(lambda: not running_pid(run_dir), wait_s)
-    ended = _leftovers(run_dir)
-    for left, sign in ended:
+    leftovers = _leftovers(run_dir)
+    for leftover, sign in leftovers:
         with suppress(ProcessLookupError):
-            os.kill(left, sign)
-    _wait_until(lambda: not worker_slots.held(run_dir / "worker_slots") and not any(map(_is_alive, ended)), wait_s)
+            os.kill(leftover, sign)
+    _wait_until(lambda: not _workers_or_any_run(run_dir, [leftover for leftover, _ in leftovers]), wait_s)
     if running_pid(run_dir) or _leftovers(run_dir):
-        raise StackError(f"{run_dir}: the stack did not stop within {wait_s} s")
-    sys.stderr.write("tableside: stopped\n" if pid or ended else "tableside: nothing was running\n")
+        raise StackError(f"server.run_dir: the stack in {run_dir} did not stop within {wait_s:g} s; see its log folder")
+    sys.stderr.write("tableside: stopped\n" if pid or leftovers else f"tableside: no stack runs in {run_dir}\n")
     return 0
 
 
+def _workers_or_any_run(run_dir: Path, pids: list[int]) -> bool:
+    return bool(worker_slots.held(run_dir / "worker_slots")) or any(map(_is_gunicorn_or_nginx, pids))
+
+
 def _leftovers(run_dir: Path) -> list[tuple[int, signal.Signals]]:
-    found = []
+    """Return the processes that run without a supervisord, each with the signal that stops it gracefully."""
+    leftovers = []
     with suppress(OSError, ValueError):
         nginx = int((run_dir / "nginx.pid").read_text())
         if _command_has(nginx, "nginx"):
-            found.append((nginx, signal.SIGQUIT))
+            leftovers.append((nginx, signal.SIGQUIT))
     for worker in worker_slots.statuses(run_dir / "worker_slots"):
         pid = worker.get("pid")
-        if isinstance(pid, int):  # its master first: that one would only start another
-            found += [(each, signal.SIGTERM) for each in (_parent(pid), pid) if _command_has(each, "gunicorn")]
-    return found
+        if isinstance(pid, int):  # the gunicorn master first: it would replace a worker that ends
+            masters_first = (_parent(pid), pid)
+            leftovers += [(process, signal.SIGTERM) for process in masters_first if _command_has(process, "gunicorn")]
+    return leftovers
 
 
-def _wait_until(done: object, timeout_s: float) -> None:
+def _wait_until(is_done: Callable[[], bool], timeout_s: float) -> None:
     give_up_at_s = time.monotonic() + timeout_s
-    while callable(done) and not done() and time.monotonic() < give_up_at_s:
+    while not is_done() and time.monotonic() < give_up_at_s:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Where a stack's parts lie and which sockets it listens on. Everything below its run folder."""
+"""The files, addresses, sockets and environment variables of a stack. Its files are all in the run folder."""
 
 from __future__ import annotations
 
@@ -15,33 +15,39 @@ DATA, ADMIN = "data", "admin"
 PROJECT = Path(__file__).resolve().parents[2]
 SUPERVISORD_CONF = PROJECT / "supervisord.conf"
 TEMPLATE = PROJECT / "deploy" / "nginx" / "nginx.conf.j2"
-MAX_RUN_DIR = 80
-"""Bytes: a unix socket's path holds 107, and supervisor adds `/supervisor.sock.` and a pid."""
+MAX_RUN_DIR_BYTES = 80
+"""Longest path of a run folder. A unix socket's path has at most 107 bytes (unix(7)), and supervisor appends
+`/supervisor.sock.` and a pid.
+"""
 
 
 def find_nginx(environ: Mapping[str, str]) -> str | None:
-    """nginx's binary; Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH."""
+    """Return the path of nginx, or None. /usr/sbin is searched too: Debian installs it there, off a user's PATH."""
     return shutil.which("nginx", path=f"{environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def uses_nginx(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether this stack has nginx in front. Raises StackError when it must and there is none."""
+    """Return whether the stack runs nginx. Raises StackError if server.nginx is `on` and nginx is not installed."""
     if settings.server.nginx == "off":
         return False
     found = find_nginx(environ) is not None
     if not found and settings.server.nginx == "on":
-        raise StackError("server.nginx is 'on' and there is no nginx: install it (apt-get install nginx-light)")
+        raise StackError(
+            "server.nginx is 'on' but nginx is not installed: install it (apt-get install nginx-light) or set 'auto'"
+        )
     return found
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """What supervisord, its programs and supervisorctl need, on top of `environ`. One thread a library: workers are
-    the parallelism, and OpenMP with more than one thread does not survive a fork.
+    """Return `environ` with the variables that supervisord, its programs and supervisorctl need.
+
+    Numeric libraries get one thread each: the workers are the parallelism, and OpenMP with more than one thread does
+    not survive a fork.
     """
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
     return {
         **environ,
-        "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own pools keep what a large body took
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own memory pools never return the memory of a large body
         **threads,
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
@@ -53,5 +59,5 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
 
 
 def addresses(settings: Settings) -> dict[str, tuple[str, int]]:
-    """The two TCP addresses by name."""
+    """Return host and port of the data plane and of the control plane, under the names DATA and ADMIN."""
     return {DATA: split_address(settings.server.listen), ADMIN: split_address(settings.server.admin_listen)}

@@ -1,4 +1,4 @@
-"""nginx: write its configuration from the settings, check it, and become it on the held sockets."""
+"""Writes and checks nginx's configuration, then replaces this process by nginx on the sockets of the socket holders."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tableside.settings import Settings, load
 
 CONF = "nginx.conf"
 IDLE_CONNECTIONS = 32
-"""Idle connections to the workers that one nginx process keeps."""
+"""Number of idle connections to the workers that one nginx process keeps open."""
 _FIRST_FD = 3
 
 
 def render(settings: Settings) -> str:
-    """nginx's configuration for these settings."""
+    """Return nginx's configuration for these settings."""
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
     files = min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     listen = {
@@ -44,7 +44,11 @@ def render(settings: Settings) -> str:
 
 
 def write(settings: Settings, nginx: str) -> Path:
-    """Write the configuration into the run folder; `nginx -t` checks it. Raises StackError with its complaint."""
+    """Write the configuration into the run folder and return its path. nginx: path of the nginx program.
+
+    Raises StackError with the first error line of `nginx -t` if nginx does not accept it; the file in use stays as it
+    was.
+    """
     path = settings.run_dir / CONF
     for folder in ("tmp", "log"):
         (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
@@ -54,15 +58,17 @@ def write(settings: Settings, nginx: str) -> Path:
     check = subprocess.run(command, capture_output=True, text=True, cwd=settings.run_dir, check=False)
     if check.returncode != 0:
         raise StackError(
-            f"nginx refuses {draft}: {check.stderr.strip().splitlines()[0] if check.stderr else 'no reason given'}"
+            f"`nginx -t` rejected {draft}: {check.stderr.strip().splitlines()[0] if check.stderr else 'no message'}"
         )
     draft.replace(path)
     return path
 
 
 def _use_batch_scheduling() -> None:
-    """Let nginx not interrupt a worker each time it hands over an answer: it goes on when the worker waits, or after
-    some milliseconds. On shared cores that saves switches, a fifth of all time when busy (docs/decisions/0005).
+    """Run nginx under SCHED_BATCH (sched(7)) to reduce preemption of workers.
+
+    Without it nginx interrupts a worker for each answer it passes on. On shared cores those context switches cost a
+    fifth of the time under load (docs/decisions/0005).
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):  # a container may forbid it
@@ -70,11 +76,17 @@ def _use_batch_scheduling() -> None:
 
 
 def main() -> None:
-    """Fetch the sockets, write the configuration, execute nginx. It takes the sockets over by their address."""
+    """Fetch the sockets, write the configuration and execute nginx. Does not return.
+
+    nginx matches each inherited socket to a `listen` line by its address. Raises SystemExit if nginx is not installed,
+    StackError if it rejects the configuration, TimeoutError if no socket holder answers.
+    """
     settings = load()
     nginx = find_nginx(os.environ)
     if nginx is None:
-        raise SystemExit("tableside: nginx is not installed")
+        raise SystemExit(
+            "tableside: nginx is not installed: install it (apt-get install nginx-light) or set server.nginx to 'off'"
+        )
     descriptors = fetch(settings.run_dir)
     path = write(settings, nginx)
     os.chdir(settings.run_dir)
@@ -82,7 +94,7 @@ def main() -> None:
     _use_batch_scheduling()
     os.environ["NGINX"] = f"{_FIRST_FD};{_FIRST_FD + 1};"
     command = [nginx, "-p", str(settings.run_dir), "-c", str(path), "-e", "log/nginx-error.log"]
-    os.execv(nginx, command)  # noqa: S606 - becoming nginx is the point
+    os.execv(nginx, command)  # noqa: S606 - this process becomes nginx
 
 
 if __name__ == "__main__":

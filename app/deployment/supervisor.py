@@ -1,4 +1,7 @@
-"""supervisor's two commands, told where this stack lies. They replace supervisor's own scripts in the environment."""
+"""The commands `supervisord` and `supervisorctl`, with the environment variables that supervisord.conf uses.
+
+They replace supervisor's own scripts in the environment, so that plain `supervisorctl status` works.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def _prepare() -> None:
 
 
 def control() -> None:
-    """`supervisorctl`, on the stack the settings name."""
+    """Run `supervisorctl` for the stack in server.run_dir. Raises SystemExit with code 2 if the settings are wrong."""
     from supervisor.supervisorctl import main
 
     _prepare()
@@ -27,7 +30,7 @@ def control() -> None:
 
 
 def daemon() -> None:
-    """`supervisord`; prefer `tableside run`, which checks ports and folders first."""
+    """Run `supervisord`. Prefer `tableside run`, which checks the ports and folders first."""
     from supervisor.supervisord import main
 
     _prepare()

@@ -1,1 +1,1 @@
-"""Native threads, numbered worker slots and file locks."""
+"""Native threads, delayed calls, numbered worker slots and file locks."""

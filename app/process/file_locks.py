@@ -1,4 +1,4 @@
-"""The kernel's lock on a file, which it lets go of with its holder, however that ends."""
+"""Locks on files, by `flock(2)`. The kernel releases a lock when the process that holds it ends, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import fcntl
 import os
 from pathlib import Path
 
-CREATED = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+CREATE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
-def try_lock(path: Path, flags: int = CREATED) -> int | None:
-    """A descriptor that holds the lock until it is closed; None while another holds it.
+def try_lock(path: Path, flags: int = CREATE) -> int | None:
+    """Lock a file and return the descriptor that holds the lock until it is closed; None if the file is locked already.
 
-    It never waits: blocking in the kernel would stop a hub, and with it perhaps the lock's holder. Raises OSError
-    where the file cannot be opened or locked at all.
+    flags: those of `os.open`; by default a missing file is created.
+    The call never waits: that would block the event loop, and with it perhaps the greenlet that holds the lock.
+    Raises OSError if the file cannot be opened or locked at all.
     """
     fd = os.open(path, flags, 0o600)
     try:

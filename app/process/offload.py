@@ -1,7 +1,8 @@
-"""Run CPU work in a native thread, so that the caller's event loop goes on answering.
+"""Run CPU work in a native thread, so that the event loop of the caller keeps answering requests.
 
-Under gevent's monkey-patching `threading` gives greenlets, which do not leave the hub; `gevent.threadpool` holds the
-real threads. The function that is handed over must touch neither metrics nor logs: their locks belong to the hub.
+Where gevent has patched the process, `threading` makes greenlets, which all run on one native thread; native threads
+come from `gevent.threadpool`. Work that runs in them must use neither metrics nor logs: their locks are gevent's, and
+work only between greenlets.
 """
 
 from __future__ import annotations
@@ -15,41 +16,47 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tableside.errors import DeadlineExceeded
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Offload(Protocol):
-    """Runs a function elsewhere and waits for its result."""
+    """Runs functions in native threads."""
 
     def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
-        """Return what `work` returns or raise what it raises; DeadlineExceeded past `deadline_at_s` (monotonic).
+        """Run `work` in a native thread and wait for it. Returns what it returns and raises what it raises.
 
-        Work whose deadline passes while it still waits for a thread is never started.
+        deadline_at_s: seconds of the monotonic clock; None for no deadline.
+        Raises DeadlineExceeded after the deadline. Work that has begun then runs to its end, and its result is lost.
+        Work that still waits for a thread is never started.
         """
 
     def spawn(self, loop: Callable[[], None]) -> None:
-        """Start `loop` beside the caller, on a thread of the caller's kind: it may use locks, metrics and `call`."""
+        """Start `loop` in a thread of the same kind as the caller's: a greenlet if gevent has patched the process.
+
+        `loop` may use locks, metrics, logs and `call`.
+        """
 
     def pause(self) -> None:
-        """Let others of the caller's kind go first."""
+        """Let other threads of the caller's kind run first."""
 
     @property
     def threads(self) -> int:
-        """How many calls run at once."""
+        """Number of calls that run at the same time."""
 
 
-class _Cancelled(Exception):
-    pass
+class _DeadlinePassed(Exception):
+    """The deadline has passed before the work began."""
 
 
-def _guarded(work: Callable[[], T], deadline_at_s: float | None) -> Callable[[], T]:
+def _unless_late(work: Callable[[], T], deadline_at_s: float | None) -> Callable[[], T]:
     def run() -> T:
         if deadline_at_s is not None and time.monotonic() >= deadline_at_s:
-            raise _Cancelled
+            raise _DeadlinePassed
         return work()
 
     return run
@@ -61,116 +68,133 @@ class _Raised:
 
 
 def _caught(work: Callable[[], T]) -> Callable[[], T | _Raised]:
-    """gevent writes whatever a pool's function raises to stderr, a client's mistakes too: so it raises nothing."""
+    """Return exceptions of `work` instead of raising them: gevent would write each of them to standard error."""
 
     def run() -> T | _Raised:
         try:
             return work()
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - `_outcome` raises it again
             return _Raised(error)
 
     return run
 
 
-def _outcome(found: T | _Raised) -> T:
-    if isinstance(found, _Raised):
-        raise found.error
-    return found
+def _outcome(result: T | _Raised) -> T:
+    if isinstance(result, _Raised):
+        raise result.error
+    return result
 
 
 class ThreadOffload:
-    """Plain threads: tests, the command line, and workers that are not patched."""
+    """Runs work in threads of the standard library: for tests, the command line and processes without gevent."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
 
     def spawn(self, loop: Callable[[], None]) -> None:
-        """See Offload: a plain thread."""
+        """Start `loop` in a daemon thread, which does not keep the process from ending."""
         threading.Thread(target=loop, name="batches", daemon=True).start()
 
     def pause(self) -> None:
-        """See Offload."""
+        """Release the interpreter's lock once."""
         time.sleep(0)
 
     def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
+        """Run `work` in the pool, as `Offload.call` describes."""
         started_s = time.monotonic()
-        future: Future[T] = self._pool.submit(_guarded(work, deadline_at_s))
+        future: Future[T] = self._pool.submit(_unless_late(work, deadline_at_s))
         try:
             return future.result(None if deadline_at_s is None else max(0.0, deadline_at_s - started_s))
-        except (FutureTimeout, _Cancelled) as late:
+        except (FutureTimeout, _DeadlinePassed) as late:
             if isinstance(late, FutureTimeout) and future.done() and future.exception() is late:
-                raise  # the work's own
+                raise  # `work` itself raised it
             future.cancel()
             raise DeadlineExceeded((deadline_at_s or started_s) - started_s) from None
 
 
+class _Pending(Protocol[T_co]):
+    def get(self) -> T_co: ...
+
+
+class _GeventPool(Protocol):
+    """What is used of gevent.threadpool.ThreadPool, which has no type hints."""
+
+    def spawn(self, work: Callable[[], T], /) -> _Pending[T]: ...
+
+
 class GeventOffload:
-    """Native threads of gevent's pool; the waiting greenlet yields to the hub."""
+    """Runs work in native threads of gevent's pool. Other greenlets run while the caller waits."""
 
     def __init__(self, threads: int) -> None:
         from gevent.threadpool import ThreadPool
 
         self.threads = threads
-        self._pool: Any = ThreadPool(threads)
+        self._pool: _GeventPool = ThreadPool(threads)
 
     def spawn(self, loop: Callable[[], None]) -> None:
-        """See Offload: a greenlet. It begins when the hub has served all that is ready now."""
+        """Start `loop` in a greenlet. It begins after the greenlets that are ready now."""
         import gevent
 
         gevent.spawn(loop)
 
     def pause(self) -> None:
-        """See Offload: one turn of the hub."""
+        """Let the event loop run once."""
         import gevent
 
         gevent.sleep(0)
 
     def call(self, work: Callable[[], T], deadline_at_s: float | None = None) -> T:
+        """Run `work` in the pool, as `Offload.call` describes."""
         import gevent
 
         started_s = time.monotonic()
         if deadline_at_s is None:
-            result: T = _outcome(self._pool.spawn(_caught(work)).get())
-            return result
+            return _outcome(self._pool.spawn(_caught(work)).get())
         budget_s = max(0.0, deadline_at_s - started_s)
         late = gevent.Timeout(budget_s)
         with late:
             try:
-                answer: T = _outcome(self._pool.spawn(_caught(_guarded(work, deadline_at_s))).get())
-                return answer
-            except (gevent.Timeout, _Cancelled) as reason:
-                if reason is late or isinstance(reason, _Cancelled):
+                return _outcome(self._pool.spawn(_caught(_unless_late(work, deadline_at_s))).get())
+            except (gevent.Timeout, _DeadlinePassed) as reason:
+                if reason is late or isinstance(reason, _DeadlinePassed):
                     raise DeadlineExceeded(budget_s) from None
                 raise
 
 
 def run_native(work: Callable[[], T]) -> T:
-    """Do slow work where no event loop waits for it: in a native thread of the hub's own, or here if this is one."""
+    """Run slow work without blocking the event loop, and return its result.
+
+    On the event loop's thread it runs in the loop's own pool of native threads. In any other thread, and in a process
+    without gevent, it runs in the caller's thread. Raises what `work` raises.
+    """
     if not is_patched() or threading.get_native_id() != os.getpid():
         return work()
     import gevent
 
-    found: T = _outcome(gevent.get_hub().threadpool.apply(_caught(work)))
-    return found
+    result: T | _Raised = gevent.get_hub().threadpool.apply(_caught(work))
+    return _outcome(result)
 
 
-def native_lock() -> AbstractContextManager[Any]:
-    """A lock for native threads, also where gevent has patched `threading`. Never to be waited for on a hub."""
+def native_lock() -> AbstractContextManager[bool]:
+    """Return a lock for native threads, even if gevent has patched `threading`.
+
+    Never wait for it on the event loop: that would block all requests.
+    """
     if not is_patched():
         return threading.Lock()
     from gevent import monkey
 
-    lock: AbstractContextManager[Any] = monkey.get_original("_thread", "allocate_lock")()
+    lock: AbstractContextManager[bool] = monkey.get_original("_thread", "allocate_lock")()
     return lock
 
 
 def is_patched() -> bool:
-    """Whether gevent has patched this process."""
+    """Whether gevent has patched the threads of this process."""
     monkey = sys.modules.get("gevent.monkey")
     return bool(monkey and monkey.is_module_patched("threading"))
 
 
 def make_offload(threads: int) -> Offload:
-    """The offload that fits this process."""
+    """Make the kind of offload that this process needs. threads: how many calls run at the same time."""
     return GeventOffload(threads) if is_patched() else ThreadOffload(threads)

@@ -1,7 +1,7 @@
-"""Numbered places for worker processes, held by `flock`.
+"""Worker slots: numbered places for worker processes, each held by a lock on a file.
 
-The kernel frees a slot on any death of its holder, SIGKILL included. Metric files carry the slot's number instead of
-the pid, so their count stays bounded and counters never go back; a worker's status is believed only while its slot is
+The kernel frees a slot when its worker ends, even by SIGKILL. Metric files are named after the slot instead of the
+process id, so that there are few of them and counters never decrease. A status file is valid only while its slot is
 held.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -20,37 +19,41 @@ MAX_WORKER_SLOTS = 4096
 
 
 class WorkerSlot:
-    """One held place. Keep the object: the lock goes when its file is closed."""
+    """A slot that this process holds until `release` or its end."""
 
     def __init__(self, number: int, folder: Path, fd: int) -> None:
         self.number = number
         self._folder = folder
-        self._fd = fd
+        self._fd: int | None = fd
 
     def write_status(self, status: dict[str, object]) -> None:
-        """Replace this slot's status file atomically."""
+        """Replace the slot's status file atomically. status: what JSON can express; the slot's number is added."""
         target = self._folder / f"{self.number}.json"
         temporary = target.with_suffix(".tmp")
         temporary.write_bytes(orjson.dumps({"worker_slot": self.number, **status}))
         temporary.replace(target)
 
     def release(self) -> None:
-        """Give the place back (a death does the same)."""
-        with suppress(OSError):
-            os.close(self._fd)
+        """Free the slot. The end of the process does the same. A second call has no effect."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 def acquire(folder: Path) -> WorkerSlot:
-    """Take the lowest free slot below `folder`. Raises OSError when the folder cannot be written."""
+    """Take the lowest free slot in `folder`, which is made if it is missing.
+
+    Raises OSError if the folder cannot be written or all slots are held.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(MAX_WORKER_SLOTS):
         fd = try_lock(folder / f"{number}.lock")
         if fd is None:
             continue
         slot = WorkerSlot(number, folder, fd)
-        slot.write_status({"pid": os.getpid()})  # what the last holder said is not true of us
+        slot.write_status({"pid": os.getpid()})  # replaces the status of the last holder
         return slot
-    raise OSError(f"{folder}: all {MAX_WORKER_SLOTS} slots are held")
+    raise OSError(f"{folder}: all {MAX_WORKER_SLOTS} worker slots are held. Stop other workers of this run folder")
 
 
 def _is_held(lock: Path) -> bool:
@@ -59,7 +62,7 @@ def _is_held(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        # Shared, so that two readers who look at once do not take each other for a holder.
+        # A shared lock: with an exclusive one, two processes that check at once would see each other as the holder.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -69,12 +72,15 @@ def _is_held(lock: Path) -> bool:
 
 
 def held(folder: Path) -> set[int]:
-    """Numbers of the slots whose holder lives."""
+    """Return the numbers of the slots that are held. A missing folder has none."""
     return {int(lock.stem) for lock in folder.glob("*.lock") if _is_held(lock)}
 
 
 def statuses(folder: Path) -> list[dict[str, object]]:
-    """What each living worker last said of itself, by slot number."""
+    """Return the last status of each living worker, ordered by slot.
+
+    If a status file cannot be read, the status has only the slot's number.
+    """
     found: list[dict[str, object]] = []
     for number in sorted(held(folder)):
         try:

@@ -1,1 +1,1 @@
-"""Writing versions: from a trained estimator and a sample to an immutable folder."""
+"""Publish: from a trained estimator and a sample to an immutable version folder in the repository."""

@@ -1,4 +1,7 @@
-"""Whether rows of several requests may share a call: the estimator is asked, alone and in company."""
+"""Measures how far an estimator's answer for a row depends on the other rows of the same call.
+
+The result, `exact`, `ulp` or `none`, decides whether rows of several requests may be batched.
+"""
 
 from __future__ import annotations
 
@@ -17,101 +20,108 @@ from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_rows
 
 SIZES = (2, 3, 4, 5, 8, 1024, 13, 2, 3, 4, 6, 7, 16, 31, 64, 100, 256, 5, 8, 12)
-"""Rows of the batches that are tried: BLAS and scikit-learn change their algorithms at such numbers."""
+"""Rows of the batches that are compared: around such sizes BLAS and scikit-learn change their algorithms."""
 MIXED_ROWS = 16
-MOST_ULP = 32.0
-"""Past this a difference is not another order of sums any more."""
-BUDGET_S = 1.0
-_AT_LEAST = 6
-ALONE_S = 0.5
-_ALONE_AT_LEAST = 12
+MAX_ULP = 32.0
+"""Another order of summation explains differences up to about this size. A larger one means `none`."""
+BATCH_BUDGET_S = 1.0
+"""After this time no further batch sizes are compared, once _MIN_SIZES were."""
+_MIN_SIZES = 6
+SINGLE_BUDGET_S = 0.5
+"""After this time no further single rows are answered, once _MIN_SINGLE_ROWS were."""
+_MIN_SINGLE_ROWS = 12
 
 ProbeRow = tuple[Table, bool]
-"""One row, and whether it is a golden one; else its cells come from several."""
+"""A table of one row, and whether it is a golden row. If not, each of its cells comes from a random golden row."""
 InvarianceKind = Literal["exact", "ulp", "none"]
 Invariance = tuple[InvarianceKind, float]
+Answers = Mapping[str, Array]
 
 
 def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]) -> Invariance:
-    """How the answers of `run` depend on the rows beside them, and by how many units in the last place.
+    """Return how far answers depend on the other rows of a call, and the tolerance in units in the last place.
 
-    Golden rows, and rows that mix their cells, are asked one by one and then in batches of several sizes, at random
-    places among random neighbours, as requests would meet. A batch that fails, or differs by more than MOST_ULP or in a
-    label, means `none`. Slow estimators are tried with fewer rows and in fewer sizes: it stops after BUDGET_S.
+    Golden rows, and rows mixed from their cells, are answered one by one and then in batches of the sizes in SIZES, at
+    random positions among random other rows. The result is `none` when a batch raises, when a label differs or when a
+    number differs by more than MAX_ULP. BATCH_BUDGET_S and SINGLE_BUDGET_S limit the time for slow estimators.
     """
-    chance = np.random.default_rng(0)
-    groups = _groups(schema, recorded.rows, chance)
+    rng = np.random.default_rng(0)
+    groups = _groups(schema, recorded.rows, rng)
     scales = {output.name: tolerances.scale(recorded.answers[output.name]) for output in outputs}
-    worst = 0.0
-    give_up_at_s = time.monotonic() + BUDGET_S
+    largest = 0.0
+    deadline_at_s = time.monotonic() + BATCH_BUDGET_S
     try:
         for group in groups:
-            tables, alone = _answer_alone(group, run, outputs)
+            tables, single_answers = _answer_singly(group, run, outputs)
             if not tables:
                 continue
-            for at, size in enumerate(SIZES):
-                if at >= _AT_LEAST and time.monotonic() > give_up_at_s:
+            for index, size in enumerate(SIZES):
+                if index >= _MIN_SIZES and time.monotonic() > deadline_at_s:
                     break
-                picks = chance.integers(0, len(tables), size)
+                picks = rng.integers(0, len(tables), size)
                 merged = Table.concat([tables[pick] for pick in picks])
                 answered = answers.collect(outputs, run, merged.to_input())
-                worst = max(worst, _largest_difference(answered, [alone[pick] for pick in picks], scales))
-                if worst > MOST_ULP:
+                largest = max(largest, _largest_difference(answered, [single_answers[pick] for pick in picks], scales))
+                if largest > MAX_ULP:
                     return "none", 0.0
-    except Exception:  # noqa: BLE001 - what fails in company or alone is served alone
+    except Exception:  # noqa: BLE001 - an estimator that raises here is never batched, whatever it raised
         return "none", 0.0
-    # Two batches may lie on either side of the row asked alone, and other rows farther: a power of two beyond both.
-    return ("ulp", float(2 ** math.ceil(math.log2(4 * max(worst, 1.0))))) if worst else ("exact", 0.0)
+    if not largest:
+        return "exact", 0.0
+    # Two batches may differ in opposite directions, and rows not measured here by more: at least four times the largest
+    # difference, rounded up to a power of two.
+    return "ulp", float(2 ** math.ceil(math.log2(4 * max(largest, 1.0))))
 
 
 def widen(
     batch: InvarianceKind | None, batch_tolerance_ulp: float, difference: float
 ) -> tuple[InvarianceKind | None, float]:
-    """What was measured, where fast backends lie apart from each other by up to twice `difference`, relative."""
+    """Return the measured invariance, widened for fast backends that differ from the estimator.
+
+    difference: the largest relative difference of a fast backend in use. Two rows of one batch may be answered by
+    backends that differ from each other by twice that, so the tolerance must cover it.
+    """
     if not difference or batch not in ("exact", "ulp"):
         return batch, batch_tolerance_ulp
     return "ulp", max(batch_tolerance_ulp, math.ceil(2 * difference / np.finfo(np.float64).eps))
 
 
-Answers = Mapping[str, Array]
+def _answer_singly(group: Sequence[ProbeRow], run: Run, outputs: Sequence[Output]) -> tuple[list[Table], list[Answers]]:
+    """Return the rows that are answered on their own, with those answers.
 
-
-def _answer_alone(group: Sequence[ProbeRow], run: Run, outputs: Sequence[Output]) -> tuple[list[Table], list[Answers]]:
-    """The tables that are answered alone, with those answers; a mixture that no client would send may be refused.
-
-    Raises what the estimator raises for a golden row.
+    The estimator may reject a mixed row, which no client would send; such a row is left out. For a golden row the
+    estimator's exception is raised.
     """
     tables: list[Table] = []
-    alone: list[Answers] = []
-    give_up_at_s = time.monotonic() + ALONE_S
+    single_answers: list[Answers] = []
+    deadline_at_s = time.monotonic() + SINGLE_BUDGET_S
     for table, is_golden in group:
-        if len(tables) >= _ALONE_AT_LEAST and time.monotonic() > give_up_at_s:
+        if len(tables) >= _MIN_SINGLE_ROWS and time.monotonic() > deadline_at_s:
             break
         try:
-            alone.append(answers.collect(outputs, run, table.to_input()))
+            single_answers.append(answers.collect(outputs, run, table.to_input()))
             tables.append(table)
         except Exception:
             if is_golden:
                 raise
-    return tables, alone
+    return tables, single_answers
 
 
-def _largest_difference(answered: Answers, alone: Sequence[Answers], scales: Mapping[str, float]) -> float:
-    expected = {name: np.concatenate([each[name] for each in alone]) for name in answered}
+def _largest_difference(answered: Answers, single_answers: Sequence[Answers], scales: Mapping[str, float]) -> float:
+    expected = {name: np.concatenate([single[name] for single in single_answers]) for name in answered}
     return max(tolerances.ulp_difference(answered[name], expected[name], scales[name]) for name in answered)
 
 
-def _groups(schema: Input, rows: Sequence[Sequence[Cell]], chance: np.random.Generator) -> list[list[ProbeRow]]:
-    """One-row tables, those together that may share a call."""
-    wanted = [(list(row), True) for row in rows] + [(_mix(rows, chance), False) for _ in range(MIXED_ROWS)]
-    wanted = [wanted[at] for at in chance.permutation(len(wanted))]
-    found: dict[Hashable, list[ProbeRow]] = {}
-    for row, is_golden in wanted:
+def _groups(schema: Input, rows: Sequence[Sequence[Cell]], rng: np.random.Generator) -> list[list[ProbeRow]]:
+    """Return golden and mixed rows in random order, grouped by batch key: only rows of one group may share a call."""
+    probe_rows = [(list(row), True) for row in rows] + [(_mixed_row(rows, rng), False) for _ in range(MIXED_ROWS)]
+    groups: dict[Hashable, list[ProbeRow]] = {}
+    for index in rng.permutation(len(probe_rows)):
+        row, is_golden = probe_rows[index]
         table = from_rows([row], schema, label="golden")
-        found.setdefault(table.batch_key(), []).append((table, is_golden))
-    return list(found.values())
+        groups.setdefault(table.batch_key(), []).append((table, is_golden))
+    return list(groups.values())
 
 
-def _mix(rows: Sequence[Sequence[Cell]], chance: np.random.Generator) -> list[Cell]:
-    """A row of which each cell is some golden row's."""
-    return [rows[at][column] for column, at in enumerate(chance.integers(0, len(rows), len(rows[0])))]
+def _mixed_row(rows: Sequence[Sequence[Cell]], rng: np.random.Generator) -> list[Cell]:
+    return [rows[index][column] for column, index in enumerate(rng.integers(0, len(rows), len(rows[0])))]

@@ -1,29 +1,43 @@
-"""The rows on which a fast backend is held to the estimator."""
+"""The rows on which publish compares a fast backend with the estimator.
+
+They are resampled from the sample and then changed where fast backends may go wrong: one unit in the last place beside
+a value, on and beside the split points of trees, large numbers, missing values and unknown categories.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, Input
+from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.cells import limits
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected
 from tableside.publishing import sample
+from tableside.publishing.sample import Series
 
 ROWS = 10_000
+"""Rows of all large calls together, unchanged and changed ones."""
+_CALL_ROWS = 1000
 _SAMPLE_ROWS = 1000
-_SINGLES, _DOZENS, _DOZEN = 100, 20, 32
-_UNKNOWN = "\u2063no such category"
-_LARGE = (1.7e9, 1.7e12, -3e6, 123456789.0)
+_SINGLE_ROW_CALLS, _SMALL_CALLS, _SMALL_CALL_ROWS = 100, 20, 32
+_UNKNOWN_CATEGORY = "\u2063no such category"
+_LARGE_NUMBERS = (1.7e9, 1.7e12, -3e6, 123456789.0)
+"""Seconds and milliseconds since 1970, and numbers of the size of ids: single precision cannot hold them exactly."""
+_MISSING_SHARE = _UNKNOWN_SHARE = 0.05
+_MAX_EXACT_INTEGER = 2.0**53
+"""Up to this size a double holds every integer."""
 
 
-def sample_rows(schema: Input, frame: Any) -> list[Table]:
-    """Up to a thousand rows of the sample as they are, evenly spaced; none where a client could not send them."""
+def sample_rows(schema: Input, frame: pd.DataFrame) -> list[Table]:
+    """Return one table of up to 1,000 rows of the sample, evenly spaced and unchanged.
+
+    The list is empty when a client could not send these rows under `schema`.
+    """
     step = max(1, len(frame) // _SAMPLE_ROWS)
     try:
         return [from_rows(sample.rows_as_cells(frame.iloc[::step].iloc[:_SAMPLE_ROWS], schema), schema)]
@@ -31,88 +45,97 @@ def sample_rows(schema: Input, frame: Any) -> list[Table]:
         return []
 
 
-def tables(schema: Input, frame: Any, splits: Sequence[Array]) -> Iterator[Table]:
-    """The rows to compare: plainly resampled ones first, then all kinds, then dozens and single rows of them.
+def tables(schema: Input, frame: pd.DataFrame, split_points: Sequence[Array]) -> Iterator[Table]:
+    """Yield the tables to compare: calls of 1,000 rows, then of 32 rows, then of one row.
 
-    splits: of each column, values to put cells on and beside.
+    The first table has resampled, unchanged rows. split_points: for each column the values of `thresholds`.
     """
-    chance = np.random.default_rng(20)
-    plain = _table(schema, frame, splits, chance, 1000, odd=False)
-    odd = _table(schema, frame, splits, chance, ROWS - 1000, odd=True)
-    yield plain
-    for start in range(0, odd.rows, 1000):
-        yield odd.take(start, min(start + 1000, odd.rows))
-    for at in range(_DOZENS):
-        yield odd.take(at * _DOZEN, (at + 1) * _DOZEN)
-    for at in range(_SINGLES):
-        yield (plain if at % 2 else odd).take(at, at + 1)
+    rng = np.random.default_rng(20)
+    unchanged = _table(schema, frame, split_points, rng, _CALL_ROWS, changed=False)
+    changed = _table(schema, frame, split_points, rng, ROWS - _CALL_ROWS, changed=True)
+    yield unchanged
+    for start in range(0, changed.rows, _CALL_ROWS):
+        yield changed.take(start, min(start + _CALL_ROWS, changed.rows))
+    for call in range(_SMALL_CALLS):
+        yield changed.take(call * _SMALL_CALL_ROWS, (call + 1) * _SMALL_CALL_ROWS)
+    for row in range(_SINGLE_ROW_CALLS):
+        yield (unchanged if row % 2 else changed).take(row, row + 1)
 
 
 def _table(
-    schema: Input, frame: Any, splits: Sequence[Array], chance: np.random.Generator, rows: int, odd: bool
-) -> Table:
+    schema: Input, frame: pd.DataFrame, split_points: Sequence[Array], rng: np.random.Generator, rows: int,
+    changed: bool,
+) -> Table:  # fmt: skip
     columns = {}
-    for at, column in enumerate(schema.columns):
-        near = splits[at] if at < len(splits) else np.empty(0)
-        columns[column.name] = _cells(column, frame[column.name], near, chance, rows, odd)
+    for index, column in enumerate(schema.columns):
+        splits = split_points[index] if index < len(split_points) else np.empty(0)
+        columns[column.name] = _cells(column, frame[column.name], splits, rng, rows, changed)
     return from_columns(columns, schema)
 
 
 def _cells(
-    column: Column, series: Any, near: Array, chance: np.random.Generator, rows: int, odd: bool
-) -> list[Any]:  # fmt: skip
+    column: Column, series: Series, splits: Array, rng: np.random.Generator, rows: int, changed: bool
+) -> list[Cell]:  # fmt: skip
     present = series.dropna().tolist()
-    cells: list[Any] = [present[at] for at in chance.integers(len(present), size=rows)] if present else [None] * rows
+    cells: list[Cell] = [present[at] for at in rng.integers(len(present), size=rows)] if present else [None] * rows
     if column.datatype in ("FP64", "FP32", "INT64") and not column.closed and present:
-        cells = _numbers(column, np.array(cells, dtype=np.float64), near, chance, odd)
-    elif odd and column.datatype == "BYTES" and not column.closed:
-        cells = [_UNKNOWN if chance.random() < 0.05 else cell for cell in cells]
+        cells = _numbers(column, np.array(cells, dtype=np.float64), splits, rng, changed)
+    elif changed and column.datatype == "BYTES" and not column.closed:
+        cells = [_UNKNOWN_CATEGORY if rng.random() < _UNKNOWN_SHARE else cell for cell in cells]
     if column.nullable:
-        share = 0.05 if present else 1.0
-        cells = [None if chance.random() < share else cell for cell in cells]
+        share = _MISSING_SHARE if present else 1.0
+        cells = [None if rng.random() < share else cell for cell in cells]
     return cells
 
 
-def _numbers(column: Column, values: Array, near: Array, chance: np.random.Generator, odd: bool) -> list[Any]:
-    if odd:
-        kind = chance.random(len(values))
-        values = np.where(kind < 0.15, np.nextafter(values, np.inf), values)
-        values = np.where(kind > 0.97, chance.choice(_LARGE, len(values)), values)
-        spread = float(values.std()) or 1.0
-        values = np.where((kind > 0.85) & (kind < 0.97), values + chance.normal(0, spread, len(values)), values)
-        if len(near):
-            values = np.where((kind > 0.2) & (kind < 0.6), chance.choice(_beside(near), len(values)), values)
+def _numbers(column: Column, values: Array, splits: Array, rng: np.random.Generator, changed: bool) -> list[Cell]:
+    if changed:
+        values = _change(values, splits, rng)
     if column.datatype == "INT64":
         low, high, _ = limits(column)
-        edge = 2.0**53
-        whole = np.clip(np.rint(values), max(low, -edge), min(high, edge))
+        whole = np.clip(np.rint(values), max(low, -_MAX_EXACT_INTEGER), min(high, _MAX_EXACT_INTEGER))
         return [int(value) for value in whole]
     if column.datatype == "FP32" or column.dtype == "float32":
         return [float(value) for value in values.astype(np.float32)]
     return [float(value) for value in values]
 
 
-def _beside(near: Array) -> Array:
-    """Each threshold, and its neighbours in double and in single precision."""
-    narrow = near.astype(np.float32)
-    sides = [near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)]
-    sides += [np.nextafter(narrow, np.float32(side)).astype(np.float64) for side in (np.inf, -np.inf)]
-    return np.concatenate([*sides, narrow.astype(np.float64)])
+def _change(values: Array, splits: Array, rng: np.random.Generator) -> Array:
+    """Replace most values: 15% by their upper neighbour, 12% by noisy ones, 3% by large ones, 40% by split points."""
+    kind = rng.random(len(values))
+    values = np.where(kind < 0.15, np.nextafter(values, np.inf), values)
+    values = np.where(kind > 0.97, rng.choice(_LARGE_NUMBERS, len(values)), values)
+    spread = float(values.std()) or 1.0
+    values = np.where((kind > 0.85) & (kind < 0.97), values + rng.normal(0, spread, len(values)), values)
+    if len(splits):
+        values = np.where((kind > 0.2) & (kind < 0.6), rng.choice(_with_neighbours(splits), len(values)), values)
+    return values
 
 
-def thresholds(estimator: Any, width: int) -> list[Array]:
-    """The split points of each column, for trees that see the columns as they come."""
-    found: list[list[Array]] = [[] for _ in range(width)]
+def _with_neighbours(splits: Array) -> Array:
+    """Return each split point with its neighbours in double and in single precision."""
+    narrow = splits.astype(np.float32)
+    values = [splits, np.nextafter(splits, np.inf), np.nextafter(splits, -np.inf)]
+    values += [np.nextafter(narrow, np.float32(towards)).astype(np.float64) for towards in (np.inf, -np.inf)]
+    return np.concatenate([*values, narrow.astype(np.float64)])
+
+
+def thresholds(estimator: object, width: int) -> list[Array]:
+    """Return the finite split points of each of `width` columns, sorted, from all trees of a fitted estimator.
+
+    Only trees that take the table's own columns count: a pipeline, whose trees see transformed columns, has none.
+    """
+    by_column: list[list[Array]] = [[] for _ in range(width)]
     trees = [estimator, *np.ravel(getattr(estimator, "estimators_", [])).tolist()]
-    for each in trees:
-        nodes = getattr(each, "tree_", None)
-        if nodes is not None and hasattr(nodes, "threshold") and each.n_features_in_ == width:
-            for at in range(width):
-                found[at].append(nodes.threshold[nodes.feature == at])
-    for rounds in getattr(estimator, "_predictors", []):
-        for predictor in rounds:
-            nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-            for at in range(width):
-                found[at].append(nodes["num_threshold"][nodes["feature_idx"] == at])
-    joined = [np.unique(np.concatenate(parts)) if parts else np.empty(0) for parts in found]
-    return [split[np.isfinite(split)] for split in joined]
+    for tree in trees:
+        nodes = getattr(tree, "tree_", None)
+        if nodes is not None and hasattr(nodes, "threshold") and tree.n_features_in_ == width:
+            for column in range(width):
+                by_column[column].append(nodes.threshold[nodes.feature == column])
+    for predictors in getattr(estimator, "_predictors", []):
+        for predictor in predictors:
+            splits = predictor.nodes[predictor.nodes["is_leaf"] == 0]
+            for column in range(width):
+                by_column[column].append(splits["num_threshold"][splits["feature_idx"] == column])
+    joined = [np.unique(np.concatenate(parts)) if parts else np.empty(0) for parts in by_column]
+    return [values[np.isfinite(values)] for values in joined]

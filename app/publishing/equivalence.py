@@ -1,8 +1,7 @@
-"""Fast backends, tried at publish: only what agrees with the estimator everywhere is used.
+"""The equivalence check: compares each fast backend with the estimator, and times those that agree.
 
-Each candidate is asked for at least 10,000 rows: resampled from the sample, moved by one unit in the last place, put on
-and beside the thresholds of the fitted trees, large as ids and seconds since 1970 are, missing and unknown where the
-columns take that; in calls of a thousand, by the dozen and one by one; and for the sample's own rows. Then it is timed.
+A backend is used only when it agrees with the estimator on all rows of `tableside.publishing.comparison_rows` (more
+than 10,000, in calls of 1,000, 32 and one), on the sample and on the golden rows, and when it is also faster.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+import pandas as pd
 
 from tableside.contract import answers
 from tableside.contract.array_type import Array
@@ -31,21 +31,27 @@ from tableside.runtimes.sklearn import SklearnRuntime
 
 ALL_BACKENDS = (*BACKENDS, ONNX)
 SIZES = (1, 32, 1000)
+"""The numbers of rows that are timed."""
 RANGES = ((8, 1), (256, 32), (0, 1000))
-"""Up to so many rows the time at that size decides; 0 is any number."""
+"""(up to so many rows, the size of SIZES whose timing decides for them); 0 means any number of rows."""
 MIN_SPEED_UP = 1.1
-"""How many times faster a backend must be to be used."""
+"""A backend is used when it is at least this many times as fast as the estimator."""
 INSTALL = "pip install -r requirements/onnx.txt"
-_TIME_S = 0.08
+_TIMING_S = 0.08
 
-_USED_WHEN_SHARED = ("equal", "used where workers share the artifact")
+Outcome = Literal["used", "equal", "slower", "differs", "unsupported"]
+_USED_WHEN_SHARED: tuple[Outcome, str] = ("equal", "used where workers share the artifact")
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class EquivalenceReport:
-    """candidates: what was tried, for the contract. routes: what is to be used. graph: the ONNX file, if that is."""
+    """The result of the equivalence check, as it goes into the contract.
+
+    equivalence_checks: one for each backend. routes: the backends to use by number of rows; empty when the estimator
+    answers everything. graph: the bytes of the ONNX file when the backend `onnx` is used.
+    """
 
     equivalence_checks: tuple[EquivalenceCheck, ...]
     routes: tuple[Route, ...]
@@ -64,182 +70,210 @@ class _CandidateBackend:
 
 
 class _EstimatorAnswers:
-    """The estimator's own answers: each table is asked once, and not before it is needed."""
+    """The estimator's answers to the tables to compare, computed when first needed and once for all backends."""
 
     def __init__(self, original: SklearnRuntime, outputs: Sequence[Output], tables: Sequence[Table]) -> None:
         self.tables = tables
         self._original, self._outputs = original, outputs
-        self._answers: dict[int, dict[str, Array] | str] = {}
+        self._answers: dict[int, dict[str, Array] | None] = {}
 
-    def answers_for(self, at: int) -> dict[str, Array] | str:
-        """What it answered to a table, or that it refused."""
-        if at not in self._answers:
-            self._answers[at] = _answers_of(self._original, self._outputs, self.tables[at])
-        return self._answers[at]
+    def answers_for(self, index: int) -> dict[str, Array] | None:
+        """Return the answers to `tables[index]`, or None when the estimator raised ValueError for it."""
+        if index not in self._answers:
+            self._answers[index] = _answers_of(self._original, self._outputs, self.tables[index])
+        return self._answers[index]
 
 
 def check_backends(
-    original: SklearnRuntime, schema: Input, outputs: Sequence[Output], frame: Any, tolerance: float = 0.0,
+    original: SklearnRuntime, schema: Input, outputs: Sequence[Output], frame: pd.DataFrame, tolerance: float = 0.0,
     progress: Progress = lambda step: None, golden: Table | None = None,
 ) -> EquivalenceReport:  # fmt: skip
-    """Try every backend. tolerance: how far numbers may lie apart, relative; 0 is to the bit. Labels must always agree.
+    """Compare every fast backend with the estimator, and choose the fastest for each range of rows.
 
-    golden: rows that are compared too, whatever else is.
+    frame: the aligned sample. tolerance: the relative difference that numbers may have; 0 compares them to the bit.
+    Labels, missing values, dtypes and shapes must always agree. golden: the golden rows, which are compared as well.
     """
     progress("looking for fast backends")
-    tables = [
-        *comparison_rows.tables(schema, frame, comparison_rows.thresholds(original.estimator, len(schema.columns)))
-    ]
-    real = [*comparison_rows.sample_rows(schema, frame), *([golden] if golden is not None else [])] or tables[:1]
-    tables += real
+    split_points = comparison_rows.thresholds(original.estimator, len(schema.columns))
+    tables = [*comparison_rows.tables(schema, frame, split_points)]
+    unchanged = [*comparison_rows.sample_rows(schema, frame), *([golden] if golden is not None else [])] or tables[:1]
+    tables += unchanged
     tried = [_build(original, schema, backend) for backend in BACKENDS]
     tried.append(_convert(original, schema, outputs, tables[0].take(0, 1), tolerance > 0))
-    possible = [each for each in tried if isinstance(each, list)]
-    equivalence_checks = [each for each in tried if isinstance(each, EquivalenceCheck)]
-    if not possible:
-        return EquivalenceReport(tuple(equivalence_checks), ())
+    candidates = [result for result in tried if isinstance(result, list)]
+    checks = [result for result in tried if isinstance(result, EquivalenceCheck)]
+    if not candidates:
+        return EquivalenceReport(tuple(checks), ())
     progress("comparing fast backends with the estimator")
-    known = {name for group in possible for found in group for name in found.runtime.methods}
-    own = _EstimatorAnswers(original, [output for output in outputs if output.source in known], tables)
+    methods = {name for variants in candidates for variant in variants for name in variant.runtime.methods}
+    expected = _EstimatorAnswers(original, [output for output in outputs if output.source in methods], tables)
     equal: list[_CandidateBackend] = []
-    for group in possible:
-        for found in group:
-            _compare(found, outputs, own, tolerance)
-            if not found.differs:
-                equal.append(found)
+    for variants in candidates:
+        for variant in variants:
+            _compare(variant, outputs, expected, tolerance)
+            if not variant.differs:
+                equal.append(variant)
                 break
         else:
-            last = max(group, key=lambda found: found.rows)
-            equivalence_checks.append(_check_of(last, "differs", last.differs))
-    return _choose(original, equal, equivalence_checks, outputs, real[0], progress)
+            closest = max(variants, key=lambda variant: variant.rows)
+            checks.append(_check_of(closest, "differs", closest.differs))
+    return _choose(original, equal, checks, outputs, unchanged[0], progress)
 
 
-def largest_used_difference(equal: EquivalenceReport) -> float:
-    """How far what is to be used lay apart from the estimator, relative."""
-    return max((each.largest_difference for each in equal.equivalence_checks if each.outcome == "used"), default=0.0)
+def largest_used_difference(report: EquivalenceReport) -> float:
+    """Return the largest relative difference from the estimator of the backends that will be used; 0.0 for none."""
+    return max((each.largest_difference for each in report.equivalence_checks if each.outcome == "used"), default=0.0)
 
 
 def _build(original: SklearnRuntime, schema: Input, backend: str) -> list[_CandidateBackend] | EquivalenceCheck:
-    """One backend, in each memory order that may be the estimator's own."""
+    """Return variants of one backend, one for each memory order in which scikit-learn may lay out a frame."""
     orders: list[Literal["C", "F"]] = ["C", "F"] if schema.form == "frame" else ["C"]
     try:
         return [_CandidateBackend(backend, order, build(original, schema, backend, order)) for order in orders]
-    except Unsupported as unknown:
-        return _unsupported(backend, unknown)
+    except Unsupported as reason:
+        return _unsupported(backend, reason)
 
 
 def _convert(
     original: SklearnRuntime, schema: Input, outputs: Sequence[Output], row: Table, single: bool
 ) -> list[_CandidateBackend] | EquivalenceCheck:  # fmt: skip
-    """The graphs that can be made and run, the more precise first."""
-    found: list[_CandidateBackend] = []
-    refused = Unsupported("no output that a graph can compute")
+    """Return the ONNX graphs that can be made and run, the one in double precision first."""
+    variants: list[_CandidateBackend] = []
+    last_reason = Unsupported("an ONNX graph cannot give any of its outputs")
     try:
         contents = onnx_export.convert(original.estimator, schema, single) if onnx.answerable(outputs, 2) else []
-    except Unsupported as unknown:
-        return _unsupported(ONNX, unknown)
+    except Unsupported as reason:
+        return _unsupported(ONNX, reason)
     for content in contents:
         try:
-            found.append(_CandidateBackend(ONNX, "C", onnx.build(original, schema, outputs, content, row), content))
-        except Unsupported as unknown:
-            refused = unknown
-    return found or _unsupported(ONNX, refused)
+            variants.append(_CandidateBackend(ONNX, "C", onnx.build(original, schema, outputs, content, row), content))
+        except Unsupported as reason:
+            last_reason = reason
+    return variants or _unsupported(ONNX, last_reason)
 
 
 def _unsupported(backend: str, reason: Unsupported) -> EquivalenceCheck:
-    return EquivalenceCheck(
-        backend, "unsupported", f"needs {reason}: {INSTALL}" if isinstance(reason, LibraryMissing) else str(reason)
-    )
+    text = f"needs the library {reason}: {INSTALL}" if isinstance(reason, LibraryMissing) else str(reason)
+    return EquivalenceCheck(backend, "unsupported", text)
 
 
 def _check_of(
-    found: _CandidateBackend, outcome: Any, reason: str, speed_up: dict[str, float] | None = None
+    candidate: _CandidateBackend, outcome: Outcome, reason: str, speed_up: dict[str, float] | None = None
 ) -> EquivalenceCheck:
-    return EquivalenceCheck(found.backend, outcome, reason, found.rows, found.difference, speed_up or {})
+    return EquivalenceCheck(candidate.backend, outcome, reason, candidate.rows, candidate.difference, speed_up or {})
 
 
-def _compare(found: _CandidateBackend, outputs: Sequence[Output], own: _EstimatorAnswers, tolerance: float) -> None:
-    known = [output for output in outputs if output.source in found.runtime.methods]
-    for at, table in enumerate(own.tables):
-        expected, got = own.answers_for(at), _answers_of(found.runtime, known, table)
-        if isinstance(expected, str) or isinstance(got, str):
-            if expected != got:
-                found.differs = "refuses other rows than the estimator"
+def _compare(
+    candidate: _CandidateBackend, outputs: Sequence[Output], estimator: _EstimatorAnswers, tolerance: float
+) -> None:
+    """Fill in the candidate's `rows`, `difference` and, at the first disagreement, `differs`."""
+    known = [output for output in outputs if output.source in candidate.runtime.methods]
+    for index, table in enumerate(estimator.tables):
+        expected, answered = estimator.answers_for(index), _answers_of(candidate.runtime, known, table)
+        if expected is None or answered is None:
+            if expected is not answered:
+                candidate.differs = "raises ValueError for other rows than the estimator"
                 return
             continue
-        for name, array in got.items():
+        for name, array in answered.items():
             distance = difference(expected[name], array)
-            if distance == float("inf"):  # which no contract could hold
-                found.differs = f"{name} gives another label, missing value, type or shape on {table.rows} rows"
+            if distance == float("inf"):  # JSON, and so the contract, has no number for it
+                candidate.differs = f"{name} has another label, missing value, dtype or shape on {table.rows} rows"
                 return
-            found.difference = max(found.difference, distance)
+            candidate.difference = max(candidate.difference, distance)
             if distance > tolerance:
-                found.differs = f"{name} lies apart by {distance:.2g} on {table.rows} rows"
+                candidate.differs = f"{name} differs by {distance:.2g} on {table.rows} rows"
                 return
-        found.rows += table.rows
+        candidate.rows += table.rows
 
 
 def _answers_of(
     runtime: SklearnRuntime | FastRuntime, outputs: Sequence[Output], table: Table
-) -> dict[str, Array] | str:
+) -> dict[str, Array] | None:
+    """Return the answers by output, or None when the runtime raises ValueError, as scikit-learn does for bad input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return answers.collect(outputs, runtime.run, runtime.prepare(table))
         except ValueError:
-            return "ValueError"
+            return None
 
 
 def _choose(
     original: SklearnRuntime,
     equal: Sequence[_CandidateBackend],
-    equivalence_checks: list[EquivalenceCheck],
+    checks: list[EquivalenceCheck],
     outputs: Sequence[Output],
-    real: Table,
+    sample_table: Table,
     progress: Progress,
 ) -> EquivalenceReport:
+    """Time the backends that agree with the estimator, and put the fastest into the routes."""
     progress("timing the backends that are equal")
-    timed = {size: _sized(real, size) for size in SIZES}
-    first = [next(output for output in outputs if output.source in found.runtime.methods) for found in equal]
-    speed: list[dict[int, float]] = []
-    for found, output in zip(equal, first, strict=True):
-        own = {size: _seconds(original, output, table) for size, table in timed.items()}
-        speed.append({size: own[size] / _seconds(found.runtime, output, timed[size]) for size in SIZES})
-    routes = _by_rows(equal, speed)
+    speed_ups = [_speed_ups(original, candidate, outputs, sample_table) for candidate in equal]
+    routes = _routes(equal, speed_ups)
     used = {route.backend for route in routes}
-    for found, by_size in zip(equal, speed, strict=True):
-        rounded = {str(size): round(ratio, 2) for size, ratio in by_size.items()}
-        ranges = ", ".join(
-            _range_in_words(routes, at) for at, route in enumerate(routes) if route.backend == found.backend
-        )
-        slower = "another backend is faster" if max(by_size.values()) >= MIN_SPEED_UP else "the estimator is as fast"
-        unused = _USED_WHEN_SHARED if found.backend == packed_trees.SHARED_MEMORY else ("slower", slower)
-        outcome, reason = ("used", ranges) if found.backend in used else unused
-        equivalence_checks.append(_check_of(found, outcome, reason, rounded))
-    equivalence_checks.sort(key=lambda each: ALL_BACKENDS.index(each.backend))
-    made = next((found.graph for found in equal if found.backend == ONNX and ONNX in used), None)
-    return EquivalenceReport(tuple(equivalence_checks), tuple(routes) if used != {SKLEARN} else (), made)
+    for candidate, by_size in zip(equal, speed_ups, strict=True):
+        outcome, reason = _outcome(candidate, routes, by_size)
+        checks.append(_check_of(candidate, outcome, reason, {str(size): round(x, 2) for size, x in by_size.items()}))
+    checks.sort(key=lambda check: ALL_BACKENDS.index(check.backend))
+    graph = next((candidate.graph for candidate in equal if candidate.backend == ONNX and ONNX in used), None)
+    return EquivalenceReport(tuple(checks), tuple(routes) if used != {SKLEARN} else (), graph)
 
 
-def _by_rows(equal: Sequence[_CandidateBackend], speed: Sequence[dict[int, float]]) -> list[Route]:
-    """The fastest for each range of rows; where that needs a library, also the fastest that needs none."""
+def _outcome(
+    candidate: _CandidateBackend, routes: Sequence[Route], by_size: dict[int, float]
+) -> tuple[Outcome, str]:  # fmt: skip
+    ranges = [_range_in_words(routes, at) for at, route in enumerate(routes) if route.backend == candidate.backend]
+    if ranges:
+        return "used", ", ".join(ranges)
+    if candidate.backend == packed_trees.SHARED_MEMORY:
+        return _USED_WHEN_SHARED
+    return "slower", "another backend is faster" if max(
+        by_size.values()
+    ) >= MIN_SPEED_UP else "the estimator is as fast"
+
+
+def _speed_ups(
+    original: SklearnRuntime, candidate: _CandidateBackend, outputs: Sequence[Output], sample_table: Table
+) -> dict[int, float]:  # fmt: skip
+    """Return, for each of SIZES, how many times as fast as the estimator the candidate's first output is computed."""
+    output = next(output for output in outputs if output.source in candidate.runtime.methods)
+    speed_ups = {}
+    for size in SIZES:
+        table = _repeated(sample_table, size)
+        speed_ups[size] = _seconds(original, output, table) / _seconds(candidate.runtime, output, table)
+    return speed_ups
+
+
+def _routes(equal: Sequence[_CandidateBackend], speed_ups: Sequence[dict[int, float]]) -> list[Route]:
+    """Return the fastest backend for each range of rows.
+
+    A backend that needs an optional library gets a fallback: the fastest backend that needs none.
+    """
     routes: list[Route] = []
-    for most, size in RANGES:
-        each = zip(equal, speed, strict=True)
-        ratios = [(by_size[size], found) for found, by_size in each if found.backend != packed_trees.SHARED_MEMORY]
+    for up_to_rows, size in RANGES:
+        ratios = [
+            (by_size[size], candidate)
+            for candidate, by_size in zip(equal, speed_ups, strict=True)
+            if candidate.backend != packed_trees.SHARED_MEMORY
+        ]
         route = _fastest(ratios)
         if route.backend in LIBRARIES:
-            fallback = _fastest([(ratio, found) for ratio, found in ratios if found.backend not in LIBRARIES])
+            fallback = _fastest(
+                [(ratio, candidate) for ratio, candidate in ratios if candidate.backend not in LIBRARIES]
+            )
             route = msgspec.structs.replace(route, fallback=fallback if fallback.backend != SKLEARN else None)
         if routes and msgspec.structs.replace(routes[-1], up_to_rows=0) == route:
             routes.pop()
-        routes.append(msgspec.structs.replace(route, up_to_rows=most))
+        routes.append(msgspec.structs.replace(route, up_to_rows=up_to_rows))
     return routes
 
 
 def _fastest(ratios: Sequence[tuple[float, _CandidateBackend]]) -> Route:
-    ratio, found = max(ratios, key=lambda each: each[0], default=(0.0, None))
-    return Route(found.backend, order=found.order) if found is not None and ratio >= MIN_SPEED_UP else Route(SKLEARN)
+    ratio, candidate = max(ratios, key=lambda pair: pair[0], default=(0.0, None))
+    if candidate is None or ratio < MIN_SPEED_UP:
+        return Route(SKLEARN)
+    return Route(candidate.backend, order=candidate.order)
 
 
 def _range_in_words(routes: Sequence[Route], at: int) -> str:
@@ -247,17 +281,17 @@ def _range_in_words(routes: Sequence[Route], at: int) -> str:
     return f"from {low} rows" if not routes[at].up_to_rows else f"{low} to {routes[at].up_to_rows} rows"
 
 
-def _sized(real: Table, size: int) -> Table:
-    """So many rows that the estimator answers: the sample's own, over and over."""
-    return Table.concat([real] * (size // real.rows + 1)).take(0, size)
+def _repeated(table: Table, size: int) -> Table:
+    """Return `size` rows: those of the table, repeated as often as needed."""
+    return Table.concat([table] * (size // table.rows + 1)).take(0, size)
 
 
 def _seconds(runtime: SklearnRuntime | FastRuntime, output: Output, table: Table) -> float:
-    """The fastest of several calls."""
-    best, give_up_at_s = float("inf"), time.perf_counter() + _TIME_S
+    """Return the shortest time of the calls that fit into _TIMING_S, at least one."""
+    best, deadline_at_s = float("inf"), time.perf_counter() + _TIMING_S
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        while time.perf_counter() < give_up_at_s or best == float("inf"):
+        while time.perf_counter() < deadline_at_s or best == float("inf"):
             began_s = time.perf_counter()
             runtime.run(output.source, runtime.prepare(table))
             best = min(best, time.perf_counter() - began_s)

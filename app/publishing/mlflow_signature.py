@@ -1,13 +1,13 @@
-"""What an MLflow signature and input example say of the input table, and rows made to fit them.
+"""Reads MLflow signatures and input examples, and gives a sample the columns and dtypes of a signature.
 
-Types are MLflow's: `boolean`, `integer` (32 bits), `long`, `float` (32 bits), `double`, `string`, or one tensor of
-shape [-1, columns].
+The types are those of `mlflow.types.DataType`: `boolean`, `integer` (32 bits), `long`, `float` (32 bits), `double` and
+`string`; or one tensor of shape [-1, columns].
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pandas as pd
 
 from tableside.errors import PublishFailed
 from tableside.publishing import sample
+from tableside.publishing.sample import Series
 
-_SAME: dict[str, tuple[str, ...]] = {
+_DTYPES: dict[str, tuple[str, ...]] = {
     "double": ("float64",),
     "float": ("float32", "float16"),
     "long": ("int64", "uint32"),
@@ -27,14 +28,14 @@ _SAME: dict[str, tuple[str, ...]] = {
     "boolean": ("bool",),
     "string": (),
 }
-"""Dtypes MLflow infers each type from: a sample that has one keeps it. The first is given to any other."""
-_TENSOR = {
-    **{dtype: kind for kind, dtypes in _SAME.items() for dtype in dtypes},
+"""The dtypes that MLflow maps to each type. A sample column with one of them keeps it; others get the first."""
+_TENSOR_TYPES = {
+    **{dtype: kind for kind, dtypes in _DTYPES.items() for dtype in dtypes},
     "str": "string",
     "object": "string",
 }
-_WORDS = {"double": "numbers", "float": "numbers", "long": "whole numbers", "integer": "whole numbers"}
-_WRAPPERS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_TYPES_IN_WORDS = {"double": "numbers", "float": "numbers", "long": "whole numbers", "integer": "whole numbers"}
+_WRAPPER_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 
 
 class _Tensor(msgspec.Struct, frozen=True):
@@ -51,19 +52,24 @@ class _Input(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Spec:
-    """One column of a signature; name is None where columns go by their position."""
+    """One column of a signature. Its name is None in a signature without names, where the position counts."""
 
     name: str | None
     type: str
     required: bool = True
 
 
-def parse(words: dict[str, Any] | None) -> tuple[Spec, ...] | None:
-    """The columns of `signature.inputs`; None where there is none, or a tensor of any width. Raises PublishFailed."""
-    if not words or not words.get("inputs"):
+def parse(signature: Mapping[str, str | None] | None) -> tuple[Spec, ...] | None:
+    """Return the columns of `signature.inputs`, a JSON text in the MLmodel file.
+
+    The result is None without inputs, and for a tensor of any width. Raises PublishFailed for a signature that cannot
+    be read or that Tableside cannot serve.
+    """
+    text = signature.get("inputs") if signature else None
+    if not text:
         return None
     try:
-        inputs = msgspec.json.decode(words["inputs"], type=list[_Input])
+        inputs = msgspec.json.decode(text, type=list[_Input])
     except (msgspec.DecodeError, TypeError, RecursionError) as problem:
         raise PublishFailed(f"signature.inputs cannot be read: {problem}") from problem
     if any(entry.tensor is not None for entry in inputs):
@@ -74,12 +80,12 @@ def parse(words: dict[str, Any] | None) -> tuple[Spec, ...] | None:
     )
     names = [spec.name for spec in specs if spec.name is not None]
     if len(set(names)) != len(names):
-        raise PublishFailed("signature.inputs names a column twice")
+        raise PublishFailed("signature.inputs has two columns with the same name")
     for at, spec in enumerate(specs):
-        if spec.type not in _SAME:
+        if spec.type not in _DTYPES:
             raise PublishFailed(
-                f"the signature's column {_called(spec, at)} is of type {spec.type}; Tableside serves columns of "
-                f"{', '.join(_SAME)}"
+                f"the signature's column {_label(spec, at)} has the type {spec.type}, expected one of "
+                f"{', '.join(_DTYPES)}"
             )
     return specs
 
@@ -88,30 +94,36 @@ def _of_tensor(inputs: list[_Input]) -> tuple[Spec, ...] | None:
     tensor = inputs[0].tensor
     if len(inputs) != 1 or tensor is None or len(tensor.shape) != 2:
         shapes = ", ".join(str(list(entry.tensor.shape)) if entry.tensor else "a column" for entry in inputs)
-        raise PublishFailed(f"the signature takes {shapes}; Tableside serves one tensor of shape [-1, columns]")
-    if tensor.dtype not in _TENSOR:
-        raise PublishFailed(f"the signature takes a tensor of {tensor.dtype}; expected {', '.join(_TENSOR)}")
+        raise PublishFailed(
+            f"the signature has the inputs {shapes}, expected columns or one tensor of shape [-1, columns]"
+        )
+    if tensor.dtype not in _TENSOR_TYPES:
+        raise PublishFailed(
+            f"the signature's tensor has the dtype {tensor.dtype}, expected one of {', '.join(_TENSOR_TYPES)}"
+        )
     width = tensor.shape[1]
-    return None if width < 0 else (Spec(None, _TENSOR[tensor.dtype]),) * width
+    return None if width < 0 else (Spec(None, _TENSOR_TYPES[tensor.dtype]),) * width
 
 
 def read_example(path: Path) -> pd.DataFrame:
-    """`input_example.json` or `serving_input_example.json`: pandas split, records, rows, one record. NaN is a missing
-    value.
+    """Read `input_example.json` or `serving_input_example.json`.
+
+    The formats are those that MLflow writes: the pandas orients `split` and `records`, a list of rows, columns, or one
+    record; on their own or under one of _WRAPPER_KEYS. null and NaN are missing values. Raises PublishFailed.
     """
     try:
-        content = json.loads(path.read_bytes())  # the standard library's: MLflow writes NaN as NaN
+        content = json.loads(path.read_bytes())  # not msgspec, which rejects the NaN that MLflow writes
         if isinstance(content, dict):
-            wrapped = [key for key in _WRAPPERS if isinstance(content.get(key), (dict, list))]
-            if wrapped and set(content) <= {*_WRAPPERS, "params"}:
+            wrapped = [key for key in _WRAPPER_KEYS if isinstance(content.get(key), (dict, list))]
+            if wrapped and set(content) <= {*_WRAPPER_KEYS, "params"}:
                 content = content[wrapped[0]]
         frame = _frame(content)
     except (OSError, ValueError, TypeError, RecursionError) as problem:
         raise PublishFailed(
-            f"{path}: is no table Tableside can read ({type(problem).__name__}); give the rows with --sample"
+            f"{path} cannot be read as a table: {problem or type(problem).__name__}. Give the rows with --sample FILE"
         ) from problem
     if frame.empty:
-        raise PublishFailed(f"{path}: holds no rows; give some with --sample")
+        raise PublishFailed(f"{path} has no rows. Give some with --sample FILE")
     return frame
 
 
@@ -120,24 +132,28 @@ def _frame(content: Any) -> pd.DataFrame:
         if isinstance(content.get("data"), list) and set(content) <= {"data", "columns", "index"}:
             return pd.DataFrame(content["data"], columns=content.get("columns"))
         if {"data", "indices", "indptr", "shape"} <= set(content):
-            raise ValueError("a sparse matrix")
+            raise ValueError("sparse matrices are not supported")
         return pd.DataFrame(content if any(isinstance(v, list) for v in content.values()) else [content])
     if not isinstance(content, list):
-        raise ValueError("neither rows nor a record")
+        raise ValueError("it is neither a list of rows nor an object")
     return pd.DataFrame(content)
 
 
-def widened(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whole numbers as numbers: without a signature a 5 in a JSON example may well stand for 5.0."""
-    whole = [at for at in frame.columns if pd.api.types.is_integer_dtype(frame[at].dtype)]
-    return frame.astype(dict.fromkeys(whole, "float64"))
+def integers_as_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with integer columns as float64: without a signature, 5 in a JSON example may stand for 5.0."""
+    integers = [at for at in frame.columns if pd.api.types.is_integer_dtype(frame[at].dtype)]
+    return frame.astype(dict.fromkeys(integers, "float64"))
 
 
-def arrange(frame: pd.DataFrame, specs: tuple[Spec, ...] | None, estimator: Any) -> pd.DataFrame:
-    """The rows under the signature's names and types. Raises PublishFailed naming the columns that do not agree."""
+def apply_signature(frame: pd.DataFrame, specs: tuple[Spec, ...] | None, estimator: object) -> pd.DataFrame:
+    """Return the sample with the names, order and dtypes of the signature.
+
+    specs: from `parse`; with None the columns keep their dtypes. Raises PublishFailed that names the columns in which
+    signature, estimator and sample disagree.
+    """
     fitted_on = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
     if specs is not None:
-        _agree(specs, fitted_on, getattr(estimator, "n_features_in_", len(specs)))
+        _check_columns(specs, fitted_on, getattr(estimator, "n_features_in_", len(specs)))
     named = [spec.name for spec in specs or () if spec.name is not None] or fitted_on
     frame = _named(frame, named, len(specs) if specs is not None else len(named) or len(frame.columns))
     if specs is None:
@@ -148,14 +164,14 @@ def arrange(frame: pd.DataFrame, specs: tuple[Spec, ...] | None, estimator: Any)
     for at, name in enumerate(frame.columns):
         spec = by_name.get(name, specs[at])
         groups, _ = known.get(str(name), ([], False))
-        columns[name] = _cast(frame[name], spec, _called(spec, at), none=any(value is None for value in groups))
+        columns[name] = _cast(frame[name], spec, _label(spec, at), none=any(value is None for value in groups))
     return pd.DataFrame(columns)
 
 
-def _agree(specs: tuple[Spec, ...], fitted_on: Sequence[str], width: int) -> None:
+def _check_columns(specs: tuple[Spec, ...], fitted_on: Sequence[str], width: int) -> None:
     names = [spec.name for spec in specs if spec.name is not None]
     if names and fitted_on:
-        parts = [
+        differences = [
             f"{side} has {', '.join(only)}"
             for side, only in (
                 ("only the signature", [name for name in names if name not in fitted_on]),
@@ -163,95 +179,99 @@ def _agree(specs: tuple[Spec, ...], fitted_on: Sequence[str], width: int) -> Non
             )
             if only
         ]
-        if parts:
-            raise PublishFailed(f"the signature and the estimator disagree in columns: {'; '.join(parts)}")
+        if differences:
+            raise PublishFailed(f"the signature and the estimator have different columns: {'; '.join(differences)}")
     if len(specs) != width:
-        held = f" ({', '.join(names)})" if names else ""
-        raise PublishFailed(f"the signature has {len(specs)} columns{held}, the estimator takes {width}")
+        listed = f" ({', '.join(names)})" if names else ""
+        raise PublishFailed(f"the signature has {len(specs)} columns{listed}, but the estimator takes {width}")
 
 
 def _named(frame: pd.DataFrame, names: Sequence[str], width: int) -> pd.DataFrame:
-    """The frame's columns by the names wanted and in their order; rows without names are taken by position."""
-    has = list(frame.columns)
-    if len(set(has)) < len(has):
-        raise PublishFailed("the sample has two columns of one name")
-    if not names or not all(isinstance(name, str) for name in has):
-        if len(has) != width:
+    """Return the columns under `names`, in that order. A frame without column names is taken by position."""
+    present = list(frame.columns)
+    if len(set(present)) < len(present):
+        raise PublishFailed("the sample has two columns with the same name")
+    if not names or not all(isinstance(name, str) for name in present):
+        if len(present) != width:
             raise PublishFailed(
-                f"the sample has {len(has)} columns, the model takes {width}; is one the target (--target)?"
+                f"the sample has {len(present)} columns, but the model takes {width}. If one is the target, name it "
+                "with --target"
             )
         return frame.set_axis(pd.Index(names), axis=1) if names else frame
-    missing = [name for name in names if name not in has]
-    extra = [name for name in has if name not in names]
+    missing = [name for name in names if name not in present]
+    extra = [name for name in present if name not in names]
     if missing:
-        raise PublishFailed(f"the sample lacks columns the model takes: {', '.join(missing)}")
+        raise PublishFailed(f"the sample lacks columns that the model takes: {', '.join(missing)}")
     if extra:
-        hint = f"; is it the target (--target {extra[0]})?" if len(extra) == 1 else ""
-        raise PublishFailed(f"the sample has columns the model does not take: {', '.join(extra)}{hint}")
+        hint = f". If that is the target, add --target {extra[0]}" if len(extra) == 1 else ". Drop them"
+        raise PublishFailed(f"the sample has columns that the model does not take: {', '.join(extra)}{hint}")
     return frame[list(names)]
 
 
-def _called(spec: Spec, at: int) -> str:
+def _label(spec: Spec, at: int) -> str:
     return repr(spec.name) if spec.name is not None else f"number {at + 1}"
 
 
-def _cast(series: pd.Series[Any], spec: Spec, called: str, *, none: bool) -> pd.Series[Any]:
-    """The column under its signature's dtype.
+def _cast(series: Series, spec: Spec, label: str, *, none: bool) -> Series:
+    """Return the column with a dtype of its signature's type.
 
-    none: whether a missing value of an object column is None, because an encoder was fitted on None; else it is NaN.
-    Raises PublishFailed when the cells are of another kind than the signature says.
+    none: use None for a missing value in an object column, because an encoder was fitted on None; else NaN.
+    Raises PublishFailed when the cells have another type than the signature.
     """
-    if str(series.dtype) in _SAME[spec.type]:
+    if str(series.dtype) in _DTYPES[spec.type]:
         return series
     if spec.type == "string":
-        return _text(series, called, none)
+        return _to_text(series, label, none)
     if spec.type == "boolean":
-        return _flags(series, called, none)
-    return _numbers(series, spec.type, called)
+        return _to_booleans(series, label, none)
+    return _to_numbers(series, spec.type, label)
 
 
-def _wrong(series: pd.Series[Any], called: str, wanted: str) -> PublishFailed:
-    return PublishFailed(f"column {called} is {wanted} in the signature, but the sample holds {series.dtype} there")
+def _type_mismatch(series: Series, label: str, wanted: str) -> PublishFailed:
+    return PublishFailed(f"column {label} is {wanted} in the signature, but {series.dtype} in the sample")
 
 
-def _text(series: pd.Series[Any], called: str, none: bool) -> pd.Series[Any]:
+def _to_text(series: Series, label: str, none: bool) -> Series:
     present = series.dropna()
     if not all(isinstance(value, str) for value in present):
-        raise _wrong(series, called, "text")
+        raise _type_mismatch(series, label, "text")
     if isinstance(series.dtype, pd.CategoricalDtype):
         return series
     if none:
-        return _with_missing_values(series, None)
+        return _with_missing_as(None, series)
     return series.astype(pd.StringDtype(na_value=np.nan))
 
 
-def _flags(series: pd.Series[Any], called: str, none: bool) -> pd.Series[Any]:
+def _to_booleans(series: Series, label: str, none: bool) -> Series:
     present = series.dropna()
     if len(present) == 0:
         raise PublishFailed(
-            f"column {called} is boolean, but the sample has only missing values there; give more with --sample"
+            f"column {label} is boolean in the signature, but the sample has only missing values there. Give rows with "
+            "values with --sample FILE"
         )
     if not all(isinstance(value, (bool, np.bool_)) for value in present):
-        raise _wrong(series, called, "boolean")
-    return _with_missing_values(series, None if none else np.nan)
+        raise _type_mismatch(series, label, "boolean")
+    return _with_missing_as(None if none else np.nan, series)
 
 
-def _with_missing_values(series: pd.Series[Any], mark: float | None) -> pd.Series[Any]:
+def _with_missing_as(mark: float | None, series: Series) -> Series:
     values = np.empty(len(series), dtype=object)
     values[:] = [mark if is_missing else value for value, is_missing in zip(series, series.isna(), strict=True)]
     return pd.Series(values, index=series.index, name=series.name, dtype=object)
 
 
-def _numbers(series: pd.Series[Any], kind: str, called: str) -> pd.Series[Any]:
-    """Numbers of the kind's width; whole ones with missing values become float64, as pandas reads them."""
-    wanted, present = _SAME[kind][0], series.dropna()
+def _to_numbers(series: Series, kind: str, label: str) -> Series:
+    """Return numbers of the type's width. Integers with missing values become float64, as pandas reads them."""
+    wanted, present = _DTYPES[kind][0], series.dropna()
     is_number = pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype)
     if len(present) and not is_number:
-        raise _wrong(series, called, _WORDS[kind])
+        raise _type_mismatch(series, label, _TYPES_IN_WORDS[kind])
     if kind in ("long", "integer"):
         limits = np.iinfo(wanted)
         if not all(float(value).is_integer() and limits.min <= value <= limits.max for value in present):
-            raise PublishFailed(f"column {called} is {kind} in the signature, but the sample has other numbers there")
+            raise PublishFailed(
+                f"column {label} is {kind} in the signature, but the sample has fractions or larger numbers there"
+            )
         if len(present) < len(series):
             wanted = "float64"
     return series.astype(np.dtype(wanted))

@@ -1,4 +1,7 @@
-"""Estimators as ONNX graphs: converted at publish, where skl2onnx is installed, and held to their hash at load."""
+"""Converts estimators to ONNX graphs with skl2onnx, at publish and where it is installed.
+
+The contract holds the SHA-256 of the graph, and every load checks it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,16 +20,23 @@ from tableside.runtimes.sklearn import parts
 
 LIBRARY = "skl2onnx"
 MATRIX = "table"
-"""The name of the one input of a graph that takes all columns as a matrix."""
-_SHOWN = 160
-LONGEST_S = 60.0
-"""What one conversion may take."""
+"""The name of the input of a graph that takes all columns as one matrix."""
+_MAX_REASON_CHARS = 160
+MAX_CONVERSION_S = 60.0
+"""A conversion that takes longer is given up."""
 
 
-def convert(estimator: Any, schema: Input, single: bool) -> list[bytes]:
-    """The estimator's graphs: in double precision, then, where `single` allows it, in single: some have only that.
+class TensorType(Protocol):
+    """The constructor of a tensor type of skl2onnx; a dimension of None is open."""
 
-    Raises Missing without skl2onnx, Unsupported with what it says where no graph can be made.
+    def __call__(self, shape: list[int | None]) -> object: ...
+
+
+def convert(estimator: object, schema: Input, single: bool) -> list[bytes]:
+    """Return the ONNX graphs of an estimator, the one in double precision first.
+
+    single: also convert in single precision, which is all that skl2onnx offers for some estimators.
+    Raises LibraryMissing without skl2onnx, and Unsupported with the converter's error when no graph can be made.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -35,72 +45,78 @@ def convert(estimator: Any, schema: Input, single: bool) -> list[bytes]:
             from skl2onnx.common import data_types as types
         except (ImportError, OSError) as absent:
             raise LibraryMissing(LIBRARY) from absent
-    require(not _splits_at_infinity(estimator), "a split at infinity, with which skl2onnx never ends")
-    found: list[bytes] = []
-    first_refusal = ""
+    require(not _splits_at_infinity(estimator), "a tree with a split at infinity, on which skl2onnx never ends")
+    graphs: list[bytes] = []
+    first_error = ""
     for number in (types.DoubleTensorType, types.FloatTensorType)[: 2 if single else 1]:
         inputs = _inputs(estimator, schema, number, types.StringTensorType)
         try:
-            found.append(in_time(partial(_graph, to_onnx, estimator, inputs)))
-        except Exception as refused:  # noqa: BLE001 - a converter may raise anything, and does
-            first_refusal = first_refusal or f"{type(refused).__name__}: {' '.join(str(refused).split())}"
-    if not found:
-        raise Unsupported(f"skl2onnx: {first_refusal[:_SHOWN]}")
-    return found
+            graphs.append(run_with_timeout(partial(_graph, to_onnx, estimator, inputs)))
+        except Exception as problem:  # noqa: BLE001 - skl2onnx documents no base class of its errors
+            first_error = first_error or f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+    if not graphs:
+        raise Unsupported(f"skl2onnx cannot convert it: {first_error[:_MAX_REASON_CHARS]}")
+    return graphs
 
 
-def _graph(to_onnx: Any, estimator: Any, inputs: list[tuple[str, Any]]) -> bytes:
+def _graph(to_onnx: Callable[..., Any], estimator: object, inputs: list[tuple[str, object]]) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model = to_onnx(estimator, initial_types=inputs, options={"zipmap": False})
-        except NameError:  # the estimator has no such option
+        except NameError:  # skl2onnx raises it for an estimator without the option zipmap
             model = to_onnx(estimator, initial_types=inputs)
     content: bytes = model.SerializeToString()
     return content
 
 
-def in_time(make: Callable[[], bytes]) -> bytes:
-    """What `make` gives. Raises TimeoutError when that takes too long; it then goes on in a thread of nobody's."""
-    made: list[bytes | Exception] = []
+def run_with_timeout(make: Callable[[], bytes]) -> bytes:
+    """Return what `make` returns, or raise what it raises.
+
+    Raises TimeoutError after MAX_CONVERSION_S. A thread cannot be stopped, so `make` then goes on in a daemon thread,
+    which ends with the process.
+    """
+    result: list[bytes | Exception] = []
 
     def work() -> None:
         try:
-            made.append(make())
-        except Exception as refused:  # noqa: BLE001 - raised again by whoever waits
-            made.append(refused)
+            result.append(make())
+        except Exception as problem:  # noqa: BLE001 - raised again below, in the caller's thread
+            result.append(problem)
 
     thread = threading.Thread(target=work, name="skl2onnx", daemon=True)
     thread.start()
-    thread.join(LONGEST_S)
-    if not made:
-        raise TimeoutError(f"not done within {LONGEST_S:g} s")
-    if isinstance(made[0], Exception):
-        raise made[0]
-    return made[0]
+    thread.join(MAX_CONVERSION_S)
+    if not result:
+        raise TimeoutError(f"the conversion did not end within {MAX_CONVERSION_S:g} s")
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]
 
 
-def _splits_at_infinity(estimator: Any) -> bool:
-    """Whether a tree in it parts missing cells from all others, as those trained with missing values do."""
-    splits = (each.tree_.threshold for each in parts(estimator) if hasattr(getattr(each, "tree_", None), "threshold"))
+def _splits_at_infinity(estimator: object) -> bool:
+    """Whether a tree separates missing values from all others, as trees fitted on missing values may do."""
+    splits = (part.tree_.threshold for part in parts(estimator) if hasattr(getattr(part, "tree_", None), "threshold"))
     return any(bool(np.isinf(split).any()) for split in splits)
 
 
-def _inputs(estimator: Any, schema: Input, number: Any, text: Any) -> list[tuple[str, Any]]:
-    """One matrix, or where columns are chosen by name an input for each."""
-    require(schema.form != "texts", "texts")
+def _inputs(estimator: object, schema: Input, number: TensorType, text: TensorType) -> list[tuple[str, object]]:
+    """Return the inputs of the graph: one matrix, or one for each column before a ColumnTransformer."""
+    require(schema.form != "texts", "a list of texts as input")
     for column in schema.columns:
         fits = column.dtype in NUMBERS or (column.datatype == "BYTES" and schema.form == "frame")
         require(fits, f"a column of dtype {column.dtype}")
     if not _chooses_columns(estimator):
-        require(all(column.datatype != "BYTES" for column in schema.columns), "text outside a ColumnTransformer")
+        require(
+            all(column.datatype != "BYTES" for column in schema.columns), "a text column outside a ColumnTransformer"
+        )
         return [(MATRIX, number([None, len(schema.columns)]))]
     return [(column.name, (text if column.datatype == "BYTES" else number)([None, 1])) for column in schema.columns]
 
 
-def _chooses_columns(estimator: Any) -> bool:
-    """Whether its first step is a ColumnTransformer."""
-    first = estimator
+def _chooses_columns(estimator: object) -> bool:
+    """Whether the first step is a ColumnTransformer."""
+    first: Any = estimator
     while True:
         first = getattr(first, "best_estimator_", first)
         steps = getattr(first, "steps", None)

@@ -1,8 +1,8 @@
-"""Which answers a fitted estimator can give, found by asking it."""
+"""Finds the outputs of a fitted estimator by calling each of its methods on the sample."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -12,30 +12,32 @@ from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Datatype, Output, plain
 from tableside.errors import PublishFailed
+from tableside.publishing.sample import EstimatorInput
 from tableside.runtimes.sklearn import METHODS, SklearnRuntime
 
+Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
 
-def kind_of(estimator: Any) -> Any:
-    """The estimator's kind, in the contract's words."""
-    if is_classifier(estimator):
-        return "classifier"
-    if is_regressor(estimator):
-        return "regressor"
-    if is_outlier_detector(estimator):
-        return "outlier_detector"
+
+def kind_of(estimator: object) -> Kind:
+    """Return the kind of estimator, as the contract names it."""
+    if hasattr(estimator, "__sklearn_tags__"):  # without them, scikit-learn's checks raise AttributeError
+        if is_classifier(estimator):
+            return "classifier"
+        if is_regressor(estimator):
+            return "regressor"
+        if is_outlier_detector(estimator):
+            return "outlier_detector"
     if hasattr(estimator, "predict"):
-        return (
-            "clusterer"
-            if getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
-            else "other"
-        )
+        is_clusterer = getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
+        return "clusterer" if is_clusterer else "other"
     return "transformer" if hasattr(estimator, "transform") else "other"
 
 
-def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[str, str]]:
-    """Outputs in the order `METHODS` gives, and for each method left out the reason.
+def find(runtime: SklearnRuntime, data: EstimatorInput) -> tuple[tuple[Output, ...], dict[str, str]]:
+    """Call each method of METHODS on `data`. Return the outputs in that order, and why a method was left out.
 
-    Raises PublishFailed when the estimator has none, or fails on its own sample.
+    A method is left out when it raises, gives another answer for the same rows, or an answer that the contract cannot
+    describe. Raises PublishFailed when that happens to `predict`, or when no method is left.
     """
     outputs: list[Output] = []
     left_out: dict[str, str] = {}
@@ -47,21 +49,21 @@ def find(runtime: SklearnRuntime, data: Any) -> tuple[tuple[Output, ...], dict[s
         except Exception as problem:
             if method == "predict":
                 raise PublishFailed(
-                    f"the estimator fails on its own sample: {type(problem).__name__}: {problem}"
+                    f"the estimator cannot predict its own sample: {type(problem).__name__}: {problem}"
                 ) from problem
             left_out[method] = f"{type(problem).__name__}: {problem}"
     if not outputs:
-        reasons = "; ".join(f"{method}: {reason}" for method, reason in left_out.items())
+        reasons = "".join(f"; {method}: {reason}" for method, reason in left_out.items())
         raise PublishFailed(
-            f"the estimator has nothing to serve: none of {', '.join(METHODS)} answers {reasons}".rstrip()
+            f"the estimator has nothing to serve: it needs one of the methods {', '.join(METHODS)}{reasons}"
         )
     return tuple(outputs), left_out
 
 
-def _of_method(runtime: SklearnRuntime, method: str, data: Any) -> list[Output]:
-    answer, again = runtime.run(method, data), runtime.run(method, data)
-    if not _same(answer, again):
-        raise TypeError("the same rows get another answer at each call; nothing could be checked")
+def _of_method(runtime: SklearnRuntime, method: str, data: EstimatorInput) -> list[Output]:
+    answer, repeated = runtime.run(method, data), runtime.run(method, data)
+    if not _same(answer, repeated):
+        raise TypeError("the answer for the same rows changes from call to call, so golden rows could not be checked")
     classes = getattr(runtime.estimator, "classes_", None)
     if not isinstance(answer, list):
         return [_describe(method, answer, len(data), classes)]
@@ -79,11 +81,11 @@ def _same(one: MethodAnswer, other: MethodAnswer) -> bool:
     return np.array_equal(one, other, equal_nan=getattr(one, "dtype", np.dtype(object)).kind == "f")
 
 
-def _describe(method: str, answer: Array, rows: int, classes: Any) -> Output:
+def _describe(method: str, answer: Array, rows: int, classes: object) -> Output:
     if answer.ndim not in (1, 2):
-        raise TypeError(f"an answer of {answer.ndim} dimensions")
+        raise TypeError(f"the answer has {answer.ndim} dimensions, expected 1 or 2")
     if len(answer) != rows:
-        raise TypeError(f"{len(answer)} answers for {rows} rows")
+        raise TypeError(f"the answer has {len(answer)} rows for {rows} rows of input")
     width = 1 if answer.ndim == 1 else answer.shape[1]
     labels = None
     if method in ("predict_proba", "decision_function") and isinstance(classes, np.ndarray) and len(classes) == width:
@@ -92,7 +94,7 @@ def _describe(method: str, answer: Array, rows: int, classes: Any) -> Output:
 
 
 def datatype_of(array: Array) -> Datatype:
-    """The protocol's name for an answer's dtype. Raises TypeError for one it has no name for."""
+    """Return the protocol's datatype for an answer's dtype. Raises TypeError when there is none."""
     names: dict[str, Datatype] = {"b": "BOOL", "i": "INT64", "u": "INT64", "U": "BYTES"}
     if array.dtype.kind == "f":
         return "FP32" if array.dtype == np.float32 else "FP64"
@@ -104,7 +106,7 @@ def datatype_of(array: Array) -> Datatype:
             return "BOOL"
         if kinds <= {int}:
             return "INT64"
-        raise TypeError("an answer of mixed types")
+        raise TypeError("the answer mixes values of several types")
     if array.dtype.kind not in names:
-        raise TypeError(f"an answer of dtype {array.dtype}")
+        raise TypeError(f"the answer has the dtype {array.dtype}, which no protocol can send")
     return names[array.dtype.kind]

@@ -1,4 +1,8 @@
-"""Publish: a trained estimator and a sample become one immutable version, all at once or not at all."""
+"""Publishes a fitted estimator: writes one immutable version folder, completely or not at all.
+
+The version is written to a draft folder beside the versions, checked there as a load would check it, and then
+renamed.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,20 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-import numpy as np
+import pandas as pd
 
-from tableside.contract import answers, schema
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.environment import environment, sha256
-from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
-from tableside.decoding.json_tables import from_rows
+from tableside.contract import schema
+from tableside.contract.environment import sha256
+from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected
-from tableside.publishing import batch_invariance, equivalence, outputs, sample
+from tableside.publishing import batch_invariance, equivalence, estimator_files, sample
+from tableside.publishing.contract_learning import learn_contract
 from tableside.repository import integrity, model_toml, paths
 from tableside.runtimes import golden
 from tableside.runtimes import sklearn as runtime_sklearn
@@ -30,13 +32,14 @@ from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_r
 from tableside.runtimes.sklearn import SklearnRuntime
 
 STALE_S = 3600
+"""A draft folder that is older than this was left behind by a publish that was killed."""
 Progress = Callable[[str], None]
 
 
 def publish(
     name: str,
-    estimator: Any,
-    sample_data: Any,
+    estimator: object,
+    sample_data: object,
     *,
     repository: Path | str = "models",
     version: int | None = None,
@@ -50,33 +53,56 @@ def publish(
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
-    sample_data: a DataFrame or array of shape [rows, columns] like the training data; `target` names a column to drop.
-    version: the next free one by default. alias: pointed at the new version afterwards. source: where the estimator
-    came from, kept in the contract. runtime: `auto` looks for a fast backend and uses what is proved equal;
-    `sklearn` never does. tolerance: how far its numbers may lie apart, relative; 0 is to the bit.
-    Raises PublishFailed, and leaves nothing behind, when anything about the estimator or the sample will not serve.
+    sample_data: rows like the training data: a DataFrame or array of shape [rows, columns], or a list of texts.
+    target: the name of a column of the sample to drop. version: a number from 1; by default the next free one.
+    alias: is set to the new version. source: where the estimator came from, for the contract.
+    runtime: `auto` uses the fast backends that pass the equivalence check; `sklearn` always calls the estimator.
+    tolerance: the relative difference that a fast backend may have; 0 compares to the bit.
+    trusted_types: types that a skops file may hold besides the server's own list (`repository.trusted_types`).
+    progress: is called with the name of each step.
+
+    Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published.
     """
-    root, _ = Path(repository), paths.check_name(name)
-    if alias is not None:
-        _check_alias(root, name, alias)
-    if version is not None and version < 1:
-        raise PublishFailed("a version is a whole number from 1")
-    if not 0 <= tolerance < 1:
-        raise PublishFailed("a tolerance is a relative difference: 0 (to the bit) or a small number, 1e-6 say")
+    root = Path(repository)
+    _check_arguments(root, name, version, alias, tolerance)
     progress("reading the sample")
     frame = sample.as_frame(sample_data, target)
     estimator_runtime = SklearnRuntime(estimator)
     progress("learning the contract")
     try:
-        contract = msgspec.structs.replace(_draft(name, estimator_runtime, frame), source=source or {})
+        contract = msgspec.structs.replace(learn_contract(name, estimator_runtime, frame), source=source or {})
     except RequestRejected as problem:
-        raise PublishFailed(f"the sample does not fit the contract that was learned from it: {problem}") from problem
+        raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
     graph: bytes | None = None
     if runtime == "auto":
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, progress)
-    folder = root / name
+    contract = _write_version(root / name, version, contract, estimator, graph, trusted_types, progress)
+    if alias is not None:
+        model_toml.set_alias(root, name, alias, contract.version)
+    return contract
+
+
+def _check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:
+    """Raise PublishFailed for an argument that is not valid, before any work is done."""
+    paths.check_name(name)
+    if alias is not None:
+        _check_alias(root, name, alias)
+    if version is not None and version < 1:
+        raise PublishFailed(f"version {version} is not valid. A version is a whole number from 1")
+    if not 0 <= tolerance < 1:
+        raise PublishFailed(
+            f"tolerance {tolerance:g} is not valid. Give a relative difference from 0 (equal to the bit) to less than "
+            "1, such as 1e-6"
+        )
+
+
+def _write_version(
+    folder: Path, version: int | None, contract: Contract, estimator: object, graph: bytes | None,
+    trusted_types: tuple[str, ...], progress: Progress,
+) -> Contract:  # fmt: skip
+    """Write the version into a draft, check that as a load would, and rename it. Returns the finished contract."""
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    _remove_stale_drafts(folder)
     draft = folder / f".publishing-{uuid.uuid4().hex}"
     draft.mkdir()
     try:
@@ -86,25 +112,22 @@ def publish(
         loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
         golden.replay(contract, loaded.run)
         _check_loaded_backends(build_router(loaded, contract, draft), contract)
-        contract = _claim(folder, draft, contract, version)
+        return _rename_to_version(folder, draft, contract, version)
     except ContractBroken as problem:
-        hint = "; name them in repository.trusted_types if you trust them" if "not trusted" in str(problem) else ""
-        raise PublishFailed(f"{problem}{hint}") from problem
+        raise PublishFailed(f"{problem}{estimator_files.trusted_types_hint(problem)}") from problem
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    if alias is not None:
-        model_toml.set_alias(root, name, alias, contract.version)
-    return contract
 
 
 def _check_backends(
-    contract: Contract, runtime: SklearnRuntime, frame: Any, tolerance: float, progress: Progress
+    contract: Contract, runtime: SklearnRuntime, frame: pd.DataFrame, tolerance: float, progress: Progress
 ) -> tuple[Contract, bytes | None]:  # fmt: skip
-    """The contract with what was tried and what is to be used, and the graph's bytes if one is."""
+    """Return the contract with the result of the equivalence check, and the ONNX graph if one is used."""
     aligned, _ = sample.align(frame, runtime.estimator)
     aligned = sample.restore_none(aligned, sample.fitted_categories(runtime.estimator))
-    known = golden.golden_table(contract)
-    report = equivalence.check_backends(runtime, contract.input, contract.outputs, aligned, tolerance, progress, known)
+    report = equivalence.check_backends(
+        runtime, contract.input, contract.outputs, aligned, tolerance, progress, golden.golden_table(contract)
+    )
     batch, batch_tolerance_ulp = batch_invariance.widen(
         contract.batch_invariance, contract.batch_tolerance_ulp, equivalence.largest_used_difference(report)
     )
@@ -120,107 +143,15 @@ def _check_backends(
 
 
 def _check_alias(root: Path, name: str, alias: str) -> None:
-    """An alias that could not be set afterwards would leave a version published by a command that failed."""
+    """Raise PublishFailed when the alias could not be set later, after the version was published."""
     paths.check_alias(alias)
     try:
         model_toml.read(root, name)
     except ContractBroken as problem:
-        raise PublishFailed(f"{problem}; mend it, or publish without an alias") from problem
+        raise PublishFailed(f"{problem}. Correct the file, or publish without an alias") from problem
 
 
-def _draft(name: str, runtime: SklearnRuntime, frame: Any) -> Contract:
-    estimator = runtime.estimator
-    frame, form = sample.align(frame, estimator)
-    fitted = sample.fitted_categories(estimator)
-    frame = sample.restore_none(frame, fitted)
-    described = sample.describe(frame, form, fitted)
-    chosen = sample.golden_rows(frame)
-    rows = sample.rows_as_cells(frame.iloc[chosen], described)
-    found, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
-    _check_rows(runtime, from_rows(rows * 2, _nullable(described)).to_input(), len(rows) * 2, found[0])
-    described = _probe_missing(runtime, described, rows, found[0].source)
-    table = from_rows(rows, described)
-    recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), found)
-    _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, found, recorded)
-    batch, batch_tolerance_ulp = batch_invariance.measure(runtime.run, described, recorded, found)
-    return Contract(
-        format=schema.FORMAT,
-        name=name,
-        version=0,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        kind=outputs.kind_of(estimator),
-        estimator=_class_name(estimator),
-        input=described,
-        outputs=found,
-        golden=recorded,
-        artifact=Artifact(paths.ARTIFACT, "", 0),
-        environment=environment(),
-        batch_invariance=batch,
-        batch_tolerance_ulp=batch_tolerance_ulp,
-    )
-
-
-def _check_rows(runtime: SklearnRuntime, data: Any, rows: int, output: Output) -> None:
-    """One answer a row. A text vectorizer takes a table for a list of its column names, and answers once a column."""
-    answered = len(answers.collect([output], runtime.run, data)[output.name])
-    if answered != rows:
-        raise PublishFailed(
-            f"{output.name} gives {answered} answers for {rows} rows; an estimator that takes texts rather than "
-            "a table has to sit in a ColumnTransformer, with the column's name as a string"
-        )
-
-
-def _class_name(estimator: Any) -> str:
-    steps = getattr(estimator, "steps", None)
-    inner = f"({', '.join(type(part).__name__ for _, part in steps)})" if steps else ""
-    return f"{type(estimator).__name__}{inner}"
-
-
-def _nullable(described: Input) -> Input:
-    columns = tuple(msgspec.structs.replace(column, nullable=True) for column in described.columns)
-    return msgspec.structs.replace(described, columns=columns)
-
-
-def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Cell]], method: str) -> Input:
-    """A column is nullable when the sample had a missing value there, or the estimator answers one when asked."""
-    open_schema = _nullable(described)
-
-    def make_input(cells: list[list[Cell]]) -> Any:
-        return from_rows(cells, open_schema).to_input()
-
-    def run(data: Any) -> MethodAnswer:
-        return runtime.run(method, data)
-
-    whole = next((row for row in rows if None not in row), rows[0])
-    columns = tuple(
-        column
-        if column.nullable
-        else msgspec.structs.replace(column, nullable=sample.accepts_missing(run, make_input, whole, at))
-        for at, column in enumerate(described.columns)
-    )
-    return msgspec.structs.replace(described, columns=columns)
-
-
-def _as_trained(frame: Any, described: Input) -> Any:
-    if described.form == "matrix":
-        return np.ascontiguousarray(frame.to_numpy())
-    return frame.iloc[:, 0].tolist() if described.form == "texts" else frame
-
-
-def _compare_with_trained_dtypes(
-    runtime: SklearnRuntime, frame: Any, described: Input, found: Sequence[Output], recorded: Golden
-) -> None:
-    """The sample itself, as the trainer holds it, must answer as its JSON spelling does."""
-    data = _as_trained(frame, described)
-    for name, array in answers.collect(found, runtime.run, data).items():
-        expected, got = recorded.answers[name], golden.cells_of(array)
-        if got != expected:
-            raise PublishFailed(
-                f"{name} answers differently for the sample and for its JSON spelling; please report this"
-            )
-
-
-def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract:
+def _write_artifact(draft: Path, estimator: object, contract: Contract) -> Contract:
     import zipfile
 
     import skops.io
@@ -230,11 +161,11 @@ def _write_artifact(draft: Path, estimator: Any, contract: Contract) -> Contract
         skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
     except Exception as problem:
         raise PublishFailed(
-            f"the estimator cannot be written as skops: {type(problem).__name__}: {problem}"
+            f"the estimator cannot be written as a skops file: {type(problem).__name__}: {problem}"
         ) from problem
-    held = tuple(sorted(skops.io.get_untrusted_types(file=path)))
+    types = tuple(sorted(skops.io.get_untrusted_types(file=path)))
     artifact = Artifact(paths.ARTIFACT, sha256(path), path.stat().st_size)
-    return msgspec.structs.replace(contract, artifact=artifact, types=held)
+    return msgspec.structs.replace(contract, artifact=artifact, types=types)
 
 
 def _write_graph(draft: Path, graph: bytes | None, contract: Contract) -> Contract:
@@ -246,38 +177,49 @@ def _write_graph(draft: Path, graph: bytes | None, contract: Contract) -> Contra
 
 
 def _check_loaded_backends(loaded_runtime: Runtime, contract: Contract) -> None:
-    """Hold the fast backends to the artifact that was read again. Raises ContractBroken."""
+    """Compare the fast backends with the artifact as it was read back. Raises ContractBroken."""
     if isinstance(loaded_runtime, RoutedRuntime):
-        apart = difference_from_estimator(loaded_runtime, golden.golden_table(contract), contract.outputs)
-        if apart > allowed_difference(contract):
-            raise ContractBroken(f"golden rows: a fast backend lies apart by {apart:.2g} from the artifact")
+        largest = difference_from_estimator(loaded_runtime, golden.golden_table(contract), contract.outputs)
+        if largest > allowed_difference(contract):
+            raise ContractBroken(
+                f"golden rows: a fast backend differs by {largest:.2g} from the artifact that was read back"
+            )
 
 
-def _claim(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
-    """Give the finished draft a number: rename(2) onto an existing version fails, so two publishers never share one."""
+def _rename_to_version(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
+    """Rename the finished draft to its version number, and return the contract with that number.
+
+    rename(2) fails when the target is a folder with files, so two publishers never get the same number. Without a
+    `version`, the next number is tried then.
+    """
     while True:
         published = paths.versions(folder.parent, folder.name)
         number = version or (published[-1] + 1 if published else 1)
         numbered = msgspec.structs.replace(contract, version=number)
-        _write_durably(draft / paths.CONTRACT, schema.encode(numbered))
-        _write_durably(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())
+        _replace(draft / paths.CONTRACT, schema.encode(numbered))
+        _replace(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())
         for file in draft.iterdir():
             _sync(file)
             file.chmod(0o444)
         _sync(draft)
         try:
             draft.rename(folder / str(number))
-        except OSError as taken:
+        except OSError as problem:
             if version is not None:
-                raise PublishFailed(f"{folder.name}/{number} is published already; versions never change") from taken
+                raise PublishFailed(
+                    f"{folder.name}/{number} is already published, and a version never changes. Use another number"
+                ) from problem
             if not (folder / str(number) / paths.CONTRACT).is_file():
-                raise PublishFailed(f"{folder / str(number)} is in the way: {taken.strerror}") from taken
+                raise PublishFailed(
+                    f"{folder / str(number)} exists but is not a published version: {problem.strerror}. Move it away, "
+                    "or publish with --version"
+                ) from problem
             continue
         _sync(folder)
         return numbered
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
@@ -290,9 +232,9 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a crashed publish left behind, long after it could still be at work."""
-    for left in folder.glob(".publishing-*"):
+def _remove_stale_drafts(folder: Path) -> None:
+    """Remove drafts that a killed publish left behind, once no running publish can still use them."""
+    for draft in folder.glob(".publishing-*"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE_S:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - draft.stat().st_mtime > STALE_S:
+                shutil.rmtree(draft, ignore_errors=True)

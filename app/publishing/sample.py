@@ -1,28 +1,39 @@
-"""Reading a sample, and what a fitted estimator and its sample say of the input table."""
+"""Reads a sample and derives the input table of the contract from it and from the fitted estimator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Datatype, Input, plain
 from tableside.errors import PublishFailed
 
 MAX_CATEGORIES = 200
+"""A text column of a frame with more distinct values than this gets no list of categories in the contract."""
+MAX_GOLDEN_ROWS = 64
 TEXT = "text"
-"""The name of the one column of a model that takes texts, when its sample has no name for it."""
+"""The column name for a sample that is a list of texts without a name."""
 
-_NULLABLE = ("boolean", "Float32", "Float64", *(f"{u}Int{size}" for u in ("", "U") for size in (8, 16, 32, 64)))
+_NULLABLE_DTYPES = ("boolean", "Float32", "Float64", *(f"{u}Int{size}" for u in ("", "U") for size in (8, 16, 32, 64)))
 
 Form = Literal["frame", "matrix", "texts"]
+Series: TypeAlias = "pd.Series[Any]"
+EstimatorInput: TypeAlias = "pd.DataFrame | Array | list[str]"
+"""What an estimator is called with, by Form."""
+FittedCategories = dict[str, tuple[list[Any], bool]]
+"""Column name to the categories an encoder was fitted on, and whether it rejects others (`closed`)."""
 
 
 def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
-    """A sample from `.csv` (with a header; columns in `text` keep their digits) or `.parquet`. Raises PublishFailed."""
+    """Read a sample from a `.csv` file with a header line, or from a `.parquet` file.
+
+    text: names of CSV columns to read as text, so that `00017` keeps its zeros. Raises PublishFailed.
+    """
 
     def read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=dict.fromkeys(text, str))
@@ -30,7 +41,7 @@ def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": read_csv, ".parquet": pd.read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise PublishFailed(f"{path}: a sample is a .csv or .parquet file")
+        raise PublishFailed(f"{path}: a sample must be a .csv or .parquet file")
     if not path.is_file():
         raise PublishFailed(f"{path}: no such file")
     try:
@@ -39,45 +50,54 @@ def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
         raise PublishFailed(f"{path}: {problem}") from problem
 
 
-def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
-    """The sample as a frame without its target column. Raises PublishFailed."""
-    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(_plain_columns(sample))
+def as_frame(sample: object, target: str | None) -> pd.DataFrame:
+    """Return the sample as a DataFrame with a fresh index, without its target column.
+
+    sample: a DataFrame, Series, array or sparse matrix of shape [rows, columns], or a list of texts.
+    Raises PublishFailed when the target column is missing, when there are no rows, or for a column that a
+    contract cannot describe.
+    """
+    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(_as_columns(sample))
     if target is not None:
         if target not in frame.columns:
             raise PublishFailed(
-                f"the sample has no target column {target!r}; it has {', '.join(map(str, frame.columns))}"
+                f"the sample has no target column {target!r}. Its columns are: {', '.join(map(str, frame.columns))}"
             )
         frame = frame.drop(columns=[target])
     if len(frame) == 0:
-        raise PublishFailed("the sample has no rows; a contract needs some to learn the columns from")
+        raise PublishFailed("the sample has no rows. Give some rows like the training data")
     if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise PublishFailed(f"the sample has more than one column {twice!r}; a contract needs a name for each")
+        duplicate = frame.columns[frame.columns.duplicated()][0]
+        raise PublishFailed(f"the sample has more than one column {duplicate!r}. Give each column its own name")
     for name in frame.columns:
-        if not isinstance(frame[name].dtype, np.dtype | pd.CategoricalDtype) and not _is_plain(frame[name].dtype):
-            raise PublishFailed(f"column {name!r} is of dtype {frame[name].dtype}; convert it to numbers or text first")
+        if not isinstance(frame[name].dtype, np.dtype | pd.CategoricalDtype) and not _is_supported(frame[name].dtype):
+            raise PublishFailed(
+                f"column {name!r} has the dtype {frame[name].dtype}, which is not supported. Convert it to numbers, "
+                "booleans or text"
+            )
     return frame.reset_index(drop=True)
 
 
-def _is_plain(dtype: Any) -> bool:
-    """pandas' own nullable dtypes and text; not sparse ones, and not Arrow's."""
-    return isinstance(dtype, pd.StringDtype) or str(dtype) in _NULLABLE
+def _is_supported(dtype: object) -> bool:
+    """Whether it is one of pandas' own nullable dtypes or its text dtype. Sparse and Arrow dtypes are not."""
+    return isinstance(dtype, pd.StringDtype) or str(dtype) in _NULLABLE_DTYPES
 
 
-def _plain_columns(sample: Any) -> Any:
-    """What pandas makes columns of without guessing: a Series or list of texts is one column."""
+def _as_columns(sample: Any) -> pd.DataFrame | dict[str, Sequence[str]] | Array:
+    """Return what pd.DataFrame makes columns of: a Series, or a list of texts, becomes one column."""
     if hasattr(sample, "toarray"):
         sample = sample.toarray()
     if isinstance(sample, pd.Series):
-        return sample.to_frame(TEXT if sample.name is None else sample.name)
+        return pd.DataFrame({TEXT if sample.name is None else sample.name: sample})
     texts = isinstance(sample, (list, tuple)) and all(isinstance(value, str) for value in sample)
     return {TEXT: sample} if texts else np.asarray(sample)
 
 
-def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, Form]:
-    """The frame with the estimator's columns in its order, and what the estimator is to be given of it.
+def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
+    """Return the frame with the estimator's columns in the estimator's order, and the form of its input.
 
-    Raises PublishFailed naming missing or surplus columns.
+    An estimator that was fitted on a DataFrame selects columns by name; others take all columns by position.
+    Raises PublishFailed that names missing or surplus columns.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
@@ -85,41 +105,46 @@ def align(frame: pd.DataFrame, estimator: Any) -> tuple[pd.DataFrame, Form]:
         missing = [name for name in wanted if name not in frame.columns]
         extra = [str(name) for name in frame.columns if name not in wanted]
         if missing:
-            raise PublishFailed(f"the sample lacks columns the estimator was fitted on: {', '.join(missing)}")
+            raise PublishFailed(f"the sample lacks columns that the estimator was fitted on: {', '.join(missing)}")
         if extra:
-            hint = f"--target {extra[0]}" if len(extra) == 1 else "dropping them from the sample"
-            raise PublishFailed(f"the sample has columns the estimator does not know: {', '.join(extra)}; try {hint}")
+            hint = f"If that is the target, add --target {extra[0]}" if len(extra) == 1 else "Drop them"
+            raise PublishFailed(f"the sample has columns that the estimator does not take: {', '.join(extra)}. {hint}")
         return frame[wanted], "frame"
     width = getattr(estimator, "n_features_in_", len(frame.columns))
     if width != len(frame.columns):
         raise PublishFailed(
-            f"the estimator takes {width} columns, the sample has {len(frame.columns)}; is one the target (--target)?"
+            f"the estimator takes {width} columns, but the sample has {len(frame.columns)}. If one is the target, "
+            "name it with --target"
         )
     renamed = frame.copy()
     renamed.columns = pd.Index([name if isinstance(name, str) else f"x{at}" for at, name in enumerate(frame.columns)])
     if not renamed.columns.is_unique:
         raise PublishFailed(
-            "the sample mixes names and numbers as column names, and two would be the same; name them all"
+            "the sample has some columns without a name, and their default names (x0, x1, ...) are already used. "
+            "Name all columns"
         )
     kinds = {_datatype(frame[column]) for column in frame.columns}
-    # A vectorizer at the front takes the texts themselves: of a frame it would read the column names.
+    # A text vectorizer iterates over its input. From a DataFrame it would get the column names, not the texts.
     if kinds == {"BYTES"} and len(frame.columns) == 1 and not hasattr(estimator, "n_features_in_"):
         return renamed.rename(columns={"x0": TEXT}), "texts"
     if kinds & {"BYTES", "BOOL"}:
         return renamed, "frame"
     if "FP32" in kinds and kinds != {"FP32"}:
-        # numpy would have made one array of them, and so was the estimator fitted.
+        # numpy converts mixed widths to one float64 array, and the estimator was fitted on that.
         renamed = renamed.astype(np.float64)
     return renamed, "matrix"
 
 
-def describe(frame: pd.DataFrame, form: Form, fitted: dict[str, tuple[list[Any], bool]]) -> Input:
-    """Columns as the sample shows them; `fitted` holds the pipeline's own categories and whether they are closed."""
+def describe(frame: pd.DataFrame, form: Form, fitted: FittedCategories) -> Input:
+    """Return the input table of the contract: names, types, ranges and categories of an aligned sample.
+
+    fitted: from `fitted_categories`. Raises PublishFailed for a column that is neither numbers, booleans nor text.
+    """
     columns = tuple(_column(frame[name], fitted.get(str(name)), form) for name in frame.columns)
     return Input(form, columns)
 
 
-def _datatype(series: pd.Series[Any]) -> Datatype:
+def _datatype(series: Series) -> Datatype:
     if isinstance(series.dtype, pd.CategoricalDtype):
         return _datatype(pd.Series(series.cat.categories))
     if pd.api.types.is_bool_dtype(series.dtype):
@@ -133,16 +158,19 @@ def _datatype(series: pd.Series[Any]) -> Datatype:
         return "BOOL"
     if all(isinstance(value, str) for value in present):
         return "BYTES"
-    raise PublishFailed(f"column {series.name!r} has dtype {series.dtype}; take numbers, booleans or text")
+    raise PublishFailed(
+        f"column {series.name!r} has the dtype {series.dtype} with mixed cells. Use numbers, booleans or text"
+    )
 
 
-def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, form: Form) -> Column:
+def _column(series: Series, fitted: tuple[list[Any], bool] | None, form: Form) -> Column:
     datatype = _datatype(series)
     if form == "matrix" and datatype != "FP32":
         datatype = "FP64"
     present = series.dropna()
-    missing_cells = [*series, *(fitted[0] if fitted else ())]  # an encoder that was fitted on None knows no NaN
-    missing = "none" if series.dtype == object and any(value is None for value in missing_cells) else "nan"
+    values = [*series, *(fitted[0] if fitted else ())] if series.dtype == object else []
+    # An encoder that was fitted on None treats NaN as an unknown category.
+    missing: Literal["nan", "none"] = "none" if any(value is None for value in values) else "nan"
     categories, closed = (None, False)
     if fitted is not None:
         categories, closed = [plain(value) for value in fitted[0]], fitted[1]
@@ -159,7 +187,7 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, form:
         datatype=datatype,
         dtype="float64" if datatype == "FP64" and form == "matrix" else str(series.dtype),
         nullable=bool(series.isna().any()),
-        missing=missing,  # type: ignore[arg-type]
+        missing=missing,
         categories=None if categories is None else tuple(categories),
         closed=closed,
         minimum=float(present.min()) if numeric else None,
@@ -167,49 +195,51 @@ def _column(series: pd.Series[Any], fitted: tuple[list[Any], bool] | None, form:
     )
 
 
-def fitted_categories(estimator: Any) -> dict[str, tuple[list[Any], bool]]:
-    """Column name to (categories, closed) for encoders that sit behind a ColumnTransformer with named columns."""
-    found: dict[str, tuple[list[Any], bool]] = {}
+def fitted_categories(estimator: object) -> FittedCategories:
+    """Return the categories of the encoders inside a ColumnTransformer that selects its columns by name."""
+    categories: FittedCategories = {}
     for step in _steps(estimator):
         for _, transformer, columns in getattr(step, "transformers_", ()):
-            names = [columns] if isinstance(columns, str) else list(columns) if _named(columns) else []
+            names = [columns] if isinstance(columns, str) else list(columns) if _are_names(columns) else []
             for encoder in _steps(transformer):
                 if not _keeps_cells(encoder):
                     break
                 groups = getattr(encoder, "categories_", None)
                 if groups is not None and len(groups) == len(names):
                     closed = getattr(encoder, "handle_unknown", "") == "error"
-                    found.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
+                    categories.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
                     break
-    return found
+    return categories
 
 
-def _keeps_cells(step: Any) -> bool:
-    """Whether what a step sees are the column's own cells: an encoder behind a binning one knows the bins' numbers."""
+def _keeps_cells(step: object) -> bool:
+    """Whether the next step sees the column's own cells. After KBinsDiscretizer, say, it sees numbers of bins."""
     return type(step).__name__ in ("SimpleImputer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
-def restore_none(frame: pd.DataFrame, fitted: dict[str, tuple[list[Any], bool]]) -> pd.DataFrame:
-    """A missing value read from a file is NaN; an encoder fitted on None knows no NaN, so there it becomes None
-    again.
+def restore_none(frame: pd.DataFrame, fitted: FittedCategories) -> pd.DataFrame:
+    """Return the frame with None for missing values in the columns whose encoder was fitted on None.
+
+    pandas reads a missing value from a file as NaN, which such an encoder treats as an unknown category.
     """
     wanted = [name for name, (categories, _) in fitted.items() if any(value is None for value in categories)]
     columns = {name: frame[name].astype(object).where(frame[name].notna(), None) for name in wanted if name in frame}
     return frame.assign(**columns) if columns else frame
 
 
-def _named(columns: Any) -> bool:
+def _are_names(columns: object) -> bool:
     return isinstance(columns, (list, tuple, np.ndarray, pd.Index)) and all(isinstance(c, str) for c in columns)
 
 
-def _steps(estimator: Any) -> list[Any]:
+def _steps(estimator: object) -> list[Any]:
     steps = getattr(estimator, "steps", None)
     return [part for _, part in steps] if steps else [estimator]
 
 
-def golden_rows(frame: pd.DataFrame, most: int = 64) -> list[int]:
-    """Positions of rows that together show much of the sample: ends, each column's extremes, missing values and
-    categories.
+def golden_rows(frame: pd.DataFrame, most: int = MAX_GOLDEN_ROWS) -> list[int]:
+    """Return the positions, at most `most`, of rows that together cover the sample well.
+
+    These are up to 16 evenly spaced rows, and for each column a missing value, the extremes and up to 5 categories.
     """
     chosen = dict.fromkeys(np.linspace(0, len(frame) - 1, num=min(16, len(frame)), dtype=int).tolist())
     for name in frame.columns:
@@ -227,7 +257,7 @@ def golden_rows(frame: pd.DataFrame, most: int = 64) -> list[int]:
 
 
 def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
-    """A frame's rows as the JSON cells a client would send."""
+    """Return the rows of a frame as the JSON cells that a client would send: null for a missing value."""
     columns = [[plain(value) for value in frame[column.name]] for column in schema.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     for at, column in enumerate(schema.columns):
@@ -238,13 +268,16 @@ def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:
 
 
 def accepts_missing(
-    run: Callable[[Any], object], make_input: Callable[[list[list[Cell]]], Any], row: list[Cell], at: int
+    run: Callable[[EstimatorInput], object],
+    make_input: Callable[[list[list[Cell]]], EstimatorInput],
+    row: list[Cell],
+    at: int,
 ) -> bool:
-    """Whether the estimator answers when cell `at` is missing: asked, not guessed."""
+    """Call the estimator with cell `at` of the row missing, and return whether it gives an answer."""
     probe = list(row)
     probe[at] = None
     try:
         run(make_input([probe]))
-    except Exception:  # noqa: BLE001 - any refusal by the estimator means no
+    except Exception:  # noqa: BLE001 - whatever it raises, it takes no missing value here
         return False
     return True

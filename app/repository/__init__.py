@@ -1,1 +1,1 @@
-"""Reading versions: paths, contracts and their checksums, and model.toml."""
+"""The model repository on disk: its paths, contracts with their checksums, and model.toml."""

@@ -1,4 +1,4 @@
-"""Hashes, contracts and library versions: is what lies here what was published, and may it run here?"""
+"""Checks of a published version without loading it: contract, hashes, checksums and library versions."""
 
 from __future__ import annotations
 
@@ -17,25 +17,34 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.repository.paths import CHECKSUMS, CONTRACT, version_folder
 
 STRICT = ("scikit-learn",)
-"""Packages whose minor version must be the one of publish: their fitted attributes change between minors."""
+"""Packages that must have the minor version of publish: fitted attributes change between minor versions."""
 LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite"}
-"""What a fast backend needs beyond what is always installed."""
+"""Fast backend to the optional library that it needs."""
 
 
 def read_contract(root: Path, name: str, number: int) -> Contract:
-    """Read and check a version's contract. Raises ContractBroken."""
+    """Read the contract of a version.
+
+    Raises ContractBroken when the file cannot be read, is not a contract, or belongs to another model or version.
+    """
     path = version_folder(root, name, number) / CONTRACT
     try:
         contract = schema.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
         raise ContractBroken(f"{name}/{number}/{CONTRACT}: {problem}") from problem
     if (contract.name, contract.version) != (name, number):
-        raise ContractBroken(f"{name}/{number}/{CONTRACT} is of {contract.name}/{contract.version}")
+        raise ContractBroken(
+            f"{name}/{number}/{CONTRACT} belongs to {contract.name}/{contract.version}. A version cannot be moved or "
+            "renamed: publish it again under the new name"
+        )
     return contract
 
 
 def check_artifact(root: Path, contract: Contract) -> Path:
-    """The artifact's path, if its bytes and those of its graph are those of publish. Raises ContractBroken."""
+    """Return the path of the artifact after comparing its SHA-256, and that of the ONNX graph, with the contract.
+
+    Raises ContractBroken with FailureKind.DAMAGED when a file is missing, cannot be read or has another hash.
+    """
     folder = version_folder(root, contract.name, contract.version)
     if contract.graph is not None:
         _check_file(folder, contract.graph)
@@ -47,30 +56,36 @@ def _check_file(folder: Path, published: Artifact) -> Path:
     try:
         actual = sha256(path)
     except OSError as problem:
-        raise ContractBroken(f"{path.name}: {problem.strerror or problem}", FailureKind.DAMAGED) from problem
+        raise ContractBroken(
+            f"{path.name} cannot be read: {problem.strerror or problem}", FailureKind.DAMAGED
+        ) from problem
     if actual != published.sha256:
         raise ContractBroken(
-            f"{path.name} is damaged: its sha256 is {actual[:12]}..., at publish {published.sha256[:12]}...",
+            f"{path.name} is damaged: its sha256 is {actual[:12]}..., but was {published.sha256[:12]}... at publish. "
+            "Restore the file from a copy, or publish the model again",
             FailureKind.DAMAGED,
         )
     return path
 
 
 def checksum_lines(contract: Contract) -> str:
-    """What publish writes beside the contract: hashes of the artifact, the columns and outputs in order, and the graph.
+    """Return the content of `checksums.sha256`: the hashes of artifact, columns, outputs and graph, one a line.
 
-    Golden rows are a sample. They cannot tell that a threshold moved where none of them passes, nor, where an
-    estimator knows no names, that two columns of the contract were swapped.
+    The order of columns and outputs counts. Golden rows alone do not detect every change of a contract:
+    for an estimator that was fitted on an array they may also hold when two columns are swapped.
     """
-    words = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
-    columns = hashlib.sha256(msgspec.json.encode((contract.input.form, words))).hexdigest()
+    columns_in_order = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
+    columns = hashlib.sha256(msgspec.json.encode((contract.input.form, columns_in_order))).hexdigest()
     outputs = hashlib.sha256(msgspec.json.encode(contract.outputs)).hexdigest()
     graph = f"{contract.graph.sha256}  {contract.graph.file}\n" if contract.graph is not None else ""
     return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n{outputs}  outputs\n{graph}"
 
 
 def check_checksums(root: Path, contract: Contract) -> None:
-    """Hold the contract to its checksums; versions of older releases have none. Raises ContractBroken."""
+    """Compare the contract with `checksums.sha256`. Versions of older releases have no such file, and pass.
+
+    Raises ContractBroken with FailureKind.DAMAGED that names the part that changed.
+    """
     path = version_folder(root, contract.name, contract.version) / CHECKSUMS
     try:
         written = path.read_text(encoding="ascii")
@@ -81,33 +96,50 @@ def check_checksums(root: Path, contract: Contract) -> None:
     now = checksum_lines(contract)
     if written != now:
         pairs = zip_longest(written.splitlines(), now.splitlines())
-        parts = ("its artifact", "its columns or their order", "its outputs", "its graph")
-        what = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "its checksums")
-        raise ContractBroken(f"{CONTRACT} is not that of publish: {what} changed ({CHECKSUMS})", FailureKind.DAMAGED)
+        parts = ("the artifact", "the columns or their order", "the outputs", "the graph")
+        changed = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "a line")
+        raise ContractBroken(
+            f"{CONTRACT} was changed after publish: it does not match {CHECKSUMS} in {changed}. Restore the folder "
+            "from a copy, or publish the model again",
+            FailureKind.DAMAGED,
+        )
 
 
 def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
-    """What to warn of; empty when nothing differs. Raises ContractBroken when it differs and `policy` refuses."""
+    """Return a warning about libraries that differ from publish or are missing; empty when there is none.
+
+    Raises ContractBroken with FailureKind.ENVIRONMENT when a version differs and `policy` is `refuse`.
+    """
     differences = "; ".join(environment_differences(contract))
     if differences and policy == "refuse":
         raise ContractBroken(
-            f"{differences}; publish again here, or set repository.environment_skew = 'warn'", FailureKind.ENVIRONMENT
+            f"{differences}. Publish the model again in this environment, or set repository.environment_skew = 'warn'",
+            FailureKind.ENVIRONMENT,
         )
-    warning = f"{differences}; served because repository.environment_skew is 'warn'" if differences else ""
+    warning = f"{differences}. Served because repository.environment_skew is 'warn'" if differences else ""
     return "; ".join(filter(None, (warning, missing_libraries(contract))))
 
 
 def missing_libraries(contract: Contract) -> str:
-    """Which libraries of its fast backends are missing here, in words; empty when none is. No reason not to serve."""
+    """Return a warning that names the missing libraries of the version's fast backends; empty when none is missing.
+
+    Such a version is served all the same, by its fallback backends.
+    """
     wanted = {LIBRARIES[route.backend] for route in contract.routes if route.backend in LIBRARIES}
     missing = [library for library in sorted(wanted) if find_spec(library) is None]
     if not missing:
         return ""
-    return f"{' and '.join(missing)} not installed here, so what is slower answers in its place"
+    return (
+        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: a slower backend answers "
+        "instead. To use the fast one: pip install -r requirements/onnx.txt"
+    )
 
 
 def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse", "warn"]) -> str:
-    """All that can be checked of a version without building its artifact. Returns what to warn of; ContractBroken."""
+    """Check a version's contract, hashes, checksums and environment without loading its artifact.
+
+    Returns a warning, empty when there is none. Raises ContractBroken with what is wrong.
+    """
     contract = read_contract(root, name, number)
     check_artifact(root, contract)
     check_checksums(root, contract)
@@ -115,11 +147,11 @@ def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse",
 
 
 def environment_differences(contract: Contract) -> list[str]:
-    """What differs between the environment of publish and this one, where it matters. Empty when nothing does."""
+    """Return one text for each package of STRICT whose minor version differs from publish."""
     here = environment()
     differences = []
     for package in STRICT:
         then, now = contract.environment.get(package, ""), here.get(package, "none")
         if then.split(".")[:2] != now.split(".")[:2]:
-            differences.append(f"{package} {then} at publish, {now} here")
+            differences.append(f"{package} was {then or 'not recorded'} at publish and is {now} here")
     return differences

@@ -1,4 +1,8 @@
-"""`models/<name>/model.toml`: the operator's word on a model. It may change; versions may not."""
+"""The operator's settings for one model: `models/NAME/model.toml`.
+
+Versions never change after publish, so everything that an operator may change later is in this file: aliases, which
+versions are served, and how requests are read, batched and cached.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,14 @@ from tableside.errors import ContractBroken, PublishFailed
 from tableside.process.file_locks import try_lock
 from tableside.repository.paths import MODEL_TOML, check_alias
 
-LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 1 << 16, 1 << 40
+MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
 
 
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to columns a request lacks, has too many of, or gives twice (docs/reference/tables.md)."""
+    """How columns that are missing from a request, unknown or repeated are treated (docs/reference/tables.md).
+
+    missing: `fill` puts a missing value into each row. extra, duplicate: `ignore` drops the column.
+    """
 
     missing: Literal["refuse", "fill"] = "refuse"
     extra: Literal["refuse", "ignore"] = "refuse"
@@ -29,10 +36,10 @@ class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How requests that meet a busy model share a call (docs/guide/tune.md).
+    """How requests that arrive while a model is busy are batched (docs/guide/tune.md).
 
-    enabled: whether they do. max_batch_rows: rows of one shared call. require: `exact` shares only where publish found
-    the answers equal to the bit.
+    enabled: `false` calls the estimator once for each request. max_batch_rows: the most rows of one batch. require:
+    `exact` batches only versions whose batch invariance is `exact`; `any` also those with a difference in ULP.
     """
 
     enabled: bool = True
@@ -41,25 +48,25 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether answers are kept and given again (docs/guide/tune.md).
+    """Whether answers are cached (docs/guide/tune.md).
 
-    max_bytes: of one version in one worker; 0 keeps none.
+    max_bytes: the size of the cache of one version in one worker; 0 turns it off.
     """
 
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        """Refuse a bound so small that hardly an answer would fit, and one that no machine holds."""
-        if self.max_bytes and not LEAST_CACHE_BYTES <= self.max_bytes <= MOST_CACHE_BYTES:
-            raise ValueError(f"`max_bytes` is 0 (off) or from {LEAST_CACHE_BYTES} to {MOST_CACHE_BYTES}")
+        """Raise ValueError for a size below MIN_CACHE_BYTES, where few answers fit, or above MAX_CACHE_BYTES."""
+        if self.max_bytes and not MIN_CACHE_BYTES <= self.max_bytes <= MAX_CACHE_BYTES:
+            raise ValueError(f"`max_bytes` must be 0 (off) or from {MIN_CACHE_BYTES} to {MAX_CACHE_BYTES}")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """aliases: name to version. versions: which of the published ones are served. columns: how tables are read.
-    batching: how requests share calls. cache: how answers are kept.
+    """The content of one model.toml. Every key is optional, and an unknown key is an error.
 
-    enabled: whether the model is served at all; the repository API's `unload` turns it off. runtime: whether a fast
-    backend that was proved equal at publish may answer, or the estimator always does.
+    enabled: whether the model is served at all; the repository API's `unload` sets it to false. aliases: alias to
+    version number. versions: the published versions to serve. columns, batching, cache: one table each. runtime: `auto`
+    uses the fast backends that publish chose; `sklearn` always calls the estimator.
     """
 
     enabled: bool = True
@@ -71,7 +78,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheConfig = CacheConfig()
 
     def wanted(self, published: list[int]) -> list[int]:
-        """The versions to serve: by `versions`, and whatever an alias points at."""
+        """Return the published versions to serve: those that `versions` selects, and the target of every alias."""
         if self.versions == "all":
             return published
         chosen = set(published[-1:] if self.versions == "latest" else self.versions)
@@ -79,7 +86,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(root: Path, name: str) -> ModelConfig:
-    """Read a model's file; defaults where there is none. Raises ContractBroken that names the file and the field."""
+    """Read a model's file; without one, return the defaults.
+
+    Raises ContractBroken, which names the file and the field, when it cannot be read or a value is not valid.
+    """
     path = root / name / MODEL_TOML
     try:
         text = path.read_bytes()
@@ -97,21 +107,24 @@ def read(root: Path, name: str) -> ModelConfig:
 
 
 def set_alias(root: Path, name: str, alias: str, version: int) -> None:
-    """Point an alias at a version, keeping the operator's comments. Two writers at once both succeed."""
-    with _changing(root, name) as document:
+    """Point an alias at a version. The rest of the file, with its comments, stays as it is.
+
+    A lock on the model's folder makes concurrent writers wait for each other, so that none overwrites another's change.
+    """
+    with _edit(root, name) as document:
         if "aliases" not in document:
             document["aliases"] = tomlkit.table()
         document["aliases"][alias] = version
 
 
 def set_enabled(root: Path, name: str, enabled: bool) -> bool:
-    """Say whether the model is served, keeping the operator's comments. Returns whether that changes anything.
+    """Set whether the model is served, and return whether that changed the file. Its comments stay as they are.
 
-    Raises ContractBroken when the file cannot be read as it is, OSError when it cannot be written.
+    Raises ContractBroken when the present file is not valid, OSError when it cannot be written.
     """
     if read(root, name).enabled is enabled:
         return False
-    with _changing(root, name) as document:
+    with _edit(root, name) as document:
         if enabled:
             document.pop("enabled", None)
         else:
@@ -120,9 +133,9 @@ def set_enabled(root: Path, name: str, enabled: bool) -> bool:
 
 
 @contextmanager
-def _changing(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
+def _edit(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
     path = root / name / MODEL_TOML
-    with _locked(root / name):
+    with _lock(root / name):
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         yield document
         temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
@@ -131,7 +144,7 @@ def _changing(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     while (fd := try_lock(folder, os.O_RDONLY | os.O_CLOEXEC)) is None:
         time.sleep(0.005)
     try:

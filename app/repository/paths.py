@@ -1,4 +1,7 @@
-"""Names and places in a repository. Nothing outside this module spells a path below it."""
+"""File names, folder names and name rules of a model repository: `ROOT/NAME/VERSION/`.
+
+All other modules take the paths below a repository's root from here.
+"""
 
 from __future__ import annotations
 
@@ -17,67 +20,88 @@ CHECKSUMS = "checksums.sha256"
 MODEL_TOML = "model.toml"
 RESERVED_ALIASES = frozenset(("latest",))
 RESERVED_NAMES = frozenset(("stats",))
-"""`/v2/models/stats` is every model's statistics."""
+"""The Open Inference Protocol uses `/v2/models/stats` for the statistics of all models."""
 
 
 def check_name(name: str) -> str:
-    """The name, if a model may bear it. Raises PublishFailed."""
+    """Return `name` if it is a valid model name.
+
+    Raises PublishFailed for a name that could be read as a path, a hidden file or a command-line option, and for one of
+    RESERVED_NAMES.
+    """
     if not NAME.match(name) or ".." in name:
         raise PublishFailed(
-            f"{name!r} is no model name: at most 100 ASCII letters, digits, '_', '-' and '.', a letter or digit first"
+            f"{name!r} is not a valid model name. Use 1 to 100 ASCII letters, digits, '_', '-' or '.', starting with "
+            "a letter or a digit, without '..'"
         )
     if name in RESERVED_NAMES:
-        raise PublishFailed(f"{name!r} has a meaning of its own in the protocol; choose another model name")
+        raise PublishFailed(
+            f"the model name {name!r} is reserved by the protocol (/v2/models/{name}). Choose another name"
+        )
     return name
 
 
 def check_alias(alias: str) -> str:
-    """The alias, if it may be used. Raises PublishFailed."""
-    if not ALIAS.match(alias) or alias in RESERVED_ALIASES:
-        raise PublishFailed(f"{alias!r} is no alias: letters, digits, '_', '-' and '.', beginning with a letter")
+    """Return `alias` if it is a valid alias.
+
+    Raises PublishFailed for one that could be read as a version number, and for one of RESERVED_ALIASES.
+    """
+    if alias in RESERVED_ALIASES:
+        raise PublishFailed(
+            f"the alias {alias!r} is reserved: it always means the newest version. Choose another alias"
+        )
+    if not ALIAS.match(alias):
+        raise PublishFailed(
+            f"{alias!r} is not a valid alias. Use 1 to 64 ASCII letters, digits, '_', '-' or '.', "
+            "starting with a letter"
+        )
     return alias
 
 
 def models(root: Path) -> list[str]:
-    """Names of the models with a published version below `root`, sorted."""
+    """Return the sorted names of the models that have a published version; empty when `root` does not exist."""
     if not root.is_dir():
         return []
     return sorted(entry.name for entry in root.iterdir() if versions(root, entry.name))
 
 
 def versions(root: Path, name: str) -> list[int]:
-    """Published versions, lowest first. A folder without a contract is none."""
+    """Return the published versions of a model, lowest first. A folder without a contract is not a version."""
     folder = root / name
     if not NAME.match(name) or not folder.is_dir():
         return []
-    found = [entry for entry in folder.iterdir() if VERSION.match(entry.name) and (entry / CONTRACT).is_file()]
-    return sorted(int(entry.name) for entry in found)
+    published = [entry for entry in folder.iterdir() if VERSION.match(entry.name) and (entry / CONTRACT).is_file()]
+    return sorted(int(entry.name) for entry in published)
 
 
 def version_folder(root: Path, name: str, version: int) -> Path:
-    """Where a version lies."""
+    """Return the folder of a version, whether or not it exists."""
     return root / name / str(version)
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
-    """`name`, `name@alias` or `name/version` to (name, version or alias or None)."""
-    for mark in ("@", "/"):
-        name, found, rest = spec.partition(mark)
-        if found:
+    """Split `name`, `name@alias` or `name/version` into the name and the alias or version, None without one."""
+    for separator in ("@", "/"):
+        name, match, rest = spec.partition(separator)
+        if match:
             return name, rest
     return spec, None
 
 
 def find(root: Path, spec: str, aliases: dict[str, int]) -> int:
-    """The published version a spec means; the highest without one. Raises ModelNotFound."""
+    """Return the published version that `spec` means: the newest for `name` and `name@latest`.
+
+    Raises ModelNotFound when the model has no published version, or not the one that `spec` names.
+    """
     name, wanted = split_spec(spec)
     published = versions(root, name)
     if not published:
-        known = ", ".join(models(root)) or "none"
-        raise ModelNotFound(f"no model {name!r} in {root}; there is {known}")
+        known = ", ".join(models(root)) or "no published model"
+        raise ModelNotFound(f"no model {name!r} in {root}. It holds: {known}")
     if wanted is None or wanted == "latest":
         return published[-1]
     number = aliases.get(wanted) or (int(wanted) if VERSION.match(wanted) else 0)
     if number not in published:
-        raise ModelNotFound(f"model {name!r} has no version or alias {wanted!r}; it has {published}")
+        known = ", ".join([*map(str, published), *sorted(aliases)])
+        raise ModelNotFound(f"model {name!r} has no version or alias {wanted!r}. It has: {known}")
     return number

@@ -1,1 +1,1 @@
-"""What is ours of the gunicorn worker: scheduling, keepalive, answers in one send, draining."""
+"""The gunicorn worker class: scheduling, keepalive, one-send responses, JSON errors, accept balancing and draining."""

@@ -1,9 +1,9 @@
-"""Share connections evenly among workers: otherwise one worker gets most of them, and requests wait for it.
+"""Distribute connections evenly among workers; otherwise one worker gets most of them, and requests wait for it.
 
-All workers wait at one listening socket, and the one that wakes first takes the connection: of 64 that a client opened
-one after the other, the second of two workers got 3 to 27. Kept connections stay where they are. Now a worker that has
-clearly more connections than another leaves new ones to the others for a moment, and takes them only if they are still
-there then.
+All workers accept from the same listening socket, and the worker that wakes up first gets the connection. Of 64
+connections that a client opened one after the other, the second of two workers got 3 to 27, and a kept-alive connection
+stays with its worker. Therefore a worker that has clearly more connections than another one stops accepting for a
+moment. It accepts a connection only if no other worker has taken it by then.
 """
 
 from __future__ import annotations
@@ -19,99 +19,102 @@ from tableside.server.disconnect import has_bytes
 from tableside.server.gunicorn_types import Address, Client, Handle, Listener
 
 MAX_WORKERS = 256
-"""Workers that have a place of their own. Two that share one are counted as one worker."""
+"""Number of entries in the shared memory. With more workers, two share an entry and count as one worker."""
 FRESH_S = 3.0
-"""A worker whose last beat is older than this is not waited for. Workers beat once a second."""
-MOST_AT_ONCE = 16
-"""Connections that a worker accepts in one turn of the event loop."""
+"""A worker whose last heartbeat is older than this is ignored. Workers send one per second."""
+MAX_AT_ONCE = 16
+"""Most connections that a worker accepts in one iteration of the event loop."""
 RETRY_DELAYS_S = (0.0, 0.0, 0.001, 0.001)
-"""Seconds before each look of a worker that is ahead. It accepts a connection if one was waiting at every look: where
-another worker accepts them, none is waiting at some. The first two looks are the next turns of the event loop:
-connections that carry one request each are closed by then, and the worker may not be ahead any more.
+"""Seconds before each check of a worker that is ahead. It accepts a connection if one was waiting at every check: if
+another worker is accepting, there is a check at which none is waiting. The first two checks are in the next iterations
+of the event loop: connections that carry only one request are closed by then, and the worker may no longer be ahead.
 """
 
-_board = memoryview(mmap.mmap(-1, MAX_WORKERS * 16)).cast("d")
-"""Memory that the master makes and all its workers share: for each worker its number of connections, and the time of
-its last beat (monotonic clock).
+_shared = memoryview(mmap.mmap(-1, MAX_WORKERS * 16)).cast("d")
+"""Memory that the master allocates and all its workers share. Each worker has two numbers: its open connections, and
+the time of its last heartbeat (monotonic clock).
 """
 
 
 class ConnectionShare:
-    """One worker's place in the shared memory. Make it before the fork. age: the worker's number in gunicorn."""
+    """One worker's entry in the shared memory. age: gunicorn's number of the worker.
+
+    Make it before the fork, in the master; the other methods are for the worker.
+    """
 
     def __init__(self, age: int) -> None:
-        self._board, self._mine = _board, 2 * (age % MAX_WORKERS)
+        self._entries, self._own = _shared, 2 * (age % MAX_WORKERS)
         self._others: list[int] = []
 
     def join(self) -> None:
-        """This worker begins to serve."""
-        self._board[self._mine] = 0.0
+        """Set the number of connections to 0 and send the first heartbeat. Call it when the worker starts."""
+        self._entries[self._own] = 0.0
         self.beat()
 
     def beat(self) -> None:
-        """Say that this worker serves, and look who else does. Call it about once a second."""
-        board, now_s = self._board, time.monotonic()
-        board[self._mine + 1] = now_s
+        """Send a heartbeat, and find the other workers that are alive. Call it about once a second."""
+        entries, now_s = self._entries, time.monotonic()
+        entries[self._own + 1] = now_s
         self._others = [
-            at for at in range(0, 2 * MAX_WORKERS, 2) if at != self._mine and 0.0 <= now_s - board[at + 1] < FRESH_S
+            at for at in range(0, 2 * MAX_WORKERS, 2) if at != self._own and 0.0 <= now_s - entries[at + 1] < FRESH_S
         ]
 
     def leave(self) -> None:
-        """This worker takes no more connections."""
-        self._board[self._mine + 1] = -FRESH_S
+        """Mark this worker as ended, so that the others no longer count on it. Call it when the worker drains."""
+        self._entries[self._own + 1] = -FRESH_S
 
     def opened(self) -> None:
-        """Count one connection more."""
-        self._board[self._mine] += 1.0
+        """Add one connection."""
+        self._entries[self._own] += 1.0
 
     def closed(self) -> None:
-        """Count one connection less."""
-        self._board[self._mine] -= 1.0
+        """Subtract one connection."""
+        self._entries[self._own] -= 1.0
 
     @property
     def is_ahead(self) -> bool:
-        """Whether another worker has clearly fewer connections: by more than two and an eighth."""
-        board = self._board
-        mine = board[self._mine]
-        return any(mine > 2 + 1.125 * board[at] for at in self._others)
+        """Whether this worker has clearly more connections than another one: 2 and an eighth more."""
+        entries = self._entries
+        own = entries[self._own]
+        return any(own > 2 + 1.125 * entries[at] for at in self._others)
 
 
 class BalancedServer(StreamServer):
-    """gevent's server of one listening socket, which leaves connections to other workers while this one is ahead.
+    """gevent's server of one listening socket. It leaves connections to other workers while this worker is ahead.
 
-    `handle` has to call `Share.closed` when its connection has ended.
+    `handle` must call `ConnectionShare.closed` when its connection has ended.
     """
 
-    max_accept = MOST_AT_ONCE
+    max_accept = MAX_AT_ONCE
 
     def __init__(self, share: ConnectionShare, listener: Listener, handle: Handle, pool: Pool) -> None:
         super().__init__(listener, handle=handle, spawn=pool)
         self._share = share
-        self._is_looking = self._may_take_one = False
+        self._is_retrying = self._may_accept_one = False
 
     def do_read(self) -> tuple[Client, Address] | None:
-        """Accept a connection if one is waiting and this worker may have it."""
-        if self._share.is_ahead and not self._may_take_one:
+        """Accept a connection if one is waiting. Returns None if none is, or if this worker is ahead."""
+        if self._share.is_ahead and not self._may_accept_one:
             self.stop_accepting()
-            if not self._is_looking:
-                self._is_looking = True
+            if not self._is_retrying:
+                self._is_retrying = True
                 spawn(self._retry)
             return None
-        self._may_take_one = False
-        taken: tuple[Client, Address] | None = super().do_read()
-        if taken:
+        self._may_accept_one = False
+        accepted: tuple[Client, Address] | None = super().do_read()
+        if accepted:
             self._share.opened()
-        return taken
+        return accepted
 
     def _retry(self) -> None:
-        """Look several times whether another worker takes what is waiting, then accept again."""
+        """Check several times whether another worker accepts the waiting connections, then accept again."""
         for delay_s in RETRY_DELAYS_S:
             with self.loop.timer(delay_s) as timer:
                 get_hub().wait(timer)
             if not self.started:
                 return
-            self._may_take_one = has_bytes(self.socket)
-            if not (self._may_take_one and self._share.is_ahead):
+            self._may_accept_one = has_bytes(self.socket)
+            if not (self._may_accept_one and self._share.is_ahead):
                 break
-        self._is_looking = False
+        self._is_retrying = False
         self.start_accepting()

@@ -1,6 +1,6 @@
-"""Look at a connection without reading from it and without waiting: whether its client has gone, or has sent bytes.
+"""Check whether a client has disconnected or has sent bytes, without reading from the connection and without waiting.
 
-The kernel's `poll` is asked about the descriptor: a socket of gevent waits even in calls that are told not to.
+The functions call the kernel's `poll` on the descriptor: a gevent socket waits even in non-blocking calls.
 """
 
 from __future__ import annotations
@@ -9,26 +9,39 @@ import fcntl
 import select
 import sys
 import termios
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from gevent.monkey import get_original
 
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-_make_poll: Any = get_original("select", "poll")
+
+
+class Poll(Protocol):
+    """The object that `select.poll()` makes."""
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Add a descriptor and the events of interest."""
+
+    def poll(self, timeout_ms: float, /) -> list[tuple[int, int]]:
+        """Return pairs of a descriptor and its events."""
+
+
+_make_poll: Callable[[], Poll] = get_original("select", "poll")  # the one that gevent has not patched
 
 
 class HasDescriptor(Protocol):
-    """A socket, of gevent or of the standard library."""
+    """A socket of gevent or of the standard library."""
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor; -1 if the socket is closed."""
 
 
 def is_disconnected(connection: HasDescriptor | object) -> bool:
-    """Whether the peer has closed the connection.
+    """Whether the peer has closed the connection, or this side has.
 
-    Bytes that it sent before stay unread, and as long as there are some the peer counts as present. So does anything
-    that is not a connection.
+    While there are unread bytes from the peer it counts as connected, unless the connection has an error. So does any
+    object without a descriptor, such as None for a request without a connection.
     """
     if not hasattr(connection, "fileno"):
         return False
@@ -39,7 +52,10 @@ def is_disconnected(connection: HasDescriptor | object) -> bool:
 
 
 def has_bytes(connection: HasDescriptor) -> bool:
-    """Whether a read would return at once: with bytes, with the end of the connection, or with an error."""
+    """Whether a read would return at once: with bytes, with the end of the connection, or with an error.
+
+    For a listening socket: whether a connection is waiting to be accepted.
+    """
     return bool(_events(connection))
 
 
@@ -49,13 +65,13 @@ def _events(connection: HasDescriptor) -> int:
         return select.POLLNVAL
     poll = _make_poll()
     poll.register(number, select.POLLIN | select.POLLRDHUP)
-    found: list[tuple[int, int]] = poll.poll(0)
-    return found[0][1] if found else 0
+    ready = poll.poll(0)
+    return ready[0][1] if ready else 0
 
 
 def _unread_bytes(connection: HasDescriptor) -> int:
     try:
-        counted = fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4))
+        count = fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4))
     except OSError:
         return 0
-    return int.from_bytes(counted, sys.byteorder)
+    return int.from_bytes(count, sys.byteorder)

@@ -1,6 +1,6 @@
-"""Drain when the master is gone: gunicorn's gevent worker exits at once then, and loses its requests in progress.
+"""Drain the worker when its master has ended: gunicorn's gevent worker exits at once then, and drops its requests.
 
-A worker that hangs with no master left to notice is ended by SIGALRM.
+A worker that hangs while no master is left to kill it is ended by SIGALRM.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
 HANG_GRACE_S = 15
-"""Seconds after gunicorn's `timeout`, at which a living master ends a worker that hangs."""
+"""Seconds between gunicorn's `timeout`, when a master kills a worker that hangs, and SIGALRM."""
 
 
 class DrainingWorker(GeventWorker):
-    """A gevent worker that finishes what it has accepted."""
+    """A gevent worker that answers the requests it has accepted before it ends."""
 
     def notify(self) -> None:
-        """Heartbeat, called once a second."""
-        Worker.notify(self)  # that of GeventWorker exits when the master is gone
+        """Send the heartbeat, restart the alarm, and drain if the master has ended. gunicorn calls it once a second."""
+        Worker.notify(self)  # GeventWorker.notify exits when the master has ended
         if self.cfg.timeout:
             signal.alarm(int(self.cfg.timeout) + HANG_GRACE_S)
         if self.alive and self.ppid != os.getppid():
-            self.log.warning("the master is gone, draining")
+            self.log.warning("the master process has ended: draining this worker")
             self.begin_drain()
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """SIGTERM: accept no new connections, finish the requests in progress."""
+        """Handle SIGTERM: accept no new connections, and finish the requests in progress."""
         self.begin_drain()
 
     def begin_drain(self) -> None:
-        """Turn readiness off, and let gunicorn's loop stop accepting and wait for the requests in progress."""
-        extensions = getattr(self.wsgi, "extensions", {}) if self.wsgi else {}
+        """Report not ready, and end gunicorn's loop: it then closes the listeners and waits for the requests."""
+        application = getattr(self, "wsgi", None)  # missing while the worker still loads it
+        extensions = getattr(application, "extensions", {})
         if "tableside" in extensions:
             extensions["tableside"].registry.draining = True
         self.alive = False

@@ -1,40 +1,40 @@
-"""Types of what gunicorn and gevent hand to the worker class; neither library has type hints."""
+"""Types of the objects that gunicorn and gevent pass to the worker class. Neither library has type hints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Protocol
 
 Address = tuple[str, int] | str
-"""A peer's address: a tuple over TCP, an empty string over a Unix socket."""
+"""Address of a peer: host and port over TCP, an empty string over a Unix socket."""
 
 
 class Client(Protocol):
-    """A connection: a socket of gevent."""
+    """A connection: a gevent socket."""
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor; -1 if the socket is closed."""
 
     def send(self, data: bytes) -> int:
-        """Send some of the data and return how many bytes."""
+        """Send a part of the data, and return the number of bytes sent."""
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of the data."""
 
     def shutdown(self, how: int) -> None:
-        """End one or both directions, see `socket.shutdown`."""
+        """End one or both directions, as `socket.shutdown` does."""
 
 
 class Listener(Protocol):
-    """A listening socket of gunicorn."""
+    """A listening socket."""
 
     def getsockname(self) -> Address:
-        """The address; a string for a Unix socket."""
+        """Return the address: a string for a Unix socket."""
 
 
 class Unreader(Protocol):
-    """gunicorn's buffer of bytes that were received and not parsed yet."""
+    """gunicorn's buffer of bytes that were received and are not parsed yet."""
 
     buf: BytesIO
 
@@ -48,7 +48,7 @@ class Request(Protocol):
 
 
 class Settings(Protocol):
-    """The settings of gunicorn that are read here."""
+    """The gunicorn settings that the worker class reads."""
 
     timeout: int
     keepalive: int
@@ -63,8 +63,8 @@ class Log(Protocol):
     """gunicorn's logger."""
 
     def error(self, msg: str, *args: object) -> None:
-        """Log at level error."""
+        """Log at level error; `args` are formatted into `msg`."""
 
 
-Handle = Callable[[Any, Any], None]
-"""`handle(client, address)`: serves one connection to its end."""
+Handle = Callable[[Client, Address], None]
+"""A function that serves one connection to its end."""

@@ -1,6 +1,7 @@
-"""Answer gunicorn's own errors in JSON, because clients parse every error body as the one error object of this server.
+"""Send gunicorn's own errors as JSON, because clients parse every error body as this server's error object.
 
-Such errors are a malformed request line, a header that is too long, an unknown transfer coding and the like.
+Such errors are a malformed request line, a header that is too long or an unknown transfer coding. The members of the
+object are those of RFC 9457, and `error` for inference clients.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from tableside.server.gunicorn_types import Client
 
 
 def write_json_error(sock: Client, status_int: int, reason: str, mesg: str) -> None:
-    """Send the error object with this status to the client. The connection is closed by the caller."""
+    """Send a response with this status and the error object. The caller closes the connection.
+
+    The parameters have gunicorn's names. reason: the title of the status. mesg: what was wrong; it may be empty.
+    """
     detail = f"{reason}: {mesg}" if mesg else reason
     body = orjson.dumps(
         {"error": detail, "type": "about:blank", "title": reason, "status": status_int, "detail": detail}
@@ -25,5 +29,5 @@ def write_json_error(sock: Client, status_int: int, reason: str, mesg: str) -> N
 
 
 def install() -> None:
-    """Let gunicorn write its errors with `write_json_error`. It has no setting for that."""
+    """Replace gunicorn's function that writes errors. There is no setting for it."""
     util.write_error = write_json_error

@@ -1,7 +1,8 @@
-"""End connections whose next request does not arrive in time: a timer for each request cost 4 us of each.
+"""End connections whose next request does not arrive in time.
 
-All of them are checked once a second instead. A connection is ended by shutting down its reading side: bytes that had
-arrived by then are still read, and end-of-file after them. When the worker drains, idle connections end the same way.
+One check per second covers all connections, because a timer for each request took 4 us of each. To end a connection,
+its reading side is shut down: bytes that have arrived are still read, followed by end-of-file. When the worker drains,
+idle connections are ended the same way.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from tableside.server.disconnect import has_bytes
 from tableside.server.gunicorn_types import Client
 
 GRACE_S = 1.0
-"""A client that sends on and on without an end, although it is overdue, is cut off after this."""
+"""Seconds after which an overdue client is disconnected even if it is still sending bytes."""
 
 
 class KeepaliveTimers:
     """Per-worker state of connections that wait for a request.
 
-    allowed_s: how long a client may take for a request's head, from the answer before it or from its connection on.
+    allowed_s: seconds that a client has to send the head of a request, counted from the previous answer, or from the
+    start of the connection.
     """
 
     def __init__(self, allowed_s: float) -> None:
         self.allowed_s = allowed_s
         self.idle: set[Client] = set()
-        """Connections from which nothing of the next request was read: they end at once when the worker drains."""
+        """Connections of which no byte of the next request was read. They end at once when the worker drains."""
         self._due_at_s: dict[Client, float] = {}
 
     def begin(self, client: Client) -> None:
-        """From now on the client has `allowed_s` for its request's head."""
+        """Start the time of `allowed_s` for the client's next request."""
         self._due_at_s[client] = time.monotonic() + self.allowed_s
 
     def end(self, client: Client) -> None:
-        """The client's request was read, or its connection is closed."""
+        """Stop the time: the request was read, or the connection is closed. A second call has no effect."""
         self._due_at_s.pop(client, None)
 
     def end_overdue(self, now_s: float) -> None:
-        """End the connections that are overdue. Call it about once a second, with the monotonic clock."""
+        """End the overdue connections. Call it about once a second. now_s: seconds of the monotonic clock."""
         for client, due_at_s in list(self._due_at_s.items()):
             if now_s > due_at_s + GRACE_S:
                 _shut(client, socket.SHUT_RDWR)
@@ -46,7 +48,7 @@ class KeepaliveTimers:
                 _shut(client, socket.SHUT_RD)
 
     def end_idle(self) -> None:
-        """End the idle connections that have sent nothing."""
+        """End the idle connections whose next request has not begun to arrive."""
         for client in list(self.idle):
             if not has_bytes(client):
                 _shut(client, socket.SHUT_RD)

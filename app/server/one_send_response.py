@@ -1,6 +1,7 @@
-"""Send an answer's head and body in one call: a SIGKILL between two calls truncates an answer nginx can't retry.
+"""Send the head and the body of a response in one call.
 
-It also saves a system call, and wakes the client once. Everything else about an answer is gunicorn's.
+A SIGKILL between two calls would truncate the response, and nginx cannot repeat a request whose response has begun. One
+call also saves a system call, and wakes the client once. gunicorn does everything else.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from gunicorn.http import wsgi
 from tableside.server.gunicorn_types import Client, Request, Settings
 
 ONE_SEND_BYTES = 1 << 20
-"""A larger body is sent after its head: joining the two would copy it."""
+"""A larger body is sent after its head, because joining the two would copy it."""
 SLOW_S = 0.01
-"""A connection of nginx ends with an answer that took longer: nginx opens another for the next request, which the
-worker that is free accepts.
+"""A connection from nginx is closed after a response that took longer than this. For its next request nginx then opens
+another connection, which an idle worker accepts.
 """
 
 
 class OneSendResponse(wsgi.Response):
-    """gunicorn's response, which keeps the head back until the first bytes of the body are there."""
+    """gunicorn's response, which holds the head back until the first bytes of the body are written."""
 
     def __init__(self, req: Request, sock: Client, cfg: Settings) -> None:
         super().__init__(req, sock, cfg)
@@ -30,7 +31,7 @@ class OneSendResponse(wsgi.Response):
         self._began_s = time.monotonic()
 
     def send_headers(self) -> None:
-        """Encode the head and hold it."""
+        """Encode the head and keep it for the first bytes of the body. A second call has no effect."""
         if self.headers_sent:
             return
         if isinstance(self.req.peer_addr, str) and time.monotonic() - self._began_s > SLOW_S:
@@ -50,25 +51,25 @@ class OneSendResponse(wsgi.Response):
             super()._emit_body(data)
             return
         whole, self._head = self._head + data, b""
-        # Each send wakes a client, which takes this core: first compute the other answers that are due in this turn.
+        # Each send wakes a client, which may then run on this core: first let the other ready requests compute.
         gevent.sleep(0)
-        sent = self.sock.send(whole)  # sendall of gevent asks for the size of the kernel's buffer first
+        sent = self.sock.send(whole)  # gevent's sendall would first read the size of the kernel's buffer
         if sent < len(whole):
             self.sock.sendall(memoryview(whole)[sent:])
 
     def sendfile(self, respiter: object) -> bool:
-        """Send the head before the kernel sends the file."""
+        """Send the head, and then the file if the kernel can send it. Returns whether it did."""
         self.send_headers()
         self._send_head()
         return bool(super().sendfile(respiter))
 
     def close(self) -> None:
-        """Send a head that had no body."""
+        """End the response. A head without a body is sent now."""
         self.send_headers()
         self._send_head()
         super().close()
 
 
 def install() -> None:
-    """Let gunicorn make its responses of this class. It has no setting for that."""
+    """Replace gunicorn's response class by this one. There is no setting for it."""
     wsgi.Response = OneSendResponse

@@ -1,4 +1,4 @@
-"""Refuse gunicorn settings that the worker class can't honour: ignoring one in silence would surprise its operator."""
+"""Refuse gunicorn settings that the worker class does not support, instead of ignoring them silently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tableside.server.gunicorn_types import Log, Settings
 
 
 class Refused(NamedTuple):
-    """A setting, when it is refused, and what to do instead."""
+    """A setting that may be refused.
+
+    applies: whether the setting has a refused value. reason: why it is refused, and what to set instead.
+    """
 
     setting: str
     applies: Callable[[Settings], bool]
@@ -21,39 +24,39 @@ REFUSED = (
     Refused(
         "http_protocols",
         lambda cfg: any(protocol != "h1" for protocol in cfg.http_protocols),
-        "this worker serves HTTP/1.1 only. Set it to 'h1', and let nginx speak HTTP/2 to clients",
+        "this worker serves HTTP/1.1 only. Set it to 'h1', and configure HTTP/2 in nginx",
     ),
     Refused(
         "proxy_protocol",
         lambda cfg: cfg.proxy_protocol != "off",
-        "this worker does not support the PROXY protocol. Set it to 'off', and let nginx read it",
+        "this worker does not support the PROXY protocol. Set it to 'off', and configure the protocol in nginx",
     ),
     Refused("protocol", lambda cfg: cfg.protocol != "http", "this worker serves HTTP only. Set it to 'http'"),
     Refused(
         "certfile",
         lambda cfg: cfg.is_ssl,
-        "this worker does not support TLS. Remove certfile and keyfile, and let nginx end TLS",
+        "this worker does not support TLS. Remove certfile and keyfile, and configure TLS in nginx",
     ),
     Refused(
         "keepalive",
         lambda cfg: cfg.keepalive <= 0,
-        "it is also the time a client has to send a request's head. Set it to 1 second or more",
+        "it is also the time that a client has to send the head of a request. Set it to 1 or more seconds",
     ),
     Refused(
         "statsd_host",
         lambda cfg: bool(cfg.statsd_host),
-        "metrics are not sent to StatsD. Remove it, and let Prometheus read /metrics",
+        "this worker does not send metrics to StatsD. Remove it, and let Prometheus scrape /metrics",
     ),
 )
 
 
 def find_refused(cfg: Settings) -> list[str]:
-    """One line for each setting that can't be honoured."""
-    return [f"setting '{one.setting}' is refused: {one.reason}." for one in REFUSED if one.applies(cfg)]
+    """Return one line for each setting of `cfg` that is refused."""
+    return [f"setting '{refused.setting}' is refused: {refused.reason}." for refused in REFUSED if refused.applies(cfg)]
 
 
 def check(cfg: Settings, log: Log) -> None:
-    """Log one line for each refused setting and exit with status 1, if there is any."""
+    """If any setting is refused, log one line for each and exit with status 1."""
     lines = find_refused(cfg)
     for line in lines:
         log.error("%s", line)

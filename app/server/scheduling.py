@@ -1,8 +1,8 @@
-"""Take turns between connections: without it, a few busy kept-alive connections starve all others.
+"""Serve connections in turn; otherwise a few busy kept-alive connections starve all others.
 
-A socket of gevent tries to read before it waits. The greenlet of a client that answers quickly therefore never waits,
-and is served again and again. Here a connection that was answered waits in the event loop for its next request even if
-that is there already, behind all other connections that are ready.
+A gevent socket tries to read before it waits. A client that sends its next request quickly therefore never makes its
+greenlet wait, and is served again and again. Here, after each answer, a connection waits in the event loop behind all
+other connections that are ready, even if its next request has already arrived.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ _READ = 1
 
 
 class Alive(Protocol):
-    """A worker of gunicorn."""
+    """A gunicorn worker."""
 
     alive: bool
-    """False from the beginning of its drain on."""
+    """False as soon as the worker drains."""
 
 
 class Connection:
-    """State of one connection. As a context manager it goes around the reading of each request.
+    """State of one connection, and the context manager in which gunicorn reads each of its requests.
 
-    is_nginx: whether it came by a Unix socket. When the worker drains, such a connection ends before its next request:
-    nginx sends that request to another worker.
+    is_nginx: whether the connection came over a Unix socket. When the worker drains, such a connection ends before its
+    next request, which nginx then sends to another worker.
     """
 
     def __init__(self, client: Client, worker: Alive, is_nginx: bool, keepalive: KeepaliveTimers) -> None:
         self.unreader: Unreader | None = None
-        """Set when the first request was read."""
+        """gunicorn's buffer of received bytes; None until the first request was read."""
         self._client, self._worker, self._is_nginx, self._keepalive = client, worker, is_nginx, keepalive
         self._readable = get_hub().loop.io(client.fileno(), _READ)
 
     def __enter__(self) -> None:
-        """Start the time the client has for its next request, and wait for this connection's turn.
+        """Start the time that the client has for its next request, and wait for this connection's turn.
 
-        Raises StopIteration, at which gunicorn closes the connection, when the worker drains.
+        Raises StopIteration if the worker drains and the connection is from nginx: gunicorn then closes it.
         """
         self._keepalive.begin(self._client)
-        # A pipelined request is in the buffer already: waiting for more bytes would be waiting in vain.
+        # A pipelined request is in the buffer already, so that no further bytes may arrive.
         if self.unreader is None or self.unreader.buf.tell():
             return
         if not self._is_nginx:
@@ -61,13 +61,17 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """The request is there, or the connection at its end. An idle one that is killed closes without an answer."""
+        """Stop the time: the request was read, or the connection has ended.
+
+        Raises StopIteration if the greenlet was killed while it read: gunicorn then closes the connection without an
+        answer.
+        """
         self._keepalive.end(self._client)
         if kind is GreenletExit:
             raise StopIteration
 
     def close(self) -> None:
-        """Free the event loop's watcher."""
+        """Free the event loop's watcher. Call it once, when the connection has ended."""
         self._keepalive.end(self._client)
         self._readable.stop()
         self._readable.close()

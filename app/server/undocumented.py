@@ -1,8 +1,8 @@
-"""Every name of gunicorn, gevent and prometheus-client that is used here although its library does not document it.
+"""The list of undocumented names of gunicorn, gevent and prometheus-client that Tableside uses.
 
-A test resolves each name and compares its parameters, so an upgrade that moves one fails there and not under load. To
-upgrade a library: raise its bound in requirements/base.in, run the tests, read what changed below the names listed
-here, and write the new version into CHECKED_ON.
+A test resolves each name and compares its parameters, so that an upgrade which changes one fails in that test and not
+under load. To upgrade a library: raise its bound in requirements/base.in, run the tests, read the library's changes to
+the names in this list, and write the new version into CHECKED_ON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ CHECKED_ON = {"gunicorn": "27.0.1", "gevent": "26.9.0", "prometheus-client": "0.
 
 
 class UndocumentedName(NamedTuple):
-    """A dotted name and why it is used. parameters: of a function that is called, replaced or overridden."""
+    """A dotted name and the reason why it is used.
+
+    parameters: the parameter names of a function that is called, replaced or overridden; None for other names.
+    """
 
     dotted: str
     why: str
@@ -24,46 +27,60 @@ _WORKER, _RESPONSE = "gunicorn.workers.ggevent.GeventWorker", "gunicorn.http.wsg
 _SERVER = "gevent.server.StreamServer"
 
 NAMES = (
-    # gunicorn documents that `worker_class` names a class of one's own, but not which methods that has.
-    UndocumentedName(_WORKER, "subclassed (draining, worker)"),
-    UndocumentedName(f"{_WORKER}.init_process", "extended: install the response and the errors", ("self",)),
-    UndocumentedName(f"{_WORKER}.handle", "extended: state of the connection", ("self", "listener", "client", "addr")),
-    UndocumentedName(f"{_WORKER}.timeout_ctx", "overridden: turns and keepalive", ("self",)),
+    # gunicorn documents that `worker_class` may name any class, but not which methods that class has.
+    UndocumentedName(_WORKER, "subclassed by DrainingWorker and TablesideWorker"),
+    UndocumentedName(f"{_WORKER}.init_process", "extended: installs OneSendResponse and the JSON errors", ("self",)),
+    UndocumentedName(
+        f"{_WORKER}.handle", "extended: makes the state of the connection", ("self", "listener", "client", "addr")
+    ),
+    UndocumentedName(f"{_WORKER}.timeout_ctx", "overridden: scheduling and keepalive", ("self",)),
     UndocumentedName(
         f"{_WORKER}.handle_request",
-        "extended: notes the request's buffer",
+        "extended: remembers the buffer of received bytes",
         ("self", "listener_name", "req", "sock", "addr"),
     ),
-    UndocumentedName(f"{_WORKER}.notify", "overridden: it exits when the master is gone", ("self",)),
-    UndocumentedName("gunicorn.workers.base.Worker.notify", "called in its place", ("self",)),
-    UndocumentedName(f"{_WORKER}.handle_exit", "overridden: SIGTERM drains", ("self", "sig", "frame")),
-    UndocumentedName(f"{_WORKER}.server_class", "overridden: the accept balancer"),
+    UndocumentedName(f"{_WORKER}.notify", "overridden: the original exits when the master has ended", ("self",)),
+    UndocumentedName("gunicorn.workers.base.Worker.notify", "called instead of GeventWorker.notify", ("self",)),
+    UndocumentedName(f"{_WORKER}.handle_exit", "overridden: SIGTERM drains the worker", ("self", "sig", "frame")),
+    UndocumentedName(f"{_WORKER}.server_class", "overridden: makes a BalancedServer"),
     UndocumentedName(
-        "gunicorn.workers.gthread.ThreadWorker.check_config", "the same hook, called by the master", ("cfg", "log")
+        "gunicorn.workers.gthread.ThreadWorker.check_config", "the same hook: the master calls it", ("cfg", "log")
     ),
-    UndocumentedName(_RESPONSE, "subclassed and replaced: the answer in one send", ("req", "sock", "cfg")),
-    UndocumentedName(f"{_RESPONSE}.send_headers", "overridden: holds the head", ("self",)),
+    UndocumentedName(
+        "gunicorn.arbiter.Arbiter.WORKERS",
+        "emptied in a new worker, so that no class from before a HUP stays in memory",
+    ),
+    UndocumentedName(_RESPONSE, "subclassed and replaced by OneSendResponse", ("req", "sock", "cfg")),
+    UndocumentedName(f"{_RESPONSE}.send_headers", "overridden: holds the head back", ("self",)),
     UndocumentedName(f"{_RESPONSE}.default_headers", "called: the first lines of the head", ("self",)),
-    UndocumentedName(f"{_RESPONSE}._emit_body", "overridden: sends head and body", ("self", "data")),
+    UndocumentedName(f"{_RESPONSE}._emit_body", "overridden: sends head and body in one call", ("self", "data")),
     UndocumentedName(f"{_RESPONSE}.sendfile", "extended: sends the head first", ("self", "respiter")),
-    UndocumentedName(f"{_RESPONSE}.close", "extended: sends a head without a body", ("self",)),
-    UndocumentedName(f"{_RESPONSE}.force_close", "called: ends a connection of nginx after a slow answer", ("self",)),
-    UndocumentedName("gunicorn.util.write_error", "replaced: errors in JSON", ("sock", "status_int", "reason", "mesg")),
+    UndocumentedName(f"{_RESPONSE}.close", "extended: sends a head that has no body", ("self",)),
+    UndocumentedName(
+        f"{_RESPONSE}.force_close", "called: closes a connection from nginx after a slow response", ("self",)
+    ),
+    UndocumentedName(
+        "gunicorn.util.write_error", "replaced by write_json_error", ("sock", "status_int", "reason", "mesg")
+    ),
     UndocumentedName("gunicorn.util.write_nonblock", "called to send such an error", ("sock", "data", "chunked")),
-    UndocumentedName("gunicorn.http.unreader.Unreader", "its attribute `buf` says whether a request is pipelined", ()),
+    UndocumentedName(
+        "gunicorn.http.unreader.Unreader", "its attribute `buf` shows whether a pipelined request has arrived", ()
+    ),
     UndocumentedName(
         "gunicorn.glogging.Logger.access",
-        "overridden: no line that nobody reads",
+        "overridden: formats no line that is not written",
         ("self", "resp", "req", "environ", "request_time"),
     ),
-    UndocumentedName(f"{_SERVER}.do_read", "extended: the accept balancer", ("self",)),
-    UndocumentedName(f"{_SERVER}.stop_accepting", "called by the accept balancer", ("self",)),
-    UndocumentedName(f"{_SERVER}.start_accepting", "called by the accept balancer", ("self",)),
-    # prometheus-client documents files keyed by the pid only; with slots they stay few and counters never go back.
-    UndocumentedName("prometheus_client.values.ValueClass", "replaced: metric files are keyed by the worker's slot"),
-    UndocumentedName("prometheus_client.values.MultiProcessValue", "called to make that", ("process_identifier",)),
-    # How it names the files of live gauges is known to `tableside.telemetry.metrics.LIVE_GAUGE_FILES`;
-    # tests/unit/test_metrics.py.
+    UndocumentedName(f"{_SERVER}.do_read", "extended: leaves connections to other workers", ("self",)),
+    UndocumentedName(f"{_SERVER}.stop_accepting", "called: the worker is ahead", ("self",)),
+    UndocumentedName(f"{_SERVER}.start_accepting", "called: the worker accepts again", ("self",)),
+    # prometheus-client documents only files named after the process id. Files named after slots stay few.
+    UndocumentedName("prometheus_client.values.ValueClass", "replaced: metric files are named after the worker's slot"),
+    UndocumentedName(
+        "prometheus_client.values.MultiProcessValue", "called to make the replacement", ("process_identifier",)
+    ),
+    # The file names of live gauges are not names of code: `tableside.telemetry.metrics.LIVE_GAUGE_FILES` has them, and
+    # tests/unit/test_metrics.py checks them.
 )
 
 ATTRIBUTES = {
@@ -73,4 +90,6 @@ ATTRIBUTES = {
     "gunicorn.http.unreader.Unreader": ("buf",),
     "gevent.server.StreamServer": ("loop", "socket", "started"),
 }
-"""Attributes of instances that are read. `wsgi` of a worker is there as soon as it has loaded the application."""
+"""Attributes of instances that are read. A worker's `wsgi` is missing, because it exists only after the application has
+loaded.
+"""

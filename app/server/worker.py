@@ -1,18 +1,16 @@
-"""gunicorn's gevent worker with five changes: turns, keepalive, one-send answers, JSON errors and draining.
+"""gunicorn's gevent worker with six changes, each in a module that begins with the reason for it.
 
-Each change is in a module of its own, whose first line says why it is needed: `turns`, `waits`, `wire`, `json_errors`
-and `draining`. `balance` shares connections among workers. Parsing, the environ, the request loop and everything else
-are gunicorn's own.
+The modules are `scheduling`, `keepalive`, `one_send_response`, `json_errors`, `draining` and `accept_balancer`.
+gunicorn does everything else: parsing, the environ, the request loop.
 
-Every name of gunicorn, gevent and prometheus-client that is used without being documented is listed in
-`tableside.server.undocumented`, with the reason and the version it was checked on.
+`tableside.server.undocumented` lists every undocumented name of gunicorn, gevent and prometheus-client that is used,
+with the reason and the version on which it was checked.
 """
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 from gevent import Greenlet, getcurrent, spawn
 from gevent.pool import Pool
@@ -28,30 +26,30 @@ from tableside.server.scheduling import Connection
 class TablesideWorker(DrainingWorker):
     """The worker class that gunicorn.conf.py names."""
 
-    def __init__(self, *given: Any, **more: Any) -> None:
-        super().__init__(*given, **more)
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
         self._keepalive = KeepaliveTimers(self.cfg.keepalive)
         self._connection_share = ConnectionShare(self.age)
         self._connections: dict[Greenlet, Connection] = {}
 
     @classmethod
     def check_config(cls, cfg: Settings, log: Log) -> None:
-        """Exit if a setting can't be honoured. gunicorn calls it in the master, before it forks a worker."""
+        """Exit if a setting is not supported. gunicorn calls this in the master, before it forks a worker."""
         refused_settings.check(cfg, log)
 
     def init_process(self) -> None:
-        """Serve until the worker ends."""
+        """Replace gunicorn's response and error writer in this process, and serve until the worker ends."""
         one_send_response.install()
         json_errors.install()
         self._connection_share.join()
         super().init_process()
 
     def server_class(self, listener: Listener, *, spawn: Pool, **_: object) -> BalancedServer:
-        """The server of one listening socket. gunicorn calls it where it would make gevent's StreamServer."""
+        """Make the server of one listening socket. gunicorn calls this instead of making gevent's StreamServer."""
         return BalancedServer(self._connection_share, listener, partial(self.handle, listener), spawn)
 
     def handle(self, listener: Listener, client: Client, addr: Address) -> None:
-        """Serve one connection to its end, in a greenlet of its own."""
+        """Serve one connection to its end. It runs in a greenlet of its own."""
         connection = Connection(client, self, isinstance(listener.getsockname(), str), self._keepalive)
         self._connections[getcurrent()] = connection
         try:
@@ -62,23 +60,23 @@ class TablesideWorker(DrainingWorker):
             self._connection_share.closed()
 
     def timeout_ctx(self) -> Connection:
-        """The context in which gunicorn reads the next request of the current greenlet's connection."""
+        """Return the context manager in which gunicorn reads the next request of the current greenlet's connection."""
         return self._connections[getcurrent()]
 
     def handle_request(self, listener_name: Address, req: Request, sock: Client, addr: Address) -> None:
-        """Answer one request."""
+        """Remember the buffer of received bytes, and let gunicorn answer the request."""
         self._connections[getcurrent()].unreader = req.unreader
         super().handle_request(listener_name, req, sock, addr)
 
     def notify(self) -> None:
-        """Heartbeat, called once a second."""
+        """Send the heartbeats and end the overdue connections. gunicorn calls this once a second."""
         if self.alive:
             self._connection_share.beat()
         self._keepalive.end_overdue(time.monotonic())
         super().notify()
 
     def begin_drain(self) -> None:
-        """Accept no more connections and end the idle ones of nginx."""
+        """Accept no more connections, and end the idle ones from nginx."""
         super().begin_drain()
         self._connection_share.leave()
         spawn(self._keepalive.end_idle)

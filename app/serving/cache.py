@@ -21,7 +21,7 @@ from tableside.contract.table import Table
 
 LARGEST_SHARE = 8
 """An answer larger than 1/8 of the limit is not kept: it would displace many small ones."""
-MOST_TABLE_BYTES = 1 << 18
+MAX_TABLE_BYTES = 1 << 18
 """Larger tables are not looked up: the digest is computed on the event loop, where this many bytes take 0.3 ms."""
 ENTRY_BYTES = 512
 """The overhead of one entry: its key, its mapping and the cache's own tables. A test compares it with tracemalloc."""
@@ -69,7 +69,7 @@ class ResponseCache:
 
     def key(self, table: Table, outputs: Sequence[Output]) -> bytes | None:
         """Return the key of a request; None for a table that is too large, or holds cells that have no digest."""
-        return digest_of(table, [output.name for output in outputs], MOST_TABLE_BYTES)
+        return digest_of(table, [output.name for output in outputs], MAX_TABLE_BYTES)
 
     def find(self, key: bytes | None) -> Answers | None:
         """Return the answer kept under `key`, in read-only arrays; None if there is none. Counts a hit or a miss."""

@@ -1,1 +1,1 @@
-"""Metrics, logs, the access log, and what is measured of each request."""
+"""Metrics, structured logs, the access log, and the trace of each request."""

@@ -1,4 +1,4 @@
-"""The access log: the fields of the line that each answered request gets."""
+"""The access log: one line for each answered request."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from tableside.telemetry.request_trace import RequestTrace
 
 MAX_PATH = 300
-"""Characters of a path that are logged."""
+"""Longer paths are cut to this many characters, because clients choose them."""
 
 
 def fields(trace: RequestTrace, method: str, path: str, status: int, seconds: float, level: str) -> dict[str, object]:
-    """The fields in the order of the line; times in milliseconds. `seconds` is how long the request took."""
+    """Return the fields of the line, in its order. Names that end in `ms` are milliseconds.
+
+    seconds: how long the request took. level: the log level of the line. Requests that named no model of the
+    repository have no fields of a model.
+    """
     line: dict[str, object] = {
         "event": "request", "source": "access", "method": method, "path": path[:MAX_PATH], "status": status,
         "ms": round(seconds * 1000, 3),

@@ -1,6 +1,7 @@
-"""Structured logs: one JSON line an event, to standard output; plain text where standard output is a terminal.
+"""Structured logs: each event is one JSON line on standard output, or one line of text on a terminal.
 
-Other libraries' `logging` records leave through the same renderer. No value of a caller's data is ever logged.
+Records of the standard library's `logging`, such as those of other libraries, get the same format. Values of a request
+must never be logged.
 """
 
 from __future__ import annotations
@@ -15,45 +16,47 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 CallLater = Callable[[Callable[[], None]], None]
 """Runs a function soon, on the caller's event loop. The function must not raise."""
 Format = Literal["auto", "json", "text"]
 _NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
 PIPE_BYTES = 1 << 20
-"""What may wait for supervisord to read it: a full pipe would stop the hub."""
+"""Size of the pipe to supervisord. A write to a full pipe would block the event loop."""
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
 class _Stdout:
-    """Standard output that cannot fail its caller. When its reader has died (a killed master's workers write to a pipe
-    nobody reads), lines go on into `fallback`.
+    """Standard output that never raises: a log line that cannot be written must not fail a prediction.
+
+    If the reader of the pipe has ended, as it has for the workers of a killed master, lines go to the file `fallback`.
     """
 
     def __init__(self, fallback: Path | None) -> None:
         self._fallback = fallback
 
     def write(self, line: bytes) -> int:
-        """Write the line, all of it, after those that wait; a log that cannot be written must not fail a prediction."""
+        """Write the buffered lines, and then the whole of this one."""
         flush()
         self.send(line)
         return len(line)
 
     def send(self, line: bytes) -> None:
-        """Write it before those that wait."""
+        """Write the whole line at once, without the buffered lines."""
         try:
             view = memoryview(line)
             while view:
                 view = view[os.write(1, view) :]
         except OSError:
-            self._turn_over(line)
+            self._send_to_fallback(line)
 
-    def _turn_over(self, line: bytes) -> None:
+    def _send_to_fallback(self, line: bytes) -> None:
+        """Replace standard output and standard error by the file, and write the line to it."""
         if self._fallback is None:
             return
         try:
@@ -66,29 +69,29 @@ class _Stdout:
             self._fallback = None
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: `write` has no buffer of its own. structlog and `logging` call this."""
 
 
 @dataclass
 class _State:
-    """What `configure` set, and the lines that wait to be written.
+    """What `configure` has set, and the buffered lines.
 
-    out: where JSON lines go; None where they are text for a terminal.
+    out: where JSON lines are written; None if lines are text.
     """
 
     level: int = logging.INFO
     out: _Stdout | None = None
-    waiting: list[bytes] = field(default_factory=list)
+    buffered: list[bytes] = field(default_factory=list)
 
 
 _state = _State()
 
 
 def flush() -> None:
-    """Write the lines that wait. Done before any other line is written, and when the process ends."""
-    waiting, _state.waiting = _state.waiting, []
-    if waiting and _state.out is not None:
-        _state.out.send(b"".join(waiting))
+    """Write the buffered lines. This happens before any other line is written, and when the process ends."""
+    lines, _state.buffered = _state.buffered, []
+    if lines and _state.out is not None:
+        _state.out.send(b"".join(lines))
 
 
 class _TextStdout(_Stdout):
@@ -100,7 +103,7 @@ def _event_first(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {"event": event.pop("event", ""), **event}
 
 
-def _shared() -> list[Any]:
+def _shared_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -109,7 +112,7 @@ def _shared() -> list[Any]:
     ]
 
 
-def _json_text(event: EventDict, **_: Any) -> str:
+def _json_text(event: EventDict, **_: object) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
@@ -117,55 +120,58 @@ def _is_text(style: Format) -> bool:
     return style == "text" or (style == "auto" and sys.stdout.isatty())
 
 
-def _ending(style: Format, *, as_bytes: bool) -> list[Any]:
-    """The processors that make the line: text for a terminal; else JSON, as bytes for our own lines."""
+def _renderers(style: Format, *, as_bytes: bool) -> list[Processor]:
+    """Return the processors that make the line: text, or JSON as bytes or as a string."""
     if _is_text(style):
         return [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
             )
         ]
-    serializer: Any = _json_bytes if as_bytes else _json_text
+    serializer: Callable[..., bytes | str] = _json_bytes if as_bytes else _json_text
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=serializer)]
 
 
-def _json_bytes(event: EventDict, **_: Any) -> bytes:
+def _json_bytes(event: EventDict, **_: object) -> bytes:
     return orjson.dumps(event, default=str)
 
 
 def _name_source(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Records of other libraries bear the name of their logger."""
+    """Add the name of the `logging` logger that made the record."""
     event.setdefault("source", event["_record"].name)
     return event
 
 
 def formatter(style: Format = "auto") -> logging.Formatter:
-    """How the standard library's records are written: gunicorn's, and other libraries'."""
+    """Make the formatter for records of `logging`: those of gunicorn and of other libraries."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_name_source, *_shared()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_ending(style, as_bytes=False)],
+        foreign_pre_chain=[_name_source, *_shared_processors()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(style, as_bytes=False)],
     )
 
 
 def configure(style: Format = "auto", level: str = "info", fallback: Path | None = None) -> None:
-    """Set up structlog and the standard library's root logger. Safe to call again.
+    """Set up structlog and the root logger of `logging`. It may be called again.
 
-    fallback: the file that takes the lines when standard output is gone.
+    style: `auto` is text if standard output is a terminal, else JSON.
+    level: the lowest level that is written, in lower case. Records of `logging` below `info` are never written.
+    fallback: the file that gets the lines if standard output cannot be written.
+    Raises KeyError for an unknown level.
     """
     number = _NUMBERS[level]
     flush()
     atexit.unregister(flush)
     atexit.register(flush)
-    with suppress(OSError):  # standard output is no pipe, or may not be larger: then it is as it is
+    with suppress(OSError):  # standard output is not a pipe, or the system's limit is lower: keep its size
         fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     _state.level, _state.out = number, None if _is_text(style) else _Stdout(fallback)
-    factory: Any = (
+    factory: Callable[..., WrappedLogger] = (
         structlog.PrintLoggerFactory(file=_TextStdout(fallback))  # type: ignore[arg-type]
         if _is_text(style)
         else structlog.BytesLoggerFactory(file=_Stdout(fallback))  # type: ignore[arg-type]
     )
     structlog.configure(
-        processors=[*_shared(), *_ending(style, as_bytes=True)],
+        processors=[*_shared_processors(), *_renderers(style, as_bytes=True)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=factory,
         cache_logger_on_first_use=False,
@@ -178,46 +184,52 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
 
 
 class LineBuffer:
-    """Writes lines that are frequent: in the format of the loggers, but several of them with one write.
+    """Writes frequent lines in the format of the loggers, but many of them with one system call.
 
-    later: when the lines that wait are written; None where threads may write, then none waits.
+    later: runs a function later on the event loop, where the buffered lines are written. None means that threads may
+    write lines too: then each line is written at once.
     """
 
     def __init__(self, later: CallLater | None) -> None:
         self._later = later
 
-    def wants(self, level: str) -> bool:
-        """Whether lines of this level are written at all."""
+    def is_enabled(self, level: str) -> bool:
+        """Whether lines of this level are written."""
         return _NUMBERS[level] >= _state.level
 
     def write(self, level: str, line: dict[str, object]) -> None:
-        """Write a line of these fields; `event`, `level` and `time` are among them."""
+        """Write one line, or buffer it. line: its fields, which include `event`, `level` and `time`."""
         if _state.out is None:
-            named = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
-            structlog.get_logger().log(_NUMBERS[level], line["event"], **named)
+            fields = {key: value for key, value in line.items() if key not in ("event", "level", "time")}
+            structlog.get_logger().log(_NUMBERS[level], line["event"], **fields)
             return
         encoded = orjson.dumps(line, default=str, option=_LINE)
         if self._later is None:
             _state.out.write(encoded)
             return
-        _state.waiting.append(encoded)
-        if len(_state.waiting) == 1:
+        _state.buffered.append(encoded)
+        if len(_state.buffered) == 1:
             self._later(flush)
 
 
-def get_logger(name: str) -> Any:
-    """A logger whose every line carries `source: name`."""
-    return structlog.get_logger(source=name)
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return a logger that adds the field `source` with this name to each line."""
+    logger: FilteringBoundLogger = structlog.get_logger(source=name)
+    return logger
 
 
 def frames_without_values(error: BaseException) -> str:
-    """Where an exception and its causes were raised, and of which types: their texts may quote a caller's data."""
+    """Return the traceback of an exception and its causes without their texts, which may quote values of a request.
+
+    The cause comes first, as in Python's own tracebacks.
+    """
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None:
         stack = "".join(traceback.format_tb(current.__traceback__))
         parts.append(
-            f"{type(current).__module__}.{type(current).__qualname__} (predict.show_values shows its text)\n{stack}"
+            f"{type(current).__module__}.{type(current).__qualname__} "
+            f"(text hidden: it may quote values of a request; set predict.show_values to log it)\n{stack}"
         )
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "which led to\n".join(reversed(parts))
+    return "which caused:\n".join(reversed(parts))

@@ -1,7 +1,8 @@
-"""Prometheus metrics, right over all workers and over their deaths.
+"""Prometheus metrics, summed over all workers, including those that have ended.
 
-`use_slot` must run before the first metric is touched: it keys the multiprocess files by the worker's slot. Label
-values come from the repository and from fixed sets only; a name a client invented never becomes a label.
+Call `use_worker_slot` before the first metric is made: it names the files of prometheus-client's multiprocess mode
+after the worker's slot. Label values come from the repository and from fixed sets only, never from a client: each new
+value takes memory for good.
 """
 
 from __future__ import annotations
@@ -18,91 +19,100 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from tableside import __version__
 
 NO_MODEL = "-"
-"""Label of a request that named no model we have."""
+"""Label of a request that named no model of the repository."""
 
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536)
 LIVE_GAUGE_FILES = "gauge_live*_*.db"
-"""How prometheus-client names the files of live gauges (undocumented); the last part is the slot."""
+"""File names of live gauges, as prometheus-client makes them (undocumented). The last part is the slot."""
+BY_MODEL = ("model", "version")
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """Every metric of one process. docs/reference/metrics.md lists them."""
+    """All metrics of one process, on the given registry. docs/reference/metrics.md lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        by_model = ("model", "version")
+        self._add_request_metrics(registry)
+        self._add_queue_metrics(registry)
+        self._add_state_metrics(registry)
+
+    def _add_request_metrics(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
-            "tableside_requests", "Answered requests.", (*by_model, "protocol", "code"), registry=registry
+            "tableside_requests", "Answered requests.", (*BY_MODEL, "protocol", "code"), registry=registry
         )
         self.stage_seconds = Histogram(
-            "tableside_stage_seconds", "Seconds spent in each stage of a prediction.", (*by_model, "stage"),
+            "tableside_stage_seconds", "Seconds spent in each stage of a prediction.", (*BY_MODEL, "stage"),
             buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.request_seconds = Histogram(
-            "tableside_request_seconds", "Seconds from the request's first line to its answer.", by_model,
+            "tableside_request_seconds", "Seconds from the request's first line to its answer.", BY_MODEL,
             buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
-        self.rows = Counter("tableside_rows", "Rows predicted.", by_model, registry=registry)
+        self.rows = Counter("tableside_rows", "Rows predicted.", BY_MODEL, registry=registry)
         self.not_finite = Counter(
-            "tableside_not_finite", "Predicted cells that were NaN or infinite.", by_model, registry=registry
+            "tableside_not_finite", "Predicted cells that were NaN or infinite.", BY_MODEL, registry=registry
         )
         self.verifications = Counter(
-            "tableside_verifications", "Answers of a fast backend that were asked of the estimator again.",
-            (*by_model, "result"), registry=registry,
+            "tableside_verifications", "Answers of a fast backend that were compared with the estimator.",
+            (*BY_MODEL, "result"), registry=registry,
         )  # fmt: skip
+
+    def _add_queue_metrics(self, registry: CollectorRegistry) -> None:
         self.batch_rows = Histogram(
-            "tableside_batch_rows", "Rows in each call of the estimator.", by_model, buckets=ROW_BUCKETS,
+            "tableside_batch_rows", "Rows in each call of the estimator.", BY_MODEL, buckets=ROW_BUCKETS,
             registry=registry,
         )  # fmt: skip
         self.queue_rows = Gauge(
-            "tableside_queue_rows", "Rows that wait for their model now.", by_model, registry=registry,
+            "tableside_queue_rows", "Rows that are waiting for their model now.", BY_MODEL, registry=registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.dropped = Counter(
-            "tableside_dropped", "Requests that were not given to the estimator.", (*by_model, "reason"),
+            "tableside_dropped", "Requests that were dropped before the estimator ran.", (*BY_MODEL, "reason"),
             registry=registry,
         )  # fmt: skip
         self.cache_requests = Counter(
-            "tableside_cache_requests", "Requests for models with a cache.", (*by_model, "result"), registry=registry
+            "tableside_cache_requests", "Requests for models with a cache.", (*BY_MODEL, "result"), registry=registry
         )
         self.cache_bytes = Gauge(
-            "tableside_cache_bytes", "Memory that kept answers take.", by_model, registry=registry,
+            "tableside_cache_bytes", "Bytes of memory that cached answers take.", BY_MODEL, registry=registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.in_flight = Gauge(
             "tableside_in_flight", "Predictions being answered now.", ("model",), registry=registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
+
+    def _add_state_metrics(self, registry: CollectorRegistry) -> None:
         self.load_seconds = Gauge(
-            "tableside_model_load_seconds", "Seconds the last load took, golden rows included.", by_model,
+            "tableside_model_load_seconds", "Seconds the last load took, golden rows included.", BY_MODEL,
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.model_state = Gauge(
-            "tableside_model_state", "Workers that hold the version in this state.", (*by_model, "state"),
+            "tableside_model_state", "Workers that hold the version in this state.", (*BY_MODEL, "state"),
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.model_problem = Gauge(
-            "tableside_model_problem", "Workers that see this class of problem with the version.",
-            (*by_model, "reason"), registry=registry, multiprocess_mode="livesum",
+            "tableside_model_problem", "Workers that found this class of problem in the version.",
+            (*BY_MODEL, "reason"), registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.generation = Gauge(
-            "tableside_generation", "Repository generation this worker serves: the lowest over the workers.",
+            "tableside_generation", "Repository generation that is served: the lowest of all workers.",
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
         self.build_info = Gauge(
-            "tableside_build_info", "Always 1; the labels say what runs.", ("version", "python"), registry=registry,
-            multiprocess_mode="livemax",
+            "tableside_build_info", "Always 1; the labels are the running versions.", ("version", "python"),
+            registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.build_info.labels(__version__, platform.python_version()).set(1)
 
 
 def use_worker_slot(slot: int, folder: Path) -> bool:
-    """Key this process's metric files by `slot` below `folder`.
+    """Keep this process's metrics in files of `folder` whose names end in `slot`. The folder is made if it is missing.
 
-    Returns False, and leaves metrics in this process's memory, when the folder cannot be written: a full or missing
-    folder must not stop a worker from predicting.
+    Returns False if the folder cannot be written. Metrics then stay in this process's memory: a full disk must not stop
+    a worker from predicting.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +129,7 @@ def use_worker_slot(slot: int, folder: Path) -> bool:
 
 
 def make() -> Metrics:
-    """The metrics of this process, on a registry of their own."""
+    """Make the metrics of this process, on a registry of their own."""
     return Metrics(CollectorRegistry())
 
 
@@ -129,20 +139,26 @@ def _forget_live_gauges(folder: Path, slot: int) -> None:
 
 
 def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> bytes:
-    """The exposition text over all workers (`folder`), or of this process alone (None).
+    """Return the metrics in Prometheus's text format (`CONTENT_TYPE`).
 
-    Live gauges of slots nobody holds are dropped first, so a killed worker's in-flight count does not stay.
+    folder: the metric files of all workers; None for the metrics of this process alone.
+    held_slots: the slots of living workers. The live gauges of all other slots are removed first; otherwise the
+    requests in flight of a killed worker would be counted for ever.
     """
     return generate_latest(_merged(metrics, folder, held_slots))
 
 
 Totals = Mapping[tuple[str, str, str], float]
-"""(sample name, model, version) to a sum over all workers and the other labels, except the stage: `name:stage`."""
+"""Sums by (sample name, model, version), over all workers and the other labels.
+
+Two labels stay apart, as a suffix of the name: `tableside_stage_seconds_sum:predict` for the stage and
+`tableside_requests_total:200` for the code 200.
+"""
 
 
 def totals(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> Totals:
-    """Every sample that carries a model and a version, summed."""
-    found: dict[tuple[str, str, str], float] = {}
+    """Sum up all samples that have the labels model and version. The arguments are those of `render`."""
+    sums: dict[tuple[str, str, str], float] = {}
     for family in _merged(metrics, folder, held_slots).collect():
         for sample in family.samples:
             labels = sample.labels
@@ -150,8 +166,8 @@ def totals(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> 
                 detail = labels.get("stage") or ("200" if labels.get("code") == "200" else "")
                 name = f"{sample.name}:{detail}" if detail else sample.name
                 key = (name, labels["model"], labels["version"])
-                found[key] = found.get(key, 0.0) + sample.value
-    return found
+                sums[key] = sums.get(key, 0.0) + sample.value
+    return sums
 
 
 def _merged(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> CollectorRegistry:
@@ -168,6 +184,6 @@ def _merged(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) ->
 
 
 def folder() -> Path | None:
-    """Where all workers' metric files lie; None where this process keeps its own."""
-    found = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(found) if found else None
+    """Return the folder of the metric files of all workers; None if this process keeps its metrics in memory."""
+    path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(path) if path else None

@@ -1,4 +1,4 @@
-"""What is known of the request in hand: its id, its model, where its time went."""
+"""The trace of one request: its id, its model, and how long each stage took."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from tableside.telemetry.metrics import NO_MODEL
 
 
 class RequestTrace(msgspec.Struct):
-    """One request. started_s: when nginx had it, or else the worker, on the monotonic clock; waited_s: between the two.
+    """What is known about one request. Moments are seconds of the monotonic clock.
 
-    stages: stage name to seconds. error: the class of what went wrong, for the log.
+    started_s: when nginx received the request, or the worker if there is no nginx.
+    waited_s: seconds between nginx and the worker.
+    deadline_at_s: the moment by which the request must be answered.
+    counted: whether model and version are known, so that they may be labels of metrics.
+    stages: seconds spent in each stage, by the stage's name.
+    error: the name of the error's class, for the log.
     """
 
     request_id: str
@@ -28,6 +33,10 @@ class RequestTrace(msgspec.Struct):
     error: str = ""
 
     def serves(self, model: str, version: int, protocol: str) -> None:
-        """From here on the request counts for this servable. Only names the repository has come this way."""
+        """Count this request for a version of the repository.
+
+        Never pass a name that only a client sent: each name becomes a label of the metrics, and they would grow without
+        bound.
+        """
         self.model, self.version, self.protocol = model, str(version), protocol
         self.counted = True

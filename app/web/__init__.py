@@ -1,1 +1,1 @@
-"""What the blueprints share: accessors, guards, request ids, and the one way errors leave."""
+"""What the blueprints share: access control, request handling, responses and error handling."""

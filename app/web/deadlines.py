@@ -1,39 +1,49 @@
-"""When a request's answer must be there, and whether anybody still waits for it."""
+"""The deadline of a request, and how long the request waited before this worker read it."""
 
 from __future__ import annotations
 
 import re
 import socket
 import time
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from tableside.errors import RequestRejected
 
 HEADER = "X-Request-Timeout-Ms"
+"""Request header: how long the client waits for its answer, in milliseconds."""
 START = "X-Request-Start"
-"""nginx's clock when it had the whole request: what it has waited in the kernel's queue counts."""
-_START = re.compile(r"^t=([0-9]{1,12}\.[0-9]{3})\Z")
+"""Request header that nginx sets to the time at which it had received the whole request.
+
+The time that a request waits in the kernel's accept queue is not visible to a worker; this header makes it count.
+"""
+OLDEST_START_S = 3600.0
+"""A start time that lies further back than this comes from a wrong clock and is ignored."""
+_START_VALUE = re.compile(r"^t=([0-9]{1,12}\.[0-9]{3})\Z")
 _MILLISECONDS = re.compile(r"^[0-9]{1,9}\Z")
 
 
-def age_s(environ: dict[str, Any]) -> float:
-    """How long the request has waited since nginx had it, in seconds. A header that came by TCP is not nginx's."""
-    given = environ.get("HTTP_X_REQUEST_START")
-    if given is None or getattr(environ.get("gunicorn.socket"), "family", None) != socket.AF_UNIX:
-        return 0.0
-    found = _START.match(given)
-    age = time.time() - float(found[1]) if found else 0.0
-    return age if 0.0 < age < 3600.0 else 0.0
+def age_s(environ: WSGIEnvironment) -> float:
+    """Seconds since nginx had received the request; 0 when the request has no start time.
 
-
-def at_s(environ: dict[str, Any], started_s: float, budget_s: float) -> float:
-    """The deadline on the monotonic clock: the operator's `budget_s`, or the client's where that is earlier.
-
-    Raises RequestRejected for a header that is no whole number of milliseconds from 1.
+    The header counts on Unix sockets only, which nginx alone connects to: over TCP any client could send it.
     """
-    given = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
-    if given is not None:
-        if not _MILLISECONDS.match(given) or int(given) == 0:
-            raise RequestRejected(f"{HEADER} must be a whole number of milliseconds, from 1")
-        budget_s = min(budget_s, int(given) / 1000)
+    header = environ.get("HTTP_X_REQUEST_START")
+    if header is None or getattr(environ.get("gunicorn.socket"), "family", None) != socket.AF_UNIX:
+        return 0.0
+    match = _START_VALUE.match(header)
+    age = time.time() - float(match[1]) if match else 0.0
+    return age if 0.0 < age < OLDEST_START_S else 0.0
+
+
+def at_s(environ: WSGIEnvironment, started_s: float, budget_s: float) -> float:
+    """The deadline, in seconds of the monotonic clock: `started_s` plus the smaller of two budgets.
+
+    budget_s: the operator's budget; the client's is in the X-Request-Timeout-Ms header. Raises RequestRejected when
+    the header is not a whole number of milliseconds, from 1 to 999999999.
+    """
+    header = environ.get("HTTP_X_REQUEST_TIMEOUT_MS")
+    if header is not None:
+        if not _MILLISECONDS.match(header) or int(header) == 0:
+            raise RequestRejected(f"{HEADER}: expected a whole number of milliseconds, from 1 to 999999999")
+        budget_s = min(budget_s, int(header) / 1000)
     return started_s + budget_s

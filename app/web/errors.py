@@ -1,9 +1,12 @@
-"""Every error leaves through here, as one JSON object: `error` for inference clients, RFC 9457 for the rest."""
+"""Turns every error into a response: one JSON object with the members of RFC 9457 and, for inference clients, `error`.
+
+`STATUS` maps each class of `tableside.errors` to its HTTP status; a test holds the table complete.
+"""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import orjson
 from flask import Flask, Response, g, request
@@ -13,9 +16,8 @@ from werkzeug.wsgi import get_path_info
 
 from tableside import errors
 from tableside.telemetry import logs
-from tableside.telemetry.request_trace import RequestTrace
-from tableside.web.extensions import Extensions, extensions
-from tableside.web.request import Environ
+from tableside.web.extensions import extensions
+from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import begin
 from tableside.web.response import Reply, as_response
 
@@ -45,12 +47,15 @@ PUBLIC = frozenset(
         errors.ModelNotReady, errors.DeadlineExceeded, errors.TooLarge, errors.UnsupportedBody, errors.NotFinite,
     )
 )  # fmt: skip
-"""Errors whose text was written for clients."""
-INTERNAL = "an internal error; the log has the cause under this request id"
+"""Errors whose text is written for clients. The text of every other error stays in the log."""
+INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 
 
 def body(status: int, detail: str, **more: object) -> dict[str, object]:
-    """The error object: `error` says it all in one string, the rest is for programs."""
+    """The error object. more: further members.
+
+    `error` and `detail` hold the same text: clients of V1 and V2 read `error`, clients of RFC 9457 read `detail`.
+    """
     return {
         "error": detail,
         "type": "about:blank",
@@ -61,39 +66,36 @@ def body(status: int, detail: str, **more: object) -> dict[str, object]:
     }
 
 
-def to_reply(problem: Exception, environ: Environ, app_extensions: Extensions, current: RequestTrace) -> Reply:
-    """Any error as the reply the client gets, noted in the trace and, where it is ours, in the log."""
+def to_reply(problem: Exception, context: RequestContext) -> Reply:
+    """The reply for an error. Notes the error's class in the trace, and logs the cause when the server is at fault."""
     if isinstance(problem, errors.TablesideError):
-        return _from_tableside(problem, environ, app_extensions, current)
+        return _from_tableside(problem, context)
     if isinstance(problem, HTTPException):
-        return _from_http(problem, environ, app_extensions, current)
-    _record(type(problem).__name__, problem, app_extensions, current)
-    return _reply(500, INTERNAL, environ, current)
+        return _from_http(problem, context)
+    _record(type(problem).__name__, problem, context)
+    return _reply(500, INTERNAL, context)
 
 
-def _reply(status: int, detail: str, environ: Environ, current: RequestTrace, **more: object) -> Reply:
-    """The error as JSON, under this request's id."""
-    more = {"instance": current.request_id, **more}
-    if environ["PATH_INFO"].endswith(("/invocations", "/invoke")):
+def _reply(status: int, detail: str, context: RequestContext, **more: object) -> Reply:
+    more = {"instance": context.trace.request_id, **more}
+    if context.environ["PATH_INFO"].endswith(("/invocations", "/invoke")):  # the members that MLflow's client reads
         more |= {"error_code": "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR", "message": detail}
-    wants_problem = "application/problem+json" in environ.get("HTTP_ACCEPT", "")
+    wants_problem = "application/problem+json" in context.header("HTTP_ACCEPT")
     kind = "application/problem+json" if wants_problem else "application/json"
     return Reply(orjson.dumps(body(status, detail, **more)), kind, status)
 
 
-def _from_tableside(
-    error: errors.TablesideError, environ: Environ, app_extensions: Extensions, current: RequestTrace
-) -> Reply:
+def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Reply:
     kind = type(error)
     status = STATUS[kind]
     detail = str(error) if kind in PUBLIC else INTERNAL
-    _record(kind.__name__, error if status >= 500 and status not in (503, 504) else None, app_extensions, current)
-    more: dict[str, Any] = {}
+    _record(kind.__name__, error if status >= 500 and status not in (503, 504) else None, context)
+    more: dict[str, object] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
     if isinstance(error, errors.TooLarge):
         more["max_bytes"] = error.limit_bytes
-    reply = _reply(status, detail, environ, current, **more)
+    reply = _reply(status, detail, context, **more)
     if isinstance(error, (errors.Overloaded, errors.ModelNotReady)):
         return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
     if isinstance(error, errors.Unauthorized):
@@ -101,43 +103,44 @@ def _from_tableside(
     return reply
 
 
-def _from_http(error: HTTPException, environ: Environ, app_extensions: Extensions, current: RequestTrace) -> Reply:
+def _from_http(error: HTTPException, context: RequestContext) -> Reply:
     status = error.code or 500
-    detail = error.description or HTTPStatus(status).phrase
     if isinstance(error, RequestEntityTooLarge):
-        limit = app_extensions.settings.server.max_body_bytes
-        return _from_tableside(errors.TooLarge("server.max_body_bytes", limit), environ, app_extensions, current)
+        limit = context.extensions.settings.server.max_body_bytes
+        return _from_tableside(errors.TooLarge("server.max_body_bytes", limit), context)
     if status == 404:
-        detail = f"nothing at {get_path_info(environ)[:200]}"
-    elif status == 405:
-        detail = f"{environ['REQUEST_METHOD']} is not allowed here; use {_allowed(error)}"
-    reply = _reply(status, detail, environ, current)
-    return replace(reply, headers=(("Allow", _allowed(error)),)) if status == 405 else reply
+        return _reply(status, f"unknown path: {_path(context.environ)}", context)
+    if status == 405:
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        method = context.environ["REQUEST_METHOD"]
+        reply = _reply(status, f"method {method} is not allowed for {_path(context.environ)}; use {allowed}", context)
+        return replace(reply, headers=(("Allow", allowed),))
+    return _reply(status, error.description or HTTPStatus(status).phrase, context)
 
 
-def _allowed(error: HTTPException) -> str:
-    return ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+def _path(environ: WSGIEnvironment) -> str:
+    return get_path_info(environ)[:200]
 
 
-def _record(name: str, cause: BaseException | None, app_extensions: Extensions, current: RequestTrace) -> None:
-    current.error = name
+def _record(name: str, cause: BaseException | None, context: RequestContext) -> None:
+    context.trace.error = name
     if cause is not None:
-        cause_fields: dict[str, Any] = {"exception": logs.frames_without_values(cause)}
-        if app_extensions.settings.predict.show_values:
+        cause_fields: dict[str, object] = {"exception": logs.frames_without_values(cause)}
+        if context.extensions.settings.predict.show_values:
             cause_fields = {"exc_info": cause}
-        log.error("request_failed", error=name, request_id=current.request_id, **cause_fields)
+        log.error("request_failed", error=name, request_id=context.trace.request_id, **cause_fields)
 
 
 def handle(problem: Exception) -> Response:
-    """Flask's error handler: any error as a response."""
+    """Flask's error handler: the response for any error. A redirect keeps its own response."""
     if isinstance(problem, HTTPException) and 300 <= (problem.code or 500) < 400:
         return Response(status=problem.code, headers=problem.get_headers())
     app_extensions = extensions()
-    current = g.get("trace") or begin(request.environ, app_extensions.request_ids)
-    return as_response(to_reply(problem, request.environ, app_extensions, current))
+    trace = g.get("trace") or begin(request.environ, app_extensions.request_ids)
+    return as_response(to_reply(problem, RequestContext(request.environ, app_extensions, trace)))
 
 
 def install(app: Flask) -> None:
-    """Make every error of the application leave as JSON."""
+    """Register `handle` for every error of the application."""
     app.register_error_handler(Exception, handle)
     app.register_error_handler(HTTPException, handle)

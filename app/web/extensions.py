@@ -1,4 +1,7 @@
-"""The only reader of `current_app`: how a view reaches what was wired in the factory."""
+"""The parts of one application, and the accessors that views use to reach them.
+
+This is the only module that reads `flask.current_app`.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,15 @@ if TYPE_CHECKING:
     from tableside.telemetry.request_metrics import RequestMetrics
 
 EXTENSION_KEY = "tableside"
+"""The key of Extensions in `Flask.extensions`."""
 
 
 @dataclass(frozen=True)
 class Extensions:
-    """The parts of one application. predict_offload, codec_offload: threads for estimators, and for large bodies and
-    answers.
+    """The parts of one application, as the factory wires them.
 
-    request_ids: gives each request its id.
+    predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
+    request_ids: makes the id of each request.
     """
 
     settings: Settings
@@ -38,40 +42,43 @@ class Extensions:
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     def catalog(self) -> Catalog:
-        """What is served now; waits for the first load. Raises ModelNotReady past the request timeout."""
+        """What is served now. Waits for the first load; raises ModelNotReady when it outlasts the request timeout."""
         return self.registry.wait_loaded(self.settings.server.request_timeout_s)
 
     def servable(self, spec: str, version: str | None = None) -> Servable:
-        """The servable that answers; waits for one still being loaded. Raises ModelNotFound or ModelNotReady."""
+        """The servable for a model name, with an optional version or alias. Waits for one that is still loading.
+
+        Raises ModelNotFound, or ModelNotReady when it cannot answer within the request timeout.
+        """
         return self.registry.wait_servable(spec, version, self.settings.server.request_timeout_s)
 
 
 def extensions() -> Extensions:
     """The current application's parts."""
-    found: Extensions = current_app.extensions[EXTENSION_KEY]
-    return found
+    current: Extensions = current_app.extensions[EXTENSION_KEY]
+    return current
 
 
 def registry() -> Registry:
-    """All servables of this worker."""
+    """The current application's registry: all servables of this worker."""
     return extensions().registry
 
 
 def settings() -> Settings:
-    """What the operator set."""
+    """The current application's settings."""
     return extensions().settings
 
 
 def catalog() -> Catalog:
-    """See Extensions."""
+    """What the current application serves now. Waits and raises as `Extensions.catalog` does."""
     return extensions().catalog()
 
 
 def servable(spec: str, version: str | None = None) -> Servable:
-    """See Extensions."""
+    """A servable of the current application. Waits and raises as `Extensions.servable` does."""
     return extensions().servable(spec, version)
 
 
 def routes() -> frozenset[str]:
-    """The rules of the application's routes, as `/v2/models/<name>`."""
+    """The URL rules of the current application, such as `/v2/models/<name>`."""
     return frozenset(rule.rule for rule in current_app.url_map.iter_rules())

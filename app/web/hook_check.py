@@ -1,30 +1,29 @@
-"""Which hooks of Flask a request for an endpoint would meet, apart from Tableside's own.
+"""Finds the Flask hooks that apply to an endpoint and are not Tableside's own.
 
-The fast dispatch (`tableside.web.dispatch`) calls none of them, so there must not be any.
+The fast dispatch (`tableside.web.dispatch`) runs no hooks, so its endpoints must not have any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Any
 
 from flask import Flask, signals
 
 from tableside.web import errors, request_lifecycle
 
-OWN: frozenset[Callable[..., Any]] = frozenset(
-    (request_lifecycle.begin_request, request_lifecycle.end_request, errors.handle)
-)
+Hook = Callable[..., object]
+OWN: frozenset[Hook] = frozenset((request_lifecycle.begin_request, request_lifecycle.end_request, errors.handle))
 """Hooks whose work the fast dispatch does itself."""
 SIGNALS = (
     "request_started", "request_finished", "request_tearing_down", "got_request_exception", "appcontext_pushed",
     "appcontext_popped", "appcontext_tearing_down",
 )  # fmt: skip
+"""Signals of Flask that are sent for each request."""
 
 
-def foreign(app: Flask, endpoint: str) -> Iterator[str]:
-    """Each hook that is not Tableside's own, as `before_request hook 'log_user' of blueprint 'predict'`."""
+def foreign_hooks(app: Flask, endpoint: str) -> Iterator[str]:
+    """Describe each hook that is not Tableside's own, as in `before_request hook 'log_user' of blueprint 'predict'`."""
     blueprint = endpoint.rpartition(".")[0]
     names = accumulate(blueprint.split("."), lambda outer, inner: f"{outer}.{inner}") if blueprint else ()
     for scope in (None, *names):
@@ -34,7 +33,7 @@ def foreign(app: Flask, endpoint: str) -> Iterator[str]:
                 yield f"{kind} {_name(hook)!r} of {owner}"
 
 
-def _hooks(app: Flask, scope: str | None) -> Iterator[tuple[str, Callable[..., Any]]]:
+def _hooks(app: Flask, scope: str | None) -> Iterator[tuple[str, Hook]]:
     for kind, by_scope in (
         ("before_request hook", app.before_request_funcs),
         ("after_request hook", app.after_request_funcs),
@@ -54,5 +53,5 @@ def _hooks(app: Flask, scope: str | None) -> Iterator[tuple[str, Callable[..., A
                 yield f"{name} receiver", receiver
 
 
-def _name(hook: Callable[..., Any]) -> str:
+def _name(hook: Hook) -> str:
     return str(getattr(hook, "__qualname__", hook))

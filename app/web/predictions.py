@@ -1,6 +1,6 @@
-"""The steps that the prediction views of every protocol share: admit, decode, predict, encode.
+"""The steps that the prediction views of all protocols share: admit, decode, predict, encode.
 
-Each step takes values and returns a value. A view finds its servable, reads the body and calls them in that order.
+A view finds its servable, reads the body, and calls the steps in this order.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from tableside.web import deadlines
 from tableside.web.request import RequestContext
 
 CELL_BYTES = 12
-"""About what one number takes in a JSON answer."""
+"""The length of a typical number in a JSON answer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class PredictionRequest(msgspec.Struct, frozen=True):
-    """What a body says: its table, the outputs it names (none: the default one), the time it gives."""
+    """A decoded body.
+
+    outputs: names of the requested outputs; empty means the default output. timeout_s: the budget that the body sets.
+    """
 
     table: Table
     outputs: Sequence[str] = ()
@@ -41,14 +44,14 @@ class PredictionRequest(msgspec.Struct, frozen=True):
 
 
 class PredictionResult(msgspec.Struct, frozen=True):
-    """outputs: in the order asked for, each with its array of `rows` rows."""
+    """The answer. outputs: in the requested order, each with its array, whose first dimension is `rows`."""
 
     outputs: Sequence[tuple[Output, Array]]
     rows: int
 
     @property
     def size_bytes(self) -> int:
-        """About how long the answer is, as JSON."""
+        """The approximate length of the answer as JSON."""
         width = 0
         for output, _ in self.outputs:
             width += output.width
@@ -56,77 +59,85 @@ class PredictionResult(msgspec.Struct, frozen=True):
 
 
 def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes: int) -> RequestLimits:
-    """Let the request in before its body is decoded: it counts for the servable and is in flight from here on.
+    """Admit the request before its body is decoded; from here on it counts in the servable's metrics and as in flight.
 
-    Returns its limits. Raises RequestRejected for a deadline that cannot be read, Overloaded when there is no room.
+    Returns the request's limits. Raises RequestRejected for a deadline header that is not valid, and Overloaded when
+    the servable's queue has no room.
     """
-    extensions, current = context.extensions, context.trace
-    current.serves(servable.name, servable.version, protocol)
+    extensions, trace = context.extensions, context.trace
+    trace.serves(servable.name, servable.version, protocol)
     budget_s = extensions.settings.server.request_timeout_s
-    current.deadline_at_s = deadlines.at_s(context.environ, current.started_s, budget_s)
-    # A row's cost is learned from rows, not from bytes: a long text is for a thread, however cheap rows were.
+    trace.deadline_at_s = deadlines.at_s(context.environ, trace.started_s, budget_s)
+    # The estimate of a call's cost comes from its number of rows. It does not see one very long text, so a large body
+    # is always predicted in a native thread.
     may_inline = body_bytes <= extensions.settings.predict.in_thread_above_bytes
     limits = RequestLimits(
-        current.deadline_at_s, current.deadline_at_s - current.started_s, current.waited_s, may_inline,
+        trace.deadline_at_s, trace.deadline_at_s - trace.started_s, trace.waited_s, may_inline,
         context.environ.get("gunicorn.socket"),
     )  # fmt: skip
     servable.check_room(limits)
-    context.enter(extensions.request_metrics.counts(current.model, current.version).in_flight)
+    context.enter(extensions.request_metrics.counts(trace.model, trace.version).in_flight)
     return limits
 
 
 def run_stage(
     context: RequestContext, stage: str, size_bytes: int, work: Callable[P, T], *args: P.args, **more: P.kwargs
 ) -> T:
-    """`work(*args)`, timed as that stage; in a native thread when `size_bytes` is past `predict.in_thread_above_bytes`.
+    """Call `work(*args)` and note its time as that stage.
 
-    Probes and small requests do not wait for large bodies and answers then. The work touches neither request nor log.
-    Raises what the work raises, DeadlineExceeded when a thread is not free in time.
+    Above `predict.in_thread_above_bytes` the work runs in a native thread, so that a large body or answer does not
+    delay probes and small requests. The work must not use the Flask request or the log. Raises what the work raises,
+    and DeadlineExceeded when no thread is free in time.
     """
-    extensions, current, started_s = context.extensions, context.trace, now_s()
+    extensions, trace, started_s = context.extensions, context.trace, now_s()
     if size_bytes <= extensions.settings.predict.in_thread_above_bytes:
-        done = work(*args, **more)
+        result = work(*args, **more)
     else:
-        done = extensions.codec_offload.call(partial(work, *args, **more), current.deadline_at_s)
-    current.stages[stage] = now_s() - started_s
-    return done
+        result = extensions.codec_offload.call(partial(work, *args, **more), trace.deadline_at_s)
+    trace.stages[stage] = now_s() - started_s
+    return result
 
 
 def predict(
     context: RequestContext, servable: Servable, decoded: PredictionRequest, limits: RequestLimits
 ) -> PredictionResult:
-    """What the model says to the table.
+    """Run the model on the decoded table.
 
-    Raises RequestRejected, Overloaded, DeadlineExceeded, ClientClosedRequest, InferenceFailed, NotFinite or
-    ModelNotReady.
+    Raises RequestRejected, Overloaded, DeadlineExceeded, ClientClosedRequest, InferenceFailed, ModelNotReady, and
+    NotFinite when `predict.not_finite` is `error`.
     """
-    extensions, current, table = context.extensions, context.trace, decoded.table
-    current.rows = table.rows
+    extensions, trace, table = context.extensions, context.trace, decoded.table
+    trace.rows = table.rows
     outputs = servable.outputs(decoded.outputs)
-    if decoded.timeout_s < math.inf:
-        current.deadline_at_s = min(current.deadline_at_s, current.started_s + decoded.timeout_s)
-        budget_s = current.deadline_at_s - current.started_s
-        limits = replace(limits, deadline_at_s=current.deadline_at_s, budget_s=budget_s)
+    limits = _shorten(context, decoded.timeout_s, limits)
     prediction = servable.predict(table, outputs, extensions.predict_offload, limits)
-    current.stages["queue"] = prediction.queue_s
-    current.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
+    trace.stages["queue"] = prediction.queue_s
+    trace.stages["cache" if prediction.cached else "predict"] = prediction.predict_s
     one_in = 0 if prediction.cached else extensions.settings.predict.verify_one_in
     verification.maybe_verify(
         servable, table, outputs, prediction.arrays, one_in, extensions.predict_offload, extensions.metrics
     )
-    found = [(output, prediction.arrays[output.name]) for output in outputs]
-    _check_finite(found, context)
-    return PredictionResult(found, table.rows)
+    answered = [(output, prediction.arrays[output.name]) for output in outputs]
+    _check_finite(answered, context)
+    return PredictionResult(answered, table.rows)
+
+
+def _shorten(context: RequestContext, timeout_s: float, limits: RequestLimits) -> RequestLimits:
+    if timeout_s == math.inf:
+        return limits
+    trace = context.trace
+    trace.deadline_at_s = min(trace.deadline_at_s, trace.started_s + timeout_s)
+    return replace(limits, deadline_at_s=trace.deadline_at_s, budget_s=trace.deadline_at_s - trace.started_s)
 
 
 def _check_finite(outputs: Sequence[tuple[Output, Array]], context: RequestContext) -> None:
-    lost = 0
+    not_finite = 0
     for _, array in outputs:
         if array.dtype.kind == "f":
             finite = np.isfinite(array)
-            lost += 0 if finite.all() else int(finite.size - np.count_nonzero(finite))
-    if lost:
-        extensions, current = context.extensions, context.trace
-        extensions.metrics.not_finite.labels(current.model, current.version).inc(lost)
+            not_finite += 0 if finite.all() else int(finite.size - np.count_nonzero(finite))
+    if not_finite:
+        extensions, trace = context.extensions, context.trace
+        extensions.metrics.not_finite.labels(trace.model, trace.version).inc(not_finite)
         if extensions.settings.predict.not_finite == "error":
             raise NotFinite

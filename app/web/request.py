@@ -1,13 +1,15 @@
-"""A request as the prediction routes see it: plain WSGI, and its body."""
+"""A request as the prediction handlers see it: the WSGI environ, the application's parts, the trace and the body."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol, TypeVar
+from io import BufferedIOBase
+from typing import Protocol, TypeVar
+from wsgiref.types import WSGIEnvironment
 
 import msgspec
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
 from tableside.decoding import inflate
@@ -18,59 +20,116 @@ from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.extensions import Extensions
 
 T = TypeVar("T")
-
-
 _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A body as it came. `encoding`: its Content-Encoding; `limit_bytes`: what it may inflate to."""
+    """A request body as received. encoding: its Content-Encoding. limit_bytes: how large it may be once inflated."""
 
     raw: bytes
     encoding: str
     limit_bytes: int
 
     @property
-    def weight(self) -> int:
-        """How much work it is to read, in bytes; a compressed one may be any size."""
+    def max_content_bytes(self) -> int:
+        """The most bytes that `content` may return. A compressed body counts as its limit: its size is not known."""
         return self.limit_bytes if self.encoding else len(self.raw)
 
     def content(self) -> bytes:
-        """The bytes the client meant. Raises TooLarge, UnsupportedBody or RequestRejected."""
+        """The body, inflated. Raises TooLarge, UnsupportedBody or RequestRejected."""
         return inflate.inflate(self.raw, self.encoding, self.limit_bytes)
 
 
-def read_body(environ: dict[str, Any], limits: Server) -> Body:
-    """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit, ClientDisconnected when it is cut."""
-    encoding = environ.get("HTTP_CONTENT_ENCODING", "")
-    if encoding:
-        encoding = encoding.strip().lower()
-        encoding = "" if encoding == "identity" else encoding
-    return Body(_raw_body(environ, limits), encoding, limits.max_inflated_bytes)
+class InFlight(Protocol):
+    """A gauge of the requests in flight for one model."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Add `amount` to the gauge."""
 
 
-def _raw_body(environ: dict[str, Any], limits: Server) -> bytes:
-    length = environ.get("CONTENT_LENGTH", "")
+class RequestContext(msgspec.Struct):
+    """What a prediction handler is given.
+
+    environ: the request (PEP 3333). extensions: the application's parts. trace: what is known of the request so far.
+    in_flight: the gauge that counts the request; None before the request is admitted and after it is answered.
+    """
+
+    environ: WSGIEnvironment
+    extensions: Extensions
+    trace: RequestTrace
+    in_flight: InFlight | None = None
+
+    def enter(self, gauge: InFlight) -> None:
+        """Count the request as in flight until `leave` is called."""
+        gauge.inc()
+        self.in_flight = gauge
+
+    def leave(self) -> None:
+        """Stop counting the request as in flight. Does nothing for a request that was not admitted."""
+        if self.in_flight is not None:
+            self.in_flight.inc(-1)
+            self.in_flight = None
+
+    def header(self, key: str) -> str:
+        """A header by its WSGI key (`HTTP_ACCEPT`, `CONTENT_TYPE`); empty when the request does not have it."""
+        value: str = self.environ.get(key, "")
+        return value
+
+    def body(self) -> Body:
+        """The whole body. Raises as `read_body` does."""
+        return read_body(self.environ, self.extensions.settings.server)
+
+    def query(self) -> MultiDict[str, str]:
+        """The parameters of the query string."""
+        return Request(self.environ).args if self.environ.get("QUERY_STRING") else MultiDict()
+
+
+def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
+    """Read the whole body, without inflating it.
+
+    Raises werkzeug's RequestEntityTooLarge above `server.max_body_bytes`, and ClientDisconnected when the connection
+    ends before the body does.
+    """
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    return Body(_raw_body(environ, limits), "" if encoding == "identity" else encoding, limits.max_inflated_bytes)
+
+
+def _raw_body(environ: WSGIEnvironment, limits: Server) -> bytes:
+    length, stream = environ.get("CONTENT_LENGTH", ""), environ["wsgi.input"]
     if length.isdecimal() and length.isascii() and len(length) < 20:
         size = int(length)
         if size <= limits.max_body_bytes:
-            raw: bytes = environ["wsgi.input"].read(size)
-            if len(raw) < size:
-                raise ClientDisconnected
-            return raw
-    request = Request(environ)  # without a length, or with too great a one
+            return _read(stream, size, at_least=size)
+    elif environ.get("wsgi.input_terminated"):
+        # werkzeug would cut such a body at the limit and report no error: rows would be missing from the answer.
+        raw = _read(stream, limits.max_body_bytes + 1)
+        if len(raw) > limits.max_body_bytes:
+            raise RequestEntityTooLarge
+        return raw
+    request = Request(environ)  # has an empty body without a length, and rejects a length over the limit
     request.max_content_length = limits.max_body_bytes
     return request.get_data(cache=False)
 
 
-def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:
-    """JSON of that shape, whatever the Content-Type says.
+def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
+    try:
+        raw = stream.read(size)
+    except OSError as problem:  # gunicorn's error for a chunked body that ends within a chunk
+        raise ClientDisconnected from problem
+    if len(raw) < at_least:
+        raise ClientDisconnected
+    return raw
 
-    limit_bytes: what its cells may take in memory. narrow: a subclass of `kind` whose fields are narrower, made instead
-    where the body is one. Raises RequestRejected naming the place, or TooLarge.
+
+def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:
+    """Decode JSON into `kind`, whatever the Content-Type is.
+
+    limit_bytes: how much memory the decoded cells may take; None means no limit. narrow: a subclass of `kind` with
+    narrower field types, which is tried first because it decodes faster. Raises RequestRejected, which names the place
+    of a member that does not fit, or TooLarge.
     """
     if not body:
-        raise RequestRejected("the body is empty; JSON was expected")
+        raise RequestRejected("the body is empty; send a JSON object, with a Content-Length or chunked")
     if limit_bytes is not None:
         inflate.check_cells(body, limit_bytes)
     if narrow is not None:
@@ -84,58 +143,13 @@ def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narro
         message, _, place = str(problem).partition(" - at ")
         raise malformed(place.strip("`").removeprefix("$").removeprefix(".") or "body", message) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        detail = "nested too deeply" if isinstance(problem, RecursionError) else _where(problem)
-        hint = "; NaN and Infinity are not JSON, a missing cell is null" if _NOT_JSON.search(body) else ""
-        raise RequestRejected(f"the body is not JSON: {detail}{hint}") from None
+        hint = ". JSON has no NaN and no Infinity; send null for a missing cell" if _NOT_JSON.search(body) else ""
+        raise RequestRejected(f"the body is not valid JSON: {_syntax_error(problem)}{hint}") from None
 
 
-def _where(problem: Exception) -> str:
+def _syntax_error(problem: Exception) -> str:
     if isinstance(problem, UnicodeDecodeError):
         return f"byte {problem.start} is not UTF-8"
+    if isinstance(problem, RecursionError):
+        return "nested too deeply"
     return str(problem).removeprefix("JSON is malformed: ")
-
-
-Environ = dict[str, Any]
-
-
-class InFlight(Protocol):
-    """The gauge of one model's requests in flight."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add `amount`."""
-
-
-class RequestContext(msgspec.Struct):
-    """environ: the request (PEP 3333). extensions: what was wired in the factory. trace: what is known of the request.
-
-    in_flight: where the request counts as in flight; None before it is admitted and after it is answered.
-    """
-
-    environ: Environ
-    extensions: Extensions
-    trace: RequestTrace
-    in_flight: InFlight | None = None
-
-    def enter(self, gauge: InFlight) -> None:
-        """Count the request as in flight until `leave`."""
-        gauge.inc()
-        self.in_flight = gauge
-
-    def leave(self) -> None:
-        """The request is answered, or has failed."""
-        if self.in_flight is not None:
-            self.in_flight.inc(-1)
-            self.in_flight = None
-
-    def header(self, key: str) -> str:
-        """A header by its WSGI key (`HTTP_ACCEPT`, `CONTENT_TYPE`); empty when it was not sent."""
-        value: str = self.environ.get(key, "")
-        return value
-
-    def body(self) -> Body:
-        """The whole body. Raises werkzeug's RequestEntityTooLarge over the limit, ClientDisconnected when it is cut."""
-        return read_body(self.environ, self.extensions.settings.server)
-
-    def query(self) -> MultiDict[str, str]:
-        """The parameters of the address."""
-        return Request(self.environ).args if self.environ.get("QUERY_STRING") else MultiDict()

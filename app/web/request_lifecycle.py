@@ -1,9 +1,9 @@
-"""What is known of the request in hand: its id, its model, where its time went. Noted once, when it is answered."""
+"""Begins a request's trace when the request arrives, and records the trace once when it is answered."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import structlog
 from flask import Flask, Response, g, request
@@ -15,36 +15,36 @@ from tableside.web.request_ids import RequestIds
 
 
 def current_trace() -> RequestTrace:
-    """The current request's trace."""
-    current: RequestTrace = g.trace
-    return current
+    """The trace of the request that Flask dispatches now."""
+    trace: RequestTrace = g.trace
+    return trace
 
 
-def begin(environ: dict[str, Any], ids: RequestIds) -> RequestTrace:
-    """The trace of a request that begins now."""
+def begin(environ: WSGIEnvironment, ids: RequestIds) -> RequestTrace:
+    """A new trace. The request's time starts when nginx received it, where nginx is in front."""
     waited_s = age_s(environ)
     return RequestTrace(ids.of(environ), time.monotonic() - waited_s, waited_s)
 
 
 def begin_request() -> None:
-    """Trace a request that Flask dispatches; what is logged meanwhile bears its id."""
+    """`before_request` hook: begin a trace, and bind the request's id to every log line until the request ends."""
     g.trace = begin(request.environ, extensions().request_ids)
     structlog.contextvars.bind_contextvars(request_id=g.trace.request_id)
 
 
 def end_request(response: Response) -> Response:
-    """Note a request that Flask dispatched."""
-    current: RequestTrace | None = g.get("trace")
-    if current is None:
+    """`after_request` hook: count and log the request, and send its id as X-Request-ID."""
+    trace: RequestTrace | None = g.get("trace")
+    if trace is None:
         return response
-    response.headers["X-Request-ID"] = current.request_id
-    seconds = time.monotonic() - current.started_s
-    extensions().request_metrics.record(current, request.method, request.path, response.status_code, seconds)
+    response.headers["X-Request-ID"] = trace.request_id
+    seconds = time.monotonic() - trace.started_s
+    extensions().request_metrics.record(trace, request.method, request.path, response.status_code, seconds)
     structlog.contextvars.clear_contextvars()
     return response
 
 
 def install(app: Flask) -> None:
-    """Trace every request that Flask dispatches."""
+    """Register both hooks for every request that Flask dispatches."""
     app.before_request(begin_request)
     app.after_request(end_request)

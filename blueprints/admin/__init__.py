@@ -1,1 +1,1 @@
-"""The operator API, on the control plane and behind the admin key."""
+"""The operator API: control plane, with the admin key."""

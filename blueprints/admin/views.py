@@ -1,4 +1,4 @@
-"""The operator API under `/admin/api/`: what is served, by whom, and reading the repository anew."""
+"""`/admin/api/`: list models and workers, and make every worker read the repository again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from tableside import __version__
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
 from tableside.serving import generations
+from tableside.serving.catalog import Model
 from tableside.serving.registry import wait_for_generation
+from tableside.serving.servable import Servable
 from tableside.telemetry import logs
 from tableside.web import response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import catalog, settings
 
 RELOAD_TIMEOUT_S = 60.0
+"""How long a reload waits for all workers before it answers 202."""
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin/api")
 allow(blueprint, Access.ADMIN)
@@ -23,33 +26,36 @@ log = logs.get_logger("admin")
 
 @blueprint.get("/models")
 def models() -> Response:
-    """Every model with its versions, their state and reason, as this worker serves them."""
+    """Every model and its versions, with state and reason, as the worker that answers serves them."""
     serving = catalog()
-    found = [
-        {
-            "name": model.name,
-            "aliases": dict(model.aliases),
-            "reason": model.reason,
-            "versions": [
-                {
-                    "version": servable.version,
-                    "state": servable.state.value,
-                    "reason": servable.reason,
-                    "load_s": round(servable.load_s, 4),
-                    "estimator": servable.contract.estimator if servable.contract else "",
-                    "sha256": servable.contract.artifact.sha256 if servable.contract else "",
-                }
-                for servable in model.servables
-            ],
-        }
-        for _, model in sorted(serving.models.items())
-    ]
+    found = [_describe_model(model) for _, model in sorted(serving.models.items())]
     return response.json_response({"generation": serving.generation, "models": found})
+
+
+def _describe_model(model: Model) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "aliases": dict(model.aliases),
+        "reason": model.reason,
+        "versions": [_describe_version(servable) for servable in model.servables],
+    }
+
+
+def _describe_version(servable: Servable) -> dict[str, object]:
+    contract = servable.contract
+    return {
+        "version": servable.version,
+        "state": servable.state.value,
+        "reason": servable.reason,
+        "load_s": round(servable.load_s, 4),
+        "estimator": contract.estimator if contract else "",
+        "sha256": contract.artifact.sha256 if contract else "",
+    }
 
 
 @blueprint.get("/workers")
 def workers() -> Response:
-    """Every living worker of this host, as it last described itself."""
+    """The status of every living worker of this host."""
     return response.json_response(
         {"version": __version__, "workers": worker_slots.statuses(settings().run_dir / "worker_slots")}
     )
@@ -57,13 +63,16 @@ def workers() -> Response:
 
 @blueprint.post("/reload")
 def reload() -> Response:
-    """Every worker reads the repository anew. 200 when all have; 202, naming who has not, after a minute."""
+    """Make every worker read the repository again, and retry versions that failed.
+
+    Answers 200 when all workers have, or 202 after a minute, with the workers that have not in `late`.
+    """
     run_dir = settings().run_dir
     forget_failures(run_dir / PREFLIGHT_FOLDER)
-    generation = generations.publish(run_dir / "generations", "reload asked for through the admin API")
+    generation = generations.publish(run_dir / "generations", "reload through the admin API")
     log.info("reload", generation=generation)
-    done, found = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
-    late = [worker for worker in found if worker.get("generation") != generation]
+    done, statuses = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
+    late = [status for status in statuses if status.get("generation") != generation]
     return response.json_response(
-        {"generation": generation, "complete": done, "workers": found, "late": late}, 200 if done else 202
+        {"generation": generation, "complete": done, "workers": statuses, "late": late}, 200 if done else 202
     )

@@ -1,1 +1,1 @@
-"""What is served, described: OpenAPI documents, and Swagger UI to read and try them."""
+"""API documentation: OpenAPI documents of the served models, and Swagger UI to read them and try requests."""

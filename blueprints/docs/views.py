@@ -1,4 +1,7 @@
-"""`/openapi.json`, one document a model, and `/docs`, which needs nothing from outside this host."""
+"""`/openapi.json`, one OpenAPI document for each model, and the page `/docs`.
+
+The page loads Swagger UI from this server and makes no request to another host.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory
 from werkzeug.exceptions import NotFound
-from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tableside.blueprints.docs.openapi.document import Described, document
 from tableside.serving.catalog import EMPTY, Catalog
@@ -20,11 +23,11 @@ from tableside.web.extensions import catalog, extensions, routes, settings
 from tableside.web.request_lifecycle import current_trace
 from tableside.web.response import text_response, to_json
 
-FILES = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "static"
 SWAGGER = "swagger-ui-5.35.0"
-"""The folder of the vendored files; its name is part of their address, so they may be kept for ever."""
+"""The folder of Swagger UI's files. The version is part of their URLs, so browsers may cache them forever."""
 A_YEAR_S = 365 * 24 * 3600
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -34,83 +37,83 @@ allow(blueprint, Access.EVERYONE)
 
 
 @dataclass(frozen=True)
-class Written:
-    """A document as JSON text, and the tag it is known by."""
+class CachedDocument:
+    """A document as JSON text, and its ETag."""
 
     text: bytes
-    tag: str
+    etag: str
 
 
 @dataclass
 class _Cache:
-    """Documents of one catalog, by what was asked for. Another catalog empties it."""
+    """The documents of one catalog, by what they describe. A new catalog empties the cache."""
 
     catalog: Catalog
-    documents: dict[str, Written]
+    documents: dict[str, CachedDocument]
 
 
 _cache = _Cache(EMPTY, {})
 
 
 @blueprint.before_request
-def _offered() -> None:
+def _check_enabled() -> None:
     if not settings().server.docs:
         raise NotFound
 
 
 @blueprint.get("/openapi.json")
-def everything() -> Response:
-    """Every model that can answer, each in the version that answers by default."""
+def all_models() -> Response:
+    """The document of every model that can answer, each in its default version."""
     serving = catalog()
-    found = [model.pick(None) for _, model in sorted(serving.models.items()) if model.servables]
-    ready = [servable for servable in found if servable.state is State.READY]
-    return _answer(serving, "", [_described(servable) for servable in ready])
+    servables = [model.pick(None) for _, model in sorted(serving.models.items()) if model.servables]
+    ready = [servable for servable in servables if servable.state is State.READY]
+    return _document_response(serving, "", [_described(servable) for servable in ready])
 
 
 @blueprint.get("/v2/models/<name>/openapi.json")
 @blueprint.get("/v2/models/<name>/versions/<version>/openapi.json")
-def one(name: str, version: str | None = None) -> Response:
-    """One model. Where a version or an alias is asked for, its paths name that version."""
+def one_model(name: str, version: str | None = None) -> Response:
+    """The document of one model. When the request names a version or an alias, the paths in it name that version."""
     serving = catalog()
     servable = serving.servable(name, version)
     versioned = version is not None or name != servable.name
     key = f"{servable.name}/{servable.version if versioned else ''}"
-    return _answer(serving, key, [_described(servable, versioned)])
+    return _document_response(serving, key, [_described(servable, versioned)])
 
 
 def _described(servable: Servable, versioned: bool = False) -> Described:
-    assert servable.contract is not None
+    assert servable.contract is not None  # a servable that can answer has one
     return Described(servable.contract, servable.policy.rules, versioned)
 
 
-def _answer(serving: Catalog, key: str, models: list[Described]) -> Response:
-    found = _written(serving, key, models)
-    response = text_response(found.text)
+def _document_response(serving: Catalog, key: str, models: list[Described]) -> Response:
+    cached = _cached_document(serving, key, models)
+    response = text_response(cached.text)
     response.headers["Cache-Control"] = "no-cache"
-    response.set_etag(found.tag)
+    response.set_etag(cached.etag)
     response.make_conditional(request)
     return response
 
 
-def _written(serving: Catalog, key: str, models: list[Described]) -> Written:
-    """The document from the cache, or made anew in a native thread: with many models that takes a while."""
+def _cached_document(serving: Catalog, key: str, models: list[Described]) -> CachedDocument:
+    """The document, from the cache or new. It is made in a native thread, because many models take a while."""
     if _cache.catalog is not serving:
         _cache.catalog, _cache.documents = serving, {}
     documents, paths = _cache.documents, routes()
     if key not in documents:
         deadline_at_s = deadlines.at_s(request.environ, current_trace().started_s, settings().server.request_timeout_s)
         text = extensions().codec_offload.call(lambda: to_json(document(models, paths)), deadline_at_s)
-        documents[key] = Written(text, hashlib.sha256(text).hexdigest()[:32])
+        documents[key] = CachedDocument(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]
 
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """Swagger UI over `/openapi.json`, or over one model's document with `?model=NAME`."""
+    """Swagger UI for `/openapi.json`, or for one model's document with `?model=NAME`."""
     response = Response(
         render_template("docs/swagger_ui.html", folder=SWAGGER), content_type="text/html; charset=utf-8"
     )
-    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -118,16 +121,16 @@ def page() -> Response:
 
 
 @blueprint.get("/docs/")
-def page_with_slash() -> AnyResponse:
-    """The page's links are relative, so it has one address."""
+def page_with_slash() -> WerkzeugResponse:
+    """Redirect to `/docs`: the page's links are relative to that path."""
     return redirect("../docs", 308)
 
 
 @blueprint.get("/docs/static/<path:name>")
 def static(name: str) -> Response:
-    """The page's files. Those of Swagger UI never change under their address; ours are asked for anew."""
-    kept = name.startswith(f"{SWAGGER}/")
-    response = send_from_directory(FILES, name, max_age=A_YEAR_S if kept else None)
-    response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable" if kept else "no-cache"
+    """The page's files. Swagger UI's files may be cached for a year; the browser revalidates Tableside's own."""
+    is_versioned = name.startswith(f"{SWAGGER}/")
+    response = send_from_directory(STATIC, name, max_age=A_YEAR_S if is_versioned else None)
+    response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable" if is_versioned else "no-cache"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,1 +1,1 @@
-"""Liveness and readiness, for probes and for people."""
+"""Liveness and readiness probes."""

@@ -1,4 +1,7 @@
-"""Is the worker alive, is it ready, is a model ready? Cheap enough for any probe interval."""
+"""Health probes: whether the worker runs, whether it is ready, and whether one model is ready.
+
+They read state that is in memory, so a probe may be sent every second.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from tableside.web.extensions import registry
 from tableside.web.response import json_response
 
 FIRST_LOAD_WAIT_S = 3.0
-"""How long a worker that was just born lets a readiness probe wait for its models, rather than say no."""
+"""How long a readiness probe waits for a new worker's first load before it answers 503."""
 
 blueprint = Blueprint("health", __name__)
 allow(blueprint, Access.EVERYONE)
@@ -18,25 +21,25 @@ allow(blueprint, Access.EVERYONE)
 
 @blueprint.get("/")
 def root() -> Response:
-    """What KServe's V1 client asks for liveness."""
+    """Liveness, at the path that KServe's V1 client uses."""
     return json_response({"status": "alive"})
 
 
 @blueprint.get("/v2/health/live")
 def live() -> Response:
-    """The event loop answers."""
+    """Liveness: 200 whenever the worker's event loop runs."""
     return json_response({"live": True})
 
 
 @blueprint.get("/v2/health/ready")
 def ready() -> Response:
-    """At least one model is served, and the worker is neither loading nor draining."""
+    """Readiness: 200 when at least one model is served and the worker is neither loading nor draining."""
     return _ready()
 
 
 @blueprint.get("/ping")
 def ping() -> Response:
-    """The same, under SageMaker's and MLflow's name."""
+    """Readiness, at the path that SageMaker and MLflow use."""
     return _ready()
 
 
@@ -53,7 +56,7 @@ def _ready() -> Response:
 @blueprint.get("/v2/models/<name>/ready")
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
-    """Whether one model, or one version of it, can answer."""
+    """Readiness of one model, or of one version: 200 when it can answer, otherwise 503 with its state and reason."""
     if not registry().wait_first(FIRST_LOAD_WAIT_S):
         return _ready()
     servable = registry().catalog.find(name, version)

@@ -1,1 +1,1 @@
-"""Prometheus metrics of all workers, on the control plane."""
+"""Prometheus metrics of all workers: control plane."""

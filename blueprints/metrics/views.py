@@ -1,4 +1,4 @@
-"""The scrape endpoint."""
+"""`/metrics`, which a Prometheus server scrapes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ allow(blueprint, Access.CONTROL)
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Sums over every worker of this host, the dead ones' counts included."""
+    """The metrics of this host: sums over all workers. Counts of workers that have ended are included."""
     text = render(extensions().metrics, folder(), worker_slots.held(settings().run_dir / "worker_slots"))
     return Response(text, content_type=CONTENT_TYPE)

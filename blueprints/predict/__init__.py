@@ -1,1 +1,1 @@
-"""Predictions: the Open Inference Protocol (V2) and the V1 protocol of KServe and TF-Serving."""
+"""Predictions: the Open Inference Protocol (V2), V1 of KServe and TF-Serving, and `/invocations` of MLflow."""

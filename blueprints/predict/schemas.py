@@ -1,53 +1,54 @@
-"""Bodies of the two protocols, as they arrive. Unknown members are ignored, as every peer does."""
+"""Request bodies of the V1 and V2 protocols. Unknown members are ignored, as other servers of these protocols do."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from tableside.contract.schema import Input
 from tableside.decoding.tensors import Tensor
 
+Parameters = dict[str, object]
+"""Parameters of a V2 request or output: JSON values by name."""
+
 
 class RequestedOutput(msgspec.Struct):
-    """An output asked for by name."""
+    """An output that a V2 request names."""
 
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: Parameters | None = None
 
 
 class InferRequest(msgspec.Struct):
-    """V2: Open Inference Protocol, inference_rest.md, "Inference Request JSON Object"."""
+    """V2: the "Inference Request JSON Object" of the Open Inference Protocol (inference_rest.md)."""
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Parameters | None = None
     outputs: list[RequestedOutput] | None = None
 
 
 class PredictRequest(msgspec.Struct):
-    """V1: TF-Serving's api_rest.md. `instances` are rows, `inputs` columns; exactly one of them."""
+    """V1: the predict request of TF-Serving (api_rest.md). A body has `instances` (rows) or `inputs` (columns)."""
 
-    instances: Any = msgspec.UNSET
-    inputs: Any = msgspec.UNSET
+    instances: object = msgspec.UNSET
+    inputs: object = msgspec.UNSET
     signature_name: str | None = None
 
 
 class NumbersRequest(PredictRequest):
-    """V1, where every cell is a number: what the decoder has checked itself need not be looked at again."""
+    """V1, where every cell is a number. msgspec checks the cells while it decodes, so they are not checked again."""
 
     instances: list[list[float]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class NullableNumbersRequest(PredictRequest):
-    """The same, where a cell may be missing."""
+    """V1, where every cell is a number or null."""
 
     instances: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def narrow(schema: Input) -> type[PredictRequest] | None:
-    """The request whose rows are rows of this table of doubles; None for other tables."""
+    """The request type for rows of a table that has only float64 columns; None for other tables."""
     if not schema.is_double:
         return None
     return NullableNumbersRequest if schema.takes_missing else NumbersRequest

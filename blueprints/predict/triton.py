@@ -1,11 +1,9 @@
-"""What NVIDIA's perf_analyzer asks of a V2 server beside the protocol itself: a model's configuration and statistics.
+"""Model configuration and statistics: two extensions of V2 that NVIDIA's perf_analyzer needs.
 
-Source: triton-inference-server/server, docs/protocol/extension_model_configuration.md and extension_statistics.md.
+Sources: triton-inference-server/server, docs/protocol/extension_model_configuration.md and extension_statistics.md.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from flask import Blueprint, Response
 
@@ -18,80 +16,82 @@ from tableside.telemetry.metrics import Totals
 from tableside.web import response
 from tableside.web.extensions import catalog, extensions, servable, settings
 
-MOST_ROWS = 65536
-"""What a client may choose as its batch size; a body may hold more rows."""
+MAX_BATCH_SIZE = 65536
+"""The largest batch size that perf_analyzer may choose. It is not a limit: a body may hold more rows."""
 
 STAGES = {
     "queue": "queue", "compute_input": "decode", "compute_infer": "predict", "compute_output": "encode",
     "cache_hit": "cache",
 }  # fmt: skip
+"""Members of Triton's `inference_stats`, each with the stage of a request trace that it reports."""
 
 
 def config(name: str, version: str | None = None) -> Response:
-    """ModelConfig: dims are of one row, because max_batch_size is not 0."""
+    """The ModelConfig. `dims` describe one row, because `max_batch_size` is not 0."""
     contract = servable(name, version).contract
-    assert contract is not None
+    assert contract is not None  # a servable that can answer has one
     return response.json_response(_config(contract))
 
 
-def _config(contract: Contract) -> dict[str, Any]:
+def _config(contract: Contract) -> dict[str, object]:
     return {
         "name": contract.name,
         "platform": "scikit-learn_skops",
         "backend": "tableside",
-        "max_batch_size": MOST_ROWS,
-        "input": [_dims(each["name"], each["datatype"], each["shape"][1]) for each in inputs(contract.input)],
+        "max_batch_size": MAX_BATCH_SIZE,
+        "input": [_dims(tensor["name"], tensor["datatype"], tensor["shape"][1]) for tensor in inputs(contract.input)],
         "output": [_dims(output.name, output.datatype, output.width) for output in contract.outputs],
     }
 
 
-def _dims(name: str, datatype: str, width: int) -> dict[str, Any]:
+def _dims(name: str, datatype: str, width: int) -> dict[str, object]:
     return {"name": name, "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", "dims": [width]}
 
 
 def stats(name: str | None = None, version: str | None = None) -> Response:
-    """Counts and nanoseconds over all workers since the stack's counters began."""
+    """Request counts and times in nanoseconds, summed over all workers of this host since the stack started."""
     serving = catalog()
     if name is None:
         chosen = list(serving)
     else:
-        found = serving.find(name, version)
-        chosen = [found] if version is not None else list(serving.model(found.name).servables)
+        servable = serving.find(name, version)
+        chosen = [servable] if version is not None else list(serving.model(servable.name).servables)
     held = worker_slots.held(settings().run_dir / "worker_slots")
-    sums = metrics.totals(extensions().metrics, metrics.folder(), held)
-    return response.json_response({"model_stats": [_stats(servable, sums) for servable in chosen]})
+    totals = metrics.totals(extensions().metrics, metrics.folder(), held)
+    return response.json_response({"model_stats": [_stats(servable, totals) for servable in chosen]})
 
 
-def _stats(servable: Servable, sums: Totals) -> dict[str, Any]:
+def _stats(servable: Servable, totals: Totals) -> dict[str, object]:
     def total(sample: str) -> float:
-        return sums.get((sample, servable.name, str(servable.version)), 0.0)
+        return totals.get((sample, servable.name, str(servable.version)), 0.0)
 
-    def spent(count: float, seconds: float) -> dict[str, int]:
-        return {"count": int(count), "ns": int(seconds * 1e9)}
+    def stage_total(stage: str) -> dict[str, int]:
+        sample = "tableside_stage_seconds"
+        return _duration(total(f"{sample}_count:{stage}"), total(f"{sample}_sum:{stage}"))
 
-    answered, failed = total("tableside_requests_total:200"), total("tableside_requests_total")
-    stages = {
-        key: spent(total(f"tableside_stage_seconds_count:{stage}"), total(f"tableside_stage_seconds_sum:{stage}"))
-        for key, stage in STAGES.items()
-    }
-    missed = total("tableside_cache_requests_total") - stages["cache_hit"]["count"]
+    stages = {member: stage_total(stage) for member, stage in STAGES.items()}
+    misses = total("tableside_cache_requests_total") - stages["cache_hit"]["count"]
     return {
         "name": servable.name,
         "version": str(servable.version),
         "inference_count": int(total("tableside_rows_total")),
         "execution_count": int(total("tableside_batch_rows_count")),
         "inference_stats": {
-            "success": spent(answered, total("tableside_request_seconds_sum")),
-            "fail": spent(failed, 0),
+            "success": _duration(total("tableside_requests_total:200"), total("tableside_request_seconds_sum")),
+            "fail": _duration(total("tableside_requests_total"), 0),
             **stages,
-            "cache_miss": spent(max(0, missed), 0),
+            "cache_miss": _duration(max(0, misses), 0),
         },
         "batch_stats": [],
     }
 
 
+def _duration(count: float, seconds: float) -> dict[str, int]:
+    return {"count": int(count), "ns": int(seconds * 1e9)}
+
+
 def mount(blueprint: Blueprint) -> None:
-    """Add the routes of the two extensions."""
+    """Add the routes of both extensions to the blueprint."""
     blueprint.add_url_rule("/v2/models/stats", view_func=stats, endpoint="stats_all")
     for prefix in ("/v2/models/<name>", "/v2/models/<name>/versions/<version>"):
         blueprint.add_url_rule(f"{prefix}/config", view_func=config, endpoint="model_config")

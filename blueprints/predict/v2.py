@@ -1,14 +1,14 @@
-"""V2, the Open Inference Protocol over REST (kserve/open-inference-protocol, inference_rest.md)."""
+"""V2: the Open Inference Protocol over REST (kserve/open-inference-protocol, inference_rest.md)."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Blueprint, Response
 
 from tableside import __version__
-from tableside.blueprints.predict.schemas import InferRequest
+from tableside.blueprints.predict.schemas import InferRequest, RequestedOutput
 from tableside.contract.schema import Contract, Input
 from tableside.decoding import binary
 from tableside.decoding.json_tables import require_rows
@@ -25,7 +25,16 @@ from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-HEADER = "Inference-Header-Content-Length"
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Header of the binary tensor data extension: the length of the JSON that precedes the raw tensors, in bytes."""
+
+
+class _DecodedRequest(PredictionRequest, frozen=True):
+    """binary: names of the outputs to send as raw tensors. all_binary: send every output so."""
+
+    id: str | None = None
+    binary: frozenset[str] = frozenset()
+    all_binary: bool = False
 
 
 def server() -> Response:
@@ -34,21 +43,21 @@ def server() -> Response:
 
 
 def models() -> Response:
-    """The names of all models, as KServe adds to V2 and has in V1."""
+    """The names of all models. KServe has this route in V1 and adds it to V2."""
     return response.json_response({"models": sorted(catalog().models)})
 
 
 def model(name: str, version: str | None = None) -> Response:
-    """Model metadata: real inputs and outputs, every version that can answer."""
-    found = catalog().find(name, version)
-    described = catalog().model(found.name)
-    if found.contract is None:
-        catalog().servable(found.name, str(found.version))
-    return response.json_response(_describe(described, found.contract))
+    """Model metadata: inputs and outputs of one version, and every version that can answer."""
+    serving = catalog()
+    servable = serving.find(name, version)
+    if servable.contract is None:  # the version could not be read: raise ModelNotReady with the reason
+        servable = serving.servable(servable.name, str(servable.version))
+    assert servable.contract is not None
+    return response.json_response(_describe(serving.model(servable.name), servable.contract))
 
 
-def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
-    assert contract is not None
+def _describe(model: Model, contract: Contract) -> dict[str, object]:
     versions = [str(servable.version) for servable in model.servables if servable.state is State.READY]
     return {
         "name": model.name,
@@ -65,72 +74,75 @@ def _describe(model: Model, contract: Contract | None) -> dict[str, Any]:
     }
 
 
-class _Request(PredictionRequest, frozen=True):
-    id: str | None = None
-    binary: frozenset[str] = frozenset()
-    all_binary: bool = False
-
-
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
-    """Infer: one tensor a column or one numeric matrix; the outputs asked for, or the default one."""
+    """Predict for one tensor per column, or for one numeric matrix; answer the requested outputs or the default one."""
     servable = context.extensions.servable(name, version)
-    body, header = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-    limits = admit(context, servable, "v2", body.weight)
-    decoded = run_stage(context, "decode", body.weight, _decode, body, header, servable.input, servable.policy.rules)
+    body, json_length = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    size_bytes = body.max_content_bytes
+    limits = admit(context, servable, "v2", size_bytes)
+    decoded = run_stage(
+        context, "decode", size_bytes, _decode, body, json_length, servable.input, servable.policy.rules
+    )
     predicted = predict(context, servable, decoded, limits)
-    text, header_bytes = run_stage(context, "encode", predicted.size_bytes, _encode, servable, decoded, predicted)
-    if header_bytes is None:
-        return Reply(text)
-    return Reply(text, "application/octet-stream", headers=((HEADER, str(header_bytes)),))
+    return run_stage(context, "encode", predicted.size_bytes, _encode, servable, decoded, predicted)
 
 
-def _decode(body: Body, header: str | None, schema: Input, rules: Rules) -> _Request:
-    head, tail = binary.split(body.content(), header)
-    sent = parse_json(head, InferRequest, body.limit_bytes)
-    decoded = sent.outputs or []
-    every = (sent.parameters or {}).get("binary_data_output", False) is True
-    as_binary = []
-    for at, output in enumerate(decoded):
-        given = output.parameters or {}
-        if given.get("classification"):
-            raise malformed(f"outputs[{at}].parameters.classification", "not offered here; ask for predict_proba")
-        if given.get("binary_data", every) is True:
-            as_binary.append(output.name)
-    table = require_rows(from_tensors(sent.inputs, schema, rules, tail))
-    timeout_s = _timeout_s((sent.parameters or {}).get("timeout"))
-    wanted = [output.name for output in decoded]
-    return _Request(table, wanted, timeout_s, sent.id, frozenset(as_binary), every and not decoded)
+def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) -> _DecodedRequest:
+    text, raw_tensors = binary.split(body.content(), json_length)
+    request = parse_json(text, InferRequest, body.limit_bytes)
+    parameters, outputs = request.parameters or {}, request.outputs or []
+    all_binary = parameters.get("binary_data_output", False) is True
+    as_binary = _binary_outputs(outputs, all_binary)
+    table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors))
+    timeout_s = _timeout_s(parameters.get("timeout"))
+    names = [output.name for output in outputs]
+    return _DecodedRequest(table, names, timeout_s, request.id, as_binary, all_binary and not outputs)
 
 
-def _timeout_s(given: object) -> float:
-    """Triton's `timeout` in microseconds as seconds; 0 and none: the server's own."""
-    if given is None:
+def _binary_outputs(outputs: Sequence[RequestedOutput], by_default: bool) -> frozenset[str]:
+    """The names of the outputs to send as raw tensors. Raises RequestRejected for Triton's classification extension."""
+    names: set[str] = set()
+    for at, output in enumerate(outputs):
+        parameters = output.parameters or {}
+        if parameters.get("classification"):
+            place = f"outputs[{at}].parameters.classification"
+            raise malformed(place, "this extension is not supported; request the output predict_proba")
+        if parameters.get("binary_data", by_default) is True:
+            names.add(output.name)
+    return frozenset(names)
+
+
+def _timeout_s(microseconds: object) -> float:
+    """Triton's `timeout` parameter in seconds. 0 or no value means no limit beside the server's."""
+    if microseconds is None:
         return math.inf
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 2**63:
-        raise malformed("parameters.timeout", "expected a whole number of microseconds")
-    return given / 1e6 if given else math.inf
+    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or not 0 <= microseconds < 2**63:
+        raise malformed("parameters.timeout", "expected a whole number of microseconds, from 0 to 2^63 - 1")
+    return microseconds / 1e6 if microseconds else math.inf
 
 
-def _encode(servable: Servable, decoded: _Request, predicted: PredictionResult) -> tuple[bytes, int | None]:
-    """The JSON, the raw tensors behind it, and the JSON's length when there are any."""
-    content: dict[str, Any] = {"model_name": servable.name, "model_version": str(servable.version)}
+def _encode(servable: Servable, decoded: _DecodedRequest, predicted: PredictionResult) -> Reply:
+    """JSON; with binary outputs, JSON and the raw tensors behind it, and the JSON's length in a header."""
+    content: dict[str, object] = {"model_name": servable.name, "model_version": str(servable.version)}
     if decoded.id is not None:
         content["id"] = decoded.id
-    outputs: list[dict[str, Any]] = []
+    outputs: list[dict[str, object]] = []
     raw: list[bytes] = []
     for output, array in predicted.outputs:
         if decoded.all_binary or output.name in decoded.binary:
             raw.append(binary.write(array, output.datatype))
-            described = {**describe(output, array), "parameters": {"binary_data_size": len(raw[-1])}}
-            outputs.append(described)
+            outputs.append({**describe(output, array), "parameters": {"binary_data_size": len(raw[-1])}})
         else:
             outputs.append(to_tensor(output, array))
     text = response.to_json({**content, "outputs": outputs})
-    return (b"".join((text, *raw)), len(text)) if raw else (text, None)
+    if not raw:
+        return Reply(text)
+    headers = ((JSON_LENGTH_HEADER, str(len(text))),)
+    return Reply(b"".join((text, *raw)), "application/octet-stream", headers=headers)
 
 
 def mount(blueprint: Blueprint) -> None:
-    """Add the V2 routes."""
+    """Add the V2 routes to the blueprint."""
     blueprint.add_url_rule("/v2", view_func=server, endpoint="v2_server", strict_slashes=False)
     blueprint.add_url_rule("/v2/", view_func=server, endpoint="v2_server_slash")
     blueprint.add_url_rule("/v2/models", view_func=models, endpoint="v2_models")

@@ -1,4 +1,4 @@
-"""The predict blueprint: both protocols, one blueprint."""
+"""The predict blueprint. Each protocol has a module of its own, which adds its routes here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ invocations.mount(blueprint)
 FAST_ENDPOINTS: Mapping[str, Handler] = {
     "predict.v1_predict": v1.infer,
     "predict.v2_infer": v2.infer,
-    **{f"predict.{endpoint}": invocations.invocations for endpoint in invocations.ENDPOINTS},
+    **{f"predict.{endpoint}": invocations.infer for endpoint in invocations.ENDPOINTS},
 }
-"""Endpoints that the fast dispatch (app/web/dispatch.py) answers, each with its handler."""
+"""The endpoints that the fast dispatch (app/web/dispatch.py) answers, each with its handler."""

@@ -1,1 +1,1 @@
-"""The model repository extension of the Open Inference Protocol, on the control plane and behind the admin key."""
+"""The model repository extension of the Open Inference Protocol: control plane, with the admin key."""

@@ -1,14 +1,12 @@
-"""Bodies of the model repository extension, as Triton has it (protocol/extension_model_repository.md)."""
+"""Request bodies of Triton's model repository extension (docs/protocol/extension_model_repository.md)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 
 class IndexRequest(msgspec.Struct, frozen=True):
-    """ready: only versions that answer."""
+    """Body of index. ready: list only versions that are READY."""
 
     ready: bool = False
 
@@ -16,4 +14,4 @@ class IndexRequest(msgspec.Struct, frozen=True):
 class ChangeRequest(msgspec.Struct, frozen=True):
     """Body of load and unload."""
 
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, object] | None = None

@@ -1,12 +1,14 @@
-"""`/v2/repository/`: what there is, and loading and unloading a model in every worker at once.
+"""`/v2/repository/`: list all versions, and load or unload a model in every worker.
 
-200 is sent when every living worker serves the new state; whoever asks on a new connection afterwards meets no old one.
+Load and unload answer 200 when every living worker serves the new state, so that the next request on any connection
+meets it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Blueprint, Response, request
 
@@ -26,8 +28,9 @@ from tableside.web.extensions import registry, settings
 from tableside.web.request import parse_json, read_body
 
 MARGIN_S = 30.0
-"""What a change may take beyond one version's `repository.load_timeout_s`."""
+"""How long a change may take beyond `repository.load_timeout_s`, which limits the load of one version."""
 T = TypeVar("T")
+WorkerStatus = dict[str, object]
 
 blueprint = Blueprint("repository", __name__, url_prefix="/v2/repository")
 allow(blueprint, Access.ADMIN)
@@ -36,15 +39,17 @@ log = logs.get_logger("repository")
 
 @blueprint.post("/index")
 def index() -> Response:
-    """Every version of every model: READY when it is so in every worker, else its state and the reason."""
-    asked = _body(IndexRequest)
+    """Every version of every model: READY when it is READY in all workers, otherwise its state and the reason."""
+    body = _body(IndexRequest)
     statuses = worker_slots.statuses(settings().run_dir / "worker_slots")
     entries = read_statuses(statuses) or [status_of_servable(servable) for servable in registry().catalog]
-    found = all_versions(settings().repository_path, entries)
-    return response.json_response([_shown(each) for each in found if each.state is State.READY or not asked.ready])
+    versions = all_versions(settings().repository_path, entries)
+    return response.json_response(
+        [_index_entry(version) for version in versions if version.state is State.READY or not body.ready]
+    )
 
 
-def _shown(entry: VersionStatus) -> dict[str, str]:
+def _index_entry(entry: VersionStatus) -> dict[str, str]:
     return {
         "name": entry.name, "version": str(entry.version), "state": entry.state.value, "reason": entry.reason,
     }  # fmt: skip
@@ -52,31 +57,45 @@ def _shown(entry: VersionStatus) -> dict[str, str]:
 
 @blueprint.post("/models/<name>/load")
 def load(name: str) -> Response:
-    """Serve the model, and try again what failed of it. 400 and the reason when its newest version cannot be served."""
+    """Serve the model, and retry versions that failed. Answers 400 with the reason when its newest version fails."""
     for key in _body(ChangeRequest).parameters or {}:
         if key == "config" or key.startswith("file:"):
-            raise RequestRejected(f"parameters.{key[:40]}: not taken here; publish a version, then load the model")
-    root = _known(name)
-    _enable(root, name, True)
+            raise RequestRejected(
+                f"parameters.{key[:40]} is not supported. Publish a version with `tableside publish`, then load the "
+                "model without this parameter"
+            )
+    root = _root_with(name)
+    _set_enabled(root, name, True)
     forget_failures(settings().run_dir / PREFLIGHT_FOLDER, name)
     statuses = _reload_workers(f"load of {name}")
     wanted = model_toml.read(root, name).wanted(paths.versions(root, name))
     if not wanted:
-        raise RequestRejected(f"model {name!r}: `versions` in its model.toml leaves out every published version")
-    entries = [entry for entry in read_statuses(statuses) if (entry.name, entry.version) == (name, wanted[-1])]
-    against = [entry for entry in entries if not (entry.state is State.READY and entry.current)]
-    if against:
-        raise RequestRejected(f"model {name}/{wanted[-1]} is {against[0].state}: {against[0].reason}")
-    if len(entries) < len(statuses):
-        raise ModelNotReady(f"not every worker serves {name}/{wanted[-1]}; ask the index again")
+        raise RequestRejected(
+            f"model {name!r}: `versions` in {name}/{paths.MODEL_TOML} leaves out every published version. Add one of "
+            f"{', '.join(map(str, paths.versions(root, name)))}"
+        )
+    _require_ready(name, wanted[-1], statuses)
     return response.json_response({"name": name, "load": True})
+
+
+def _require_ready(name: str, version: int, statuses: Sequence[WorkerStatus]) -> None:
+    entries = [entry for entry in read_statuses(statuses) if (entry.name, entry.version) == (name, version)]
+    for entry in entries:
+        if entry.state is not State.READY or not entry.current:
+            raise RequestRejected(f"model {name}/{version} is {entry.state}: {entry.reason}")
+    if len(entries) < len(statuses):
+        missing = len(statuses) - len(entries)
+        raise ModelNotReady(
+            f"{missing} of {len(statuses)} workers do not serve {name}/{version} yet; POST /v2/repository/index shows "
+            "its state"
+        )
 
 
 @blueprint.post("/models/<name>/unload")
 def unload(name: str) -> Response:
-    """Stop serving the model, also in workers that are born later, until it is loaded again."""
+    """Stop serving the model, in workers that start later too, until it is loaded again."""
     _body(ChangeRequest)
-    _enable(_known(name), name, False)
+    _set_enabled(_root_with(name), name, False)
     _reload_workers(f"unload of {name}")
     return response.json_response({"name": name, "unload": True})
 
@@ -86,38 +105,48 @@ def _body(kind: type[T]) -> T:
     return parse_json(content if content.strip() else b"{}", kind)
 
 
-def _known(name: str) -> Path:
+def _root_with(name: str) -> Path:
+    """The repository folder. Raises ModelNotFound when it has no published version of that model."""
     root = settings().repository_path
     if not paths.versions(root, name):
         raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(paths.models(root)[:20]) or 'none'}")
     return root
 
 
-def _enable(root: Path, name: str, enabled: bool) -> None:
+def _set_enabled(root: Path, name: str, enabled: bool) -> None:
     try:
         model_toml.set_enabled(root, name, enabled)
     except ContractBroken as problem:
         raise RequestRejected(str(problem)) from problem
     except OSError as problem:
-        raise ModelNotReady(f"{name}/{paths.MODEL_TOML} cannot be written: {problem.strerror}") from problem
+        raise ModelNotReady(
+            f"cannot write {name}/{paths.MODEL_TOML}: {problem.strerror}. Give the server's user write access to the "
+            "model's folder"
+        ) from problem
 
 
-def _reload_workers(why: str) -> list[dict[str, Any]]:
-    """Have every worker read the repository; what each says then. Raises ModelNotReady naming those that are late."""
+def _reload_workers(reason: str) -> list[WorkerStatus]:
+    """Make every worker read the repository. Returns the status of each worker.
+
+    Raises ModelNotReady when the repository cannot be read, or when workers do not serve the new generation in time.
+    """
     run_dir, timeout_s = settings().run_dir, settings().repository.load_timeout_s + MARGIN_S
-    generation = generations.publish(run_dir / "generations", why)
-    log.info("change", why=why, generation=generation)
-    done, found = wait_for_generation(run_dir, generation, timeout_s)
-    failed = next((str(each["failure"]) for each in found if each.get("failure")), "")
-    if failed:
-        raise ModelNotReady(f"the repository cannot be read: {failed}")
+    generation = generations.publish(run_dir / "generations", reason)
+    log.info("repository_change", reason=reason, generation=generation)
+    done, statuses = wait_for_generation(run_dir, generation, timeout_s)
+    for status in statuses:
+        if status.get("failure"):
+            raise ModelNotReady(f"a worker cannot read the repository: {status['failure']}")
     if not done:
-        late = [str(each.get("pid")) for each in found if _generation(each) < generation]
-        who = f"workers {', '.join(late)} do" if late else "no worker is there to"
-        raise ModelNotReady(f"{who} not serve generation {generation} after {timeout_s:g} s; ask the index again")
-    return found
+        late = [str(status.get("pid")) for status in statuses if _generation(status) < generation]
+        workers = f"workers {', '.join(late)} (PIDs) do not serve" if late else "no worker is running to serve"
+        raise ModelNotReady(
+            f"{workers} generation {generation} after {timeout_s:g} s; POST /v2/repository/index shows each version's "
+            "state"
+        )
+    return statuses
 
 
-def _generation(status: dict[str, object]) -> int:
+def _generation(status: WorkerStatus) -> int:
     number = status.get("generation")
     return number if isinstance(number, int) else -1

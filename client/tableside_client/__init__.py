@@ -1,4 +1,4 @@
-"""A small typed client of Tableside: predictions, readiness and metadata over HTTP, with the standard library only."""
+"""A small typed client of Tableside: predictions, readiness and metadata over HTTP. Uses only the standard library."""
 
 from tableside_client.client import Client, Rows
 from tableside_client.errors import BadPlace, RequestFailed, ServerFailed, TablesideError, Unavailable, Unreachable

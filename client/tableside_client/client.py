@@ -1,4 +1,4 @@
-"""The client. One connection a call; safe to use from many threads."""
+"""The class Client. It opens one connection per call, so one instance may be used from many threads."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
-from tableside_client import rows as spelled
-from tableside_client.errors import AnswerFailed, Unavailable, Unreachable, failed
+from tableside_client import rows as request_rows
+from tableside_client.errors import AnswerFailed, Unavailable, Unreachable, error_for
+from tableside_client.rows import Array, Frame
 
-Rows = Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]] | Any
-"""Rows by column name or by position; a numpy array; a DataFrame."""
-AGAIN = frozenset((429, 503))
+Rows = Sequence[object] | Array | Frame
+"""A sequence of rows (mappings by column name, or sequences by position), a numpy array, or a DataFrame."""
+
+RETRIED_STATUSES = frozenset((429, 503))
+"""Statuses with which the server says that it has done no work for the request."""
+
 FIRST_WAIT_S = 0.1
+"""Wait before the first retry if the answer has no Retry-After header; it doubles with each further retry."""
+
 LONGEST_WAIT_S = 5.0
 
 
 class Client:
-    """Asks one Tableside.
+    """Sends requests to one Tableside server.
 
-    url: `http://host:port`, with a path if a proxy has one. timeout_s: for each try. retries: how often a request that
-    was refused (connection refused, 429, 503) is sent again; it waits as long as the server's Retry-After says, within
-    `longest_wait_s`. Nothing else is sent twice.
+    url: `http://host:port`, plus a path if a proxy serves Tableside below one. Raises ValueError for another form.
+    timeout_s: limit for each attempt. headers: sent with every request.
+    retries: how often a request is sent again that the server did not begin: connection refused, 429 or 503. The client
+    waits for the time in the server's Retry-After header, at most `longest_wait_s`. Every other request is sent once.
+    sleep: called with each wait in seconds; tests replace it.
     """
 
     def __init__(
@@ -40,7 +48,7 @@ class Client:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"expected http://host:port, got {url!r}")
+            raise ValueError(f"url: expected http://HOST:PORT or https://HOST:PORT, got {url!r}")
         self._https = parts.scheme == "https"
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
         self.timeout_s, self.retries, self.longest_wait_s = timeout_s, retries, longest_wait_s
@@ -50,80 +58,84 @@ class Client:
     def predict(
         self, model: str, rows: Rows, output: str | None = None, *, version: int | str | None = None
     ) -> list[Any]:
-        """One prediction a row. output: `predict_proba`, say; without one, the model's own default (`predict`).
+        """Return one prediction per row: a value, or a list of values for an output such as `predict_proba`.
 
-        version: a number or an alias; without one, the version served by default. Raises RequestFailed with the bad
-        places of a request, Unavailable, ServerFailed or Unreachable.
+        output: name of the output; None is the model's default, usually `predict`. version: a number or an alias; None
+        is the version that the server chooses. Raises TypeError or ValueError for rows that cannot be sent,
+        RequestFailed (with the invalid cells in `errors`), Unavailable, ServerFailed or Unreachable.
         """
-        body = spelled.body(rows)
+        body = request_rows.body(rows)
         if output is not None:
             body["signature_name"] = output
-        found = self._ask("POST", f"/v1/models/{_spec(model, version)}:predict", body)
-        answers: list[Any] = found["outputs" if "inputs" in body else "predictions"]
-        return answers
+        answer = self._request("POST", f"/v1/models/{_spec(model, version)}:predict", body)
+        return cast(list[Any], answer["outputs" if "inputs" in body else "predictions"])
 
     def ready(self, model: str | None = None) -> bool:
-        """Whether the server, or one model, takes requests. False also where nobody answers; it does not wait."""
+        """Return whether the server, or one model, is ready for predictions. Sends one request and never retries.
+
+        Return False also if the server cannot be reached. Raises RequestFailed for an unknown model.
+        """
         path = "/v2/health/ready" if model is None else f"/v2/models/{_spec(model)}/ready"
         try:
-            self._once("GET", path, None)
+            self._send("GET", path, None)
         except (Unavailable, Unreachable):
             return False
         return True
 
     def models(self) -> list[str]:
-        """The names of all models."""
-        names: list[str] = self._ask("GET", "/v2/models")["models"]
-        return names
+        """Return the names of all models."""
+        return cast(list[str], self._request("GET", "/v2/models")["models"])
 
     def metadata(self, model: str, *, version: int | str | None = None) -> dict[str, Any]:
-        """A model's inputs, outputs, versions and properties."""
-        return self._ask("GET", f"/v2/models/{_spec(model, version)}")
+        """Return the metadata of a model: `inputs`, `outputs`, `versions` and `properties`."""
+        return self._request("GET", f"/v2/models/{_spec(model, version)}")
 
     def openapi(self, model: str) -> dict[str, Any]:
-        """The OpenAPI document of one model."""
-        return self._ask("GET", f"/v2/models/{_spec(model)}/openapi.json")
+        """Return the OpenAPI document of one model."""
+        return self._request("GET", f"/v2/models/{_spec(model)}/openapi.json")
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer, asked for again while the server refuses and tries are left."""
+    def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
-        for tried in range(self.retries + 1):
+        for attempt in range(self.retries + 1):
             try:
-                return self._once(method, path, content)
+                return self._send(method, path, content)
             except (Unavailable, Unreachable) as problem:
-                if tried == self.retries or not _refused(problem):
+                if attempt == self.retries or not _was_not_begun(problem):
                     raise
-                self._sleep(self._wait_s(problem, tried))
-        raise AssertionError("the last try answers or raises")
+                self._sleep(self._wait_s(problem, attempt))
+        raise AssertionError("the last attempt returns or raises")
 
-    def _wait_s(self, problem: Unavailable | Unreachable, tried: int) -> float:
-        asked = problem.retry_after_s if isinstance(problem, Unavailable) else None
-        return float(min(self.longest_wait_s, FIRST_WAIT_S * 2**tried if asked is None else asked))
+    def _wait_s(self, problem: Unavailable | Unreachable, attempt: int) -> float:
+        retry_after_s = problem.retry_after_s if isinstance(problem, Unavailable) else None
+        wait_s = FIRST_WAIT_S * 2**attempt if retry_after_s is None else retry_after_s
+        return float(min(self.longest_wait_s, wait_s))
 
-    def _once(self, method: str, path: str, content: bytes | None) -> dict[str, Any]:
-        kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=self.timeout_s)
+    def _send(self, method: str, path: str, content: bytes | None) -> dict[str, Any]:
+        connection_class = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
+        connection = connection_class(self._host, self._port, timeout=self.timeout_s)
         headers = {"Accept": "application/json", "X-Request-ID": uuid.uuid4().hex, **self._headers}
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
             connection.request(method, self._path + path, content, headers)
             response = connection.getresponse()
-            text, status, found = response.read(), response.status, response.headers
+            text, status, answer_headers = response.read(), response.status, response.headers
         except (OSError, http.client.HTTPException) as problem:
-            raise Unreachable(f"no answer from {self._host}:{connection.port}: {problem}") from problem
+            message = f"no answer from {self._host}:{connection.port}: {str(problem) or type(problem).__name__}"
+            raise Unreachable(message) from problem
         finally:
             connection.close()
         answer = _json(text)
         if status != 200:
-            raise failed(status, answer, found.get("X-Request-ID", ""), _seconds(found.get("Retry-After")))
+            request_id, retry_after = answer_headers.get("X-Request-ID", ""), answer_headers.get("Retry-After")
+            raise error_for(status, answer, request_id, _seconds(retry_after))
         return answer
 
 
-def _refused(problem: Unavailable | Unreachable) -> bool:
-    """Whether the server surely did no work for the request."""
+def _was_not_begun(problem: Unavailable | Unreachable) -> bool:
+    """Return whether the server certainly did no work for the request, so that it may be sent again."""
     if isinstance(problem, AnswerFailed):
-        return problem.status in AGAIN
+        return problem.status in RETRIED_STATUSES
     return isinstance(problem.__cause__, ConnectionRefusedError)
 
 
@@ -134,10 +146,10 @@ def _spec(model: str, version: int | str | None = None) -> str:
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError:
+        answer = json.loads(text)
+    except ValueError:  # a proxy in between may answer HTML; its beginning tells more than that it is not JSON
         return {"error": text[:200].decode("utf-8", "replace")}
-    return found if isinstance(found, dict) else {"error": "the answer is no JSON object"}
+    return answer if isinstance(answer, dict) else {"error": "the answer is not a JSON object"}
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,51 +1,71 @@
-"""Rows as the caller has them, to JSON: sequences, mappings, numpy arrays, DataFrames; none of which is imported."""
+"""Converts rows to JSON values: sequences, mappings, numpy arrays and DataFrames.
+
+numpy and pandas are recognised by their methods and never imported, so the client works without them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 
-def body(rows: Any) -> dict[str, Any]:
-    """The part of a V1 body that holds the rows: `instances`, or `inputs` for a DataFrame's columns.
+@runtime_checkable
+class Array(Protocol):
+    """A numpy array, or anything else that `tolist()` turns into nested lists."""
 
-    Missing cells (None, NaN, pandas' NA) become null. Raises TypeError for what is no table.
+    def tolist(self) -> Any: ...
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A pandas DataFrame, or anything else with `columns` whose `to_dict("list")` gives cells by column name."""
+
+    @property
+    def columns(self) -> Any: ...
+
+    def to_dict(self, orient: Any, /) -> Any: ...
+
+
+def body(rows: object) -> dict[str, object]:
+    """Return the part of a V1 body that holds the rows: `instances`, or `inputs` for the columns of a DataFrame.
+
+    Missing cells (None, NaN, NaT, pandas.NA) become null. Raises TypeError if `rows` is not a table.
     """
-    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):
-        found = rows.to_dict("list")
-        return {"inputs": {str(name): [cell(each) for each in cells] for name, cells in found.items()}}
-    if hasattr(rows, "tolist"):
+    if isinstance(rows, Frame):
+        columns: Mapping[object, Sequence[object]] = rows.to_dict("list")
+        return {"inputs": {str(name): [cell(value) for value in cells] for name, cells in columns.items()}}
+    if isinstance(rows, Array):
         rows = rows.tolist()
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Sequence):
-        raise TypeError(f"expected rows, an array or a DataFrame, got {type(rows).__name__}; one row is [row]")
-    return {"instances": [row(each) for each in rows]}
+        raise TypeError(
+            f"rows: expected a list of rows, an array or a DataFrame, got {type(rows).__name__}; send one row as [row]"
+        )
+    return {"instances": [row(entry) for entry in rows]}
 
 
-def row(given: Any) -> Any:
-    """One row: an object by column name, an array by position, or a bare value of a one-column model."""
-    if isinstance(given, Mapping):
-        return {str(name): cell(each) for name, each in given.items()}
-    if hasattr(given, "tolist"):
-        given = given.tolist()
-    if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
-        return [cell(each) for each in given]
-    return cell(given)
+def row(entry: object) -> object:
+    """Return one row: an object by column name, a list by position, or a single value for a model with one column."""
+    if isinstance(entry, Mapping):
+        return {str(name): cell(value) for name, value in entry.items()}
+    if isinstance(entry, Array):
+        entry = entry.tolist()
+    if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)):
+        return [cell(value) for value in entry]
+    return cell(entry)
 
 
-def cell(value: Any) -> Any:
-    """One cell as JSON has it."""
+def cell(value: Any) -> object:
+    """Return one cell as a JSON value: a numpy scalar becomes a Python number, a missing value becomes None."""
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
-    if (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or type(value).__name__ in ("NAType", "NaTType")
-    ):
-        return None
-    return value
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def nan_for_null(answers: list[Any]) -> list[Any]:
-    """Numbers as they were before JSON, which has no NaN: null is nan."""
-    return [nan_for_null(each) if isinstance(each, list) else math.nan if each is None else each for each in answers]
+    """Return the answers with NaN in place of None, at any depth: JSON has no NaN, so the server sends null."""
+    return [
+        nan_for_null(answer) if isinstance(answer, list) else math.nan if answer is None else answer
+        for answer in answers
+    ]

@@ -1,8 +1,9 @@
-"""The control plane: metrics for its listener, the admin API for its key."""
+"""Access to the control plane, the metrics route, and the admin API."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tableside.factory import create_app
-from tests.conftest import CONTROL, KEY, MakeApp
+from tableside.process import worker_slots
+from tableside.web.auth import ACCESS_BY_BLUEPRINT, plane, read_key
+from tests.conftest import BEARER, CONTROL, KEY, MakeApp, error_of
 
-BEARER = {"Authorization": f"Bearer {KEY}"}
 ADMIN = [("GET", "/admin/api/models"), ("GET", "/admin/api/workers"), ("POST", "/admin/api/reload")]
 
 
@@ -23,27 +25,27 @@ def ask(client: FlaskClient, method: str, url: str, **more: Any) -> Any:
 
 @pytest.mark.parametrize(("method", "url"), [*ADMIN, ("GET", "/metrics")])
 def test_the_data_plane_has_no_control(client: FlaskClient, method: str, url: str) -> None:
-    """Control routes do not exist on the data plane, key or no key, whatever header claims otherwise."""
+    """On the data plane control routes answer 404, with the key too, and no request header changes that."""
     for headers in ({}, BEARER, {**BEARER, "Tableside-Plane": "control", "Tableside.Plane": "control"}):
         response = client.open(url, method=method, headers=headers)
         assert response.status_code == 404
-        assert response.get_json()["error"] == f"nothing at {url}"
+        assert error_of(response)["error"] == f"unknown path: {url}"
 
 
 @pytest.mark.parametrize(("method", "url"), ADMIN)
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer ", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", "Bearer kéy"]
+    "value", ["", "Bearer", "Bearer ", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", "Bearer kéy"]
 )
-def test_the_admin_api_wants_its_key(client: FlaskClient, method: str, url: str, given: str) -> None:
-    """Without the right key the admin API answers 401 and how to send it."""
-    response = ask(client, method, url, headers={"Authorization": given} if given else {})
+def test_the_admin_api_requires_its_key(client: FlaskClient, method: str, url: str, value: str) -> None:
+    """Without the right key the admin API answers 401, and the error names the header that carries it."""
+    response = ask(client, method, url, headers={"Authorization": value} if value else {})
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == "Bearer"
     assert "Authorization: Bearer KEY" in response.get_json()["error"]
 
 
-def test_no_key_file_lets_nobody_in(make_app: MakeApp, tmp_path: Path) -> None:
-    """Where there is no key, or an empty one, nobody is let in."""
+def test_without_a_key_file_every_request_is_refused(make_app: MakeApp, tmp_path: Path) -> None:
+    """When admin.key is missing or empty, every key is refused, an empty one too."""
     client = make_app(load=False).test_client()
     file = tmp_path / "run" / "admin.key"
     file.write_text("\n")
@@ -64,7 +66,7 @@ def test_models_are_listed(client: FlaskClient) -> None:
 
 
 def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
-    """Predictions are counted by model and status; a name a client invented is no label."""
+    """Predictions are counted by model and status; an unknown model name in a request does not become a label."""
     client = make_app().test_client()
     for body in ({"instances": [[1, 2, 3, 4]] * 3}, {"instances": [["x"]]}):
         client.post("/v1/models/iris:predict", json=body)
@@ -81,7 +83,7 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
 
 
 def test_a_reload_reaches_every_worker(worker: Flask, small_repository: Path) -> None:
-    """Reload answers when every worker serves the new generation, and the new model is there at once."""
+    """Reload answers 200 when every worker serves the new generation; the new model answers from then on."""
     client = worker.test_client()
     shutil.copytree(small_repository / "iris", small_repository / "other")
     contract = small_repository / "other" / "1" / "contract.json"
@@ -98,10 +100,87 @@ def test_a_reload_reaches_every_worker(worker: Flask, small_repository: Path) ->
     assert [(each["name"], each["state"]) for each in shown["models"]] == [("iris", "READY"), ("other", "READY")]
 
 
-def test_a_face_without_access_is_refused(make_settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The factory mounts no blueprint that does not say who may call it."""
-    from tableside.web.auth import ACCESS_BY_BLUEPRINT
-
+def test_a_blueprint_without_access_is_rejected(
+    make_settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The factory raises an error for a blueprint that does not declare who may call it."""
     monkeypatch.delitem(ACCESS_BY_BLUEPRINT, "metrics")
-    with pytest.raises(RuntimeError, match="blueprint metrics does not say who may call it"):
+    with pytest.raises(RuntimeError, match="blueprint 'metrics' declares no access"):
         create_app(make_settings(tmp_path, tmp_path / "run"))
+
+
+def test_a_reload_names_late_workers(worker: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reload answers 202 when a worker does not serve the new generation in time, and lists that worker in `late`."""
+    monkeypatch.setattr(sys.modules["tableside.blueprints.admin.views"], "RELOAD_TIMEOUT_S", 0.05)
+    late = worker_slots.acquire(tmp_path / "run" / "worker_slots")
+    late.write_status({"pid": 424242, "generation": 0})
+    response = ask(worker.test_client(), "POST", "/admin/api/reload", headers=BEARER)
+    late.release()
+    assert response.status_code == 202
+    content = response.get_json()
+    assert (content["complete"], len(content["workers"])) == (False, 2)
+    assert 424242 in [status["pid"] for status in content["late"]]
+
+
+class Listener:
+    """A connection, of which only the address of its listener matters."""
+
+    def __init__(self, address: str | tuple[str, int]) -> None:
+        self.address = address
+
+    def getsockname(self) -> str | tuple[str, int]:
+        return self.address
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/run/tableside/ctl.sock", "control"),
+        ("ctl.sock", "control"),
+        ("/run/tableside/web.sock", "data"),
+        ("/run/tableside/ctl.sock.old", "data"),
+        ("/ctl.sock/web.sock", "data"),
+        ("", "data"),
+        (("127.0.0.1", 9100), "control"),
+        (("127.0.0.1", 9100, 0, 0), "control"),
+        (("127.0.0.1", 9101), "data"),
+        (("0.0.0.0", 9100), "data"),
+    ],
+)
+def test_the_listener_decides_the_plane(make_app: MakeApp, address: Any, expected: str) -> None:
+    """A connection to the control socket, or to `server.admin_listen`, belongs to the control plane."""
+    app = make_app(load=False, server__admin_listen="127.0.0.1:9100")
+    with app.app_context():
+        assert plane({"gunicorn.socket": Listener(address)}) == expected
+
+
+def test_without_a_listener_the_plane_is_data() -> None:
+    """A server that sets neither the socket nor the plane serves the data plane; a header cannot set the plane."""
+    assert plane({}) == "data"
+    assert plane({"HTTP_TABLESIDE_PLANE": "control"}) == "data"
+    assert plane({"tableside.plane": "control", "gunicorn.socket": Listener("/run/web.sock")}) == "control"
+
+
+@pytest.mark.parametrize(("content", "key"), [(b"abc\n", "abc"), (b" \n", ""), (b"k\xc3\xa9y", ""), (None, "")])
+def test_the_key_file(tmp_path: Path, content: bytes | None, key: str) -> None:
+    """Space around the key is ignored; a file that is missing or not ASCII counts as no key."""
+    if content is not None:
+        (tmp_path / "admin.key").write_bytes(content)
+    assert read_key(tmp_path) == key
+
+
+def test_a_folder_in_place_of_the_key_file_is_no_key(tmp_path: Path) -> None:
+    """A key file that cannot be opened counts as no key."""
+    (tmp_path / "admin.key").mkdir()
+    assert read_key(tmp_path) == ""
+
+
+def test_a_model_that_failed_is_listed_with_its_reason(make_app: MakeApp, small_repository: Path) -> None:
+    """A version whose contract cannot be read has a state and a reason, and no estimator."""
+    (small_repository / "iris" / "2").mkdir()
+    (small_repository / "iris" / "2" / "contract.json").write_bytes(b"{}")
+    got = ask(make_app().test_client(), "GET", "/admin/api/models", headers=BEARER).get_json()
+    first, second = got["models"][0]["versions"]
+    assert (first["state"], first["reason"], len(first["sha256"])) == ("READY", "", 64)
+    assert (second["state"], second["estimator"], second["sha256"]) == ("UNAVAILABLE", "", "")
+    assert "contract.json" in second["reason"]

@@ -1,4 +1,4 @@
-"""The outcome of each odd cell, as docs/reference/tables.md tells it: exact, missing, or refused where it stands."""
+"""What becomes of unusual cells, as docs/reference/tables.md states: exact, missing, or refused with their place."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Send = Callable[..., Any]
 
 @pytest.fixture
 def served(make_app: MakeApp) -> tuple[FlaskClient, RecordingRuntime]:
-    """A model a kind of column, all with one runtime that remembers what it was given."""
-    app, runtime = make_app(load=False, **QUICK), RecordingRuntime()
+    """One model for each kind of column; one runtime serves them all and remembers its inputs."""
+    app, runtime = make_app(empty=True, **QUICK), RecordingRuntime()
     serve(app, {_model(kind): (Input("frame", (column,)), runtime) for kind, column in COLUMNS.items()})
     return app.test_client(), runtime
 
 
 def _model(kind: str) -> str:
-    return kind.replace("?", "-with-missing values")
+    return kind.replace("?", "-nullable")
 
 
 def body(cells: str) -> str:
@@ -80,7 +80,7 @@ def body(cells: str) -> str:
     ],
 )
 def test_a_cell_is_exact(served: Any, kind: str, cells: str, given: Any) -> None:
-    """The estimator gets this very value, sign and all."""
+    """The estimator receives exactly this value, with its sign and its type."""
     client, runtime = served
     answer = client.post(f"/v1/models/{_model(kind)}:predict", data=body(cells).encode())
     assert answer.status_code == 200, answer.get_data(as_text=True)
@@ -90,7 +90,7 @@ def test_a_cell_is_exact(served: Any, kind: str, cells: str, given: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "cells", "said"),
+    ("kind", "cells", "message"),
     [
         ("real", "null", "expected a number, got null"),
         ("real", "true", "expected a number, got a boolean"),
@@ -101,47 +101,47 @@ def test_a_cell_is_exact(served: Any, kind: str, cells: str, given: Any) -> None
         ("whole", "5.5", "expected an integer, got a number with a fraction"),
         ("whole", "9223372036854775808", "expected an integer of 64 bits"),
         ("whole", "false", "expected an integer, got a boolean"),
-        ("whole?", "null, 9007199254740993", "beyond 2^53 an integer is not exact in a column with missing cells"),
+        ("whole?", "null, 9007199254740993", "integers beyond 2^53 are not exact in a column with missing values"),
         ("byte", "128", "expected an integer of -128 to 127"),
         ("flag", "1", "expected true or false, got an integer"),
         ("flag", '"true"', "expected true or false, got a string"),
         ("text", "7", "expected a string, got an integer"),
         ("text", "null", "expected a string, got null"),
-        ("shade", '"green"', "not a category of this column; it has red, pale"),
+        ("shade", '"green"', "not a category of this column; expected one of red, pale"),
         ("shade", "0", "expected a string, got an integer"),
     ],
 )
-def test_a_cell_is_refused_by_name(served: Any, kind: str, cells: str, said: str) -> None:
-    """400 with the place and what was expected; the value itself stays out."""
+def test_a_cell_is_refused_by_name(served: Any, kind: str, cells: str, message: str) -> None:
+    """A cell that does not fit answers 400 with its place and what was expected, without the value."""
     client, runtime = served
     content = error_of(client.post(f"/v1/models/{_model(kind)}:predict", data=body(cells).encode()))
     at = cells.count(", ")
-    assert content["errors"] == [{"path": f"inputs.c[{at}]", "message": said}]
+    assert content["errors"] == [{"path": f"inputs.c[{at}]", "message": message}]
     assert content["status"] == 400
     assert not runtime.seen
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        (body("NaN"), "NaN and Infinity are not JSON, a missing cell is null"),
-        (body("-Infinity"), "not JSON"),
+        (body("NaN"), "JSON has no NaN and no Infinity; send null for a missing cell"),
+        (body("-Infinity"), "JSON has no NaN and no Infinity; send null for a missing cell"),
         (body("1e400"), "Number out of range"),
-        (body('"\\ud800"'), "not JSON"),
+        (body('"\\ud800"'), "not valid JSON"),
         (body("[" * 100 + "1" + "]" * 100), "nested deeper than 8 levels"),
         (body("[" * 100_000 + "1" + "]" * 100_000), "nested too deeply"),
-        (body("01"), "not JSON"),
+        (body("01"), "not valid JSON"),
         ("", "the body is empty"),
     ],
 )
-def test_a_body_is_refused(served: Any, text: str, said: str) -> None:
-    """What no strict JSON holds, and what is nested past all reason."""
+def test_a_body_is_refused(served: Any, text: str, message: str) -> None:
+    """A body that is not strict JSON, or is nested too deeply, is refused with what is wrong."""
     client, _ = served
-    assert said in error_of(client.post("/v1/models/real:predict", data=text.encode()))["error"]
+    assert message in error_of(client.post("/v1/models/real:predict", data=text.encode()))["error"]
 
 
 def test_the_last_of_two_equal_keys_counts(served: Any) -> None:
-    """RFC 8259 leaves it open: as in Python, JavaScript and the peers, the last one stands."""
+    """RFC 8259 leaves duplicate keys open; as in Python and JavaScript, the last value counts."""
     client, runtime = served
     client.post("/v1/models/real:predict", data=b'{"instances": [{"c": 1, "c": 2}]}')
     assert runtime.seen[-1]["c"].tolist() == [2.0]
@@ -153,10 +153,10 @@ SPLIT = "/models/two/invocations"
 
 @pytest.fixture
 def make_two(make_app: MakeApp) -> Callable[..., tuple[FlaskClient, RecordingRuntime]]:
-    """A model of two columns under the column rules given."""
+    """Make an application with one model of two columns, under the given column rules."""
 
     def make(more: dict[str, str] | None = None, **rules: Any) -> tuple[FlaskClient, RecordingRuntime]:
-        app, runtime = make_app(load=False, **QUICK, **(more or {})), RecordingRuntime()
+        app, runtime = make_app(empty=True, **QUICK, **(more or {})), RecordingRuntime()
         serve(app, {"two": (TWO, runtime)}, ColumnConfig(**rules))
         return app.test_client(), runtime
 
@@ -188,32 +188,34 @@ def post(client: FlaskClient, path: str, content: Any, headers: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
-    ("requests", "rule", "said", "given"),
+    ("requests", "rule", "message", "expected"),
     [
         (MISSING, {"missing": "fill"}, "a: this column is missing", [[np.nan, 1.0]]),
         (EXTRA, {"extra": "ignore"}, "no such column; expected a, b", [[2.0, 1.0]]),
         (TWICE, {"duplicate": "ignore"}, "given twice", [[2.0, 1.0]]),
     ],
 )
-def test_columns_follow_the_models_policy(make_two: Any, requests: Any, rule: Any, said: str, given: Any) -> None:
-    """Missing, surplus and repeated columns are refused by default; model.toml may fill or ignore them."""
+def test_columns_follow_the_rules_of_the_model(
+    make_two: Any, requests: Any, rule: Any, message: str, expected: Any
+) -> None:
+    """Missing, extra and repeated columns are refused by default; model.toml can have them filled or ignored."""
     strict, _ = make_two()
     lenient, runtime = make_two(**rule)
     for path, content, headers in requests:
-        assert said in error_of(post(strict, path, content, headers))["error"]
+        assert message in error_of(post(strict, path, content, headers))["error"]
         assert post(lenient, path, content, headers).status_code == 200
-        np.testing.assert_array_equal(runtime.seen.pop().to_numpy(), given)
+        np.testing.assert_array_equal(runtime.seen.pop().to_numpy(), expected)
 
 
-def test_a_column_without_gaps_is_never_filled(make_two: Any) -> None:
-    """`fill` fills with missing cells, so only where the contract takes those."""
+def test_a_column_that_is_not_nullable_is_never_filled(make_two: Any) -> None:
+    """`missing = "fill"` fills a column with missing cells, so it applies only to nullable columns."""
     client, _ = make_two(missing="fill")
     answer = post(client, "/v1/models/two:predict", {"inputs": {"a": [1.0]}}, {})
-    assert "b: this column is missing, and it takes no missing cells" in error_of(answer)["error"]
+    assert "b: this column is missing, and it does not accept missing values" in error_of(answer)["error"]
 
 
 def test_values_are_shown_only_where_the_operator_says_so(make_two: Any) -> None:
-    """By default no error quotes a caller's data."""
+    """Errors quote a client's values only with `predict.show_values`."""
     for more, shown in (({}, False), ({"predict__show_values": "true"}, True)):
         client, _ = make_two(more)
         text = post(client, "/v1/models/two:predict", {"inputs": {"a": ["secret"], "b": [1.0]}}, {}).get_data(
@@ -223,7 +225,7 @@ def test_values_are_shown_only_where_the_operator_says_so(make_two: Any) -> None
 
 
 def test_every_bad_cell_is_named_at_once(make_two: Any) -> None:
-    """All places of one request, up to the limit, with how many more there are."""
+    """The error lists all bad cells of a request up to `predict.max_cell_errors`, and counts the rest."""
     client, _ = make_two({"predict__max_cell_errors": "4"})
     rows = [{"a": "x", "b": None}, {"a": 1.0, "b": 10**400}, {"a": True, "b": 1.0}, {"a": [], "b": {}}]
     text = json.dumps({"instances": rows})
@@ -234,17 +236,17 @@ def test_every_bad_cell_is_named_at_once(make_two: Any) -> None:
 
 
 class Endless(RecordingRuntime):
-    """Answers what no JSON number can say."""
+    """Answers NaN and infinity, which JSON does not have."""
 
     def run(self, method: str, data: Any) -> Any:
         return np.array([np.nan, np.inf, 1.0, -np.inf, 0.1][: len(data)], dtype=np.float32)
 
 
 def test_an_answer_that_is_not_finite(make_app: MakeApp) -> None:
-    """null in JSON, an empty cell in CSV, and a counter; or an error, where the operator wants that."""
+    """NaN and infinity are null in JSON, empty in CSV, and counted; with `not_finite = "error"` they are a 500."""
     rows = {"inputs": {"a": [1.0] * 5, "b": [1.0] * 5}}
     for policy in ("null", "error"):
-        app = make_app(load=False, **QUICK, predict__not_finite=policy)
+        app = make_app(empty=True, **QUICK, predict__not_finite=policy)
         serve(app, {"two": (TWO, Endless())})
         client = app.test_client()
         answer = post(client, SPLIT, rows, {})
@@ -260,8 +262,8 @@ def test_an_answer_that_is_not_finite(make_app: MakeApp) -> None:
 
 
 def test_a_model_that_refuses_values_is_400(make_app: MakeApp) -> None:
-    """A ValueError of scikit-learn is the request's fault; its text, which may quote data, stays in the log."""
-    app = make_app(load=False, **QUICK)
+    """A ValueError of the estimator answers 400; its text, which may quote data, is only in the log."""
+    app = make_app(empty=True, **QUICK)
     serve(app, {"two": (TWO, FailingRuntime(ValueError("Input contains 4711")))})
     answer = post(app.test_client(), "/v1/models/two:predict", {"inputs": {"a": [1.0], "b": [1.0]}}, {})
     assert "the estimator of model two raised ValueError on these values" in error_of(answer)["error"]
@@ -293,10 +295,10 @@ def test_a_model_that_refuses_values_is_400(make_app: MakeApp) -> None:
     ],
 )
 def test_one_mistake_does_not_hide_another(make_two: Any, path: str, content: Any, places: list[str]) -> None:
-    """Missing, surplus and bad cells of one request all stand in the one answer."""
+    """Missing columns, extra columns and bad cells of one request are all listed in one answer."""
     routes = {"v1": "/v1/models/two:predict", "v2": "/v2/models/two/infer", "split": SPLIT}
     client, _ = make_two()
     found = [error["path"] for error in error_of(post(client, routes[path], content, {}))["errors"]]
     assert len(found) == len(places)
     for place in places:
-        assert any(each.endswith(place) for each in found), (place, found)
+        assert any(path.endswith(place) for path in found), (place, found)

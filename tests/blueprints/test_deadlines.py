@@ -1,114 +1,183 @@
-"""A request's time: by header, by Triton's parameter, by nginx's stamp; and what becomes of it when it is over."""
+"""A request's deadline, from the header, from Triton's parameter and from nginx's start time, and what it leads to."""
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from gevent.monkey import get_original
 
-from tests.conftest import MakeApp, registry_of
-from tests.fakes import CarefulRuntime
+from tableside.errors import RequestRejected
+from tableside.web import deadlines
+from tests.conftest import CONTROL, MakeApp, error_of, serve
+from tests.fakes import SumRuntime, numbers
 
-V1, V2 = "/v1/models/iris:predict", "/v2/models/iris/infer"
-ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
-TENSOR = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
+V1, V2 = "/v1/models/sums:predict", "/v2/models/sums/infer"
+ROWS = {"instances": [[1.0, 2.0]]}
+TENSOR = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}]}
 HEADER = "X-Request-Timeout-Ms"
 
 
-class Connection:
-    """A connection as gunicorn gives it: what it is, and whether its peer has gone."""
+class GatedRuntime(SumRuntime):
+    """A SumRuntime whose calls wait until the test opens the gate."""
 
-    def __init__(self, family: int = socket.AF_UNIX, gone: bool = False) -> None:
-        self.family = family
-        self._here, self._there = socket.socketpair()
-        if gone:
-            self._there.close()
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
 
-    def fileno(self) -> int:
-        return self._here.fileno()
-
-    def __del__(self) -> None:
-        self._here.close()
-        self._there.close()
-
-    def getsockname(self) -> str:
-        return "/run/web.sock"
+    def run(self, method: str, data: Any) -> Any:
+        self.gate.wait(30)
+        return super().run(method, data)
 
 
 @pytest.fixture
-def slow(make_app: MakeApp) -> FlaskClient:
-    """iris with an estimator that takes 0.3 s."""
-    app = make_app()
-    registry_of(app).catalog.servable("iris").runtime = CarefulRuntime(0.3, sleep=get_original("time", "sleep"))
+def runtime() -> Iterator[GatedRuntime]:
+    gated = GatedRuntime()
+    yield gated
+    gated.gate.set()
+
+
+@pytest.fixture
+def client(make_app: MakeApp, runtime: GatedRuntime) -> FlaskClient:
+    """A client of one model, `sums`, which answers when the gate is open."""
+    app = make_app(empty=True)
+    serve(app, {"sums": (numbers("a", "b"), runtime)})
     return app.test_client()
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "1.5", "soon", "", "9999999999"])
-def test_a_header_that_is_no_time_is_400(client: FlaskClient, given: str) -> None:
-    """Anything but a whole number of milliseconds from 1."""
-    response = client.post(V1, json=ROWS, headers={HEADER: given})
+@pytest.fixture(params=["unix", "tcp"])
+def connection(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """The server's end of a connection whose client is present."""
+    with connected(request.param) as (server_end, _client):
+        yield server_end
+
+
+class connected:
+    """The two ends of a connection, the server's first."""
+
+    def __init__(self, kind: str) -> None:
+        if kind == "unix":
+            self.ends = socket.socketpair(socket.AF_UNIX)
+            return
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            theirs = socket.create_connection(listener.getsockname())
+            self.ends = listener.accept()[0], theirs
+
+    def __enter__(self) -> tuple[socket.socket, socket.socket]:
+        return self.ends
+
+    def __exit__(self, *_: object) -> None:
+        for end in self.ends:
+            end.close()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "9999999999", "1e3", " 5", "٥"])
+def test_an_invalid_header_is_400(client: FlaskClient, value: str) -> None:
+    """The header must be a whole number of milliseconds from 1; the error names the header and what it expects."""
+    response = client.post(V1, json=ROWS, environ_overrides={"HTTP_X_REQUEST_TIMEOUT_MS": value})
     assert response.status_code == 400
-    assert HEADER in response.get_json()["error"]
+    assert error_of(response)["error"] == f"{HEADER}: expected a whole number of milliseconds, from 1 to 999999999"
 
 
-@pytest.mark.parametrize("given", [-1, 1.5, "1", True, 2**63])
-def test_a_parameter_that_is_no_time_is_400(client: FlaskClient, given: Any) -> None:
-    """Anything but a whole number of microseconds."""
-    response = client.post(V2, json={**TENSOR, "parameters": {"timeout": given}})
+@pytest.mark.parametrize("value", [-1, 1.5, "1", True, 2**63])
+def test_an_invalid_parameter_is_400(client: FlaskClient, value: Any) -> None:
+    """Triton's timeout must be a whole number of microseconds; the error names the parameter."""
+    response = client.post(V2, json={**TENSOR, "parameters": {"timeout": value}})
     assert response.status_code == 400
-    assert response.get_json()["errors"][0]["path"] == "parameters.timeout"
+    place = {"path": "parameters.timeout", "message": "expected a whole number of microseconds, from 0 to 2^63 - 1"}
+    assert error_of(response)["errors"] == [place]
 
 
-def test_a_client_can_shorten_its_time(slow: FlaskClient) -> None:
-    """By the header or the parameter, whichever is earlier; 0 is the server's own; an answer in time is an answer."""
-    began_s = time.monotonic()
-    assert slow.post(V1, json=ROWS, headers={HEADER: "50"}).status_code == 504
-    assert time.monotonic() - began_s < 0.25
-    assert slow.post(V2, json={**TENSOR, "parameters": {"timeout": 50_000}}).status_code in (429, 504)
-    time.sleep(0.7)
-    both = {**TENSOR, "parameters": {"timeout": 60_000_000}}
-    assert slow.post(V2, json=both, headers={HEADER: "50"}).status_code in (429, 504)
-    time.sleep(0.7)
-    assert slow.post(V2, json={**TENSOR, "parameters": {"timeout": 0}}, headers={HEADER: "5000"}).status_code == 200
+@pytest.mark.parametrize(
+    ("header_ms", "parameter_us"), [("50", None), (None, 50_000), ("50", 60_000_000), ("60000", 50_000), ("50", 0)]
+)
+def test_the_earliest_deadline_ends_the_request(
+    client: FlaskClient, header_ms: str | None, parameter_us: int | None
+) -> None:
+    """A client can shorten its time by header or by parameter; the earlier one ends the request with 504."""
+    body = TENSOR if parameter_us is None else {**TENSOR, "parameters": {"timeout": parameter_us}}
+    response = client.post(V2, json=body, headers={} if header_ms is None else {HEADER: header_ms})
+    assert response.status_code == 504
+    assert error_of(response)["error"] == "no answer within the deadline of 0.05 s"
+
+
+def test_an_answer_within_the_deadline_is_sent(client: FlaskClient, runtime: GatedRuntime) -> None:
+    """A parameter of 0 sets no deadline, and a request that is answered in time is a 200."""
+    runtime.gate.set()
+    body = {**TENSOR, "parameters": {"timeout": 0}}
+    response = client.post(V2, json=body, headers={HEADER: "30000"})
+    assert response.get_json()["outputs"][0]["data"] == [3.0]
 
 
 def test_a_client_cannot_lengthen_its_time(make_app: MakeApp) -> None:
-    """The operator's limit stays."""
-    client = make_app(server__request_timeout_s="0.000001").test_client()
-    assert client.post(V1, json=ROWS, headers={HEADER: "60000"}).status_code == 504
+    """`server.request_timeout_s` ends a request whose header gives more time."""
+    app = make_app(empty=True, server__request_timeout_s="0.000001")
+    serve(app, {"sums": (numbers("a", "b"), SumRuntime())})
+    response = app.test_client().post(V1, json=ROWS, headers={HEADER: "60000"})
+    assert response.status_code == 504
+    assert "deadline of 1e-06 s" in error_of(response)["error"]
 
 
-def test_time_in_the_kernel_s_queue_counts(client: FlaskClient) -> None:
-    """nginx stamps a request; what it waited before a worker saw it is part of its time, and overload, not lateness.
-
-    By TCP anybody could send the stamp, so there it says nothing; nor does one from the future, or none.
-    """
-    old, new = f"t={time.time() - 40:.3f}", f"t={time.time() + 5:.3f}"
-
-    def ask(stamp: str, family: int) -> Any:
-        environ = {"gunicorn.socket": Connection(family)}
-        return client.post(V1, json=ROWS, headers={"X-Request-Start": stamp}, environ_overrides=environ)
-
-    refused = ask(old, socket.AF_UNIX)
-    assert refused.status_code == 429
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert refused.get_json()["status"] == 429
-    for stamp, family in ((old, socket.AF_INET), (new, socket.AF_UNIX), ("t=soon", socket.AF_UNIX)):
-        assert ask(stamp, family).status_code == 200
+@pytest.mark.parametrize("started_ms", ["50", "1", "999999999"])
+def test_the_deadline_counts_from_the_start_of_the_request(started_ms: str) -> None:
+    """The deadline is the start plus the smaller of the header's budget and the operator's."""
+    deadline_at_s = deadlines.at_s({"HTTP_X_REQUEST_TIMEOUT_MS": started_ms}, 100.0, 2.0)
+    assert deadline_at_s == 100.0 + min(2.0, int(started_ms) / 1000)
+    assert deadlines.at_s({}, 100.0, 2.0) == 102.0
+    with pytest.raises(RequestRejected, match=HEADER):
+        deadlines.at_s({"HTTP_X_REQUEST_TIMEOUT_MS": "0"}, 100.0, 2.0)
 
 
-def test_a_client_that_has_gone_is_not_predicted_for(slow: FlaskClient) -> None:
-    """It is dropped before predict, logged as 499, and counted; in the metrics nothing waits afterwards."""
-    environ = {"gunicorn.socket": Connection(gone=True)}
-    response = slow.post(V1, json=ROWS, environ_overrides=environ)
+def stamp(age_s: float) -> str:
+    return f"t={time.time() - age_s:.3f}"
+
+
+def test_a_request_that_waited_too_long_is_429(client: FlaskClient, runtime: GatedRuntime) -> None:
+    """A request that waited in the kernel's queue past its deadline is refused as overload, with Retry-After."""
+    runtime.gate.set()
+    with connected("unix") as (connection, _client):
+        response = client.post(
+            V1, json=ROWS, headers={"X-Request-Start": stamp(40)}, environ_overrides={"gunicorn.socket": connection}
+        )
+    assert response.status_code == 429
+    assert int(response.headers["Retry-After"]) >= 1
+    assert error_of(response)["status"] == 429
+    assert runtime.seen == []
+
+
+def test_only_nginx_can_set_the_start_of_a_request(connection: socket.socket) -> None:
+    """The start time counts on a Unix socket, which only nginx connects to; over TCP it is ignored."""
+    environ = {"HTTP_X_REQUEST_START": stamp(40), "gunicorn.socket": connection}
+    age_s = deadlines.age_s(environ)
+    if connection.family == socket.AF_UNIX:
+        assert 39 < age_s < 3600
+    else:
+        assert age_s == 0.0
+
+
+@pytest.mark.parametrize("value", ["t=soon", "t=", "40", f"t={2**70}", -5000, 2 * 3600, "t=1.5"])
+def test_a_start_time_that_cannot_be_right_is_ignored(value: str | int) -> None:
+    """A start time that is malformed, in the future or more than an hour old counts as none."""
+    value = stamp(value) if isinstance(value, int) else value
+    with connected("unix") as (connection, _client):
+        assert deadlines.age_s({"HTTP_X_REQUEST_START": value, "gunicorn.socket": connection}) == 0.0
+        assert deadlines.age_s({"HTTP_X_REQUEST_START": stamp(40)}) == 0.0
+
+
+def test_a_request_whose_client_has_left_is_not_predicted(client: FlaskClient, runtime: GatedRuntime) -> None:
+    """It is dropped before predict, answered with 499 for the log, and counted; nothing stays in the queue."""
+    runtime.gate.set()
+    with connected("unix") as (connection, their_end):
+        their_end.close()
+        response = client.post(V1, json=ROWS, environ_overrides={"gunicorn.socket": connection})
     assert response.status_code == 499
-    assert response.get_json()["title"] == "Client Closed Request"
-    servable = registry_of(slow.application).catalog.servable("iris")
-    assert servable.runtime.sizes == []  # type: ignore[union-attr]
-    text = slow.get("/metrics", environ_overrides={"tableside.plane": "control"}).get_data(as_text=True)
-    assert 'tableside_dropped_total{model="iris",reason="abandoned",version="1"} 1.0' in text
-    assert 'tableside_queue_rows{model="iris",version="1"} 0.0' in text
+    assert error_of(response)["title"] == "Client Closed Request"
+    assert runtime.seen == []
+    text = client.get("/metrics", environ_overrides=CONTROL).get_data(as_text=True)
+    assert 'tableside_in_flight{model="sums"} 0.0' in text
+    assert 'tableside_requests_total{code="499",model="sums",protocol="v1",version="1"} 1.0' in text

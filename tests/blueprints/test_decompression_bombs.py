@@ -1,11 +1,10 @@
-"""Small bodies that would be large: refused before they are made, whatever they hide behind."""
+"""Small bodies that inflate to large ones are refused before they are inflated, in every format."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +26,7 @@ STREAM, FILE = "application/vnd.apache.arrow.stream", "application/vnd.apache.pa
 
 @pytest.fixture
 def client(make_app: MakeApp) -> FlaskClient:
-    app = make_app(load=False, server__max_inflated_bytes=str(LIMIT), **QUICK)
+    app = make_app(empty=True, server__max_inflated_bytes=str(LIMIT), **QUICK)
     serve(app, {"table": (TABLE, RecordingRuntime())})
     return app.test_client()
 
@@ -46,7 +45,7 @@ def parquet(table: Any) -> bytes:
 
 
 def shared(rows: int = 2000) -> Any:
-    """One long text that many rows name."""
+    """A dictionary array: one long text that many rows refer to."""
     return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), pa.array([LONG]))
 
 
@@ -76,7 +75,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], dict[str, str]]] = {
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_a_bomb_is_413_and_stays_small(client: FlaskClient, name: str) -> None:
-    """413 with the setting; what Python holds at most meanwhile is a small multiple of the cap."""
+    """It answers 413 with the setting's name, and the memory in use stays below four times the limit."""
     kind, make, headers = BOMBS[name]
     body = make()
     assert len(body) < LIMIT
@@ -91,26 +90,24 @@ def test_a_bomb_is_413_and_stays_small(client: FlaskClient, name: str) -> None:
     assert peak < 4 * LIMIT, peak
 
 
-def test_a_column_nobody_asked_for_is_not_read(client: FlaskClient) -> None:
-    """An unknown column is refused by its name, before any of its data is inflated."""
+def test_an_unknown_column_is_not_inflated(client: FlaskClient) -> None:
+    """An unknown column is refused by its name before its data is inflated."""
     body = parquet(_columns(pa.array(["a"] * 500), z=pa.array([LONG.encode()] * 500)))
     answer = client.post("/models/table/invocations", data=body, headers={"Content-Type": FILE})
     assert answer.status_code == 400
     assert "columns.z: no such column" in error_of(answer)["error"]
 
 
-def test_many_gzip_members_end_soon(client: FlaskClient) -> None:
-    """A file of empty gzip files costs what it is long, and has an end."""
+def test_the_number_of_gzip_members_is_limited(client: FlaskClient) -> None:
+    """A body of very many empty gzip members is refused after the first thousands, without inflating the rest."""
     body = gzip.compress(b"") * 200_000
-    began_s = time.monotonic()
     answer = client.post("/models/table/invocations", data=body, headers={"Content-Encoding": "gzip"})
     assert answer.status_code == 400
     assert "gzip files in a row" in error_of(answer)["error"]
-    assert time.monotonic() - began_s < 5
 
 
 def test_a_million_bad_cells_cost_little(client: FlaskClient) -> None:
-    """All are counted, a few are written out."""
+    """All bad cells are counted; the error lists the first twenty."""
     body = b"t,x\n" + b"a,b\n" * 200_000
     answer = client.post("/models/table/invocations", data=body, headers={"Content-Type": "text/csv"})
     content = error_of(answer)

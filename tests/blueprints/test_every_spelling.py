@@ -77,8 +77,8 @@ def models() -> dict[str, Input]:
 
 @pytest.fixture
 def ask(make_app: MakeApp, models: dict[str, Input]) -> Ask:
-    """Send a request; what the estimator was given of it."""
-    app = make_app(load=False, **QUICK)
+    """Send a request and return what the estimator received."""
+    app = make_app(empty=True, **QUICK)
     runtimes = {name: RecordingRuntime() for name in models}
     serve(app, {name: (schema, runtimes[name]) for name, schema in models.items()})
     client = app.test_client()
@@ -92,7 +92,7 @@ def ask(make_app: MakeApp, models: dict[str, Input]) -> Ask:
 
 
 def bits(data: Any) -> Any:
-    """What tells two inputs apart: dtypes, and each cell to the bit."""
+    """A comparable form of an estimator's input: dtypes, and each cell to the bit."""
     if isinstance(data, list):
         return data
     if isinstance(data, np.ndarray):
@@ -118,7 +118,7 @@ BOUNDED = settings(max_examples=60)
 @BOUNDED
 @given(data=st.data(), chance=st.randoms())
 def test_every_spelling_is_one_input(ask: Ask, models: dict[str, Input], name: str, data: Any, chance: Any) -> None:
-    """Rows, columns, tensors, CSV, Arrow, Parquet, compressed or not: dtypes and cells are the same."""
+    """The estimator receives equal dtypes and cells for a table in every format, compressed or not."""
     rows = data.draw(rows_of(models[name]))
     first: Any = None
     for spelling, request in spellings(models[name], rows, chance):

@@ -1,4 +1,4 @@
-"""`/invocations`: MLflow's and SageMaker's clients are answered as they expect, or told what to send."""
+"""`/invocations` answers the clients of MLflow and SageMaker as their own servers do; errors say what to send."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ def post(client: FlaskClient, body: Any, path: str = URL, **headers: str) -> Any
     return client.post(path, data=data, headers=kinds)
 
 
-@pytest.mark.parametrize("path", ["/models/iris/invocations", "/models/iris/invoke", "/models/iris@stable/invocations"])
+@pytest.mark.parametrize("path", ["/models/iris/invocations", "/models/iris/invoke", "/models/iris@latest/invocations"])
 def test_the_path_names_the_model(client: FlaskClient, path: str) -> None:
-    """By name, or by name and alias."""
-    path = path.replace("@stable", "@latest")
+    """The path names the model, with or without an alias."""
     assert post(client, {"instances": [ROW]}, path).get_json() == {"predictions": ["setosa"]}
 
 
 def test_a_header_names_the_model(client: FlaskClient) -> None:
-    """Ours, or the one SageMaker passes on, which may carry the archive's ending."""
+    """Tableside's header or SageMaker's names the model; SageMaker's may end with the archive's suffix."""
     for header, value in (("X_Tableside_Model", "iris"), ("X_Amzn_SageMaker_Target_Model", "iris.tar.gz")):
         assert post(client, [ROW], **{header: value}).get_json() == ["setosa"]
     assert "no model 'rose'" in error_of(post(client, [ROW], X_Tableside_Model="rose"))["error"]
 
 
-def test_no_name_among_several_is_refused_with_the_names(client: FlaskClient) -> None:
-    """Which model was meant is never guessed."""
-    said = error_of(post(client, [ROW]))
-    assert said["status"] == 400
-    assert "there is breast-cancer, diabetes, iris, wine; name one in the header X-Tableside-Model" in said["error"]
+def test_a_request_must_name_one_of_several_models(client: FlaskClient) -> None:
+    """With several models and no name the request is refused; the error lists the models and where to name one."""
+    content = error_of(post(client, [ROW]))
+    assert content["status"] == 400
+    assert content["error"] == (
+        "the request does not name a model; there is breast-cancer, diabetes, iris, wine. Name one in the path "
+        "(/models/NAME/invocations) or in the header X-Tableside-Model"
+    )
 
 
 def test_the_only_model_and_the_default_one(make_app: MakeApp, small_repository: Path, repository: Path) -> None:
-    """One model needs no name; among more the setting decides."""
+    """A single model needs no name; with several, `predict.default_model` names the one that answers."""
     assert post(make_app().test_client(), [ROW]).get_json() == ["setosa"]
     shutil.copytree(repository / "wine", small_repository / "wine")
     assert post(make_app().test_client(), [ROW]).status_code == 400
@@ -55,47 +57,56 @@ def test_the_only_model_and_the_default_one(make_app: MakeApp, small_repository:
 
 
 def test_mlflows_answer_and_error(client: FlaskClient, trained: Any) -> None:
-    """`predictions` row by row; errors with the members MLflow's client reads."""
+    """The answer is `predictions`, row by row; an error has the members that MLflow's client reads."""
     estimator, frame = trained["iris"]
     split = {"columns": list(frame.columns), "index": [3, 4], "data": cells(frame.iloc[:2])}
     answer = post(client, {"dataframe_split": split}, "/models/iris/invocations")
     assert answer.get_json() == {"predictions": estimator.predict(frame.iloc[:2]).tolist()}
     assert answer.content_type == "application/json"
-    said = error_of(post(client, {"dataframe_split": {"data": [[1]]}}, "/models/iris/invocations"))
-    assert said["error_code"] == "BAD_REQUEST"
-    assert said["message"] == said["error"]
+    content = error_of(post(client, {"dataframe_split": {"data": [[1]]}}, "/models/iris/invocations"))
+    assert content["error_code"] == "BAD_REQUEST"
+    assert content["message"] == content["error"]
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "text"),
     [
         ({}, "expected exactly one of dataframe_split, dataframe_records, instances, inputs; the body has none"),
         ({"instances": [ROW], "inputs": [ROW]}, "the body has instances, inputs"),
         ("text", "expected an object or an array, got a string"),
-        ({"dataframe_split": {"data": [ROW], "dtype": 1}}, "expected columns, data and index only"),
+        ({"dataframe_split": {"data": [ROW], "dtype": 1}}, "dataframe_split.dtype: unknown member; expected columns,"),
+        ({"dataframe_split": {"data": [ROW, 5]}}, "dataframe_split.data: expected an array of rows, each an array"),
+        ({"dataframe_split": {}}, "dataframe_split.data: expected an array of rows, each an array"),
+        ({"dataframe_split": {"columns": [True, 1, 2, 3], "data": [ROW]}}, "columns: expected an array of names"),
+        ({"dataframe_split": {"columns": [0, 1, 2], "data": [ROW]}}, "columns: expected an array of names"),
+        (None, "body: expected an object or an array, got null"),
+        ({"instances": [ROW], "params": []}, "params: expected an object, got an array"),
         ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "expected 1 values, got 2"),
         (
             {"dataframe_split": {"columns": [0, "a"], "data": [ROW]}},
             "dataframe_split.columns: expected an array of names",
         ),
-        ({"dataframe_split": [ROW]}, "expected an object of columns and data"),
-        ({"dataframe_records": [ROW]}, "dataframe_records: expected an array of objects"),
+        ({"dataframe_split": [ROW]}, "dataframe_split: expected an object with the members columns and data"),
+        ({"dataframe_records": [ROW]}, "dataframe_records: expected an array with one object for each row"),
         ({"instances": {"a": 1}}, "instances: expected an array of rows"),
         ({"inputs": 5}, "inputs: expected an array of rows, or an object of columns"),
         ({"instances": []}, "the request has no rows"),
-        ({"instances": [ROW], "params": {"outputs": "predict"}}, "params.outputs: no such parameter; there is output"),
+        (
+            {"instances": [ROW], "params": {"outputs": "predict"}},
+            "params.outputs: unknown parameter; the only one is 'output'",
+        ),
         ({"instances": [ROW], "params": {"output": 1}}, "params.output: expected a string"),
         ({"instances": [ROW], "params": {"output": "proba"}}, "no output 'proba'; it has predict, predict_proba"),
         ([], "the request has no rows"),
     ],
 )
-def test_a_body_that_does_not_fit(client: FlaskClient, body: Any, said: str) -> None:
-    """400, with the place and what was expected there."""
-    assert said in error_of(post(client, body, X_Tableside_Model="iris"))["error"]
+def test_a_body_that_does_not_fit(client: FlaskClient, body: Any, text: str) -> None:
+    """A body that does not fit answers 400 with the place and what was expected there."""
+    assert text in error_of(post(client, body, X_Tableside_Model="iris"))["error"]
 
 
 def test_another_output(client: FlaskClient, trained: Any) -> None:
-    """Named in the body or in the address; both may say the same, and only that."""
+    """The body or the query string may name another output; both together must name the same one."""
     estimator, frame = trained["iris"]
     expected = estimator.predict_proba(frame.iloc[:1]).tolist()
     named = {"instances": cells(frame.iloc[:1]), "params": {"output": "predict_proba"}}
@@ -106,31 +117,33 @@ def test_another_output(client: FlaskClient, trained: Any) -> None:
         == expected
     )
     assert (
-        "no such query parameter: 'outputs'; there is output"
+        "unknown query parameter 'outputs'; the only one is 'output'"
         in error_of(post(client, named, path + "?outputs=x"))["error"]
     )
     assert "different outputs" in error_of(post(client, named, path + "?output=predict"))["error"]
+    assert post(client, named, path + "?output=predict_proba").get_json()["predictions"] == expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "text"),
     [
         ("application/x-www-form-urlencoded", "use application/json, text/csv, application/vnd.apache.arrow.stream"),
-        ("application/x-npy", "is not read here"),
-        ("application/octet-stream", "is not read here"),
-        ("application/json; charset=latin-1", "charset 'latin-1' is not read here; send UTF-8"),
-        ("text/csv; header=perhaps", "present or absent"),
+        ("application/x-www-form-urlencoded", ". curl -d sends this type; add -H 'Content-Type: application/json'"),
+        ("application/x-npy", "Content-Type 'application/x-npy' is not supported; use application/json, text/csv"),
+        ("application/octet-stream", "is not supported"),
+        ("application/json; charset=latin-1", "charset 'latin-1' is not supported; send UTF-8"),
+        ("text/csv; header=perhaps", "the header parameter of text/csv must be 'present' or 'absent' (RFC 4180)"),
     ],
 )
-def test_another_content_type_is_415(client: FlaskClient, kind: str, said: str) -> None:
-    """Pickles, arrays and forms are not read; the error lists what is."""
+def test_another_content_type_is_415(client: FlaskClient, kind: str, text: str) -> None:
+    """A Content-Type, charset or parameter that is not supported answers 415; the error lists what to send."""
     answer = post(client, [ROW], Content_Type=kind, X_Tableside_Model="iris")
-    assert said in error_of(answer)["error"]
+    assert text in error_of(answer)["error"]
     assert answer.status_code == 415
 
 
 def test_no_content_type_is_json(client: FlaskClient) -> None:
-    """As on the other routes."""
+    """A body without a Content-Type is read as JSON, as on the other routes."""
     answer = client.post("/models/iris/invocations", data=json.dumps([ROW]).encode())
     assert answer.get_json() == ["setosa"]
 
@@ -160,7 +173,7 @@ NAMES = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
     ],
 )
 def test_csv_with_and_without_a_header(client: FlaskClient, text: str, status: int, found: Any) -> None:
-    """The first line decides, and no row is lost: N lines of numbers are N predictions."""
+    """The first line decides whether there is a header; no row is lost, so N lines of numbers are N predictions."""
     answer = post(client, text.encode(), CSV, Content_Type="text/csv")
     assert answer.status_code == status
     if status == 200:
@@ -170,7 +183,7 @@ def test_csv_with_and_without_a_header(client: FlaskClient, text: str, status: i
 
 
 def test_csv_for_csv(client: FlaskClient, trained: Any) -> None:
-    """SageMaker's clients ask for text/csv and read lines without a header."""
+    """A client that accepts text/csv, as SageMaker's do, receives one line for each row and no header."""
     estimator, frame = trained["iris"]
     probabilities = estimator.predict_proba(frame.iloc[:3])
     text = frame.iloc[:3].to_csv(index=False).encode()
@@ -186,15 +199,57 @@ def test_one_row_by_itself(client: FlaskClient) -> None:
 
 
 def test_an_unknown_encoding_is_415(client: FlaskClient) -> None:
-    """With what is read instead."""
+    """An unknown Content-Encoding answers 415 and lists the known ones."""
     answer = post(client, [ROW], CSV, Content_Encoding="br")
     assert answer.status_code == 415
     assert "use gzip, deflate, zstd or none" in error_of(answer)["error"]
 
 
 def test_requests_are_counted_under_their_protocol(app: Flask, client: FlaskClient) -> None:
-    """The metric tells MLflow's route from the others."""
+    """Requests to MLflow's routes are counted with the protocol `invocations`."""
     post(client, [ROW], CSV)
     assert registry_of(app).loaded
     text = client.get("/metrics", environ_overrides={"tableside.plane": "control"}).get_data(as_text=True)
     assert 'tableside_requests_total{code="200",model="iris",protocol="invocations",version="1"}' in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "as_csv"),
+    [
+        ("text/csv", True),
+        ("TEXT/CSV; q=0.9", True),
+        ("text/html, text/csv;header=absent", True),
+        ("text/csv, application/json", False),
+        ("*/*", False),
+        ("text/csvx", False),
+        ("", False),
+    ],
+)
+def test_csv_is_sent_only_where_json_is_not_accepted(client: FlaskClient, accept: str, as_csv: bool) -> None:
+    """The answer is CSV when Accept has text/csv and not application/json, whatever their order."""
+    answer = post(client, [ROW], CSV, Accept=accept)
+    assert answer.get_data() == (b"setosa\n" if as_csv else b'["setosa"]')
+    assert answer.content_type == ("text/csv; charset=utf-8" if as_csv else "application/json")
+
+
+def test_repeated_columns_of_a_split_are_each_named(client: FlaskClient) -> None:
+    """A column that is given twice and a row of the wrong length are both listed, with their places."""
+    names = NAMES.split(",")
+    split = {"columns": [*names[:3], names[0]], "data": [ROW, ROW[:2]]}
+    content = error_of(post(client, {"dataframe_split": split}, CSV))
+    listed = {error["path"]: error["message"] for error in content["errors"]}
+    assert listed["dataframe_split.columns[3]"] == "this column is given twice"
+    assert listed["dataframe_split.data[1]"] == "expected 4 values, got 2"
+
+
+def test_numbered_columns_are_positions(client: FlaskClient) -> None:
+    """pandas numbers the columns of a table without names; such a split is read by position."""
+    split = {"columns": [0, 1, 2, 3], "index": [0], "data": [ROW]}
+    assert post(client, {"dataframe_split": split}, CSV).get_json() == {"predictions": ["setosa"]}
+
+
+def test_a_model_header_that_names_no_model_is_404(client: FlaskClient) -> None:
+    """The archive's suffix is removed once, so that an unknown archive is named as the client sent it without it."""
+    answer = post(client, [ROW], X_Amzn_SageMaker_Target_Model="rose.tar.gz")
+    assert answer.status_code == 404
+    assert error_of(answer)["error"].startswith("no model 'rose'; there is breast-cancer")

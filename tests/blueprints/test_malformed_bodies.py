@@ -1,4 +1,4 @@
-"""No input, whatever it is, gives a 500: broken, cut, forged or random bodies are answered, or refused as such."""
+"""No body causes a 500: damaged, cut, forged and random bodies are answered or refused."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ TYPES = ["application/json", "text/csv", "text/csv; header=present", "applicatio
 BOUNDED = settings(max_examples=150)
 
 
-class LengthRuntime(SumRuntime):
-    """Answers the number of cells that are missing in each row."""
+class MissingCellsRuntime(SumRuntime):
+    """Answers the number of missing cells in each row."""
 
     def run(self, method: str, data: Any) -> Any:
         return data.isna().sum(axis=1).to_numpy(dtype=float)
@@ -45,13 +45,13 @@ class LengthRuntime(SumRuntime):
 
 @pytest.fixture
 def client(make_app: MakeApp) -> FlaskClient:
-    app = make_app(load=False, server__max_inflated_bytes=str(2**20), **QUICK)
-    serve(app, {"table": (TABLE, LengthRuntime())})
+    app = make_app(empty=True, server__max_inflated_bytes=str(2**20), **QUICK)
+    serve(app, {"table": (TABLE, MissingCellsRuntime())})
     return app.test_client()
 
 
 def send(client: FlaskClient, request: Request) -> None:
-    """Post it; it must be answered, or refused as the client's own fault."""
+    """Send a request, and check that it is answered or refused with a status for bad requests."""
     answer = client.post(request.path.replace("MODEL", "table"), data=request.body, headers=request.headers)
     assert answer.status_code in (200, 400, 413, 415), answer.get_data(as_text=True)
     if answer.status_code != 200:
@@ -90,7 +90,7 @@ def test_a_broken_body(client: FlaskClient, name: str, edits: list[tuple[float, 
     encoding=st.sampled_from(["", "gzip", "zstd", "br", "deflate"]),
 )
 def test_random_bytes(client: FlaskClient, body: bytes, kind: str, encoding: str) -> None:
-    """Bytes of no meaning, under every Content-Type and encoding."""
+    """Random bytes never cause a 500, under any Content-Type and Content-Encoding."""
     headers = {"Content-Type": kind, "Content-Encoding": encoding}
     for path in ("/models/MODEL/invocations", "/v1/models/MODEL:predict", "/v2/models/MODEL/infer"):
         send(client, Request(path, body, headers))
@@ -105,7 +105,7 @@ def test_random_bytes(client: FlaskClient, body: bytes, kind: str, encoding: str
     tail=st.binary(max_size=40),
 )
 def test_forged_tensors(client: FlaskClient, header: str, size: Any, shape: Any, datatype: str, tail: bytes) -> None:
-    """Sizes, shapes and lengths that do not belong together."""
+    """Tensors whose sizes, shapes and lengths contradict each other never cause a 500."""
     tensor = {"name": "real", "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": size}}
     text = json.dumps({"inputs": [tensor]}).encode()
     send(client, Request("/v2/models/MODEL/infer", text + tail, {HEADER: str(len(text))}))
@@ -134,7 +134,7 @@ JUNK = st.recursive(
 @BOUNDED
 @given(junk=JUNK)
 def test_junk_in_json(client: FlaskClient, junk: Any) -> None:
-    """Any JSON, and the tokens NaN and Infinity that are none, under the keys that mean something."""
+    """Any JSON, NaN and Infinity included, never causes a 500 under the keys that the protocols use."""
     for body in (
         junk,
         {"instances": junk},

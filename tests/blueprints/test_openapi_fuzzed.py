@@ -1,4 +1,4 @@
-"""Schemathesis over the document of the examples: neither the document nor the server is surprised."""
+"""Schemathesis with the document of the example models: the server does what the document describes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask import Flask
 from tests.conftest import MakeApp
 from tests.fuzzing import run
 
-# Values near the largest double overflow inside scikit-learn, as they may in a worker, where this is no error.
+# Values near the largest float64 overflow inside scikit-learn. In a worker such a warning is no error either.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
@@ -20,12 +20,10 @@ pytestmark = [
 ]
 
 
-def test_no_input_surprises_the_document_or_the_server(
-    app: Flask, record_property: Callable[[str, object], None]
-) -> None:
-    """Every operation answers as its document says, takes what that allows and refuses what it forbids."""
+def test_the_server_follows_its_document(app: Flask, record_property: Callable[[str, object], None]) -> None:
+    """Every operation accepts what its schema allows, refuses what it forbids, and responds as described."""
     seen = run(app, examples=25)
-    record_property("said", str(seen))
+    record_property("answers", str(seen))
     assert seen.findings == [], "\n\n".join(seen.findings)
     models = ("breast-cancer", "diabetes", "iris", "wine")
     assert {f"POST /v1/models/{name}:predict" for name in models} <= seen.operations
@@ -34,18 +32,18 @@ def test_no_input_surprises_the_document_or_the_server(
     assert seen.answers[400] > 1000
 
 
-def test_nor_where_columns_may_be_missing_or_too_many(
+def test_the_server_follows_its_document_with_lenient_rules(
     repository: Path,
     small_repository: Path,
     make_app: MakeApp,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """The same for models whose operator takes tables with columns missing, too many or given twice."""
+    """The same is true for a model whose rules accept missing, unknown and repeated columns."""
     shutil.copytree(repository / "wine", small_repository / "wine")
     shutil.rmtree(small_repository / "iris")
     rules = '[columns]\nmissing = "fill"\nextra = "ignore"\nduplicate = "ignore"\n'
     (small_repository / "wine" / "model.toml").write_text(rules)
     seen = run(make_app(), examples=15)
-    record_property("said", str(seen))
+    record_property("answers", str(seen))
     assert seen.findings == [], "\n\n".join(seen.findings)
     assert seen.answers[200] > 100

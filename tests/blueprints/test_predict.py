@@ -1,4 +1,4 @@
-"""Predictions over both protocols: what comes back is what the trainer's estimator gave."""
+"""Predictions over V1 and V2 are the answers of the trainer's own estimator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ok(response: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_v2_answers_as_the_estimator(client: FlaskClient, trained: Trained, name: str) -> None:
-    """A tensor a column: every output of every row is the estimator's own, bit for bit."""
+    """With one tensor per column, every output of every row equals the estimator's, bit for bit."""
     estimator, sample = trained[name]
     wanted = [method for method in ("predict", "predict_proba") if hasattr(estimator, method)]
     body = {"id": "mine", "inputs": tensors_of(sample), "outputs": [{"name": method} for method in wanted]}
@@ -57,7 +57,7 @@ def test_v2_answers_as_the_estimator(client: FlaskClient, trained: Trained, name
 @pytest.mark.parametrize("name", ["iris", "breast-cancer", "diabetes"])
 @pytest.mark.parametrize("nested", [True, False])
 def test_v2_takes_one_matrix(client: FlaskClient, trained: Trained, name: str, nested: bool) -> None:
-    """A numeric table as one tensor, nested or flat, answers the same."""
+    """A numeric table can be sent as one tensor, nested or flat."""
     estimator, sample = trained[name]
     data = sample.to_numpy().tolist() if nested else sample.to_numpy().reshape(-1).tolist()
     tensor = {"name": "input-0", "shape": list(sample.shape), "datatype": "FP64", "data": data}
@@ -87,8 +87,8 @@ def test_v1_answers_as_the_estimator(client: FlaskClient, trained: Trained, name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_row_alone_answers_as_in_company(client: FlaskClient, trained: Trained, name: str) -> None:
-    """A row sent alone gets the estimator's answer for that row alone."""
+def test_a_single_row_answers_as_the_estimator(client: FlaskClient, trained: Trained, name: str) -> None:
+    """A request with one row has the estimator's answer for that row."""
     estimator, sample = trained[name]
     for at in range(0, len(sample), len(sample) // 7):
         one = sample.iloc[[at]]
@@ -97,7 +97,7 @@ def test_a_row_alone_answers_as_in_company(client: FlaskClient, trained: Trained
 
 
 def test_v1_answers_another_output(client: FlaskClient, trained: Trained) -> None:
-    """`signature_name` asks for another of the estimator's methods, shaped as the estimator shapes it."""
+    """`signature_name` selects another output, with the shape that the estimator gives it."""
     estimator, sample = trained["iris"]
     body = {"instances": cells(sample), "signature_name": "predict_proba"}
     got = ok(client.post("/v1/models/iris:predict", json=body))
@@ -123,22 +123,22 @@ def test_v1_finds_by_version_and_label(client: FlaskClient, trained: Trained, sp
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metadata_tells_the_truth(client: FlaskClient, trained: Trained, name: str) -> None:
-    """The metadata's inputs are the sample's columns, and a request made from them alone is answered."""
+def test_metadata_describes_the_model(client: FlaskClient, trained: Trained, name: str) -> None:
+    """The metadata's inputs are the sample's columns, and a request that is made from the metadata is answered."""
     estimator, sample = trained[name]
     got = ok(client.get(f"/v2/models/{name}"))
     assert (got["name"], got["versions"], got["platform"]) == (name, ["1"], "scikit-learn_skops")
-    assert [each["name"] for each in got["inputs"]] == list(sample.columns)
-    assert all(each["shape"] == [-1, 1] for each in got["inputs"])
-    assert "predict" in [each["name"] for each in got["outputs"]]
+    assert [tensor["name"] for tensor in got["inputs"]] == list(sample.columns)
+    assert all(tensor["shape"] == [-1, 1] for tensor in got["inputs"])
+    assert "predict" in [tensor["name"] for tensor in got["outputs"]]
     columns = columns_of(sample[:4])
-    inputs = [{**each, "shape": [4, 1], "data": columns[each["name"]]} for each in got["inputs"]]
+    inputs = [{**tensor, "shape": [4, 1], "data": columns[tensor["name"]]} for tensor in got["inputs"]]
     answer = ok(client.post(f"/v2/models/{name}/infer", json={"inputs": inputs}))
     np.testing.assert_array_equal(answer["outputs"][0]["data"], estimator.predict(sample[:4]))
 
 
 def test_the_server_names_itself(client: FlaskClient) -> None:
-    """Server metadata and the list of models, in both protocols."""
+    """The server metadata has the server's name; both protocols list all models."""
     for url in ("/v2", "/v2/"):
         assert ok(client.get(url))["name"] == "tableside"
     for url in ("/v1/models", "/v2/models"):
@@ -147,14 +147,14 @@ def test_the_server_names_itself(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("spot", ["iris", "iris/versions/1", "iris/labels/champion"])
 def test_v1_status(client: FlaskClient, spot: str) -> None:
-    """A model's status speaks KServe's words and TF-Serving's."""
+    """A model's V1 status has the members of KServe and of TF-Serving."""
     got = ok(client.get(f"/v1/models/{spot}"))
     status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert got == {"name": "iris", "ready": True, "model_version_status": [status]}
 
 
-def test_a_broken_version_says_so(make_app: MakeApp, small_repository: Any) -> None:
-    """A version that failed its checks answers 503 with its reason, while the other goes on."""
+def test_a_version_that_failed_is_unavailable(make_app: MakeApp, small_repository: Any) -> None:
+    """A version that failed its checks answers 503 with the reason; other versions still answer."""
     (small_repository / "iris" / "2").mkdir()
     (small_repository / "iris" / "2" / "contract.json").write_bytes(b"{}")
     client = make_app().test_client()
@@ -166,5 +166,42 @@ def test_a_broken_version_says_so(make_app: MakeApp, small_repository: Any) -> N
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "1"
     assert "iris/2 is UNAVAILABLE: iris/2/contract.json" in refused.get_json()["error"]
-    states = [each["state"] for each in ok(client.get("/v1/models/iris"))["model_version_status"]]
+    states = [status["state"] for status in ok(client.get("/v1/models/iris"))["model_version_status"]]
     assert states == ["AVAILABLE", "END"]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"inputs": [], "id": 5}, "id: Expected"),
+        ({"inputs": [], "outputs": [{}]}, "outputs[0]: Object missing required field `name`"),
+        ({"inputs": [], "outputs": "predict"}, "outputs: Expected `array"),
+        ({"inputs": [], "parameters": []}, "parameters: Expected `object"),
+        ({"inputs": [], "outputs": [{"name": "p", "parameters": 1}]}, "outputs[0].parameters: Expected `object"),
+    ],
+)
+def test_a_member_of_the_wrong_type_is_named(client: FlaskClient, body: Any, text: str) -> None:
+    """A member of a V2 body with the wrong type answers 400 with its place."""
+    response = client.post("/v2/models/iris/infer", json=body)
+    assert response.status_code == 400
+    assert f"the request is malformed: {text}" in response.get_json()["error"]
+
+
+def test_unknown_members_are_ignored(client: FlaskClient, trained: Trained) -> None:
+    """Members that the protocols do not have are ignored in both, as other servers do."""
+    estimator, sample = trained["iris"]
+    expected = estimator.predict(sample[:2]).tolist()
+    v1 = client.post("/v1/models/iris:predict", json={"instances": cells(sample[:2]), "comment": {}})
+    v2 = client.post("/v2/models/iris/infer", json={"inputs": tensors_of(sample[:2]), "comment": []})
+    assert ok(v1)["predictions"] == expected
+    assert ok(v2)["outputs"][0]["data"] == expected
+
+
+def test_v1_needs_exactly_one_table(client: FlaskClient) -> None:
+    """A V1 body with both `instances` and `inputs`, or with neither, answers 400; null is a value, not an absence."""
+    text = "expected exactly one of 'instances' (rows) and 'inputs' (columns)"
+    for body in ({}, {"instances": [], "inputs": []}, {"instances": None, "inputs": None}):
+        response = client.post("/v1/models/iris:predict", json=body)
+        assert (response.status_code, response.get_json()["error"]) == (400, text)
+    response = client.post("/v1/models/iris:predict", json={"instances": None})
+    assert "instances: expected an array of rows" in response.get_json()["error"]

@@ -1,4 +1,4 @@
-"""Errors: one JSON object, the right status, the place that is wrong; never a 500 for what a client sent."""
+"""Errors: each is one JSON object with its status and the place that is wrong; bad input never causes a 500."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import MakeApp, registry_of
+from tests.conftest import BEARER, CONTROL, MakeApp, registry_of
 from tests.fakes import FailingRuntime
 
 V1, V2 = "/v1/models/wine:predict", "/v2/models/wine/infer"
@@ -31,12 +31,10 @@ def error(response: Any, status: int) -> dict[str, Any]:
 
 
 def test_the_exact_error_object(client: FlaskClient) -> None:
-    """An error is exactly this object, under the client's request id."""
+    """The error object has exactly these members, and `instance` is the client's request id."""
     response = client.post(V1, json={"instances": [[*GOOD[:5], 1]]}, headers={"X-Request-ID": "abc-1"})
     detail = "the input does not fit the model's contract"
-    cell = {"path": "instances[0][5] (aromatic)", "message": "expected true or false or null, got an integer"}
-    if b"or null" not in response.data:
-        cell["message"] = "expected true or false, got an integer"
+    cell = {"path": "instances[0][5] (aromatic)", "message": "expected true or false, got an integer"}
     shown = f"{detail}: {cell['path']}: {cell['message']}"
     assert error(response, 400) == {
         "error": shown, "type": "about:blank", "title": "Bad Request", "status": 400, "detail": shown,
@@ -66,20 +64,20 @@ def test_the_exact_error_object(client: FlaskClient) -> None:
     ],
 )
 def test_a_bad_request_names_its_places(client: FlaskClient, url: str, body: Any, paths: list[str]) -> None:
-    """A request that does not fit answers 400 and lists the bad places."""
+    """A request that does not fit the model answers 400 and lists every place that is wrong."""
     got = error(client.post(url, json=body), 400)
     listed = [each["path"] for each in got["errors"]]
     assert [path for path in paths if path not in listed] == []
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "text"),
     [
-        (b"", "empty"),
-        (b"{", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b'{"instances": [[NaN, 1, 1, 1, "deep", true]]}', "not JSON"),
-        (b'{"instances": [[Infinity]]}', "not JSON"),
+        (b"", "the body is empty; send a JSON object"),
+        (b"{", "the body is not valid JSON"),
+        (b"\xff\xfe", "the body is not valid JSON"),
+        (b'{"instances": [[NaN, 1, 1, 1, "deep", true]]}', "JSON has no NaN and no Infinity; send null for a missing"),
+        (b'{"instances": [[Infinity]]}', "JSON has no NaN and no Infinity; send null for a missing cell"),
         (b'{"instances": [[1e999]]}', "out of range"),
         (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"instances": []}', "no rows"),
@@ -89,13 +87,13 @@ def test_a_bad_request_names_its_places(client: FlaskClient, url: str, body: Any
         (b'{"instances": ["\\ud800"]}', ""),
     ],
 )
-def test_a_bad_body_is_explained(client: FlaskClient, body: bytes, said: str) -> None:
-    """A body that is no JSON, or not what the protocol has, answers 400 and says which."""
-    assert said in error(client.post(V1, data=body), 400)["error"]
+def test_a_bad_body_is_explained(client: FlaskClient, body: bytes, text: str) -> None:
+    """A body that is not JSON, or not a body of the protocol, answers 400 with what is wrong."""
+    assert text in error(client.post(V1, data=body), 400)["error"]
 
 
 @pytest.mark.parametrize(
-    ("method", "url", "said"),
+    ("method", "url", "text"),
     [
         ("POST", "/v2/models/nope/infer", "no model 'nope'; there is breast-cancer, diabetes, iris, wine"),
         ("GET", "/v2/models/nope", "no model 'nope'"),
@@ -103,35 +101,37 @@ def test_a_bad_body_is_explained(client: FlaskClient, body: bytes, said: str) ->
         ("POST", "/v1/models/nope:predict", "no model 'nope'"),
         ("POST", "/v2/models/wine/versions/9/infer", "no version or alias '9'; it has 1, champion"),
         ("POST", "/v1/models/wine/labels/x:predict", "no version or alias 'x'"),
-        ("GET", "/nothing/here", "nothing at /nothing/here"),
-        ("GET", "/%ff%fe", "nothing at"),
+        ("GET", "/nothing/here", "unknown path: /nothing/here"),
+        ("GET", "/%ff%fe", "unknown path: /"),
+        ("GET", "/" + "x" * 300, "unknown path: /" + "x" * 199),
         ("GET", "/v2/models/%ff", "no model"),
         ("GET", "/v2/models/..%2f..%2fetc", ""),
     ],
 )
-def test_what_is_not_there_is_404(client: FlaskClient, method: str, url: str, said: str) -> None:
-    """An unknown model, version, alias or path answers 404 and says what there is."""
-    assert said in error(client.open(url, method=method, json={}), 404)["error"]
+def test_what_is_not_there_is_404(client: FlaskClient, method: str, url: str, text: str) -> None:
+    """An unknown model, version or alias answers 404 and lists the known ones; so does an unknown path, by its name."""
+    assert text in error(client.open(url, method=method, json={}), 404)["error"]
 
 
 def test_an_unknown_output_is_400(client: FlaskClient) -> None:
-    """An output the model has not is the client's error, with those it has."""
-    said = error(client.post(V1, json={"instances": [GOOD], "signature_name": "proba"}), 400)["error"]
-    assert "has no output 'proba'; it has predict, predict_proba" in said
+    """An output that the model does not have answers 400 and lists the outputs that it has."""
+    text = error(client.post(V1, json={"instances": [GOOD], "signature_name": "proba"}), 400)["error"]
+    assert "has no output 'proba'; it has predict, predict_proba" in text
 
 
 @pytest.mark.parametrize(
     ("method", "url", "allow"), [("GET", V2, "POST"), ("GET", V1, "POST"), ("PUT", V1, "POST"), ("POST", "/v2", "GET")]
 )
 def test_a_wrong_method_is_405(client: FlaskClient, method: str, url: str, allow: str) -> None:
-    """A wrong method answers 405, with the right ones in Allow."""
+    """A wrong method answers 405, with the allowed methods in the error and in the Allow header."""
     response = client.open(url, method=method)
-    error(response, 405)
+    text = error(response, 405)["error"]
+    assert text == f"method {method} is not allowed for {url}; use {response.headers['Allow']}"
     assert allow in response.headers["Allow"].split(", ")
 
 
 def test_a_body_over_the_limit_is_413(make_app: MakeApp) -> None:
-    """A body larger than the limit answers 413 and names the setting; one just as large is read."""
+    """A body above `server.max_body_bytes` answers 413 with the setting's name; a body of that size is read."""
     client = make_app(server__max_body_bytes="1000").test_client()
     got = error(client.post("/v1/models/iris:predict", data=b"x" * 1001), 413)
     assert "server.max_body_bytes (1000 bytes)" in got["error"]
@@ -139,15 +139,15 @@ def test_a_body_over_the_limit_is_413(make_app: MakeApp) -> None:
     error(client.post("/v1/models/iris:predict", data=b"x" * 1000), 400)
 
 
-def test_a_problem_may_be_asked_for(client: FlaskClient) -> None:
-    """Who accepts application/problem+json gets the same object under that type."""
+def test_an_error_can_be_a_problem_document(client: FlaskClient) -> None:
+    """A client that accepts application/problem+json receives the same object with that Content-Type."""
     response = client.get("/nothing", headers={"Accept": "application/problem+json"})
     assert response.content_type == "application/problem+json"
     assert response.get_json()["status"] == 404
 
 
 def test_a_request_id_comes_back(client: FlaskClient) -> None:
-    """A client's request id is kept; without one, or with a bad one, there is a new one."""
+    """A valid request id is sent back; a request without one, or with an invalid one, receives a new id."""
     assert client.get("/", headers={"X-Request-ID": "a.b:c-1"}).headers["X-Request-ID"] == "a.b:c-1"
     for headers in ({}, {"X-Request-ID": "no spaces"}, {"X-Request-ID": "x" * 129}):
         assert re.fullmatch("[0-9a-f]{32}", client.get("/", headers=headers).headers["X-Request-ID"])
@@ -156,8 +156,8 @@ def test_a_request_id_comes_back(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("fault", "status"), [(RuntimeError("secret-value"), 500), (ValueError("secret-value"), 400), (KeyError("s"), 500)]
 )
-def test_a_model_s_own_words_stay_here(make_app: MakeApp, fault: Exception, status: int) -> None:
-    """What the estimator raises answers by its kind, and its text is never sent."""
+def test_the_text_of_an_estimator_s_error_is_not_sent(make_app: MakeApp, fault: Exception, status: int) -> None:
+    """An estimator's ValueError answers 400 and other errors 500; the error's text is never sent."""
     app = make_app()
     registry_of(app).catalog.servable("iris").runtime = FailingRuntime(fault)
     response = app.test_client().post("/v1/models/iris:predict", json={"instances": [[1, 2, 3, 4]]})
@@ -165,14 +165,14 @@ def test_a_model_s_own_words_stay_here(make_app: MakeApp, fault: Exception, stat
 
 
 def test_a_late_answer_is_504(make_app: MakeApp) -> None:
-    """An answer that is not there in time is 504."""
+    """A request that is not answered within its deadline answers 504."""
     app = make_app(server__request_timeout_s="0.000001")
     response = app.test_client().post("/v1/models/iris:predict", json={"instances": [[1, 2, 3, 4]]})
     assert "deadline" in error(response, 504)["error"]
 
 
-def test_a_bug_of_ours_is_500_without_words(make_app: MakeApp) -> None:
-    """An error nobody foresaw answers 500 in the same shape, without its text."""
+def test_an_unexpected_error_is_a_500_without_its_text(make_app: MakeApp) -> None:
+    """An error of no known class answers 500 with the same object, without the error's text."""
     app = make_app()
 
     def broken() -> str:
@@ -180,6 +180,13 @@ def test_a_bug_of_ours_is_500_without_words(make_app: MakeApp) -> None:
 
     app.add_url_rule("/broken", view_func=broken)
     assert "secret" not in error(app.test_client().get("/broken"), 500)["error"]
+
+
+def test_a_control_route_is_unknown_on_the_data_plane(client: FlaskClient) -> None:
+    """An unknown path and a control route answer alike on the data plane, which therefore reveals no control route."""
+    for path in ("/metrics", "/admin/api/workers", "/nothing"):
+        assert error(client.get(path, headers=BEARER), 404)["error"] == f"unknown path: {path}"
+    assert client.get("/nothing", headers=BEARER, environ_overrides=CONTROL).status_code == 404
 
 
 JUNK = st.recursive(
@@ -204,7 +211,7 @@ JUNK = st.recursive(
 
 @given(junk=JUNK, cells=st.lists(st.lists(JUNK, min_size=6, max_size=6), min_size=1, max_size=2))
 def test_junk_is_never_a_500(app: Flask, junk: Any, cells: Any) -> None:
-    """Any JSON at all, to either protocol, is answered or refused with 400."""
+    """Any JSON document, sent to either protocol, answers 200 or 400."""
     client = app.test_client()
     for url, body in ((V1, junk), (V2, junk), (V1, {"instances": junk}), (V1, {"inputs": junk}), (V2, {"inputs": junk}),
                       (V1, {"instances": cells})):  # fmt: skip
@@ -214,6 +221,6 @@ def test_junk_is_never_a_500(app: Flask, junk: Any, cells: Any) -> None:
 
 @given(body=st.binary(max_size=40))
 def test_bytes_are_never_a_500(app: Flask, body: bytes) -> None:
-    """Any bytes at all are refused with 400."""
+    """Random bytes answer 400."""
     client = app.test_client()
     assert {client.post(url, data=body).status_code for url in (V1, V2)} == {400}

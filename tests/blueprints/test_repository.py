@@ -1,4 +1,4 @@
-"""The model repository API: what there is, load and unload, and what is wrong with a version in its own words."""
+"""The model repository API: index, load and unload, and the reason for each version that cannot be served."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tableside.process import worker_slots
+from tableside.repository import model_toml
 from tests import skewed_environment
-from tests.conftest import CONTROL, KEY
+from tests.conftest import BEARER, CONTROL, MakeApp, error_of
 
-BEARER = {"Authorization": f"Bearer {KEY}"}
 CALLS = ["index", "models/iris/load", "models/iris/unload"]
 Ask = Callable[..., tuple[int, Any]]
 
@@ -37,8 +37,8 @@ def ask(worker: Flask) -> Ask:
 
 
 @pytest.mark.parametrize("path", CALLS)
-def test_it_is_on_the_control_plane_and_wants_the_key(client: FlaskClient, path: str) -> None:
-    """404 on the data plane even with the key, 401 without it, 405 for a GET."""
+def test_it_is_on_the_control_plane_and_requires_the_key(client: FlaskClient, path: str) -> None:
+    """It answers 404 on the data plane even with the key, 401 without the key, and 405 for a GET."""
     assert client.post(f"/v2/repository/{path}", headers=BEARER).status_code == 404
     assert client.post(f"/v2/repository/{path}", environ_overrides=CONTROL).status_code == 401
     found = client.get(f"/v2/repository/{path}", environ_overrides=CONTROL, headers=BEARER)
@@ -46,13 +46,13 @@ def test_it_is_on_the_control_plane_and_wants_the_key(client: FlaskClient, path:
 
 
 def test_it_is_advertised(client: FlaskClient) -> None:
-    """V2 clients look for the extension by its name."""
+    """The server metadata lists the extension by the name that V2 clients look for."""
     assert "model_repository" in client.get("/v2").get_json()["extensions"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" ", b'{"ready": false}', b'{"ready": true, "other": 1}'])
 def test_the_index_is_a_bare_array_of_every_version(client: FlaskClient, body: bytes) -> None:
-    """Each version is one entry with state and reason, whatever of the allowed bodies is sent."""
+    """Each version is one entry with state and reason; an empty body and unknown members are allowed."""
     names = ("breast-cancer", "diabetes", "iris", "wine")
     assert post(client, "index", data=body).get_json() == [
         {"name": name, "version": "1", "state": "READY", "reason": ""} for name in names
@@ -61,31 +61,31 @@ def test_the_index_is_a_bare_array_of_every_version(client: FlaskClient, body: b
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"ready": 1}', b'{"ready": "yes"}'])
 def test_a_wrong_index_body_is_refused(client: FlaskClient, body: bytes) -> None:
-    """400 with the error object."""
+    """A body that does not fit answers 400 with the error object."""
     response = post(client, "index", data=body)
     assert response.status_code == 400
-    assert response.get_json()["error"]
+    assert error_of(response)["error"]
 
 
-def test_the_index_has_what_is_not_served_too(ask: Ask, small_repository: Path) -> None:
-    """Versions the workers do not know are there with the reason: unread, left out, unloaded, model.toml broken."""
+def test_the_index_lists_versions_that_are_not_served(ask: Ask, small_repository: Path) -> None:
+    """A version that no worker serves is listed with the reason: unread, left out, unloaded, or a broken model.toml."""
     folder = skewed_environment.next_version(small_repository, "iris")
 
     def second() -> tuple[str, str]:
-        (entry,) = [each for each in ask("index")[1] if each["version"] == "2"]
+        (entry,) = [entry for entry in ask("index")[1] if entry["version"] == "2"]
         return entry["state"], entry["reason"]
 
     assert second()[0] == "UNAVAILABLE"
     assert "not read yet" in second()[1]
     assert {each["version"] for each in ask("index", json={"ready": True})[1]} == {"1"}
-    words = small_repository / "iris" / "model.toml"
-    words.write_text("versions = [1]\n")
+    config = small_repository / "iris" / "model.toml"
+    config.write_text("versions = [1]\n")
     assert "`versions` in model.toml leaves it out" in second()[1]
-    words.write_text("versions = [\n")
+    config.write_text("versions = [\n")
     assert "iris/model.toml" in second()[1]
-    words.write_text("enabled = false\n")
+    config.write_text("enabled = false\n")
     assert "unloaded" in second()[1]
-    words.unlink()
+    config.unlink()
     assert ask("models/iris/load") == (200, {"name": "iris", "load": True})
     assert second() == ("READY", "")
     shutil.rmtree(folder)
@@ -95,38 +95,37 @@ def test_the_index_has_what_is_not_served_too(ask: Ask, small_repository: Path) 
 
 
 def test_unload_and_load(ask: Ask, worker: Flask, small_repository: Path) -> None:
-    """An unloaded model answers 503 with the reason and is not ready; both calls may be repeated; the rest of
-    model.toml stays as the operator wrote it."""
-    client, words = worker.test_client(), small_repository / "iris" / "model.toml"
+    """An unloaded model answers 503 with the reason. Both calls may be repeated, and change only `enabled`."""
+    client, config = worker.test_client(), small_repository / "iris" / "model.toml"
     written = '# mine\nversions = "all" # all of them\n\n[aliases]\nchampion = 1\n'
-    words.write_text(written)
+    config.write_text(written)
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     for _ in range(2):
         assert ask("models/iris/unload", json={"parameters": {"unload_dependents": True}})[0] == 200
         response = client.post("/v1/models/iris:predict", json=body)
         assert (response.status_code, "unloaded" in response.get_json()["error"]) == (503, True)
         assert client.get("/v2/models/iris/ready").status_code == 503
-        assert "enabled = false" in words.read_text()
+        assert "enabled = false" in config.read_text()
         (entry,) = ask("index")[1]
         assert (entry["state"], "unloaded" in entry["reason"]) == ("UNAVAILABLE", True)
     for _ in range(2):
         assert ask("models/iris/load", data=b"")[0] == 200
         assert client.post("/v1/models/iris@champion:predict", json=body).status_code == 200
-    assert words.read_text() == written
+    assert config.read_text() == written
 
 
-def test_a_model_without_a_file_of_its_own_is_unloaded_too(ask: Ask, small_repository: Path) -> None:
-    """model.toml is made where there is none."""
+def test_a_model_without_model_toml_can_be_unloaded(ask: Ask, small_repository: Path) -> None:
+    """Unload writes a model.toml when the model has none."""
     (small_repository / "iris" / "model.toml").unlink()
     assert ask("models/iris/unload")[0] == 200
     assert (small_repository / "iris" / "model.toml").read_text() == "enabled = false\n"
     assert ask("models/iris/load")[0] == 200
 
 
-def test_a_load_that_fails_says_why_and_the_old_version_answers(
+def test_a_load_that_fails_gives_the_reason_and_the_old_version_answers(
     ask: Ask, worker: Flask, small_repository: Path
 ) -> None:
-    """400 with the reason while the newest version cannot be served; the one before goes on."""
+    """Load answers 400 with the reason when the newest version cannot be served; the one before it still answers."""
     client, body = worker.test_client(), {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     folder = skewed_environment.next_version(small_repository, "iris")
     skewed_environment.flip_a_bit(folder)
@@ -143,14 +142,14 @@ def test_a_load_that_fails_says_why_and_the_old_version_answers(
     assert client.post("/v1/models/iris:predict", json=body).status_code == 200
     (small_repository / "iris" / "model.toml").write_text("versions = [7]\n")
     status, content = ask("models/iris/load")
-    assert (status, "leaves out every published version" in content["error"]) == (400, True)
+    assert (status, "leaves out every published version. Add one of 1" in content["error"]) == (400, True)
 
 
-def test_what_is_not_taken_is_refused(ask: Ask, small_repository: Path) -> None:
-    """Configurations and files are not taken over HTTP; unknown models are 404; a broken model.toml is 400."""
+def test_unsupported_parameters_and_unknown_models_are_refused(ask: Ask, small_repository: Path) -> None:
+    """Configurations and files cannot be sent over HTTP; an unknown model is 404 and a broken model.toml 400."""
     for parameters in ({"config": "{}"}, {"file:1/model.skops": "QUJD"}):
         status, content = ask("models/iris/load", json={"parameters": parameters})
-        assert (status, "publish a version" in content["error"]) == (400, True)
+        assert (status, "Publish a version with `tableside publish`" in content["error"]) == (400, True)
     for call in ("load", "unload"):
         for name in ("none", "..", "iris@champion", "x" * 200):
             assert ask(f"models/{name}/{call}")[0] == 404
@@ -162,12 +161,53 @@ def test_what_is_not_taken_is_refused(ask: Ask, small_repository: Path) -> None:
 
 
 def test_a_worker_that_is_late_is_named(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 is not sent before every living worker serves the new state: 503 names the one that does not."""
+    """Unload answers 503 with the PID of each worker that does not serve the new state in time."""
     monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.5)
     late = worker_slots.acquire(tmp_path / "run" / "worker_slots")
     late.write_status({"pid": 424242, "generation": 0})
     status, content = ask("models/iris/unload")
     assert (status, content["status"]) == (503, 503)
-    assert "workers 424242 do not serve generation 1" in content["error"]
+    assert "workers 424242 (PIDs) do not serve generation 1 after 0.5 s" in content["error"]
     late.release()
     assert ask("models/iris/unload")[0] == 200
+
+
+def test_without_workers_nothing_is_loaded(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no worker runs on this host, load answers 503, because no worker has read the repository."""
+    monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.95)
+    response = post(make_app(load=False).test_client(), "models/iris/load")
+    assert response.status_code == 503
+    assert "no worker is running to serve generation 1 after 0.05 s" in error_of(response)["error"]
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_a_worker_that_cannot_read_the_repository_fails_the_load(ask: Ask, tmp_path: Path) -> None:
+    """The failure that a worker reports is the error of the load."""
+    other = worker_slots.acquire(tmp_path / "run" / "worker_slots")
+    other.write_status({"pid": 424242, "generation": 10**6, "failure": "OSError: no space left on device"})
+    status, content = ask("models/iris/load")
+    other.release()
+    assert status == 503
+    assert content["error"] == "a worker cannot read the repository: OSError: no space left on device"
+
+
+def test_a_worker_without_the_version_fails_the_load(ask: Ask, tmp_path: Path) -> None:
+    """When a worker serves the new generation without the version, load answers 503 with the number of such workers."""
+    other = worker_slots.acquire(tmp_path / "run" / "worker_slots")
+    other.write_status({"pid": 424242, "generation": 10**6, "models": []})
+    status, content = ask("models/iris/load")
+    other.release()
+    assert status == 503
+    assert content["error"].startswith("1 of 2 workers do not serve iris/1 yet; POST /v2/repository/index")
+
+
+def test_an_unwritable_model_toml_is_503(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When model.toml cannot be written, unload names the file, gives the reason and says what to do."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_toml, "set_enabled", full)
+    status, content = ask("models/iris/unload")
+    assert status == 503
+    assert content["error"].startswith("cannot write iris/model.toml: No space left on device. Give the server's user")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from tests.conftest import cells, error_of
+from tests.conftest import MakeApp, cells, error_of
 
 HEADER = "Inference-Header-Content-Length"
 URL = "/v2/models/iris/infer"
@@ -28,7 +28,7 @@ def matrix(frame: Any, **more: Any) -> tuple[dict[str, Any], bytes]:
 
 
 def test_binary_both_ways(client: FlaskClient, trained: Any) -> None:
-    """One output in binary and one in JSON: the header counts the JSON, the parameter the bytes behind it."""
+    """With one binary output and one in JSON, the header has the JSON's length and the parameter the tensor's."""
     estimator, frame = trained["iris"]
     tensor, raw = matrix(frame.iloc[:5])
     outputs = [{"name": "predict_proba", "parameters": {"binary_data": True}}, {"name": "predict"}]
@@ -46,7 +46,7 @@ def test_binary_both_ways(client: FlaskClient, trained: Any) -> None:
 
 
 def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
-    """`binary_data_output` speaks for outputs that say nothing themselves; text is length and bytes."""
+    """`binary_data_output` applies to outputs without `binary_data`; a text is sent as its length and its bytes."""
     estimator, frame = trained["iris"]
     rows = {"name": "m", "shape": [1, 4], "datatype": "FP64", "data": cells(frame.iloc[:1])}
     both = {"inputs": [rows], "parameters": {"binary_data_output": True}}
@@ -60,7 +60,7 @@ def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "header", "raw", "said"),
+    ("change", "header", "raw", "text"),
     [
         ({}, "0", None, "Inference-Header-Content-Length: expected a number of bytes from 1 to"),
         ({}, "999999", None, "Inference-Header-Content-Length: expected a number of bytes"),
@@ -80,37 +80,39 @@ def test_every_output_in_binary(client: FlaskClient, trained: Any) -> None:
         ({"datatype": "FP8"}, "", None, "datatype: unknown; expected one of BOOL"),
         ({"datatype": "BOOL"}, "", None, "takes FP64, got BOOL"),
         ({"data": [1, 2, 3, 4]}, "", None, "given in JSON and as binary data"),
-        ({"parameters": {}}, "", b"", "data: missing, and no binary_data_size"),
+        ({"parameters": {}}, "", b"", "data: missing; send it here, or as bytes after the JSON"),
         ({"data": [1, 2, 3], "parameters": {}}, "", b"", "data: expected 4 elements for shape [1, 4], got 3"),
         ({"data": [[1, 2], [3]], "parameters": {}}, "", b"", "rows of unequal length or depth"),
     ],
 )
 def test_tensors_that_do_not_fit(
-    client: FlaskClient, trained: Any, change: dict[str, Any], header: str, raw: bytes | None, said: str
+    client: FlaskClient, trained: Any, change: dict[str, Any], header: str, raw: bytes | None, text: str
 ) -> None:
-    """400 and what was expected, where Triton answers 400 or 500 and others ignore what follows."""
+    """A tensor that does not fit answers 400 with the member that is wrong and what was expected."""
     tensor, whole = matrix(trained["iris"][1].iloc[:1])
     answer = infer(client, {"inputs": [{**tensor, **change}]}, whole if raw is None else raw, header)
     assert answer.status_code == 400
-    assert said in error_of(answer)["error"]
+    assert text in error_of(answer)["error"]
 
 
 def test_classification_is_not_offered(client: FlaskClient, trained: Any) -> None:
-    """An extension that is not advertised would change the answer: it is refused, not ignored."""
+    """Triton's classification extension would change the answer, so a request for it is refused and not ignored."""
     tensor, raw = matrix(trained["iris"][1].iloc[:1])
     outputs = [{"name": "predict", "parameters": {"classification": 2}}]
     answer = infer(client, {"inputs": [tensor], "outputs": outputs}, raw)
-    assert "not offered here; ask for predict_proba" in error_of(answer)["error"]
+    place = "outputs[0].parameters.classification"
+    message = "this extension is not supported; request the output predict_proba"
+    assert error_of(answer)["errors"] == [{"path": place, "message": message}]
 
 
 def test_the_extensions_are_advertised(client: FlaskClient) -> None:
-    """Clients look before they use them."""
+    """The server metadata lists the extensions, which clients read before they use one."""
     found = client.get("/v2").get_json()["extensions"]
     assert {"binary_tensor_data", "model_configuration", "statistics"} <= set(found)
 
 
 def test_the_configuration(client: FlaskClient) -> None:
-    """Dimensions of one row, by matrix or by column, under Triton's type names."""
+    """The configuration has the dimensions of one row, for a matrix or for each column, and Triton's type names."""
     iris = client.get("/v2/models/iris/config").get_json()
     assert iris["max_batch_size"] > 0
     assert {"name": "predict_proba", "data_type": "TYPE_FP64", "dims": [3]} in iris["output"]
@@ -120,7 +122,7 @@ def test_the_configuration(client: FlaskClient) -> None:
 
 
 def test_the_statistics_grow(client: FlaskClient, trained: Any) -> None:
-    """Counts and nanoseconds of this model, whichever protocol asked; failures apart."""
+    """Statistics count the requests of all protocols, with successes and failures apart."""
     tensor, raw = matrix(trained["iris"][1].iloc[:7])
     before = client.get("/v2/models/iris/stats").get_json()["model_stats"][0]
     infer(client, {"inputs": [tensor]}, raw)
@@ -132,5 +134,30 @@ def test_the_statistics_grow(client: FlaskClient, trained: Any) -> None:
     for key, more in (("success", 1), ("fail", 1), ("queue", 1), ("compute_infer", 1)):
         assert after["inference_stats"][key]["count"] - before["inference_stats"][key]["count"] == more, key
     assert after["inference_stats"]["compute_infer"]["ns"] > before["inference_stats"]["compute_infer"]["ns"]
-    every = client.get("/v2/models/stats").get_json()["model_stats"]
-    assert {"wine", "iris"} <= {each["name"] for each in every}
+    all_models = client.get("/v2/models/stats").get_json()["model_stats"]
+    assert {"wine", "iris"} <= {model["name"] for model in all_models}
+    assert error_of(client.get("/v2/models/iris/versions/9/stats"))["status"] == 404
+
+
+def test_statistics_of_an_unused_model_are_zero(make_app: MakeApp) -> None:
+    """A model without requests has every member, each with count 0 and 0 ns."""
+    found = make_app().test_client().get("/v2/models/iris/stats").get_json()["model_stats"][0]
+    assert (found["inference_count"], found["execution_count"], found["batch_stats"]) == (0, 0, [])
+    assert set(found["inference_stats"]) == {
+        "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
+    }  # fmt: skip
+    assert all(duration == {"count": 0, "ns": 0} for duration in found["inference_stats"].values())
+
+
+def test_an_output_can_leave_the_binary_default(client: FlaskClient, trained: Any) -> None:
+    """With `binary_data_output`, an output whose `binary_data` is false is JSON and the others are raw tensors."""
+    estimator, frame = trained["iris"]
+    tensor, raw = matrix(frame.iloc[:2])
+    outputs = [{"name": "predict", "parameters": {"binary_data": False}}, {"name": "predict_proba"}]
+    body = {"inputs": [tensor], "outputs": outputs, "parameters": {"binary_data_output": True}}
+    answer = infer(client, body, raw)
+    size = int(answer.headers[HEADER])
+    labels, probabilities = json.loads(answer.data[:size])["outputs"]
+    assert labels["data"] == estimator.predict(frame.iloc[:2]).tolist()
+    assert probabilities["parameters"] == {"binary_data_size": 48}
+    assert answer.data[size:] == estimator.predict_proba(frame.iloc[:2]).tobytes()

@@ -1,4 +1,4 @@
-"""The real stack, started as `make run` starts it, on free ports and below a folder of its own."""
+"""Fixtures that start the real stack as `make run` does, on free ports and in a temporary folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], timeout_s: float = 30) -> T:
-    """What `look` returns as soon as that is true; its last answer when time is up, for the assertion to show."""
+    """Call `look` until it returns something true, at most `timeout_s`. Return its last result, for an assertion."""
     give_up_at = time.monotonic() + timeout_s
     while not (found := look()) and time.monotonic() < give_up_at:
         time.sleep(0.05)
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """One running stack and the settings it was started with. project: the code that it runs."""
+    """One running stack and its settings, as environment variables. project: the folder of the code that it runs."""
 
     folder: Path
     environ: dict[str, str]
@@ -64,7 +64,7 @@ class Stack:
     def call(
         self, path: str, body: Any = None, *, admin: bool = False, method: str | None = None, headers: Any = None
     ) -> tuple[int, Any, Any]:
-        """(status, JSON or text, headers) of one request."""
+        """Send one request. Return its status, its body as JSON or text, and its headers."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.admin if admin else self.data}{path}"
         request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
@@ -75,7 +75,7 @@ class Stack:
             return error.code, _content(error), error.headers
 
     def raw(self, url: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, Any]:
-        """(status, body, headers) of a POST of those bytes."""
+        """POST these bytes. Return status, body and headers."""
         request = urllib.request.Request(url, data=data, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
@@ -98,7 +98,7 @@ class Stack:
         return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
 
     def start(self) -> None:
-        """Start it with an interpreter whose path has a space, too."""
+        """Start the stack and wait until it is ready. The path of its interpreter contains a space."""
         environment = self.folder / "environment"
         if not environment.exists():
             environment.symlink_to(BIN.parent)
@@ -121,7 +121,7 @@ class Stack:
             time.sleep(0.1)
 
     def wait_loaded(self) -> None:
-        """Until no version is still being tried or loaded."""
+        """Wait until no version is in the state LOADING."""
         give_up_at = time.monotonic() + START_TIMEOUT_S
         while any(
             v["state"] == "LOADING" for m in self.admin_call("/admin/api/models")["models"] for v in m["versions"]
@@ -149,7 +149,7 @@ def _content(answer: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def trained() -> dict[str, Any]:
-    """Each example's own estimator and sample, trained in this process."""
+    """The estimator and sample of each example, trained in this process."""
     return {name: train() for name, train in EXAMPLES.items()}
 
 
@@ -162,11 +162,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_stack(published: Path) -> Iterator[Callable[..., Stack]]:
-    """Start a stack on a copy of the example models; extra settings as keywords. All are stopped at the end."""
+    """Return a function that starts a stack on a copy of the example models. Keywords are settings of the stack.
+
+    Every stack is stopped at the end of the session.
+    """
     stacks: list[Stack] = []
 
     def make(*, start: bool = True, **more: str) -> Stack:
-        folder = Path(tempfile.mkdtemp(prefix="t s-"))  # a path with a space, as people have them
+        folder = Path(tempfile.mkdtemp(prefix="t s-"))  # a path with a space
         shutil.copytree(published, folder / "models")
         stack = Stack(folder, {**os.environ}, data=free_port(), admin=free_port())
         stack.environ |= {
@@ -191,7 +194,7 @@ def make_stack(published: Path) -> Iterator[Callable[..., Stack]]:
 
 @pytest.fixture(scope="module")
 def stack(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
-    """A stack for the tests of one module; stopped after them."""
-    one = make_stack()
-    yield one
-    one.stop()
+    """A stack for the tests of one module; it is stopped after them."""
+    started = make_stack()
+    yield started
+    started.stop()

@@ -1,4 +1,4 @@
-"""A client that sends at a constant rate, whatever comes back: overload is not excused by waiting for answers."""
+"""Clients that load a server: at a constant rate, however slow its answers are, or each after its last answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Load:
-    """What was sent and what came back: (status, seconds) of each request; status 0 is a connection that failed."""
+    """The result of a load. answers: (status, seconds) of each request; status 0 is a connection that failed."""
 
     seconds: float
     answers: list[tuple[int, float]] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Load:
 
 
 def request(path: str, body: Any, **headers: str) -> bytes:
-    """One HTTP request, its connection closed after it."""
+    """Return the bytes of one HTTP request that closes its connection."""
     content = json.dumps(body).encode() if body is not None else b""
     lines = [f"{'POST' if content else 'GET'} {path} HTTP/1.1", "Host: t", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -100,15 +100,15 @@ async def _beside(jobs: Any) -> list[Load]:
 
 
 def open_loop(port: int, *streams: tuple[bytes, float], seconds: float, timeout_s: float = 30.0) -> list[Load]:
-    """Send each message at its rate (requests a second), all streams at once."""
+    """Send each message at its rate in requests per second, all streams at once. Return one load per stream."""
     return asyncio.run(_beside(_at_rate(port, message, rate, seconds, timeout_s) for message, rate in streams))
 
 
 def kept_loop(port: int, message: bytes, clients: int, seconds: float) -> list[int]:
-    """Each of so many connections is kept and sends when it has been answered. Returns how many answers each had."""
+    """Keep `clients` connections busy, each with its next request after an answer. Return the answers of each."""
     return asyncio.run(_kept(port, message.replace(b"Connection: close", b"Connection: keep-alive"), clients, seconds))
 
 
 def closed_loop(port: int, message: bytes, clients: int, seconds: float, timeout_s: float = 30.0) -> Load:
-    """Each of so many clients sends when it has been answered."""
+    """Let `clients` clients send requests, each its next one after an answer, on a new connection."""
     return asyncio.run(_closed(port, message, clients, seconds, timeout_s))

@@ -1,4 +1,4 @@
-"""A model that is honestly slow: nearest neighbours by brute force over many training rows."""
+"""A model that is slow by nature: nearest neighbours by brute force over many training rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise one, in a crowd: whoever shares a call with others gets the answer it would have got alone."""
+"""A request that shares a batch with others gets the answer it would have got alone, for every estimator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +21,8 @@ from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.process.offload import ThreadOffload
-from tableside.publishing import publish, sample
+from tableside.publishing import sample
+from tableside.publishing.contract_learning import learn_contract
 from tableside.repository.model_toml import ModelConfig
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.policy import make_policy
@@ -30,11 +31,10 @@ from tableside.settings import Predict, Settings
 from tests import estimator_zoo
 
 pytestmark = pytest.mark.e2e
-Said = Any
 
 
 class Watched(SklearnRuntime):
-    """Remembers how many rows its calls had; holds each until others had time to come."""
+    """Remembers the number of rows of each call. Each call is slow, so that other requests arrive meanwhile."""
 
     def __init__(self, estimator: Any) -> None:
         super().__init__(estimator)
@@ -53,8 +53,8 @@ def cases() -> Iterator[estimator_zoo.Case]:
     yield from estimator_zoo.composed_cases()
 
 
-def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
-    """Every table's answers to every output, all asked at once."""
+def predict_at_once(servable: Servable, tables: list[Table], offload: ThreadOffload) -> list[Any]:
+    """Return the answers of every output for each table. All tables are sent at the same time."""
     assert servable.contract is not None
     outputs = servable.contract.outputs
     gate = threading.Barrier(len(tables))
@@ -67,19 +67,17 @@ def asked(servable: Servable, tables: list[Table], offload: Any) -> list[Any]:
         return list(pool.map(ask, tables))
 
 
-def farthest(contract: Contract, one: Any, other: Any) -> float:
-    assert list(one) == list(other)
+def largest_difference(contract: Contract, answers_: Any, expected: Any) -> float:
+    assert list(answers_) == list(expected)
     return max(
-        tolerances.ulp_difference(one[name], other[name], tolerances.scale(contract.golden.answers[name]))
-        for name in one
+        tolerances.ulp_difference(answers_[name], expected[name], tolerances.scale(contract.golden.answers[name]))
+        for name in expected
     )
 
 
 @pytest.mark.timeout(600)
-def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> None:
-    """All of the zoo: requests of 1 to 6 rows at once. Equal to the bit for `exact`, within the bound for `ulp`; those
-    found to depend on their neighbours are never merged.
-    """
+def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Callable[[str, object], None]) -> None:
+    """Answers in a batch are bit for bit equal for `exact` and within the bound for `ulp`; `none` is never batched."""
     kinds: Counter[str] = Counter()
     dependent, offload, shared = [], ThreadOffload(2), 0
     chance = np.random.default_rng(1)
@@ -88,7 +86,7 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
             warnings.simplefilter("ignore")
             try:
                 frame = sample.as_frame(case.rows, None)
-                contract = publish._draft(case.name, SklearnRuntime(case.estimator), frame)
+                contract = learn_contract(case.name, SklearnRuntime(case.estimator), frame)
             except PublishFailed:
                 continue
             kinds[contract.batch_invariance or ""] += 1
@@ -100,9 +98,9 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
             rows = [list(row) for row in contract.golden.rows]
             picks = [chance.integers(0, len(rows), chance.integers(1, 7)) for _ in range(12)]
             tables = [from_rows([rows[at] for at in pick], contract.input) for pick in picks]
-            for table, got in zip(tables, asked(servable, tables, offload), strict=True):
+            for table, got in zip(tables, predict_at_once(servable, tables, offload), strict=True):
                 expected = answers.collect(contract.outputs, alone.run, table.to_input())
-                off = farthest(contract, got, expected)
+                off = largest_difference(contract, got, expected)
                 assert off <= (contract.batch_tolerance_ulp if contract.batch_invariance == "ulp" else 0.0), (
                     case.name,
                     contract.batch_invariance,
@@ -112,19 +110,19 @@ def test_every_estimator_answers_in_a_crowd_as_alone(record_property: Said) -> N
             shared += max(runtime.sizes) > largest
             if contract.batch_invariance == "none":
                 assert max(runtime.sizes) <= largest, case.name
-    record_property("said", f"{dict(kinds)}; {shared} were seen to share calls; dependent: {', '.join(dependent)}")
+    record_property("said", f"{dict(kinds)}; {shared} shared calls; dependent: {', '.join(dependent)}")
     assert sum(kinds.values()) > 200
     assert kinds["exact"] > kinds["none"]
     assert shared > 0.8 * (kinds["exact"] + kinds["ulp"])
 
 
 def test_the_contract_says_what_was_measured() -> None:
-    """A contract keeps the field; one from before it reads as unmeasured."""
+    """A contract holds batch_invariance; a contract without the field is read as not measured."""
     frame, label = estimator_zoo._mixed()
-    contract = publish._draft("m", SklearnRuntime(next(iter(estimator_zoo._tables())).estimator), frame)
+    contract = learn_contract("m", SklearnRuntime(next(iter(estimator_zoo._tables())).estimator), frame)
     text = msgspec.json.encode(contract)
-    assert b'"batch":"' in text
+    assert b'"batch_invariance":"' in text
     old = msgspec.json.decode(text)
-    del old["batch"]
+    del old["batch_invariance"]
     assert msgspec.convert(old, Contract).batch_invariance is None
     assert len(label) == len(frame)

@@ -1,4 +1,4 @@
-"""What the command line writes for clients works as it is against the real stack: curl lines, and typed modules."""
+"""The curl commands and typed modules that the command line writes work unchanged against the real stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from tableside_client import Client, RequestFailed, ServerFailed, Unreachable
 
-from tests.e2e.conftest import PROJECT, Stack
+from tests.e2e.conftest import PROJECT, Stack, until
 
 pytestmark = pytest.mark.e2e
 EXAMPLES = ["iris", "breast-cancer", "diabetes", "wine"]
@@ -29,7 +28,7 @@ def client(stack: Stack) -> Client:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_printed_curl_line_works(stack: Stack, name: str) -> None:
-    """`tableside show NAME --curl` prints one line; pasted into a shell it answers the first golden row's answer."""
+    """`tableside show NAME --curl` prints one shell command, which returns the answer of the first golden row."""
     line = stack.cli("show", name, "--curl").stdout.strip()
     assert len(line.splitlines()) == 1
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
@@ -41,7 +40,7 @@ def test_the_printed_curl_line_works(stack: Stack, name: str) -> None:
 
 
 def test_typed_modules_check_and_answer(stack: Stack, client: Client, trained: dict[str, Any], tmp_path: Path) -> None:
-    """`tableside client NAME`, for every example: passes mypy --strict, and answers what the estimator answers."""
+    """The module of every example passes mypy --strict and returns the estimator's answers."""
     names = {name: f"{name.replace('-', '_')}_client" for name in EXAMPLES}
     for name, module in names.items():
         done = stack.cli("client", name)
@@ -87,7 +86,7 @@ def load(path: Path) -> Any:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_frames_and_arrays_are_answered(client: Client, trained: dict[str, Any], name: str) -> None:
-    """A DataFrame as it was trained on, and an array where all is numbers, answer what the estimator answers."""
+    """A DataFrame with columns in any order, and an array for models of numbers only, get the estimator's answers."""
     estimator, sample = trained[name]
     expected = estimator.predict(sample).tolist()
     assert client.predict(name, sample) == expected
@@ -98,7 +97,7 @@ def test_frames_and_arrays_are_answered(client: Client, trained: dict[str, Any],
 
 
 def test_metadata_and_readiness(client: Client) -> None:
-    """Names, readiness, metadata and a model's document."""
+    """The client returns model names, readiness, metadata and the OpenAPI document of a running server."""
     assert set(EXAMPLES) <= set(client.models())
     assert client.ready()
     assert client.ready("iris")
@@ -106,25 +105,22 @@ def test_metadata_and_readiness(client: Client) -> None:
     assert "/v1/models/iris:predict" in client.openapi("iris")["paths"]
 
 
-def test_refusals_carry_the_server_s_words(stack: Stack, client: Client) -> None:
-    """A bad cell and an unknown model are RequestFailed, under the id that stands in the server's log."""
+def test_errors_carry_the_server_s_explanation(stack: Stack, client: Client) -> None:
+    """An invalid cell and an unknown model raise RequestFailed with the request id of the server's log."""
     row = {"alcohol": "strong", "magnesium": 1, "shade": "ruby", "aromatic": True}
     with pytest.raises(RequestFailed) as caught:
         client.predict("wine", [row])
     assert caught.value.status == 400
     assert [each.path for each in caught.value.errors] == ["instances[0].alcohol"]
-    found = stack.cli("logs", "--request-id", caught.value.request_id).stdout
-    give_up_at = time.monotonic() + 10
-    while "wine" not in found and time.monotonic() < give_up_at:
-        found = stack.cli("logs", "--request-id", caught.value.request_id).stdout
-    assert "wine" in found
+    request_id = caught.value.request_id
+    assert until(lambda: "wine" in stack.cli("logs", "--request-id", request_id).stdout)
     with pytest.raises(RequestFailed) as caught:
         client.predict("nope", [[1]])
     assert caught.value.status == 404
 
 
 def test_a_restart_loses_no_call(stack: Stack, client: Client) -> None:
-    """Calls go on while supervisor restarts the web processes: each is answered right."""
+    """Every call is answered correctly while supervisor restarts the web processes."""
     wrong: list[object] = []
     stop = threading.Event()
     answered = 0

@@ -1,4 +1,4 @@
-"""Contract against skew, and the model repository API, through the whole stack."""
+"""Changed versions and environments are not served, and the model repository API works, through the whole stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def environment(**more: str) -> dict[str, str]:
     return {
         "TABLESIDE__REPOSITORY__TRUSTED_TYPES": misbehaving_estimators.TYPE,
         "TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S": str(TIMEOUT_S),
-        "PYTHONPATH": os.pathsep.join([str(PROJECT / "tests"), str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "src"), os.environ.get("PYTHONPATH", "")]),
         **more,
     }
 
@@ -87,7 +87,7 @@ SKEWS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 def test_each_skew_is_caught_and_the_old_version_answers(skew_stack: Stack) -> None:
-    """A bit, a threshold, two columns, a minor version: none is served; requests without a version get version 1."""
+    """A version with a changed bit, threshold, column order or library is not served; version 1 still answers."""
     stack = skew_stack
     asked = {name: example(stack, name) for name in SKEWS}
     before = {name: stack.call(f"/v1/models/{name}:predict", body)[1] for name, body in asked.items()}
@@ -96,17 +96,17 @@ def test_each_skew_is_caught_and_the_old_version_answers(skew_stack: Stack) -> N
         damage(skewed_environment.next_version(models(stack), name))
     assert stack.admin_call("/admin/api/reload", "POST")["complete"] is True
     metrics, shown, rows = stack.call("/metrics", admin=True)[1], index(stack), listed(stack)
-    for name, (_, failure_kind, said) in SKEWS.items():
+    for name, (_, failure_kind, reason) in SKEWS.items():
         for _ in range(6):
             assert stack.call(f"/v1/models/{name}:predict", asked[name])[:2] == (200, before[name])
         inferred = stack.call(f"/v2/models/{name}/infer", as_infer(asked[name]["instances"]))
         assert (inferred[0], inferred[1].get("model_version")) == (200, "1"), inferred[1]
         status, content, _ = stack.call(f"/v1/models/{name}/versions/2:predict", asked[name])
-        assert (status, said in content["error"]) == (503, True), content
+        assert (status, reason in content["error"]) == (503, True), content
         assert (shown[name, "1"]["state"], shown[name, "1"]["reason"]) == ("READY", "")
         assert shown[name, "2"]["state"] == "UNAVAILABLE"
-        assert said in shown[name, "2"]["reason"]
-        assert (rows[name, 2]["failure_kind"], said in rows[name, 2]["problem"]) == (failure_kind, True)
+        assert reason in shown[name, "2"]["reason"]
+        assert (rows[name, 2]["failure_kind"], reason in rows[name, 2]["problem"]) == (failure_kind, True)
         assert rows[name, 1]["problem"] == ""
         labels = f'model="{name}",reason="{failure_kind}",version="2"'
         assert f"tableside_model_problem{{{labels}}} {WORKERS:.1f}" in metrics
@@ -117,7 +117,7 @@ def test_each_skew_is_caught_and_the_old_version_answers(skew_stack: Stack) -> N
 
 
 def test_a_load_of_a_skewed_version_is_refused_with_the_reason(skew_stack: Stack) -> None:
-    """`load` answers 400 and why, and the old version goes on serving; a mended one is 200."""
+    """`load` of a changed version answers 400 with the reason and keeps the old one; a repaired version is loaded."""
     stack, name = skew_stack, "diabetes"
     body = example(stack, name)
     if not (models(stack) / name / "2").exists():
@@ -137,7 +137,7 @@ def test_a_load_of_a_skewed_version_is_refused_with_the_reason(skew_stack: Stack
 
 
 def test_with_warn_a_minor_version_is_served_and_its_answers_still_held(make_stack: Callable[..., Stack]) -> None:
-    """`warn` serves another minor version and says so; when its answers differ it is refused all the same."""
+    """With `warn` a version of another minor release is served with a warning, unless its golden rows differ."""
     stack = make_stack(start=False, **environment(TABLESIDE__REPOSITORY__ENVIRONMENT_SKEW="warn"))
     skewed_environment.another_minor(skewed_environment.next_version(models(stack), "diabetes"))
     both = skewed_environment.next_version(models(stack), "breast-cancer")
@@ -165,7 +165,7 @@ def test_with_warn_a_minor_version_is_served_and_its_answers_still_held(make_sta
     [("predict segfault", "crashed"), ("load abort", "crashed"), ("predict exit", "crashed"), ("load hang", "timeout")],
 )
 def test_what_crashes_or_hangs_takes_no_worker(skew_stack: Stack, words: str, failure_kind: str) -> None:
-    """It happens to one process of its own, once for the host; the same workers go on, and version 1 answers."""
+    """A version that crashes or hangs ends one preflight process per host; the workers go on and version 1 answers."""
     stack, root = skew_stack, models(skew_stack)
     name = words.replace(" ", "-")
     misbehaving_estimators.publish_misbehaving(root, name)
@@ -189,12 +189,12 @@ def test_what_crashes_or_hangs_takes_no_worker(skew_stack: Stack, words: str, fa
     victim = sorted(pids)[0]
     os.kill(victim, signal.SIGKILL)
     wait_for_another(stack, {victim})
-    assert len(misbehaving_estimators.pids(root, name, 2)) == 1  # the worker born later believed what was found
+    assert len(misbehaving_estimators.pids(root, name, 2)) == 1  # a worker that starts later reads the preflight result
     assert stack.call(f"/v1/models/{name}:predict", body)[:2] == (200, {"predictions": [3.0]})
 
 
 def wait_for_another(stack: Stack, dead: set[int]) -> None:
-    """Until as many workers as before serve the newest generation, none of them dead."""
+    """Wait until WORKERS workers, none of them in `dead`, serve the newest generation."""
     give_up_at = time.monotonic() + 60
     newest = max(int(file.stem) for file in (stack.run_dir / "generations").glob("*.json"))
     while True:
@@ -207,7 +207,7 @@ def wait_for_another(stack: Stack, dead: set[int]) -> None:
 
 
 def test_verify_survives_what_crashes(skew_stack: Stack) -> None:
-    """`tableside verify` names the version that crashes and goes on with the others."""
+    """`tableside verify` reports a version that crashes and verifies the others."""
     stack, root = skew_stack, models(skew_stack)
     misbehaving_estimators.publish_misbehaving(root, "verify-me", "predict segfault")
     done = stack.cli("verify", "verify-me", "--json")
@@ -220,7 +220,7 @@ def test_verify_survives_what_crashes(skew_stack: Stack) -> None:
 
 
 def test_load_and_unload_are_seen_by_all_workers_and_by_those_born_later(skew_stack: Stack) -> None:
-    """After a 200 no fresh connection meets the old state; a worker born after an unload does not serve it either."""
+    """After a 200 every worker has the new state, and a worker that starts later has it too."""
     stack, body = skew_stack, example(skew_stack, "wine")
     shutil.rmtree(models(stack) / "wine" / "2", ignore_errors=True)
 
@@ -250,7 +250,7 @@ def test_load_and_unload_are_seen_by_all_workers_and_by_those_born_later(skew_st
 
 
 def test_the_repository_api_is_on_the_control_plane_and_wants_the_key(skew_stack: Stack) -> None:
-    """404 on the data plane, 401 without the key, 404 for an unknown model, 400 for uploads; advertised in V2."""
+    """The API is on the control plane only and needs the admin key; unknown models are 404 and uploads are 400."""
     stack, key = skew_stack, {"Authorization": f"Bearer {skew_stack.key}"}
     for path in ("index", "models/iris/load", "models/iris/unload"):
         assert stack.call(f"/v2/repository/{path}", b"", headers=key)[0] == 404

@@ -1,4 +1,4 @@
-"""Promise one, for all of scikit-learn: the answer over HTTP is the one of the estimator in memory, to the bit."""
+"""For every estimator of scikit-learn, the answer over HTTP equals the estimator's own answer bit for bit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Served = dict[str, tuple[estimator_zoo.Case, Contract]]
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, dict[str, str]]:
-    """All cases published; those that were refused, with the reason."""
+    """Publish every case. Return the repository, the published cases, and the reason for each that publish rejected."""
     root = tmp_path_factory.mktemp("zoo")
     served: Served = {}
     refused: dict[str, str] = {}
@@ -56,7 +56,7 @@ def zoo_stack(make_stack: Callable[..., Stack], repository: Any) -> Iterator[Sta
 
 
 def test_what_is_not_served_is_on_the_list(repository: Any) -> None:
-    """Publishing refuses the estimators the documentation lists, and no other."""
+    """Publish rejects exactly the estimators that the documentation lists."""
     refused = repository[2]
     assert sorted(refused) == sorted(estimator_zoo.NOT_SERVED), {
         n: refused[n] for n in set(refused) - set(estimator_zoo.NOT_SERVED)
@@ -64,7 +64,7 @@ def test_what_is_not_served_is_on_the_list(repository: Any) -> None:
 
 
 def test_every_method_is_an_output(repository: Any) -> None:
-    """Each of the five methods an estimator has is served, whole or by target."""
+    """Each of the five prediction methods that an estimator has is an output."""
     missing = {
         name: method
         for name, (case, contract) in repository[1].items()
@@ -75,11 +75,10 @@ def test_every_method_is_an_output(repository: Any) -> None:
 
 
 def in_memory(case: estimator_zoo.Case, output: Any) -> Any:
-    """The estimator's own answer for all rows in one call, dense.
+    """Return the estimator's own answer for all rows in one call, as a dense array.
 
-    Given a copy: numpy multiplies a matrix with itself (`X @ X.T`, the same memory twice) by another BLAS routine,
-    whose sums differ in the last bits. KernelRidge and the label spreaders hold their training rows and would meet them
-    again.
+    The estimator gets a copy of the rows: numpy uses another BLAS routine for `X @ X.T` if both are the same memory,
+    and its sums differ in the last bits. KernelRidge and the label spreaders keep their training rows, which are these.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -97,7 +96,7 @@ def as_rows(case: estimator_zoo.Case) -> list[Any]:
 
 
 def from_json(data: Any, like: Any) -> Any:
-    """JSON values under the estimator's own dtype; null is NaN in a column of numbers."""
+    """Return JSON values as an array with the dtype of `like`; null becomes NaN among floats."""
     if like.dtype.kind == "f":
         return np.array(data, dtype=np.float64).astype(like.dtype).reshape(like.shape)
     if like.dtype.kind in "OU":
@@ -106,14 +105,14 @@ def from_json(data: Any, like: Any) -> Any:
 
 
 def same(got: Any, expected: Any) -> bool:
-    """To the bit, the sign of zero included; text by value."""
+    """Return whether the arrays are equal bit for bit, including the sign of zero; text is compared by value."""
     if expected.dtype.kind in "OU":
         return bool((got.astype(str) == expected.astype(str)).all())
     return bool(np.ascontiguousarray(got).tobytes() == np.ascontiguousarray(expected).tobytes())
 
 
 def columns_of(case: estimator_zoo.Case, contract: Contract) -> list[tuple[dict[str, Any], bytes]]:
-    """The rows as binary tensors: one matrix for an array, one tensor a column for a frame or texts."""
+    """Return the rows as binary tensors: one matrix for an array, one tensor per column for a frame or texts."""
     if isinstance(case.rows, np.ndarray):
         kind = "FP32" if case.rows.dtype == np.float32 else "FP64"
         return [_tensor("input-0", kind, case.rows)]
@@ -137,7 +136,7 @@ def _tensor(name: str, datatype: str, array: Any) -> tuple[dict[str, Any], bytes
 
 
 def ask_in_binary(stack: Stack, name: str, case: estimator_zoo.Case, contract: Contract) -> dict[str, Any]:
-    """Every output of the model by the binary tensor extension, both ways: output name to array."""
+    """Request every output with binary tensors in both directions. Return (description, bytes) by output name."""
     parts = columns_of(case, contract)
     asked = {"inputs": [head for head, _ in parts], "parameters": {"binary_data_output": True}}
     asked["outputs"] = [{"name": output.name} for output in contract.outputs]
@@ -167,7 +166,7 @@ def _read(output: dict[str, Any], raw: bytes) -> Any:
 
 
 def differences(stack: Stack, name: str, case: estimator_zoo.Case, contract: Contract) -> list[str]:
-    """Where the answers over HTTP are not the estimator's own."""
+    """Return one line for each output whose answer over HTTP differs from the estimator's own."""
     found: list[str] = []
     binary = ask_in_binary(stack, name, case, contract)
     for output in contract.outputs:
@@ -186,9 +185,11 @@ def differences(stack: Stack, name: str, case: estimator_zoo.Case, contract: Con
 
 
 def test_every_answer_is_the_estimators_own(zoo_stack: Stack, repository: Any) -> None:
-    """Each output of each estimator, asked in JSON by row and in binary by column, is equal to the bit."""
+    """Each output of each estimator, in JSON by row and in binary by column, is bit for bit equal."""
     served = repository[1]
     wrong = {name: differences(zoo_stack, name, *pair) for name, pair in served.items()}
     wrong = {name: found for name, found in wrong.items() if found}
     assert not wrong, json.dumps(wrong, indent=1)
-    assert (len(served), sum(len(contract.outputs) for _, contract in served.values())) == (228, 385), "see docs/06"
+    assert (len(served), sum(len(contract.outputs) for _, contract in served.values())) == (228, 385), (
+        "see docs/explanation/estimators.md"
+    )

@@ -1,4 +1,4 @@
-"""Both commands install what they need from the locked files, on each supported Python, or say what is missing."""
+"""`make run` and `make test` install from the locked files on each supported Python, or print what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = ("installer", "base", "onnx", "dev", "bench")
 
 
 def compiled(name: str, *options: str) -> list[str]:
-    """The lines that resolving the locked file gives, from wheels only."""
+    """Return the lines that uv resolves from a locked file, with wheels only."""
     command = [
         str(UV), "pip", "compile", f"{name}.txt", *options, "--only-binary", ":all:", "--no-strip-extras",
         "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet",
@@ -31,7 +31,7 @@ def compiled(name: str, *options: str) -> list[str]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_resolving_a_locked_file_adds_nothing(name: str) -> None:
-    """With dependencies looked up, the resolver names exactly the lines that the file has."""
+    """Resolving a locked file with its dependencies gives exactly the lines of the file."""
     text = (PROJECT / "requirements" / f"{name}.txt").read_text()
     lines = [line.rstrip("\\ ") for line in text.splitlines() if line and not line.startswith((" ", "#"))]
     assert sorted(compiled(name, "--universal", "--python-version", "3.11")) == sorted(lines)
@@ -40,19 +40,19 @@ def test_resolving_a_locked_file_adds_nothing(name: str) -> None:
 @pytest.mark.parametrize("platform", ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"])
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 def test_each_supported_python_has_wheels(python: str, platform: str) -> None:
-    """No compiler is needed on Linux: every locked version has a wheel for that Python and processor."""
+    """Every locked version has a wheel for each supported Python and processor on Linux, so no compiler is needed."""
     for name in ("installer", "base", "dev"):
         assert compiled(name, "--no-deps", "--python-version", python, "--python-platform", platform)
 
 
-@pytest.mark.parametrize("said", ["2.7.18", "3.10.13", "3.15.0"])
-def test_another_python_is_refused_in_one_line(said: str, tmp_path: Path) -> None:
-    """`make run` names the interpreter, the supported versions and what to type, and makes no environment."""
+@pytest.mark.parametrize("version", ["2.7.18", "3.10.13", "3.15.0"])
+def test_another_python_is_refused_in_one_line(version: str, tmp_path: Path) -> None:
+    """For an unsupported Python `make run` prints what to type in one line and creates no environment."""
     for name in ("Makefile", "deploy", "requirements", "pyproject.toml"):
         (tmp_path / name).symlink_to(PROJECT / name)
-    version = tuple(int(part) for part in said.split("."))
+    version_info = tuple(int(part) for part in version.split("."))
     fake = tmp_path / "python"
-    fake.write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = {version}\nexec(sys.argv[2])\n")
+    fake.write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = {version_info}\nexec(sys.argv[2])\n")
     fake.chmod(0o755)
     make = shutil.which("make")
     assert make
@@ -67,7 +67,7 @@ def test_another_python_is_refused_in_one_line(said: str, tmp_path: Path) -> Non
 
 
 def need(folder: Path, *pairs: str) -> subprocess.CompletedProcess[str]:
-    """deploy/need.sh with nothing but `folder` and a shell's own programs on the PATH."""
+    """Run deploy/need.sh with only `folder` and the system's programs on the PATH."""
     environ = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder)}
     command = ["/bin/sh", str(PROJECT / "deploy" / "need.sh"), *pairs]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
@@ -79,7 +79,7 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 def test_a_program_that_is_there_is_not_installed(tmp_path: Path) -> None:
-    """Under any of its names; nothing is printed and apt-get is not asked."""
+    """A program found under any of its names is not installed again, and nothing is printed."""
     program(tmp_path, "apt-get", f"touch {tmp_path}/asked")
     program(tmp_path, "second-name", "true")
     done = need(tmp_path, "sh:dash", "first-name|second-name:package")
@@ -87,8 +87,8 @@ def test_a_program_that_is_there_is_not_installed(tmp_path: Path) -> None:
     assert not (tmp_path / "asked").exists()
 
 
-def test_an_ordinary_user_is_told_what_to_install(tmp_path: Path) -> None:
-    """One line that names every missing package, and what to type."""
+def test_an_ordinary_user_gets_the_command_to_install(tmp_path: Path) -> None:
+    """Without root, one line names every missing package and the command that installs them."""
     program(tmp_path, "id", "echo 1000")
     done = need(tmp_path, "nothing-a:package-a", "sh:dash", "nothing-b:package-b")
     assert done.returncode == 1
@@ -98,8 +98,8 @@ def test_an_ordinary_user_is_told_what_to_install(tmp_path: Path) -> None:
     ]
 
 
-def test_root_is_told_why_apt_get_cannot_install(tmp_path: Path) -> None:
-    """With an apt-get that fails, the one line that says what to install ends with apt's own reason."""
+def test_a_failed_apt_get_is_reported_with_its_reason(tmp_path: Path) -> None:
+    """If apt-get fails, the line that says what to install ends with apt's error."""
     program(tmp_path, "id", "echo 0")
     program(tmp_path, "apt-get", 'echo "W: a warning" >&2; echo "E: Could not resolve the host" >&2; exit 100')
     done = need(tmp_path, "nothing-a:package-a")
@@ -112,7 +112,7 @@ def test_root_is_told_why_apt_get_cannot_install(tmp_path: Path) -> None:
 
 
 def test_root_installs_after_an_update(tmp_path: Path) -> None:
-    """apt-get is asked to update first, then for all missing packages at once."""
+    """As root, apt-get updates its lists first and then installs all missing packages in one call."""
     program(tmp_path, "id", "echo 0")
     program(tmp_path, "apt-get", f'echo "$@" >> {tmp_path}/asked')
     assert need(tmp_path, "nothing-a:package-a", "nothing-b:package-b").returncode == 0

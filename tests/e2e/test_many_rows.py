@@ -1,4 +1,4 @@
-"""A hundred thousand rows in each format: answered rightly, within a bounded memory; more is refused by name."""
+"""A hundred thousand rows in each format are answered correctly in bounded memory; larger bodies are rejected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stack(make_stack: Callable[..., Stack], wide: Any, tmp_path_factory: pytest.
 
 
 def test_every_format_within_its_memory(stack: Stack, wide: Any) -> None:
-    """All answers equal the model's own for the whole table in one call; the worker's memory stays bounded."""
+    """In every format the answers equal the model's own, and the worker's peak memory stays below MOST_BYTES."""
     table, model = wide
     expected = model.predict(table)
     worker = worker_pid(stack.run_dir)
@@ -54,7 +54,7 @@ def test_every_format_within_its_memory(stack: Stack, wide: Any) -> None:
 
 
 def test_a_body_too_large_names_its_setting(stack: Stack) -> None:
-    """413 with the setting and its value; before a worker sees it."""
+    """nginx rejects a body above server.max_body_bytes with 413 and the setting's name and value."""
     status, content, _ = stack.call("/v1/models/wide:predict", b"0" * (MOST_BODY + 1))
     assert status == 413
     assert "server.max_body_bytes" in content["error"]
@@ -63,7 +63,7 @@ def test_a_body_too_large_names_its_setting(stack: Stack) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_a_bomb_is_refused_at_the_cap(stack: Stack, encoding: str) -> None:
-    """A small body that inflates past the cap is 413, and took no more memory than the cap."""
+    """A small body that inflates past server.max_inflated_bytes is 413, and memory stays near that limit."""
     zeros = zlib.compressobj(9, wbits=31 if encoding == "gzip" else 15)
     bomb = b"".join(zeros.compress(bytes(2**24)) for _ in range(64)) + zeros.flush()
     worker = worker_pid(stack.run_dir)
@@ -77,7 +77,7 @@ def test_a_bomb_is_refused_at_the_cap(stack: Stack, encoding: str) -> None:
 
 
 def test_a_cut_body_is_400(stack: Stack) -> None:
-    """Compressed data that ends early is the client's fault, and says so."""
+    """Compressed data that ends early is a 400 whose message says so."""
     cut = gzip.compress(b'{"instances": []}' * 50)[:-12]
     status, content, _ = stack.call("/v1/models/wide:predict", cut, headers={"Content-Encoding": "gzip"})
     assert status == 400

@@ -1,4 +1,4 @@
-"""Schemathesis over the real stack: what nginx and gunicorn answer is what the document says, too."""
+"""Schemathesis against the real stack: nginx and gunicorn answer as the OpenAPI document says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
 def test_no_input_surprises_the_stack(stack: Stack, record_property: Callable[[str, object], None]) -> None:
-    """Through nginx every operation of a model answers as its document says; no error stands in the log."""
+    """Through nginx every operation of a model answers as its document says, and no error is logged."""
     seen = run(f"http://127.0.0.1:{stack.data}", examples=15, document="/v2/models/wine/openapi.json")
     record_property("said", str(seen))
     assert seen.findings == [], "\n\n".join(seen.findings)
@@ -23,7 +23,7 @@ def test_no_input_surprises_the_stack(stack: Stack, record_property: Callable[[s
 
 
 def test_trace_is_refused_in_json(stack: Stack) -> None:
-    """nginx refuses TRACE itself: 405 as the error object, with the methods of the path."""
+    """nginx answers TRACE with 405, the error object and the methods of the path in Allow."""
     for path, allowed in (("/v2", "GET, HEAD, OPTIONS"), ("/v1/models/iris:predict", "OPTIONS, POST")):
         status, content, headers = stack.call(path, method="TRACE", headers={"X-Request-ID": "abc-2"})
         assert (status, content["status"], headers["Allow"]) == (405, 405, allowed)

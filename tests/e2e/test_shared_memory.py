@@ -1,4 +1,4 @@
-"""A forest that both workers of a real stack share: one file in their memory, the trainer's answers, no copy."""
+"""Both workers of a real stack map the same file of a forest and give the estimator's answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.conftest import Stack, until
 
 @pytest.fixture(scope="module")
 def forest() -> tuple[Any, Any]:
-    """About 20 MB."""
+    """A forest of about 20 MB, and rows for it."""
     return make_forest(20, samples=20_000)
 
 
@@ -25,7 +25,7 @@ def stack(make_stack: Callable[..., Stack], forest: Any, tmp_path_factory: pytes
     publish("forest", forest[0], forest[1][:200], repository=root)
     stack = make_stack(
         TABLESIDE__REPOSITORY__PATH=str(root),
-        TABLESIDE__REPOSITORY__SHARE_ABOVE_MB="10",
+        TABLESIDE__REPOSITORY__SHARED_MEMORY_ABOVE_MB="10",
         TABLESIDE__SERVER__WORKERS="2",
         TABLESIDE__LOG__FORMAT="json",
     )
@@ -38,7 +38,7 @@ def pids(stack: Stack) -> list[int]:
 
 
 def mapped(pid: int) -> set[tuple[str, str]]:
-    """(inode, permissions) of the mapped nodes."""
+    """Return (inode, permissions) of the files of nodes that the process maps."""
     lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
     return {(line[4], line[1]) for line in lines if line[-1].endswith("records.npy")}
 
@@ -51,7 +51,7 @@ def ask(stack: Stack, rows: Any) -> tuple[int, Any]:
 
 
 def test_two_workers_map_one_file_and_answer_from_it(stack: Stack, forest: Any) -> None:
-    """The same inode in both, read-only; probabilities equal to the bit, over and over; a refusal changes nothing."""
+    """Both workers map the same inode read-only; probabilities stay equal, also after a rejected request."""
     fitted, table = forest
     stack.wait_loaded()
     both = pids(stack)
@@ -69,7 +69,7 @@ def test_two_workers_map_one_file_and_answer_from_it(stack: Stack, forest: Any) 
 
 
 def test_the_estimator_comes_when_it_is_wanted(stack: Stack, forest: Any) -> None:
-    """`runtime = "sklearn"` while the workers serve: each loads it off its event loop, says so, and answers from it."""
+    """With `runtime = "sklearn"` in model.toml the workers load the estimator, log it, and answer from it."""
     fitted, table = forest
     words = Path(stack.environ["TABLESIDE__REPOSITORY__PATH"]) / "forest" / "model.toml"
     assert "estimator_loaded" not in (stack.run_dir / "log" / "web.log").read_text()
@@ -85,7 +85,7 @@ def test_the_estimator_comes_when_it_is_wanted(stack: Stack, forest: Any) -> Non
 
 
 def shared_entry(stack: Stack) -> Path:
-    """The one folder that all workers map. Each of several workers may be writing a draft of it; all but one vanish."""
+    """Return the folder that all workers map. Drafts that several workers write at once are removed, all but one."""
     folder = stack.run_dir / "shared_store"
     assert until(lambda: [path.name.startswith(".") for path in folder.iterdir()] == [False]), list(folder.iterdir())
     (entry,) = folder.iterdir()
@@ -93,7 +93,7 @@ def shared_entry(stack: Stack) -> Path:
 
 
 def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any) -> None:
-    """A restart meets a changed byte: the file is replaced, and the answers are what they were."""
+    """After a restart a file with a changed byte is replaced, and the answers are the same as before."""
     fitted, table = forest
     path = shared_entry(stack) / "records.npy"
     content = bytearray(path.read_bytes())

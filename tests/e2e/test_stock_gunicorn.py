@@ -1,4 +1,4 @@
-"""What a client sees of our worker class is what gunicorn's own gevent worker shows it, errors in JSON apart."""
+"""Tableside's worker class answers every request as gunicorn's gevent worker does, apart from errors in JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.e2e.test_worker import Server, get, post, rest_of, served
 pytestmark = pytest.mark.e2e
 APPLICATION = '''
 def application(environ, start_response):
-    """Tells the environ and the body; what differs from server to server is left out."""
+    """Answers with the environ and the body, without what differs from server to server."""
     body = environ["wsgi.input"].read()
     left_out = ("REMOTE_PORT", "SERVER_PORT")
-    told = sorted((k, v) for k, v in environ.items() if isinstance(v, str) and k not in left_out)
-    said = repr((told, body)).encode()
+    kept = sorted((k, v) for k, v in environ.items() if isinstance(v, str) and k not in left_out)
+    answer = repr((kept, body)).encode()
     path = environ["PATH_INFO"]
     if path == "/fails":
         raise ValueError("fails")
@@ -34,10 +34,10 @@ def application(environ, start_response):
         return []
     elif path == "/pieces":
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [said[:10], said[10:]]
+        return [answer[:10], answer[10:]]
     else:
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(said)))])
-    return [said]
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer]
 '''
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
 GOOD = {
@@ -105,23 +105,23 @@ ERROR = re.compile(
 JSON_ERROR = re.compile(r"Content-Type: application/json\r\nContent-Length: \d+\r\n\r\n(\{.*\})$", re.S)
 
 
-def in_json(said: bytes) -> str:
-    """An answer in which gunicorn's HTML errors are replaced by their text, and dates are left out."""
-    text = re.sub(r"Date: .*?\r\n", "", said.decode("latin-1"))
+def comparable(answer: bytes) -> str:
+    """Return an answer with the texts of error pages in place of their HTML or JSON, and without dates."""
+    text = re.sub(r"Date: .*?\r\n", "", answer.decode("latin-1"))
     text = ERROR.sub(lambda found: ": ".join(filter(None, (found[1], html.unescape(found[2])))), text)
     return JSON_ERROR.sub(lambda found: json.loads(found[1])["detail"], text)
 
 
 def reply(server: Server, raw: bytes, unix: bool, pieces: int = 1) -> str:
-    """What comes back until the server closes the connection; the client sends nothing after `raw`."""
+    """Send `raw` in so many pieces and return all answers until the server closes the connection."""
     with server.connect(unix) as client:
         try:
             for at in range(pieces):
                 client.sendall(raw[len(raw) * at // pieces : len(raw) * (at + 1) // pieces])
             client.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # refused before all was sent
-        return in_json(rest_of(client)).replace(server.path, "THE SOCKET")
+            pass  # the server closed the connection before everything was sent
+        return comparable(rest_of(client)).replace(server.path, "THE SOCKET")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 @pytest.mark.parametrize("name", GOOD | BAD)
 def test_the_same_bytes_get_the_same_answer(ours: Server, stock: Server, name: str, unix: bool) -> None:
-    """Status, headers, environ and body of each answer, the number of answers, and where the connection ends."""
+    """Both worker classes give the same answers: status, headers, environ, body, count and end of connection."""
     raw = (GOOD | BAD)[name]
     wanted = reply(stock, raw, unix)
     assert reply(ours, raw, unix) == wanted
@@ -147,7 +147,7 @@ def test_the_same_bytes_get_the_same_answer(ours: Server, stock: Server, name: s
 
 
 def test_errors_are_json(ours: Server) -> None:
-    """gunicorn's own errors are the error object that every other layer sends."""
+    """An error of gunicorn itself is the same JSON error object as every other error."""
     with ours.connect() as client:
         client.sendall(get(b"/a", b"X : a\r\n"))
         head, _, body = rest_of(client).partition(b"\r\n\r\n")
@@ -167,7 +167,7 @@ def test_errors_are_json(ours: Server) -> None:
     ],
 )
 def test_settings_that_cannot_be_honoured_stop_the_boot(tmp_path: Path, option: str, value: str, setting: str) -> None:
-    """gunicorn exits with a status that is not zero before it forks a worker, and one line names the setting."""
+    """A setting that the worker class cannot honour ends gunicorn before it forks, and one line names it."""
     (tmp_path / "plain.py").write_text(APPLICATION)
     (tmp_path / "conf.py").write_text("")
     command = [

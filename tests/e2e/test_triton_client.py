@@ -1,4 +1,4 @@
-"""NVIDIA's own client, as users have it, against the real stack: JSON, binary, compressed, errors, the repository."""
+"""NVIDIA's Triton client works against the real stack: JSON, binary, compression, errors and the repository API."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OUTPUTS = ("predict", "predict_proba")
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Any]:
-    one = triton.InferenceServerClient(f"127.0.0.1:{stack.data}")
-    yield one
-    one.close()
+    started = triton.InferenceServerClient(f"127.0.0.1:{stack.data}")
+    yield started
+    started.close()
 
 
 def rows(trained: dict[str, Any], count: int = 9) -> Any:
@@ -33,7 +33,7 @@ def rows(trained: dict[str, Any], count: int = 9) -> Any:
 
 
 def test_server_and_model(client: Any) -> None:
-    """What a client asks before it infers."""
+    """The client's questions about server and model, before it infers, are answered."""
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("iris")
@@ -47,7 +47,7 @@ def test_server_and_model(client: Any) -> None:
 @pytest.mark.parametrize("binary_out", [True, False])
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 def test_infer(client: Any, trained: Any, binary_in: bool, binary_out: bool, compression: str | None) -> None:
-    """The client's arrays are the estimator's own, to the bit, whichever way they travel."""
+    """The client's arrays equal the estimator's bit for bit, in every encoding and compression."""
     table, estimator = rows(trained), trained["iris"][0]
     tensor = triton.InferInput("input-0", list(table.shape), "FP64")
     tensor.set_data_from_numpy(table, binary_data=binary_in)
@@ -64,7 +64,7 @@ def test_infer(client: Any, trained: Any, binary_in: bool, binary_out: bool, com
 
 
 def test_text_and_numbers_by_column(client: Any, trained: Any) -> None:
-    """A table of mixed columns, each under its own datatype; BYTES travel with their lengths."""
+    """A table of text and numbers is sent as one tensor per column, each with its own datatype."""
     estimator, sample = trained["wine"]
     frame = sample.dropna().iloc[:6]
     kinds = {"float64": "FP64", "int64": "INT64", "bool": "BOOL"}
@@ -79,7 +79,7 @@ def test_text_and_numbers_by_column(client: Any, trained: Any) -> None:
 
 
 def test_errors_arrive_as_text(client: Any) -> None:
-    """The client shows the error's own words."""
+    """The client raises an exception with the text of the server's error."""
     tensor = triton.InferInput("input-0", [1, 3], "FP64")
     tensor.set_data_from_numpy(np.zeros((1, 3)))
     with pytest.raises(InferenceServerException, match=r"expected \[rows, 4\]"):
@@ -89,7 +89,7 @@ def test_errors_arrive_as_text(client: Any) -> None:
 
 
 def test_statistics_over_all_workers(client: Any, trained: Any) -> None:
-    """Counts grow by what was asked, whichever worker answered."""
+    """Statistics count the rows that all workers answered."""
     table = rows(trained, 3)
     tensor = triton.InferInput("input-0", list(table.shape), "FP64")
     tensor.set_data_from_numpy(table)
@@ -101,7 +101,7 @@ def test_statistics_over_all_workers(client: Any, trained: Any) -> None:
 
 
 def test_the_repository(stack: Stack) -> None:
-    """Index, unload and load with the admin key, on the control plane; complete when the call returns."""
+    """Index, unload and load work on the control plane with the admin key and are complete when they return."""
     client = triton.InferenceServerClient(f"127.0.0.1:{stack.admin}")
     key = {"Authorization": f"Bearer {stack.key}"}
     try:
@@ -118,7 +118,7 @@ def test_the_repository(stack: Stack) -> None:
 
 
 def test_the_asynchronous_client(stack: Stack, trained: Any) -> None:
-    """aiohttp labels every body application/octet-stream; the header alone decides."""
+    """The asynchronous client works: it labels JSON as application/octet-stream, and only the length header decides."""
     table = rows(trained)
 
     async def ask() -> list[Any]:

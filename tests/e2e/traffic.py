@@ -1,4 +1,4 @@
-"""A constant stream of POSTs from many clients, each answer checked. Bounded in time by whoever stops it."""
+"""A constant stream of POSTs from many clients. Every answer is checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass
 class Traffic:
-    """Half of the clients keep their connection, half open a new one for each request."""
+    """A stream of requests, from entering the context until leaving it.
+
+    Half of the clients keep their connection, half open a new one for each request.
+    """
 
     port: int
     path: str
@@ -31,7 +34,6 @@ class Traffic:
             thread = threading.Thread(target=self._client, args=(number % 2 == 0,))
             thread.start()
             self._threads.append(thread)
-        time.sleep(0.5)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +66,7 @@ class Traffic:
             connection.close()
 
     def wait_for_more(self, count: int, timeout_s: float = 60) -> None:
-        """Let `count` further requests be answered."""
+        """Wait until `count` more requests have been answered."""
         goal, give_up_at = self.answered + count, time.monotonic() + timeout_s
         while self.answered < goal:
             assert time.monotonic() < give_up_at, f"only {self.answered} of {goal} answered; {self.failures[:3]}"

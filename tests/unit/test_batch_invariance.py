@@ -1,4 +1,4 @@
-"""Whether rows may share a call is asked of the estimator; merged, each is what it would have been alone."""
+"""Batch invariance is measured at publish, and merged tables give each request the rows it would have had alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tableside.contract.answers import Run
 from tableside.contract.schema import Column, Golden, Input, Output
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows
-from tableside.publishing.batch_invariance import MOST_ULP, measure
+from tableside.publishing.batch_invariance import MAX_ULP, measure, widen
 from tableside.publishing.publish import publish
 from tests.fakes import RecordingRuntime, SumRuntime, numbers
 
@@ -26,20 +26,20 @@ ROWS = tuple((float(at), at / 3.0) for at in range(20))
 PREDICT = (Output("predict", "FP64", 1, True),)
 
 
-def asked(answer: Any, rows: Any = ROWS) -> tuple[str, float]:
-    """What is found out of an estimator that answers so."""
+def measured(answer: Any, rows: Any = ROWS) -> tuple[str, float]:
+    """Measure an estimator whose `predict` is `answer`."""
     run: Run = lambda method, data: answer(np.asarray(data))  # noqa: E731
     recorded = Golden(rows, {"predict": tuple((float(value),) for value in answer(np.array(rows)))})
     return measure(run, SCHEMA, recorded, PREDICT)
 
 
 def test_answers_row_by_row_are_exact() -> None:
-    """An estimator that looks at each row by itself."""
-    assert asked(lambda data: data.sum(axis=1)) == ("exact", 0.0)
+    """An estimator that computes each row on its own is exact."""
+    assert measured(lambda data: data.sum(axis=1)) == ("exact", 0.0)
 
 
 def test_answers_that_depend_on_the_others_are_none() -> None:
-    """A mean over the batch, a rank in it, a number of its rows, a refusal of company."""
+    """A mean of the batch, a rank in it, the number of its rows, or an error for several rows each mean `none`."""
 
     def alone(data: Any) -> Any:
         if len(data) > 1:
@@ -51,13 +51,13 @@ def test_answers_that_depend_on_the_others_are_none() -> None:
         lambda data: data.sum(axis=1).argsort().argsort().astype(float),
         lambda data: np.full(len(data), float(len(data) > 100)),
     ):
-        assert asked(answer)[0] == "none"
+        assert measured(answer)[0] == "none"
     recorded = Golden(ROWS, {"predict": tuple((sum(row),) for row in ROWS)})
     assert measure(lambda method, data: alone(data), SCHEMA, recorded, PREDICT)[0] == "none"
 
 
 def test_another_order_of_sums_is_ulp() -> None:
-    """Some units in the last place: allowed, the bound is four times what was seen; more is none."""
+    """A few units in the last place are `ulp`, with a tolerance of at least four times as much; more is `none`."""
 
     def off_by(units: int) -> Any:
         def answer(data: Any) -> Any:
@@ -66,30 +66,76 @@ def test_another_order_of_sums_is_ulp() -> None:
 
         return answer
 
-    assert asked(off_by(3)) == ("ulp", 16.0)
-    assert asked(off_by(int(MOST_ULP) + 10))[0] == "none"
+    assert measured(off_by(3)) == ("ulp", 16.0)
+    assert measured(off_by(int(MAX_ULP) + 10))[0] == "none"
 
 
-def test_a_mixture_that_is_refused_says_nothing() -> None:
-    """Rows that mix cells of others may be refused alone; that is not the batch's doing. A golden row may not."""
+def test_a_mixed_row_that_raises_is_left_out() -> None:
+    """An estimator may reject a row that mixes cells of others: the golden rows alone are measured then."""
 
     def picky(data: Any) -> Any:
         if not np.allclose(data[:, 0], data[:, 1] * 3):
             raise ValueError("no such row")
         return data.sum(axis=1)
 
-    assert asked(picky) == ("exact", 0.0)
+    assert measured(picky) == ("exact", 0.0)
+
+
+def test_a_golden_row_that_raises_means_none() -> None:
+    """A row that was answered at publish must be answered again; an estimator that raises for it is not batched."""
+    recorded = Golden(ROWS, {"predict": tuple((sum(row),) for row in ROWS)})
+
+    def fails(method: str, data: Any) -> Any:
+        if (np.asarray(data) == ROWS[3]).all(axis=1).any():
+            raise ValueError("not this row")
+        return np.asarray(data).sum(axis=1)
+
+    assert measure(fails, SCHEMA, recorded, PREDICT) == ("none", 0.0)
+
+
+def test_a_label_that_changes_means_none() -> None:
+    """For labels there is no small difference: a text that changes with the batch is `none`."""
+    labels: Run = lambda method, data: np.full(len(data), "alone" if len(data) == 1 else "many")  # noqa: E731
+    recorded = Golden(ROWS, {"predict": tuple(("alone",) for _ in ROWS)})
+    assert measure(labels, SCHEMA, recorded, (Output("predict", "BYTES", 1, True),)) == ("none", 0.0)
+
+
+def test_the_largest_measured_difference_still_is_ulp() -> None:
+    """A difference of MAX_ULP is allowed, and the tolerance is the next power of two from four times as much."""
+    at_most = int(MAX_ULP)
+
+    def answer(data: Any) -> Any:
+        total = data.sum(axis=1) + 100.0
+        return total + (len(data) > 1) * at_most * np.spacing(total)
+
+    assert measured(answer) == ("ulp", 4 * MAX_ULP)
+
+
+@pytest.mark.parametrize(
+    ("before", "difference", "after"),
+    [
+        (("exact", 0.0), 0.0, ("exact", 0.0)),
+        (("exact", 0.0), 1e-12, ("ulp", 9008.0)),
+        (("ulp", 16.0), 1e-16, ("ulp", 16.0)),
+        (("ulp", 16.0), 1e-12, ("ulp", 9008.0)),
+        (("none", 0.0), 1e-12, ("none", 0.0)),
+        ((None, 0.0), 1e-12, (None, 0.0)),
+    ],
+)
+def test_a_fast_backend_that_differs_widens_the_tolerance(before: Any, difference: float, after: Any) -> None:
+    """Twice its relative difference is allowed, in ULP; what is not batched stays so."""
+    assert widen(*before, difference) == after
 
 
 def test_publish_writes_it_into_the_contract(tmp_path: Any) -> None:
-    """A forest is exact. A linear model is exact or off by some units, never none."""
+    """The contract of a forest is `exact`; that of a linear model is `exact` or `ulp` with a small tolerance."""
     chance = np.random.default_rng(0)
     data, label = chance.normal(size=(80, 12)), chance.integers(0, 2, 80)
     forest = publish("forest", RandomForestClassifier(5, random_state=0).fit(data, label), data, repository=tmp_path)
     assert (forest.batch_invariance, forest.batch_tolerance_ulp) == ("exact", 0.0)
     linear = publish("linear", LogisticRegression().fit(data, label), data, repository=tmp_path)
     assert linear.batch_invariance in ("exact", "ulp")
-    assert linear.batch_tolerance_ulp <= 8 * MOST_ULP
+    assert linear.batch_tolerance_ulp <= 8 * MAX_ULP
 
 
 @pytest.mark.parametrize(
@@ -109,7 +155,7 @@ def test_publish_writes_it_into_the_contract(tmp_path: Any) -> None:
     ],
 )
 def test_ulps(one: Any, other: Any, expected: float) -> None:
-    """Distances in units in the last place; what is no matter of sums is infinitely far."""
+    """Differences are in units in the last place; another label, shape or dtype is infinitely far."""
     assert tolerances.ulp_difference(np.array(one), np.array(other), 1.0) == pytest.approx(expected, abs=1e-9)
 
 
@@ -132,9 +178,10 @@ def same_frames(one: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("is_missing", range(6))
-def test_a_gap_of_one_request_changes_no_other(is_missing: int) -> None:
-    """Tables that may be merged give each request the frame it would have had; a missing value in an integer column may
-    not.
+def test_a_missing_value_of_one_request_changes_no_other(is_missing: int) -> None:
+    """Merged tables give each request the frame it would have had.
+
+    A missing value changes the dtype of an integer column, so such tables are not merged with others.
     """
     holed = [None if at == is_missing else cell for at, cell in enumerate(WHOLE)]
     tables = [from_rows(rows, MIXED) for rows in ([WHOLE], [holed], [WHOLE, WHOLE], [holed, WHOLE])]
@@ -149,8 +196,8 @@ def test_a_gap_of_one_request_changes_no_other(is_missing: int) -> None:
             start += table.rows
 
 
-def test_a_matrix_of_doubles_for_integers_keeps_its_gaps_apart() -> None:
-    """The same for a matrix that stands for a frame: which of its columns have missing values decides their dtypes."""
+def test_a_matrix_with_a_missing_integer_is_not_merged_with_others() -> None:
+    """A matrix that stands for a frame has another batch key when an integer column has a missing value."""
     schema = Input("frame", (Column("n", "INT64", "int64", nullable=True), Column("x", "FP64", "float64")))
     whole, holed = np.array([[1.0, 0.5]]), np.array([[np.nan, 0.5]])
     tables = [Table(schema, 1, None, matrix) for matrix in (whole, holed)]
@@ -160,7 +207,7 @@ def test_a_matrix_of_doubles_for_integers_keeps_its_gaps_apart() -> None:
 
 @pytest.mark.parametrize("form", ["matrix", "frame"])
 def test_merged_rows_are_the_requests_rows(form: str) -> None:
-    """Whatever the spelling, the merged table holds all rows in order, and the requests' own memory is not shared."""
+    """A merged table holds all rows in order, and writing to it does not change the requests."""
     schema = numbers("a", "b", form=form)
     tables = [from_rows([[1.0, 2.0]], schema), from_rows([[3.0, 4.0], [5.0, 6.0]], schema)]
     columns = from_columns({"a": [7.0], "b": [8.0]}, schema)
@@ -178,7 +225,7 @@ def test_merged_rows_are_the_requests_rows(form: str) -> None:
 
 
 def test_texts_are_merged_as_a_list() -> None:
-    """A vectorizer's list of texts stays one."""
+    """Tables of texts are merged into one list of texts."""
     schema = Input("texts", (Column("text", "BYTES", "object"),))
     merged = Table.concat([from_rows([["a"]], schema), from_rows([["b"], ["c"]], schema)])
     assert merged.to_input() == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""The benchmark's load: wrk's line is read right, and the open loop measures from when a request was due."""
+"""The benchmark's load generators: wrk's output is read, and the open loop measures from when a request was due."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def test_wrks_line_becomes_a_load() -> None:
-    """Among wrk's own text, the script's line is found; only faults that happened are kept."""
+    """The script's line is found in wrk's output, and only faults that happened are kept."""
     load = wrk.parse(f"Running 2s test @ http://127.0.0.1\n  2 threads\n{LINE}\n")
     assert (load.requests, load.rate) == (3000, 1500)
     assert (load.p50_ms, load.p99_ms, load.max_ms) == (0.5, 4.2, 9)
     assert load.faults == {"read": 2, "timeout": 5}
 
 
-def test_wrk_without_a_result_says_what_it_printed() -> None:
-    """A wrk that could not connect prints no line."""
+def test_wrk_without_a_result_raises_with_its_output() -> None:
+    """If wrk printed no result line, the error holds what it printed."""
     with pytest.raises(ValueError, match="unable to connect"):
         wrk.parse("unable to connect to 127.0.0.1:1 Connection refused")
 
@@ -43,19 +43,19 @@ def test_wrk_without_a_result_says_what_it_printed() -> None:
     [([40, 44, 3, 0], 1), ([40, 44, 2, 0], 2), ([10, 10, 10, 10], 0), ([9, 0, 0, 0], 3), ([3, 1, 1, 1], 0)],
 )
 def test_connections_far_below_the_mean_are_starved(late: list[int], hungry: int) -> None:
-    """Less than a tenth of the mean is starved; with less than two answers a connection nobody can tell."""
+    """A connection below a tenth of the mean is starved, if there are at least two answers per connection."""
     assert wrk.count_starved(LINE.replace("[40, 44, 3, 0]", str(late))) == hungry
 
 
 def test_slow_servers_get_time_to_accept() -> None:
-    """64 connections at 200/s: 64 * 64 / 4 answers to settle, 6 * 64 to count; never longer than the limit."""
+    """The time to settle lasts n * n / 4 answers and the count 6 * n answers, each at most LONGEST_S."""
     assert wrk.fairness_times(64, 200) == (6, 2)
     assert wrk.fairness_times(64, 20_000) == (1, 2)
     assert wrk.fairness_times(64, 0) == (wrk.LONGEST_S, wrk.LONGEST_S)
 
 
 def test_the_script_sends_every_body(tmp_path: Path) -> None:
-    """Each body lies in a file of its own, byte for byte, and the script asks for as many as there are."""
+    """Each body is in its own file, byte for byte, and the script reads as many files as there are bodies."""
     wire = Wire("/predict", [b'{"a":1}', b"\x00\xff"], [[0], [0]], lambda body, headers: [0], JSON)
     text = wrk.script(wire, tmp_path)
     assert [(tmp_path / str(at)).read_bytes() for at in (1, 2)] == wire.bodies
@@ -66,7 +66,7 @@ def test_the_script_sends_every_body(tmp_path: Path) -> None:
 
 
 def test_due_times_and_percentiles() -> None:
-    """Evenly spaced from zero; the nearest rank, never beyond the largest."""
+    """Due times are evenly spaced from zero; a percentile is the nearest rank and never above the largest value."""
     assert due_times(4, 1) == [0, 0.25, 0.5, 0.75]
     values = [float(value) for value in range(1, 101)]
     assert [percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
@@ -83,16 +83,16 @@ def test_due_times_and_percentiles() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 59),
     ],
 )
-def test_an_answer_is_whole_when_its_head_says_so(received: bytes, length: int | None) -> None:
-    """By Content-Length, or by the last chunk."""
+def test_the_length_of_an_answer(received: bytes, length: int | None) -> None:
+    """The length of an answer is known by its Content-Length or after its last chunk."""
     assert answer_length(received) == length
 
 
 @contextmanager
 def server(answer: Callable[[int, bytes], bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """Its port and the bodies it got.
+    """Start a server. Yield its port and the list of bodies that it receives.
 
-    answer: (how many requests came before, body) to the bytes sent back; with none the connection is closed.
+    answer: returns the bytes to send for (number of earlier requests, body); for no bytes the connection is closed.
     """
     bodies: list[bytes] = []
     listening = socket.create_server(("127.0.0.1", 0))
@@ -130,7 +130,7 @@ REQUESTS = [http_request("/predict", JSON, body) for body in (b"one", b"two")]
 
 @pytest.mark.processes
 def test_every_request_is_sent_in_turn_and_counted() -> None:
-    """As many as the rate asks for, the bodies one after the other, in a process of its own."""
+    """The open loop in its own process sends rate * seconds requests with the bodies in rotation."""
     with server(lambda at, body: OK) as (port, bodies):
         found = open_loop(port, "/predict", JSON, [b"one", b"two"], 100, 0.3)
     assert found["requests"] == 30
@@ -141,22 +141,22 @@ def test_every_request_is_sent_in_turn_and_counted() -> None:
 
 @pytest.mark.processes
 def test_connections_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as CONNECTIONS, each for its share of the requests: each belongs to one worker of the server."""
+    """CONNECTIONS connections share the requests equally, so that every worker of the server is loaded."""
     monkeypatch.setattr(constant_rate, "CONNECTIONS", 4)
     users: list[int] = []
 
-    def note(at: int, body: bytes) -> bytes:
+    def remember_user(at: int, body: bytes) -> bytes:
         users.append(threading.get_ident())
         return OK
 
-    with server(note) as (port, _):
+    with server(remember_user) as (port, _):
         assert Client(port, REQUESTS).run(100, 0.2)["requests"] == 20
     assert [users.count(each) for each in set(users)] == [5, 5, 5, 5]
 
 
 @pytest.mark.processes
 def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the only connection waits 0.4 s for its answer, requests fall due: their latency starts when they were."""
+    """Requests that become due while the only connection waits count their latency from when they were due."""
     monkeypatch.setattr(constant_rate, "MAX_CONNECTIONS", 1)
 
     def stall_once(at: int, body: bytes) -> bytes:
@@ -173,8 +173,8 @@ def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest
 
 
 @pytest.mark.processes
-def test_faults_are_told_by_kind() -> None:
-    """A status other than 200, a connection closed instead of an answer, nobody listening, no answer at all."""
+def test_faults_are_counted_by_kind() -> None:
+    """Another status than 200, a connection closed without an answer, and a refused connection are counted apart."""
     with server(lambda at, body: OK.replace(b"200 OK", b"503 No") if at % 2 else OK) as (port, _):
         assert Client(port, REQUESTS).run(100, 0.1)["faults"] == {"status": 5}
     with server(lambda at, body: b"") as (port, _):
@@ -184,7 +184,7 @@ def test_faults_are_told_by_kind() -> None:
 
 @pytest.mark.processes
 def test_a_request_that_is_never_answered_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client stops waiting DRAIN_S after the end and says how many are open."""
+    """DRAIN_S after the last due time the client stops and counts the open requests as `unanswered`."""
     monkeypatch.setattr(constant_rate, "DRAIN_S", 0.1)
     with server(lambda at, body: OK[:20]) as (port, _):
         found = Client(port, REQUESTS).run(100, 0.05)

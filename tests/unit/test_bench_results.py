@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic: faults do not count, ratios are taken within a round, nobody is dropped in silence."""
+"""The benchmark's arithmetic: faults do not count, ratios are within a round, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def ratio(trials: list[dict[str, Any]], what: str) -> Any:
 
 
 def test_a_spread_is_median_least_and_most() -> None:
-    """Shown with as many digits as mean something."""
+    """A spread is shown as median (low to high), with fewer decimals for larger values."""
     assert Spread.of([3, 1, 2]) == Spread(2, 1, 3)
     assert str(Spread.of([1234.4, 1000.2, 2000])) == "1,234 (1,000 to 2,000)"
     assert str(Spread.of([0.512])) == "0.51"
 
 
 def test_rounds_with_faults_do_not_count() -> None:
-    """The median is of the rounds without; the faults stay in sight, each with its worst round."""
+    """The median is over the rounds without faults; each fault is shown with its largest count."""
     trials = [
         trial(1, "tableside", measured(100)),
         trial(2, "tableside", measured(900, timeout=3, starved=1)),
@@ -52,12 +52,12 @@ def test_rounds_with_faults_do_not_count() -> None:
 
 
 def test_a_load_that_was_skipped_is_no_measurement() -> None:
-    """`half` needs a rate to halve; without one there is nothing to summarise."""
+    """A skipped load has no rate and no summary."""
     assert summarise([trial(1, "tableside", {"way": "direct", "load": "half", "skipped": "no rate"})]) == {}
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    """A slow round weighs as much as a fast one: 0.5 and 1, though all answers together would say 0.55."""
+    """A ratio is computed for each round, so a slow round weighs as much as a fast one."""
     trials = [
         *(trial(at, "tableside", measured(rate)) for at, rate in enumerate((500, 100))),
         *(trial(at, "bare-gevent", measured(rate)) for at, rate in enumerate((1000, 100))),
@@ -80,7 +80,7 @@ def test_tablesides_own_faults_leave_no_ratio() -> None:
 
 
 def test_the_best_peer_of_each_round_is_the_bar() -> None:
-    """Of the peers without faults in that round; who had some is named."""
+    """The best server of each round without faults counts; servers with faults are named in the note."""
     trials = [
         trial(1, "tableside", measured(1000)),
         trial(1, "mlserver", measured(100)),
@@ -93,7 +93,7 @@ def test_the_best_peer_of_each_round_is_the_bar() -> None:
 
 
 def test_tails_and_binary_tensors() -> None:
-    """p99 over p50 of the same round; binary over JSON."""
+    """Tail ratios divide p99 by p50 of the same round, and the binary ratio divides its rate by that of JSON."""
     many = [measured(900, load="binary-1000x30"), measured(300, load="json-1000x30")]
     trials = [trial(1, "tableside", measured(500), measured(250, load="half"), *many)]
     assert ratio(trials, "p99 / p50 at saturation, direct").spread == Spread(4, 4, 4)
@@ -129,8 +129,8 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_the_page_names_who_did_not_run_and_why(results: dict[str, Any]) -> None:
-    """Not installed, and not started or wrong, each with its reason."""
+def test_the_page_lists_servers_that_did_not_run(results: dict[str, Any]) -> None:
+    """A server that was not installed, or whose run failed, is listed with the reason."""
     page = report.page(results)
     assert "- mlserver: not installed: no wheel" in page
     assert "- bentoml, logistic, round 1: row 3 answered [1], the estimator [0]" in page
@@ -138,7 +138,7 @@ def test_the_page_names_who_did_not_run_and_why(results: dict[str, Any]) -> None
 
 
 def test_the_page_strikes_rates_that_do_not_count(results: dict[str, Any]) -> None:
-    """Told with its faults."""
+    """A rate with faults is struck through and shown with its faults."""
     page = report.page(results)
     assert "| tableside | direct | 1,000 | 2.00 | 8.00 | 1 |" in page
     assert "| flask | direct | ~~700~~ | ~~2.00~~ | ~~8.00~~ | 1, none without faults; at most 30 starved |" in page
@@ -147,5 +147,5 @@ def test_the_page_strikes_rates_that_do_not_count(results: dict[str, Any]) -> No
 
 
 def test_every_trials_contestant_is_known() -> None:
-    """The page lists servers in the order of the table of contestants."""
+    """The contestants that ratios and tables name exist."""
     assert {"tableside", "tableside-nginx", "bare-gevent", "bare-pywsgi"} < CONTESTANTS.keys()

@@ -1,4 +1,4 @@
-"""The benchmark's contestants: installed apart, asked the same, ended whole."""
+"""The benchmark's servers: separate environments, equal requests, and a stop that ends every process."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ TABLE = Model("mixed", models.TABLE, Path("m.joblib"), Path("models"), [{"n": 1,
 
 
 @pytest.mark.parametrize("peer", sorted({each.environment for each in CONTESTANTS.values() if each.environment}))
-def test_each_peer_says_what_is_tuned(peer: str) -> None:
-    """Its folder has a README and requirements; no index address in them."""
+def test_each_peer_documents_its_tuning(peer: str) -> None:
+    """The README of a peer names its workers and threads, and its requirements hold no index address."""
     readme = (PEERS / peer / "README.md").read_text()
     assert re.search(r"2 (parallel |inference )?workers|--workers 2", readme)
     assert peer == "bare" or "threads 1" in readme
@@ -47,7 +47,7 @@ def test_each_peer_says_what_is_tuned(peer: str) -> None:
     ],
 )
 def test_each_protocol_asks_one_row_a_body_and_reads_the_label(wire: Any, path: str, answer: Any) -> None:
-    """As many bodies as rows, each with the estimator's own answer to compare with."""
+    """Each protocol has one body per row, with the estimator's answer to compare with."""
     found = wire(ARRAYS)
     assert found.path == path
     assert [b"1.5" in body for body in found.bodies] == [True, False]
@@ -56,7 +56,7 @@ def test_each_protocol_asks_one_row_a_body_and_reads_the_label(wire: Any, path: 
 
 
 def test_a_table_goes_in_each_protocols_own_form() -> None:
-    """Objects, dataframe_split, or a tensor a column with its datatype."""
+    """A table becomes objects, dataframe_split, or one tensor per column with its datatype."""
     assert json.loads(wires.tableside(TABLE).bodies[0]) == {"instances": TABLE.rows}
     assert json.loads(wires.mlflow(TABLE).bodies[0])["dataframe_split"]["columns"] == ["n", "x", "s", "b"]
     columns = json.loads(wires.mlserver(TABLE).bodies[0])["inputs"]
@@ -64,7 +64,7 @@ def test_a_table_goes_in_each_protocols_own_form() -> None:
 
 
 def test_many_rows_are_the_same_as_json_and_as_bytes() -> None:
-    """The binary body is its JSON head and the rows' bytes; the binary answer is read by the length of its head."""
+    """The JSON and the binary body hold the same rows, and a binary answer is split at the length of its head."""
     found = wires.many_rows(ARRAYS, 5)
     listed = json.loads(found["json"].bodies[0])["inputs"][0]
     binary = found["binary"]
@@ -77,14 +77,14 @@ def test_many_rows_are_the_same_as_json_and_as_bytes() -> None:
 
 
 def test_a_family_is_descendants_and_session() -> None:
-    """pid to (parent, session): grandchildren in sessions of their own belong to it, strangers do not."""
+    """A family holds descendants, also those in other sessions, and the members of the session."""
     table = {10: (1, 10), 11: (10, 11), 12: (11, 12), 13: (1, 10), 14: (1, 14)}
     assert family(10, table) == {10, 11, 12, 13}
 
 
 @pytest.mark.processes
 def test_a_server_ends_with_everything_it_started(tmp_path: Path) -> None:
-    """Also a child that ignores SIGTERM and has a session of its own."""
+    """`stop` also ends a child that ignores SIGTERM and has its own session."""
     script = tmp_path / "server.sh"
     script.write_text("setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & exec sleep 60\n")
     server = Server(["sh", str(script)], tmp_path, clean_environ(), tmp_path / "log")
@@ -107,7 +107,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_a_contestants_environment_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Python settings of the caller; one thread a library."""
+    """A server gets none of the caller's Python and Tableside settings, and one thread per library."""
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("TABLESIDE__SERVER__WORKERS", "9")
     environ = clean_environ(PORT="1")
@@ -116,8 +116,8 @@ def test_a_contestants_environment_is_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.processes
-def test_requirements_that_cannot_be_installed_are_told(tmp_path: Path) -> None:
-    """With the installer's own words, and the next run tries again."""
+def test_requirements_that_cannot_be_installed_raise(tmp_path: Path) -> None:
+    """NotInstalled holds the installer's message, and the next run tries again."""
     wanted = tmp_path / "requirements.txt"
     wanted.write_text("no such requirement\n")
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_requirements_that_cannot_be_installed_are_told(tmp_path: Path) -> None:
 
 
 def test_the_versions_of_this_environment_bind_the_peers() -> None:
-    """What a peer requires without a version is what Tableside has; the rest is left to the peer."""
+    """A requirement without a version is pinned to Tableside's version; other requirements are left alone."""
     here = environments.versions(Path(sys.executable))
     assert here["scikit-learn"] == __import__("sklearn").__version__
     found = environments.constraints("mlserver==1.7.1\nuvloop<0.22\nscikit-learn\ngunicorn[gevent]\nlitserve\n", here)
@@ -134,7 +134,7 @@ def test_the_versions_of_this_environment_bind_the_peers() -> None:
 
 
 def test_nginx_before_a_peer(tmp_path: Path) -> None:
-    """Kept connections; for the bare server also, on another port, a new one for each request."""
+    """nginx keeps connections to a peer; the bare server also gets a port with a new connection per request."""
     place = Place(tmp_path, tmp_path, ARRAYS, 4000)
     peer = fronts.configuration(place, {NGINX: 4001}, one_each=False)
     assert "keepalive 64" in peer
@@ -145,14 +145,14 @@ def test_nginx_before_a_peer(tmp_path: Path) -> None:
 
 
 def test_which_loads_go_where() -> None:
-    """Tableside gets all of them both ways; behind nginx the others are only saturated."""
+    """Tableside gets all loads both ways; behind nginx other servers get only the saturating loads."""
     plan = Plan(1, ("c1", "c64", "open200", "half", "binary"))
     assert loads_of(plan, "tableside-nginx", NGINX) == loads_of(plan, "flask", DIRECT) == list(plan.loads[:4])
     assert loads_of(plan, "flask", NGINX) == ["c64"]
 
 
-def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    """A typo in --peers ends at once."""
+def test_an_unknown_name_is_rejected_with_the_known_ones() -> None:
+    """A wrong name in --peers ends the run at once and lists the known names."""
     assert chosen("flask, mlserver", CONTESTANTS, "contestant") == ["flask", "mlserver"]
-    with pytest.raises(SystemExit, match="flsk is not a contestant; there are tableside"):
+    with pytest.raises(SystemExit, match="'flsk' is not a contestant; choose from: tableside"):
         chosen("flsk", CONTESTANTS, "contestant")

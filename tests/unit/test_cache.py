@@ -22,7 +22,7 @@ from tableside.contract.table import Table
 from tableside.errors import ContractBroken, ModelNotReady, Overloaded, RequestRejected
 from tableside.repository import model_toml
 from tableside.repository.model_toml import CacheConfig
-from tableside.serving.cache import LARGEST_SHARE, MOST_TABLE_BYTES, NoCacheMetrics, ResponseCache, size_bytes
+from tableside.serving.cache import LARGEST_SHARE, MAX_TABLE_BYTES, NoCacheMetrics, ResponseCache, size_bytes
 from tableside.serving.policy import Policy
 from tableside.serving.servable import Prediction, Servable
 from tests.fakes import HereOffload, RecordingBatchMetrics, RecordingCacheMetrics, SumRuntime, numbers, sum_contract
@@ -82,7 +82,7 @@ def ask(servable: Servable, table: Table, *outputs: str) -> Prediction:
 
 
 def key(table: Table, *names: str) -> bytes:
-    found = digest_of(table, names or ("predict",), MOST_TABLE_BYTES)
+    found = digest_of(table, names or ("predict",), MAX_TABLE_BYTES)
     assert found is not None
     return found
 
@@ -175,17 +175,17 @@ def test_outputs_are_in_the_key() -> None:
 def test_what_a_contract_does_not_know_is_not_looked_up() -> None:
     """A table with half a surrogate pair, an integer past 64 bits or an object of another type has no key."""
     for cell in ("\ud800", 2**64, b"a", np.str_("a")):
-        assert digest_of(columns(TEXTS, s=[cell], t=["a"]), ["predict"], MOST_TABLE_BYTES) is None
+        assert digest_of(columns(TEXTS, s=[cell], t=["a"]), ["predict"], MAX_TABLE_BYTES) is None
 
 
 def test_a_large_table_is_not_looked_up() -> None:
-    """A table past MOST_TABLE_BYTES has no key, whether numbers, cells of text or one long text make it large."""
-    small = np.zeros((MOST_TABLE_BYTES // 16, 2))
-    assert digest_of(Table(AB, len(small), None, small), ["predict"], MOST_TABLE_BYTES) is not None
-    large = np.zeros((MOST_TABLE_BYTES // 16 + 1, 2))
-    assert digest_of(Table(AB, len(large), None, large), ["predict"], MOST_TABLE_BYTES) is None
-    for texts in (["a"] * 5000, ["a" * (MOST_TABLE_BYTES // 2)]):
-        assert digest_of(columns(TEXTS, s=texts, t=texts), ["predict"], MOST_TABLE_BYTES) is None
+    """A table past MAX_TABLE_BYTES has no key, whether numbers, cells of text or one long text make it large."""
+    small = np.zeros((MAX_TABLE_BYTES // 16, 2))
+    assert digest_of(Table(AB, len(small), None, small), ["predict"], MAX_TABLE_BYTES) is not None
+    large = np.zeros((MAX_TABLE_BYTES // 16 + 1, 2))
+    assert digest_of(Table(AB, len(large), None, large), ["predict"], MAX_TABLE_BYTES) is None
+    for texts in (["a"] * 5000, ["a" * (MAX_TABLE_BYTES // 2)]):
+        assert digest_of(columns(TEXTS, s=texts, t=texts), ["predict"], MAX_TABLE_BYTES) is None
     servable, _, meter = served()
     for _ in range(2):
         ask(servable, Table(AB, len(large), None, large))

@@ -1,4 +1,4 @@
-"""Cells: exact, or every bad one named."""
+"""JSON values to columns: every value is exact, or is listed as an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_missing_number_is_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "row", "said"),
+    ("column", "values", "row", "message"),
     [
         (REAL, [1.0, "2"], 1, "expected a number, got a string"),
         (REAL, [True], 0, "got a boolean"),
@@ -70,31 +70,31 @@ def test_a_missing_number_is_nan() -> None:
         (FLAG, ["true"], 0, "got a string"),
         (TEXT, [1], 0, "expected a string, got an integer"),
         (nullable(TEXT), [1], 0, "expected a string or null"),
-        (Column("c", "BYTES", "object", categories=("x", "y"), closed=True), ["x", "z"], 1, "it has x, y"),
+        (Column("c", "BYTES", "object", categories=("x", "y"), closed=True), ["x", "z"], 1, "expected one of x, y"),
     ],
 )
-def test_a_bad_cell_is_named(column: Column, values: list[Any], row: int, said: str) -> None:
-    """What a column does not take is named by place and by what was expected, and nothing else is."""
+def test_a_bad_cell_is_named(column: Column, values: list[Any], row: int, message: str) -> None:
+    """A value that the column does not accept is the only error, with its place and what was expected."""
     problems = bad(values, column)
     assert [cell.path for cell in problems.found] == [f"c[{row}]"]
-    assert said in problems.found[0].message
+    assert message in problems.found[0].message
 
 
 def test_bad_cells_are_counted_past_the_limit() -> None:
-    """Only `limit` bad cells are spelled out; the rest are counted."""
+    """Only `limit` errors are listed; the others are counted."""
     problems = bad(["x"] * 12, REAL, limit=3)
     assert (len(problems.found), problems.extra) == (3, 9)
 
 
 def test_integers_stay_exact() -> None:
-    """An integer column holds all of int64, and takes a float that is whole."""
+    """An integer column holds all of int64, and accepts a float without a fraction."""
     array = good([2**63 - 1, -(2**63), 2.0], WHOLE)
     assert array.dtype == np.int64
     assert array.tolist() == [2**63 - 1, -(2**63), 2]
 
 
 def test_a_missing_integer_widens_the_column() -> None:
-    """With a missing value the column is float64, as pandas would have read it."""
+    """With a missing value an integer column is float64, which is what pandas reads."""
     array = good([1, None], nullable(WHOLE))
     assert array.dtype == np.float64
     np.testing.assert_array_equal(array, [1, np.nan])
@@ -108,20 +108,20 @@ def test_booleans_are_booleans() -> None:
 
 
 @pytest.mark.parametrize(("missing", "mark"), [("nan", np.nan), ("none", None)])
-def test_missing_text_is_what_the_trainer_had(missing: str, mark: object) -> None:
-    """A missing value in text is NaN or None, whichever the sample had."""
+def test_missing_text_is_nan_or_none(missing: str, mark: object) -> None:
+    """A missing text is NaN or None, whichever the sample had."""
     array = good(["x", None], nullable(TEXT, missing=missing))
     assert array[0] == "x"
     assert array[1] is mark or (mark is not None and np.isnan(array[1]))
 
 
 def test_open_categories_take_anything() -> None:
-    """Categories that are not closed are for documentation: other text passes."""
+    """Categories that are not closed are documentation only: other text is accepted."""
     assert good(["new"], Column("c", "BYTES", "object", categories=("x",)))[0] == "new"
 
 
 def test_an_error_does_not_repeat_the_value() -> None:
-    """Values of a caller's data never appear in an error."""
+    """A client's values never appear in an error, unless the rules allow it."""
     closed = Column("c", "BYTES", "object", categories=("x",), closed=True)
     for column, value in ((REAL, "secret-value"), (WHOLE, 123456.25), (closed, "secret-value")):
         for cell in bad([value], column).found:
@@ -142,7 +142,55 @@ def test_any_int64_survives(values: list[int]) -> None:
 
 
 def test_a_half_column_has_its_own_limit() -> None:
-    """float16 holds up to 65504: more is a bad cell, not an infinity."""
+    """float16 holds up to 65504: a larger number is an error, not an infinity."""
     half = Column("c", "FP64", "float16")
     assert good([65504.0], half).dtype == np.float16
     assert bad([70000.0], half).found[0].message == "too large for a number of float16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("int8", -128, 127), ("uint8", 0, 255), ("int16", -(2**15), 2**15 - 1), ("uint32", 0, 2**32 - 1),
+        ("Int32", -(2**31), 2**31 - 1), ("int64", -(2**63), 2**63 - 1), ("uint64", 0, 2**63 - 1),
+    ],
+)  # fmt: skip
+def test_an_integer_dtype_has_its_own_limits(dtype: str, low: int, high: int) -> None:
+    """The smallest and largest number of the trained dtype are accepted, and the next ones are errors."""
+    column = Column("c", "INT64", dtype)
+    assert good([low, high], column).tolist() == [low, high]
+    assert [error.path for error in bad([low - 1, low, high, high + 1], column).found] == ["c[0]", "c[3]"]
+
+
+def test_rows_after_a_bad_cell_keep_their_numbers() -> None:
+    """A value of a wrong type and a value out of range are listed together, each with its own row."""
+    problems = bad(["x", 1, None, 300, 2.5], Column("c", "INT64", "uint8"))
+    assert [(error.path, error.message) for error in problems.found] == [
+        ("c[0]", "expected an integer, got a string"),
+        ("c[2]", "expected an integer, got null"),
+        ("c[3]", "expected an integer of 0 to 255"),
+        ("c[4]", "expected an integer, got a number with a fraction"),
+    ]
+
+
+def test_only_ten_categories_are_shown() -> None:
+    """The error of an unknown category shows the first ten that are known, and that there are more."""
+    ten = tuple("abcdefghij")
+    for categories, message in ((ten, "expected one of a, b, c, d, e, f, g, h, i, j"), ((*ten, "k"), "i, j, ...")):
+        column = Column("c", "BYTES", "object", categories=categories, closed=True)
+        assert bad(["z"], column).found[0].message.endswith(message)
+
+
+def test_a_missing_value_is_no_unknown_category() -> None:
+    """null in a nullable column of closed categories is a missing value."""
+    column = Column("c", "BYTES", "object", nullable=True, missing="none", categories=("x",), closed=True)
+    assert good(["x", None], column).tolist() == ["x", None]
+    assert [error.path for error in bad(["x", None, "y"], column).found] == ["c[2]"]
+
+
+def test_a_missing_boolean_makes_the_column_objects() -> None:
+    """numpy's bool has no missing value, so such a column holds objects: true, false and NaN."""
+    array = good([True, None], nullable(FLAG))
+    assert array.dtype == object
+    assert array[0] is True
+    assert np.isnan(array[1])

@@ -1,4 +1,4 @@
-"""The `tableside` command: results on stdout, progress and errors on stderr, errors in one line."""
+"""The `tableside` command prints results on stdout, progress on stderr, and each error as one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import shlex
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import joblib
 import pandas as pd
@@ -24,7 +24,7 @@ from tableside.repository import paths
 
 @pytest.fixture
 def trained_files(tmp_path: Path) -> tuple[Path, Path, Any, pd.DataFrame]:
-    """A joblib file and a CSV sample that still holds the target."""
+    """A joblib file, a CSV sample with the target column, the estimator and the frame."""
     data = load_wine(as_frame=True)
     estimator = LogisticRegression(max_iter=5000).fit(data.data, data.target)
     joblib.dump(estimator, tmp_path / "model.joblib")
@@ -40,8 +40,8 @@ def publish(files: tuple[Any, ...], root: Path, *more: str) -> Result:
     return call("publish", "wines", files[0], "--sample", files[1], "--target", "target", "--repository", root, *more)
 
 
-def test_publish_says_what_it_made(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """A version appears, stdout names it, the next publish makes the next one, --json is one object."""
+def test_publish_prints_the_new_version(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
+    """Each publish makes the next version; stdout names it as text or, with --json, as one object."""
     root = tmp_path / "models"
     first = publish(trained_files, root, "--alias", "best")
     assert first.exit_code == 0, first.output
@@ -54,7 +54,7 @@ def test_publish_says_what_it_made(trained_files: tuple[Any, ...], tmp_path: Pat
 
 
 def test_publish_reads_parquet(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """A sample may be a Parquet file."""
+    """`publish --sample` reads a Parquet file."""
     trained_files[3].to_parquet(tmp_path / "sample.parquet")
     done = publish((trained_files[0], tmp_path / "sample.parquet"), tmp_path / "models")
     assert done.exit_code == 0, done.output
@@ -66,15 +66,15 @@ def test_publish_reads_parquet(trained_files: tuple[Any, ...], tmp_path: Path) -
         ({"estimator": "none.joblib"}, "none.joblib: no such file"),
         ({"sample": "none.csv"}, "none.csv"),
         ({"target": "price"}, "no target column 'price'"),
-        ({"target": None}, "try --target target"),
-        ({"name": "../x"}, "no model name"),
-        ({"alias": "1st"}, "no alias"),
+        ({"target": None}, "add --target target"),
+        ({"name": "../x"}, "not a valid model name"),
+        ({"alias": "1st"}, "not a valid alias"),
     ],
 )
-def test_what_cannot_be_published_is_said_in_one_line(
+def test_a_failed_publish_is_one_line(
     trained_files: tuple[Any, ...], tmp_path: Path, change: dict[str, Any], expected: str
 ) -> None:
-    """Exit code 2, one line that names the thing, and no version."""
+    """A publish that fails exits with code 2, prints one line that names the cause, and writes no version."""
     words = {"name": "wines", "estimator": trained_files[0], "sample": trained_files[1], "target": "target", **change}
     options = [part for key in ("target", "alias") if words.get(key) for part in (f"--{key}", words[key])]
     done = call(
@@ -93,7 +93,7 @@ def test_what_cannot_be_published_is_said_in_one_line(
     [([1, 2, 3], "not an estimator"), (LogisticRegression(), "is not fitted")],
 )
 def test_a_file_without_a_fitted_estimator_is_refused(tmp_path: Path, content: Any, expected: str) -> None:
-    """A list, or an estimator nobody fitted, is named for what it is."""
+    """A file with another object, or with an estimator that is not fitted, is rejected with the reason."""
     joblib.dump(content, tmp_path / "x.joblib")
     (tmp_path / "s.csv").write_text("a\n1\n")
     done = call("publish", "m", tmp_path / "x.joblib", "--sample", tmp_path / "s.csv", "--repository", tmp_path / "r")
@@ -101,8 +101,8 @@ def test_a_file_without_a_fitted_estimator_is_refused(tmp_path: Path, content: A
     assert expected in done.stderr
 
 
-def test_show_tells_the_contract_and_a_curl_line(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """Columns and outputs for people, the whole contract as JSON, a curl line with a body that parses."""
+def test_show_prints_the_contract_and_a_curl_command(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
+    """`show` prints columns and outputs, with --json the whole contract, with --curl a command whose body parses."""
     root = tmp_path / "models"
     publish(trained_files, root)
     shown = call("show", "wines", "--repository", root)
@@ -117,7 +117,7 @@ def test_show_tells_the_contract_and_a_curl_line(trained_files: tuple[Any, ...],
 
 
 def test_verify_fails_for_a_damaged_artifact(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """Exit code 0 while the golden rows hold; 1, with the reason, after one byte of the artifact has changed."""
+    """`verify` exits with 0 while the golden rows hold, and with 1 and the reason after one byte has changed."""
     root = tmp_path / "models"
     publish(trained_files, root)
     good = call("verify", "--repository", root)
@@ -134,7 +134,7 @@ def test_verify_fails_for_a_damaged_artifact(trained_files: tuple[Any, ...], tmp
 
 
 def test_list_shows_a_version_whose_contract_cannot_be_read(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """A broken contract is a row with its reason, not an end of the list."""
+    """A version with a broken contract is a row with the reason, and the list goes on."""
     root = tmp_path / "models"
     publish(trained_files, root)
     path = root / "wines" / "1" / paths.CONTRACT
@@ -146,7 +146,7 @@ def test_list_shows_a_version_whose_contract_cannot_be_read(trained_files: tuple
 
 
 def test_logs_are_merged_by_time_and_rendered(tmp_path: Path) -> None:
-    """JSON lines become text in the order of their time; other lines stay; a request's lines can be picked."""
+    """Log lines are printed in the order of their time; --request-id and -n choose among them."""
     folder = tmp_path / "log"
     folder.mkdir()
     (folder / "web.log").write_text(
@@ -157,24 +157,24 @@ def test_logs_are_merged_by_time_and_rendered(tmp_path: Path) -> None:
     assert text.index("path=/v2") < text.index("later")
     assert text.index("later") < text.index("plain words")
     first = call("logs", "--run-dir", tmp_path, "-n", "1").stdout
-    assert "plain words" in first, "a line without a time goes with the line before it"
+    assert "plain words" in first, "a line without a time belongs to the line before it"
     with (folder / "web.log").open("a") as stream:
         stream.write('{"event":"newest","time":"2026-01-01T00:00:03Z"}\n')
     assert "newest" in call("logs", "--run-dir", tmp_path, "-n", "1").stdout
-    assert "no line of request nope" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
+    assert "no log line with request id nope in" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
     only = call("logs", "--run-dir", tmp_path, "--request-id", "r1", "--json").stdout.splitlines()
     assert [json.loads(line)["event"] for line in only] == ["later"]
-    assert "no logs in" in call("logs", "--run-dir", tmp_path / "none").stderr
+    assert "no log files in" in call("logs", "--run-dir", tmp_path / "none").stderr
 
 
-def test_a_rendered_exception_stands_below_its_line() -> None:
-    """The traceback keeps its own lines."""
+def test_an_exception_is_printed_below_its_line() -> None:
+    """A traceback in a log line is printed on lines of its own."""
     assert render('{"event":"failed","exception":"Traceback\\n  x"}').endswith("failed\nTraceback\n  x")
 
 
 @pytest.mark.processes
 def test_logs_follow_what_is_written_and_a_rotated_file(tmp_path: Path) -> None:
-    """-f shows lines as they come, and goes on with a file that was begun anew."""
+    """`logs -f` prints lines as they are written, also after a file was rotated."""
     folder = tmp_path / "log"
     folder.mkdir()
     file = folder / "web.log"
@@ -183,19 +183,35 @@ def test_logs_follow_what_is_written_and_a_rotated_file(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            time.sleep(1.5)
-            with file.open("a") as stream:
-                stream.write('{"event":"first"}\n')
-            assert "first" in process.stdout.readline()
+            first = _line_after_writes(file, process.stdout)
+            assert "first" in first
             file.write_text('{"event":"second"}\n')
-            assert "second" in process.stdout.readline()
+            assert "second" in next(line for line in process.stdout if "first" not in line)
         finally:
             process.kill()
 
 
+def _line_after_writes(file: Path, output: IO[str]) -> str:
+    """Return the first line of the output. Lines are written until then, because the reader needs time to start."""
+    is_read = threading.Event()
+
+    def write() -> None:
+        while not is_read.wait(0.2):
+            with file.open("a") as stream:
+                stream.write('{"event":"first"}\n')
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        return output.readline()
+    finally:
+        is_read.set()
+        writer.join()
+
+
 @pytest.mark.processes
 def test_help_is_quick() -> None:
-    """`tableside --help` imports neither scikit-learn nor pandas nor numpy."""
+    """`tableside --help` imports neither scikit-learn nor pandas, numpy or rich."""
     code = "import sys; from tableside.cli import main; main(['--help'], standalone_mode=False)"
     code += "; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -205,10 +221,51 @@ def test_help_is_quick() -> None:
 
 
 def test_config_shows_the_settings_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`config` prints TOML, or JSON, of what the environment and the file came to; an unknown setting is named."""
+    """`config` prints the settings in force as TOML or JSON; an unknown setting is named."""
     monkeypatch.setenv("TABLESIDE__SERVER__WORKERS", "7")
     assert json.loads(call("config", "--json").stdout)["server"]["workers"] == 7
     assert "workers = 7" in call("config").stdout
     monkeypatch.setenv("TABLESIDE__SERVER__WROKERS", "7")
     done = call("config")
     assert (done.exit_code, "TABLESIDE__SERVER__WROKERS" in done.stderr) == (2, True)
+
+
+def test_list_names_an_alias_without_a_version(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
+    """An alias of a missing version is a problem in the row of the model's newest version."""
+    root = tmp_path / "models"
+    publish(trained_files, root)
+    (root / "wines" / "model.toml").write_text("[aliases]\nbest = 9\n")
+    (row,) = json.loads(call("list", "--repository", root, "--json").stdout)
+    assert row["problem"] == "alias 'best' in model.toml points at version 9, which does not exist"
+
+
+def test_a_joblib_file_needs_a_sample(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
+    """Without --sample a joblib file is rejected, and the line says what to add."""
+    done = call("publish", "wines", trained_files[0], "--repository", tmp_path / "models")
+    assert done.exit_code == 2
+    assert "add --sample FILE with rows like the training data" in done.stderr
+
+
+def test_verify_of_an_unknown_model_is_one_line(tmp_path: Path) -> None:
+    """A model that is not in the repository is an error with exit code 2, not a failed verification."""
+    (tmp_path / "models").mkdir()
+    done = call("verify", "nope", "--repository", tmp_path / "models")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert "nope" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("plain words", "plain words"),
+        ("[1, 2]", "[1, 2]"),
+        ('{"event":"e","a":1,"b":"x y"}', f"{'':23} {'info':7} -: e a=1 b=x y"),
+        (
+            '{"time":"2026-01-01T00:00:00.123456Z","level":"error","source":"web","event":"e"}',
+            f"2026-01-01T00:00:00.123 {'error':7} web: e",
+        ),
+    ],
+)
+def test_a_log_line_as_text(line: str, expected: str) -> None:
+    """A JSON object becomes time, level, source, event and the other fields; another line stays as it is."""
+    assert render(line) == expected

@@ -1,4 +1,4 @@
-"""`tableside client`: the written module is typed as the contract is, and type-checks under --strict."""
+"""`tableside client` writes a module whose types are those of the contract and that passes mypy --strict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENT = Path(__file__).resolve().parents[2] / "client"
 
 
 def check(folder: Path, **sources: str) -> subprocess.CompletedProcess[str]:
-    """mypy --strict over modules of these names, with the client beside them."""
+    """Write modules of these names and run mypy --strict over them, with the client package on its path."""
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", *sources_of(folder)]
@@ -35,7 +35,7 @@ def sources_of(folder: Path) -> list[str]:
 
 
 def odd() -> Contract:
-    """Names that are no identifiers, every type, closed categories with and without missing values."""
+    """A contract with names that are not identifiers, every datatype, and categories of each form."""
     columns = (
         Column("class", "FP64", "float64"),
         Column("1st (cm)", "FP32", "float32", nullable=True),
@@ -53,13 +53,13 @@ def odd() -> Contract:
 
 
 def several() -> Contract:
-    """Two answers a row, integers; no classifier."""
+    """A contract of a regressor with two integers per row."""
     outputs = (Output("predict", "INT64", 2, False), Output("transform", "FP64", 3, False))
     return msgspec.structs.replace(sum_contract(numbers("one"), "2-headed"), outputs=outputs)
 
 
 def test_modules_pass_mypy_strict(tmp_path: Path) -> None:
-    """Whatever the names, the module type-checks, and so does a caller; a caller's mistakes are found."""
+    """With any column names the module and a correct caller pass mypy --strict, and a caller's mistakes are found."""
     caller = """
 from typing import assert_type
 
@@ -88,8 +88,8 @@ d: Row = {"class": 1, "a\\"b'c\\\\d\\ne {x}": 3, "größe": True, "": "ü", "ste
     assert found == {"4", "5", "6", "7"}, done.stdout
 
 
-def test_what_is_written() -> None:
-    """Nullable columns may be left out; closed categories and labels are literals; a version asked for is kept."""
+def test_the_written_types() -> None:
+    """Nullable columns may be left out, closed categories and labels are Literals, and a version is kept."""
     text = module(odd())
     assert '"1st (cm)": NotRequired[float | None],' in text
     assert '"": Literal["x\'y", \'p"q\', "ü"],' in text
@@ -111,12 +111,12 @@ def test_what_is_written() -> None:
      ("none", "ModelNone"), ("x", "X")],
 )  # fmt: skip
 def test_class_names(name: str, expected: str) -> None:
-    """A model's class is its name in camel case, with `MLflowModel` before it where that could not be one."""
+    """A model's class is its name in camel case, with `Model` in front of a name that is no class name."""
     assert class_name(name) == expected
 
 
 def test_the_command(repository: Path) -> None:
-    """The command writes the module to stdout and nothing else; an unknown model is one line and exit code 2."""
+    """The command prints only the module; an unknown model is one line and exit code 2."""
     done = CliRunner().invoke(main, ["client", "iris@champion", "--repository", str(repository)])
     assert done.exit_code == 0
     assert 'VERSION: str | None = "champion"' in done.output

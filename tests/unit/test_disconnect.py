@@ -1,4 +1,4 @@
-"""Whether a client has gone is seen on its socket, without reading and without waiting."""
+"""A socket shows whether its peer has disconnected or sent bytes, without reading and without waiting."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ print("seen")
 """
 
 
-def test_a_peer_is_there_until_it_closes() -> None:
-    """A peer that is silent or has unread bytes is present; one that has closed is gone; nothing else is gone."""
+def test_a_peer_is_connected_until_it_closes() -> None:
+    """A silent peer and one with unread bytes are connected; one that has closed is not; any other object is."""
     here, there = socket.socketpair()
     assert not is_disconnected(here)
     there.send(b"x")
@@ -49,8 +49,8 @@ def test_a_peer_is_there_until_it_closes() -> None:
 
 
 @pytest.mark.processes
-def test_gevent_s_sockets_do_not_wait() -> None:
-    """The same in a patched process, where an ordinary recv would wait for ever."""
+def test_a_gevent_socket_does_not_wait() -> None:
+    """The check returns at once in a process that gevent has patched, where a non-blocking recv would wait."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, env=environ, check=False,
@@ -59,8 +59,8 @@ def test_gevent_s_sockets_do_not_wait() -> None:
     assert run.stdout.strip() == "seen", run.stderr
 
 
-def test_a_reset_connection_is_gone() -> None:
-    """A peer that aborts is gone at once, whatever it sent before."""
+def test_a_reset_connection_is_disconnected() -> None:
+    """A peer that resets the connection is disconnected, even if bytes from it are unread."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = socket.create_connection(server.getsockname())
         here = server.accept()[0]
@@ -72,8 +72,8 @@ def test_a_reset_connection_is_gone() -> None:
         assert is_disconnected(here)
 
 
-def test_bytes_are_seen_and_not_read() -> None:
-    """A connection has bytes as soon as a read would return: with bytes or with the end."""
+def test_has_bytes_does_not_read() -> None:
+    """A connection has bytes if a read would return at once, with bytes or with end-of-file."""
     here, there = socket.socketpair()
     with here, there:
         assert not has_bytes(here)
@@ -83,3 +83,30 @@ def test_bytes_are_seen_and_not_read() -> None:
         assert not has_bytes(here)
         there.close()
         assert has_bytes(here)
+
+
+def test_a_closed_socket_is_disconnected_and_readable() -> None:
+    """A socket that this side has closed raises no error: a read of it would return at once."""
+    here, there = socket.socketpair()
+    here.close()
+    assert is_disconnected(here)
+    assert has_bytes(here)
+    there.close()
+
+
+def test_a_half_closed_peer_counts_as_disconnected() -> None:
+    """A peer that only ends its own direction can still read, but it sends no request any more."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.shutdown(socket.SHUT_WR)
+        assert is_disconnected(here)
+
+
+def test_a_listener_has_bytes_if_a_connection_is_waiting() -> None:
+    """The accept balancer uses this to see whether another worker has accepted the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not has_bytes(server)
+        with socket.create_connection(server.getsockname()):
+            assert has_bytes(server)
+            server.accept()[0].close()
+            assert not has_bytes(server)

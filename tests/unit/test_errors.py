@@ -1,4 +1,4 @@
-"""Errors are data; one table gives each its status."""
+"""Each error has one status, and a text that a client can read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def subclasses(kind: type[errors.TablesideError]) -> set[type[errors.TablesideEr
 
 
 def test_every_error_has_a_status() -> None:
-    """The table names every error there is, and nothing else."""
+    """The table has every class of error, and nothing else."""
     assert set(STATUS) == subclasses(errors.TablesideError)
 
 
-def test_what_is_ours_to_mend_is_a_server_error() -> None:
-    """Errors whose text was not written for clients answer 500; the rest are shown."""
+def test_errors_that_clients_cannot_mend_have_status_500() -> None:
+    """Errors whose text is not written for clients have status 500."""
     assert all(STATUS[kind] == 500 for kind in set(STATUS) - PUBLIC)
 
 
-def test_every_face_says_who_may_call_it() -> None:
-    """A blueprint declares its access in its own file."""
+def test_every_blueprint_declares_its_access() -> None:
+    """Each mounted blueprint has called `allow`, and no other one has."""
     assert {blueprint.name for blueprint in BLUEPRINTS} == set(ACCESS_BY_BLUEPRINT)
 
 
-def test_an_error_object_says_it_twice() -> None:
-    """`error` is for inference clients, RFC 9457's members for the rest."""
+def test_an_error_object_has_the_text_twice() -> None:
+    """`error` is for inference clients, and `detail` is that of RFC 9457."""
     assert body(404, "no such model", more=1) == {
         "error": "no such model", "type": "about:blank", "title": "Not Found", "status": 404,
         "detail": "no such model", "more": 1,
@@ -47,13 +47,38 @@ def test_an_error_object_says_it_twice() -> None:
         (errors.ModelNotReady("later"), "later"),
         (errors.Overloaded("full"), "full"),
         (errors.DeadlineExceeded(0.5), "no answer within the deadline of 0.5 s"),
-        (errors.InferenceFailed(), "the model failed on this request; the log has the cause under this request id"),
+        (
+            errors.InferenceFailed(),
+            "the model failed on this request. The server's log has the cause: search it for this request id",
+        ),
+        (errors.TooLarge("server.max_body_bytes", 10), "the body is larger than server.max_body_bytes (10 bytes)"),
+        (errors.UnsupportedBody("no"), "no"),
+        (errors.ContractBroken("changed"), "changed"),
+        (errors.ClientClosedRequest(), "the client closed the connection"),
+        (
+            errors.NotFinite(),
+            "the model answered a number that is not finite. "
+            "Set predict.not_finite to 'null' to get null in place of such numbers",
+        ),
         (
             errors.Unauthorized(),
-            "this needs the admin key: send 'Authorization: Bearer KEY' (admin.key in the run folder holds it)",
+            "the admin key is missing. "
+            "Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder",
+        ),
+        (
+            errors.Unauthorized(given=True),
+            "the admin key is wrong. "
+            "Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder",
         ),
     ],
 )
-def test_an_error_reads_as_one_sentence(error: errors.TablesideError, text: str) -> None:
-    """The text of an error is what a client may read."""
+def test_an_error_has_one_text(error: errors.TablesideError, text: str) -> None:
+    """The text of an error says what is wrong and, where a client or operator can act, what to do."""
     assert str(error) == text
+
+
+def test_a_broken_contract_has_a_class() -> None:
+    """Without another class the contract itself is the problem; the class is a label, and so it is a plain string."""
+    assert errors.ContractBroken("changed").failure_kind == "contract"
+    damaged = errors.ContractBroken("changed", errors.FailureKind.DAMAGED)
+    assert f"{damaged.failure_kind}" == "damaged"

@@ -1,4 +1,4 @@
-"""The published examples are what the example code makes."""
+"""The examples in models/ are what examples/train.py publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_training_an_example_again_gives_the_published_answers(name: str) -> Non
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_the_published_example_loads_and_keeps_its_contract(name: str) -> None:
-    """What lies in models/ is whole: hash, environment, types and golden rows hold."""
+    """Every version in models/ passes the checks of a load, and `champion` is the newest one."""
     for number in paths.versions(MODELS, name):
         check_version(MODELS, name, number, Repository())
     assert model_toml.read(MODELS, name).aliases == {"champion": paths.versions(MODELS, name)[-1]}

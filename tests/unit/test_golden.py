@@ -1,4 +1,4 @@
-"""Golden rows: one changed answer refuses a version."""
+"""Golden rows: a version whose answers differ from those at publish is refused."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def changed(answers: Any, output: str = "predict") -> Contract:
 
 
 def test_the_same_answers_pass() -> None:
-    """A runtime that answers as at publish is accepted, over every golden row."""
+    """A runtime with the answers of publish is accepted; the number of compared rows is returned."""
     assert golden.replay(sum_contract(), SumRuntime().run) == 2
 
 
 @pytest.mark.parametrize(
-    ("contract", "said"),
+    ("contract", "message"),
     [
         (changed(((3.0,), (7.5000001,))), "golden row 1: predict[0] is 7.5, at publish 7.5000001"),
         (changed(((3.0, -3.0), (7.5, 7.5)), "transform"), "golden row 1: transform[1]"),
@@ -36,20 +36,20 @@ def test_the_same_answers_pass() -> None:
         (changed((("3.0",), ("7.5",))), "golden row 0"),
     ],
 )
-def test_one_changed_answer_is_refused(contract: Contract, said: str) -> None:
-    """A single answer that differs in value, type or shape breaks the contract, by row and output."""
+def test_one_changed_answer_is_refused(contract: Contract, message: str) -> None:
+    """An answer that differs in value, type or shape raises ContractBroken with its row and output."""
     with pytest.raises(ContractBroken) as broken:
         golden.replay(contract, SumRuntime().run)
-    assert said in str(broken.value)
+    assert message in str(broken.value)
 
 
 def test_another_order_of_summing_passes() -> None:
-    """A number may differ in its last bits, as BLAS on another processor would have it."""
+    """A number may differ in its last bits, because BLAS sums in another order on another processor."""
     assert golden.replay(changed(((3.0 + 1e-12,), (7.5,))), SumRuntime().run) == 2
 
 
 def test_a_label_may_not_differ() -> None:
-    """Text, whole numbers and booleans are compared exactly; true is not 1."""
+    """Text, integers and booleans are compared exactly; true is not 1."""
 
     def labels(*values: Any) -> Contract:
         contract = changed(tuple((value,) for value in values))
@@ -66,7 +66,7 @@ def test_a_label_may_not_differ() -> None:
 
 
 def test_recorded_answers_replay() -> None:
-    """What `record` writes down is what `replay` accepts, not-finite numbers included."""
+    """`replay` accepts what `record` returns, including numbers that are not finite."""
     contract = sum_contract(numbers("a", "b", nullable=True))
     rows = ((1.0, None), (1e308, 1e308), (2.0, 3.0))
     table = golden.golden_table(

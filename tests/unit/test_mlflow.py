@@ -1,6 +1,6 @@
-"""MLflow model directories: what the real ones hold is published, and what they say of themselves widens nothing.
+"""MLflow model directories: they are published as MLflow wrote them, and cannot grant themselves any trust.
 
-The directories in tests/data/mlflow were written by MLflow itself; tests that need another copy one and change it.
+MLflow wrote the directories in tests/data/mlflow; tests that need another one copy one of them and change it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Change = Callable[[dict[str, Any]], Any]
 
 @pytest.fixture(autouse=True, scope="session")
 def fresh() -> None:
-    """The directories hold fitted attributes of one scikit-learn."""
+    """The directories hold fitted attributes of one scikit-learn version, so the tests run only with that."""
     then, now = EXPECTED["scikit-learn"], environment()["scikit-learn"]
     assert then == now, f"tests/data/mlflow is of scikit-learn {then}, here is {now}: run tests/data/mlflow/make.py"
 
@@ -79,8 +79,8 @@ def published(folder: Path, root: Path, *more: object) -> Contract:
     return integrity.read_contract(root, "m", paths.versions(root, "m")[-1])
 
 
-def refusal(folder: Path, root: Path, *more: object) -> str:
-    """The one line of a publish that fails and leaves no version."""
+def error_of_publish(folder: Path, root: Path, *more: object) -> str:
+    """Publish, and return the one line of its error; no version may be left."""
     done = publish(folder, root, *more)
     assert done.exit_code == 2, done.output
     assert paths.versions(root, "m") == []
@@ -97,8 +97,8 @@ def inputs_changed(change: Callable[[list[dict[str, Any]]], Any]) -> Change:
     return apply
 
 
-def own_estimator(folder: Path) -> Any:
-    """The trainer's estimator, read without any of our code."""
+def trained_estimator(folder: Path) -> Any:
+    """Read the trainer's estimator without any code of Tableside."""
     (file,) = folder.glob("model.*")
     if file.suffix == ".pkl":
         return pickle.loads(file.read_bytes())
@@ -117,7 +117,7 @@ def expected_frame(name: str) -> Any:
 
 
 def assert_agree(found: Any, recorded: Any) -> None:
-    """Equal as the product holds golden rows equal: numbers of another processor may differ in their last places."""
+    """Compare as golden rows are compared: the last digits may differ on another processor."""
     found, recorded = cells_of(np.asarray(found)), cells_of(np.asarray(recorded))
     assert [len(row) for row in found] == [len(row) for row in recorded]
     for one, other in zip(found, recorded, strict=True):
@@ -126,14 +126,14 @@ def assert_agree(found: Any, recorded: Any) -> None:
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_a_directory_with_an_example_needs_no_sample(name: str, tmp_path: Path) -> None:
-    """The published artifact answers what the estimator answered where MLflow saved it, and its golden rows hold."""
+    """The published artifact gives the answers that the estimator gave before MLflow saved it."""
     contract = published(DATA / name, tmp_path, "--allow-pickle")
     artifact = runtime_sklearn.load(integrity.check_artifact(tmp_path, contract))
     known = EXPECTED["models"][name]
     table = from_rows(known["rows"], contract.input)
     for method, answers in known["answers"].items():
         assert_agree(artifact.run(method, table.to_input()), answers)
-    own = own_estimator(DATA / name)
+    own = trained_estimator(DATA / name)
     for method, answers in known["answers"].items():
         assert_agree(getattr(own, method)(expected_frame(name)), answers)
     golden = from_rows([list(row) for row in contract.golden.rows], contract.input)
@@ -142,9 +142,7 @@ def test_a_directory_with_an_example_needs_no_sample(name: str, tmp_path: Path) 
 
 
 def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
-    """Names, types and order of the signature; a missing value where the example has one or the estimator answers
-    one.
-    """
+    """Names, types and order are the signature's; a column is nullable where the estimator takes a missing value."""
     contract = published(DATA / "churn_cloudpickle", tmp_path, "--allow-pickle")
     assert [(c.name, c.datatype, c.dtype, c.nullable) for c in contract.input.columns] == [
         ("plan", "BYTES", "str", True),
@@ -161,7 +159,7 @@ def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
 
 
 def test_a_row_of_whole_numbers_does_not_make_whole_columns(tmp_path: Path) -> None:
-    """The example says area 60 and age 5; the signature says double. One row is said to be thin."""
+    """Integers in the example become floats where the signature has double; a note warns of a single row."""
     done = publish(DATA / "house_one_row", tmp_path)
     assert "note: the contract was learned from an input example of 1 row: ranges" in done.stdout
     contract = integrity.read_contract(tmp_path, "m", 1)
@@ -175,7 +173,7 @@ def test_a_row_of_whole_numbers_does_not_make_whole_columns(tmp_path: Path) -> N
 
 
 def test_without_a_signature_whole_numbers_stay_open(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """Nobody says that 60 is a whole number, so 60.5 is taken too; publish tells."""
+    """Without a signature, integers of the example become FP64 columns, and a note tells that the types are guessed."""
     folder = copied("house_one_row", lambda words: words.pop("signature"))
     done = publish(folder, tmp_path / "r")
     assert "note: MLmodel has no signature" in done.stdout
@@ -183,13 +181,13 @@ def test_without_a_signature_whole_numbers_stay_open(copied: Callable[..., Path]
     assert {c.datatype for c in contract.input.columns} == {"FP64"}
 
 
-def test_without_an_example_a_sample_is_asked_for(tmp_path: Path) -> None:
-    """The error says what to do; with a sample the directory is published under the sample's names."""
-    assert "add --sample with rows like the training data" in refusal(DATA / "iris_no_example", tmp_path)
+def test_without_an_example_a_sample_is_required(tmp_path: Path) -> None:
+    """The error names --sample; with a sample the columns get the sample's names."""
+    assert "Add --sample FILE with rows like the training data" in error_of_publish(DATA / "iris_no_example", tmp_path)
     known = EXPECTED["models"]["iris_no_example"]
     pd.DataFrame(known["rows"], columns=list("abcd")).assign(y=1).to_csv(tmp_path / "s.csv", index=False)
     done = publish(DATA / "iris_no_example", tmp_path / "r", "--sample", tmp_path / "s.csv")
-    assert "is one the target (--target)?" in done.stderr
+    assert "If one is the target, name it with --target" in done.stderr
     contract = published(DATA / "iris_no_example", tmp_path / "r", "--sample", tmp_path / "s.csv", "--target", "y")
     assert [c.name for c in contract.input.columns] == ["a", "b", "c", "d"]
     golden = contract.golden
@@ -198,13 +196,13 @@ def test_without_an_example_a_sample_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_joblib_file_still_needs_a_sample(tmp_path: Path) -> None:
-    """Only a directory may hold its own example."""
+    """A joblib file has no input example, so the error names --sample."""
     joblib.dump(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]), tmp_path / "x.joblib")
-    assert "needs --sample" in refusal(tmp_path / "x.joblib", tmp_path / "r")
+    assert "needs --sample" in error_of_publish(tmp_path / "x.joblib", tmp_path / "r")
 
 
 def test_a_sample_takes_the_place_of_the_example(tmp_path: Path) -> None:
-    """--sample is what the contract is learned from, under the signature's types: `00017` in a CSV file stays text."""
+    """The contract is learned from --sample with the signature's types, so `00017` in a CSV file stays text."""
     known = EXPECTED["models"]["churn_cloudpickle"]
     frame = pd.DataFrame(known["rows"], columns=known["columns"]).assign(target=0)
     frame[frame.columns[::-1]].to_csv(tmp_path / "s.csv", index=False)
@@ -217,102 +215,104 @@ def test_a_sample_takes_the_place_of_the_example(tmp_path: Path) -> None:
     assert [c.dtype for c in contract.input.columns] == ["str", "str", "int64", "int32", "float64", "object"]
 
 
-def test_optional_where_the_estimator_answers_no_gap(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """`required: false` is asked of the estimator; when it refuses, the contract does too and publish says so."""
+def test_an_optional_column_that_the_estimator_requires_is_noted(copied: Callable[..., Path], tmp_path: Path) -> None:
+    """When the estimator raises for a missing value, the contract requires one although the signature does not."""
     folder = copied("churn_cloudpickle", inputs_changed(lambda inputs: inputs[2].update(required=False)))
     done = publish(folder, tmp_path / "r", "--allow-pickle")
     assert "note: the signature calls months optional, but" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda i: i[0].update(name="tariff"), "only the signature has tariff; only the estimator has plan"),
         (lambda i: i.pop(), "only the estimator has abroad"),
         (lambda i: i.append({"type": "double", "name": "x"}), "only the signature has x"),
-        (lambda i: i[0].update(type="datetime"), "column 'plan' is of type datetime"),
-        (lambda i: i[0].update(type={"a": 1}), "column 'plan' is of type"),
-        (lambda i: i[1].update(name="plan"), "names a column twice"),
-        (lambda i: i[0].update(type="double"), "'plan' is numbers in the signature, but the sample holds"),
-        (lambda i: i[2].update(type="string"), "'months' is text in the signature, but the sample holds int64"),
+        (lambda i: i[0].update(type="datetime"), "column 'plan' has the type datetime"),
+        (lambda i: i[0].update(type={"a": 1}), "column 'plan' has the type"),
+        (lambda i: i[1].update(name="plan"), "two columns with the same name"),
+        (lambda i: i[0].update(type="double"), "'plan' is numbers in the signature, but"),
+        (lambda i: i[2].update(type="string"), "'months' is text in the signature, but int64 in the sample"),
         (lambda i: i[2].update(type="boolean"), "'months' is boolean in the signature"),
-        (lambda i: i[4].update(type="long"), "'spend' is long in the signature, but the sample has other numbers"),
+        (lambda i: i[4].update(type="long"), "'spend' is long in the signature, but the sample has fractions"),
         (lambda i: i[0].pop("type"), "signature.inputs cannot be read"),
-        (lambda i: i[0].update({"tensor-spec": {"dtype": "float64", "shape": [-1]}}), "takes [-1], a column"),
+        (lambda i: i[0].update({"tensor-spec": {"dtype": "float64", "shape": [-1]}}), "has the inputs [-1], a column"),
     ],
 )
 def test_a_signature_that_does_not_fit_is_refused(
-    change: Any, said: str, copied: Callable[..., Path], tmp_path: Path
+    change: Any, message: str, copied: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Where signature, estimator and sample disagree, the columns are named and nothing is published."""
+    """An error names the columns in which signature, estimator and sample disagree, and nothing is published."""
     folder = copied("churn_cloudpickle", inputs_changed(change))
-    assert said in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert message in error_of_publish(folder, tmp_path / "r", "--allow-pickle")
 
 
 @pytest.mark.parametrize(
-    ("sample", "said"),
+    ("sample", "message"),
     [
-        ("area,rooms\n1,2\n", "lacks columns the model takes: age"),
-        ("area,rooms,age,price\n1,2,3,4\n", "does not take: price; is it the target (--target price)?"),
+        ("area,rooms\n1,2\n", "lacks columns that the model takes: age"),
+        ("area,rooms,age,price\n1,2,3,4\n", "does not take: price. If that is the target, add --target price"),
         ("area,rooms,age\n1,2.5,3\n", "'rooms' is long in the signature"),
-        ("area,rooms,age\nsmall,2,3\n", "'area' is numbers in the signature, but the sample holds str"),
+        ("area,rooms,age\nsmall,2,3\n", "'area' is numbers in the signature, but str in the sample"),
         ("area,rooms,age\n", "no rows"),
     ],
 )
-def test_a_sample_that_does_not_fit_is_refused(sample: str, said: str, tmp_path: Path) -> None:
-    """The sample has to have the signature's columns, and their kinds."""
+def test_a_sample_that_does_not_fit_is_refused(sample: str, message: str, tmp_path: Path) -> None:
+    """A sample must have the columns of the signature and cells of their types."""
     (tmp_path / "s.csv").write_text(sample)
-    assert said in refusal(DATA / "house_one_row", tmp_path / "r", "--sample", tmp_path / "s.csv")
+    assert message in error_of_publish(DATA / "house_one_row", tmp_path / "r", "--sample", tmp_path / "s.csv")
 
 
 def test_a_tensor_of_another_width_is_refused(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """The signature's tensor and the estimator must agree in width; a wider array is no table."""
+    """The tensor must have two dimensions and as many columns as the estimator takes."""
     folder = copied("diabetes_array_pickle", inputs_changed(lambda i: i[0]["tensor-spec"].update(shape=[-1, 5])))
-    assert "the signature has 5 columns, the estimator takes 4" in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert "the signature has 5 columns, but the estimator takes 4" in error_of_publish(
+        folder, tmp_path / "r", "--allow-pickle"
+    )
     shutil.rmtree(folder)
     folder = copied("diabetes_array_pickle", inputs_changed(lambda i: i[0]["tensor-spec"].update(shape=[-1, 4, 4])))
-    assert "one tensor of shape [-1, columns]" in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert "one tensor of shape [-1, columns]" in error_of_publish(folder, tmp_path / "r", "--allow-pickle")
 
 
 def test_another_flavour_is_named(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """A directory without the scikit-learn flavour says which it has."""
+    """The error for a directory without the scikit-learn flavour lists the flavours it has."""
 
     def change(words: dict[str, Any]) -> None:
         words["flavors"]["pytorch"] = words["flavors"].pop("sklearn")
 
-    said = refusal(copied("iris_skops", change), tmp_path / "r")
-    assert "has python_function, pytorch;" in said
-    assert "scikit-learn flavour (sklearn)" in said
+    message = error_of_publish(copied("iris_skops", change), tmp_path / "r")
+    assert "Its flavours: python_function, pytorch" in message
+    assert "scikit-learn flavour (sklearn)" in message
     (tmp_path / "empty").mkdir()
-    assert "give a joblib file or an MLflow model directory" in refusal(tmp_path / "empty", tmp_path / "r")
+    assert "Give a joblib file or an MLflow model directory" in error_of_publish(tmp_path / "empty", tmp_path / "r")
 
 
 def test_another_scikit_learn_is_refused(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another minor version is refused with both named, unless environment_skew is warn; then publish tells."""
+    """Another minor version is refused, and both are named; with environment_skew "warn" it is a note."""
     here = environment()["scikit-learn"]
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(sklearn_version="1.2.0"))
-    said = refusal(folder, tmp_path / "r")
-    assert f"saved with scikit-learn 1.2.0, here is {here}." in said
-    assert 'repository.environment_skew = "warn"' in said
+    message = error_of_publish(folder, tmp_path / "r")
+    assert f"saved with scikit-learn 1.2.0, but this environment has {here}." in message
+    assert 'repository.environment_skew = "warn"' in message
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ENVIRONMENT_SKEW", "warn")
     assert "note: the model was saved with scikit-learn 1.2.0" in publish(folder, tmp_path / "r").stdout
 
 
-def test_the_directory_trusts_nothing(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """A type that only the MLmodel file calls trusted is refused; the operator's setting is what counts."""
+def test_the_directory_cannot_extend_the_trusted_types(copied: Callable[..., Path], tmp_path: Path) -> None:
+    """A type that only the MLmodel file lists as trusted is refused; the operator's setting decides."""
     kind = "textwrap.shorten"
     folder = copied("house_one_row", lambda words: words["flavors"]["sklearn"].update(skops_trusted_types=[kind]))
     skops.io.dump(FunctionTransformer(textwrap.shorten).fit([[1.0]]), folder / "model.skops")
-    said = refusal(folder, tmp_path / "r")
-    assert f"types that are not trusted: {kind}; name them in repository.trusted_types" in said
+    message = error_of_publish(folder, tmp_path / "r")
+    assert f"types that are not trusted: {kind}. If you trust them, add them to repository.trusted_types" in message
     loaded = mlflow.load(mlflow.read(folder), Repository(trusted_types=(kind,)))
     assert loaded.func is textwrap.shorten
 
 
-class Marks:
-    """Writes a file when it is unpickled."""
+class MakesFolder:
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -321,26 +321,28 @@ class Marks:
         return (os.mkdir, (str(self.path),))
 
 
-def test_a_pickle_is_not_opened_unasked(
+def test_a_pickle_is_read_only_when_allowed(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Code in a pickle runs only when the command line or a setting that names its sha256 allows it."""
     folder = copied("diabetes_array_pickle")
     file, ran = folder / "model.pkl", tmp_path / "ran"
-    file.write_bytes(pickle.dumps(Marks(ran)))
+    file.write_bytes(pickle.dumps(MakesFolder(ran)))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    said = refusal(folder, tmp_path / "r")
-    assert "reading one runs the code in it" in said
-    assert said.endswith(f"add --allow-pickle, or name its sha256 in repository.allowed_pickles: {digest}")
+    message = error_of_publish(folder, tmp_path / "r")
+    assert "reading one runs the code in it" in message
+    assert message.endswith(f"add --allow-pickle, or add its sha256 to repository.allowed_pickles: {digest}")
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ALLOWED_PICKLES", hashlib.sha256(b"another").hexdigest())
-    assert digest in refusal(folder, tmp_path / "r")
+    assert digest in error_of_publish(folder, tmp_path / "r")
     assert not ran.exists()
-    assert "holds a NoneType, not an estimator" in refusal(folder, tmp_path / "r", "--allow-pickle")
+    assert "holds an object of type NoneType, not an estimator" in error_of_publish(
+        folder, tmp_path / "r", "--allow-pickle"
+    )
     assert ran.exists()
 
 
 def test_a_pickle_named_in_the_settings_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """repository.allowed_pickles names it by its sha256, in either case; what is no sha256 is refused at start."""
+    """repository.allowed_pickles holds SHA-256 hashes in either case; another value is an error."""
     digest = hashlib.sha256((DATA / "diabetes_array_pickle" / "model.pkl").read_bytes()).hexdigest()
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ALLOWED_PICKLES", f"{'0' * 64},{digest.upper()}")
     contract = published(DATA / "diabetes_array_pickle", tmp_path)
@@ -349,17 +351,16 @@ def test_a_pickle_named_in_the_settings_is_read(tmp_path: Path, monkeypatch: pyt
     assert "TABLESIDE__REPOSITORY__ALLOWED_PICKLES" in publish(DATA / "diabetes_array_pickle", tmp_path).stderr
 
 
-def test_a_package_a_pickle_needs_is_named(
+def test_a_module_that_a_pickle_needs_is_named(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cloudpickle file that holds code of its own needs the package; without it the error says so."""
+    """A pickle whose module cannot be imported ends in an error that names the module."""
     folder = copied("churn_cloudpickle")
     (folder / "model.pkl").write_bytes(cloudpickle.dumps(FunctionTransformer(lambda x: x).fit([[1.0]])))
     for module in [name for name in sys.modules if name.partition(".")[0] == "cloudpickle"]:
         monkeypatch.setitem(sys.modules, module, None)
-    said = refusal(folder, tmp_path / "r", "--allow-pickle")
-    assert "needs the package cloudpickle" in said
-    assert "which is not installed here" in said
+    message = error_of_publish(folder, tmp_path / "r", "--allow-pickle")
+    assert "the estimator uses the module 'cloudpickle" in message
 
 
 @pytest.mark.parametrize("name", ["../outside.skops", "sub/../../outside.skops", "/etc/hostname", "link", "dir/x", ""])
@@ -367,7 +368,7 @@ def test_a_package_a_pickle_needs_is_named(
 def test_a_path_out_of_the_directory_is_refused(
     name: str, field: str, copied: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Neither `..` nor an absolute path nor a link leads out, for the estimator or for the example."""
+    """A file is refused that `..`, an absolute path or a link puts outside the directory."""
 
     def change(words: dict[str, Any]) -> None:
         if field == "model":
@@ -381,13 +382,13 @@ def test_a_path_out_of_the_directory_is_refused(
     shutil.copy(folder / "input_example.json", tmp_path / "elsewhere" / "x")
     (folder / "link").symlink_to(tmp_path / "outside.skops")
     (folder / "dir").symlink_to(tmp_path / "elsewhere")
-    said = refusal(folder, tmp_path / "r")
-    assert "only files inside" in said
-    assert ("is a link out" in said) == (name in ("link", "dir/x"))
+    message = error_of_publish(folder, tmp_path / "r")
+    assert "only files inside" in message
+    assert ("links to a file outside" in message) == (name in ("link", "dir/x"))
 
 
 def test_links_within_the_directory_are_followed(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """A link to a file beside it is as good as the file; one that leads to itself, or out, is not."""
+    """A link to a file inside the directory is read; one to itself or to a file outside is refused."""
     folder = copied("iris_skops")
     (folder / "model.skops").rename(folder / "real.skops")
     (folder / "model.skops").symlink_to("real.skops")
@@ -397,57 +398,60 @@ def test_links_within_the_directory_are_followed(copied: Callable[..., Path], tm
     assert publish(folder, tmp_path / "r").exit_code == 2
     (folder / "MLmodel").rename(tmp_path / "MLmodel")
     (folder / "MLmodel").symlink_to(tmp_path / "MLmodel")
-    assert "link out of the directory" in publish(folder, tmp_path / "r").stderr
+    assert "links to a file outside the directory" in publish(folder, tmp_path / "r").stderr
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("flavors: !!python/object/apply:os.mkdir ['{ran}']\n", "MLmodel, line 1: could not determine a constructor"),
         ("flavors: {sklearn: {pickled_model: a}\n", "MLmodel, line 2:"),
         ("- a\n", "MLmodel: Expected `object`, got `array`"),
         ("flavors: {sklearn: {pickled_model: 3}}\n", "flavors.sklearn: Expected `str`, got `int`"),
         ("flavors: {sklearn: {sklearn_version: '1'}}\n", "missing required field `pickled_model`"),
-        ("flavors: {}\n", "has no flavour"),
+        ("flavors: {}\n", "Its flavours: none"),
         ("[" * 5000, "MLmodel"),
         ("\x00", "MLmodel"),
     ],
 )
-def test_a_bad_mlmodel_file_is_explained(content: str, said: str, tmp_path: Path) -> None:
-    """What is wrong is said in a line; no tag in the file makes an object."""
+def test_a_bad_mlmodel_file_is_explained(content: str, message: str, tmp_path: Path) -> None:
+    """The error names the file and the place, and a YAML tag never creates an object."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "MLmodel").write_text(content.replace("{ran}", str(tmp_path / "ran")))
-    assert said in refusal(tmp_path / "m", tmp_path / "r")
+    assert message in error_of_publish(tmp_path / "m", tmp_path / "r")
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_format_nobody_knows_is_refused(copied: Callable[..., Path]) -> None:
-    """The formats that are read are named."""
+def test_an_unknown_format_is_refused(copied: Callable[..., Path]) -> None:
+    """The error lists the formats that can be read."""
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(serialization_format="dill"))
-    with pytest.raises(PublishFailed, match="'dill'; expected skops, pickle, cloudpickle, joblib"):
+    with pytest.raises(PublishFailed, match="'dill', expected one of skops, pickle, cloudpickle, joblib"):
         mlflow.load(mlflow.read(folder), Repository())
 
 
 def test_a_missing_example_file_is_named(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """The serving example stands in for the input example; when both are gone the error says which was named."""
+    """The serving example is read when the input example is gone; without both the error names the input example."""
     folder = copied("iris_skops")
     (folder / "input_example.json").unlink()
     contract = published(folder, tmp_path / "r")
     assert len(contract.golden.rows) == 5
     (folder / "serving_input_example.json").unlink()
-    assert "input_example.json is not there" in publish(folder, tmp_path / "r").stderr
+    assert (
+        "names the input example input_example.json, but there is no such file"
+        in publish(folder, tmp_path / "r").stderr
+    )
 
 
-def test_a_note_tells_which_answer_mlflow_gives(copied: Callable[..., Path], tmp_path: Path) -> None:
-    """A model saved with pyfunc_predict_fn answers probabilities at MLflow's server."""
+def test_a_note_names_the_method_of_mlflows_server(copied: Callable[..., Path], tmp_path: Path) -> None:
+    """For a model that was saved with pyfunc_predict_fn, MLflow's server does not answer `predict`."""
     change = {"predict_fn": "predict_proba"}
     folder = copied("iris_skops", lambda words: words["flavors"]["python_function"].update(change))
-    assert "note: MLflow answers predict_proba" in publish(folder, tmp_path / "r").stdout
+    assert "note: MLflow's server answers predict_proba" in publish(folder, tmp_path / "r").stdout
 
 
 @pytest.mark.parametrize("name", ["iris_skops", "churn_cloudpickle"])
 def test_what_was_published_is_served(name: str, make_app: Any, small_repository: Path) -> None:
-    """Over HTTP come the answers the estimator gave where MLflow saved it."""
+    """A request over HTTP gets the answers that the estimator gave before MLflow saved it."""
     published(DATA / name, small_repository, "--allow-pickle")
     known = EXPECTED["models"][name]
     rows = [dict(zip(known["columns"], row, strict=True)) for row in known["rows"]]

@@ -1,4 +1,4 @@
-"""MLflow signatures and examples: each spelling MLflow has for a table, and rows made to fit the types."""
+"""MLflow signatures and input examples: every format is read, and samples get the types of a signature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
-from tableside.publishing.mlflow_signature import Spec, arrange, parse, read_example, widened
+from tableside.publishing.mlflow_signature import Spec, apply_signature, integers_as_floats, parse, read_example
 from tableside.publishing.publish import publish
 
 FITTED = LinearRegression().fit(pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 1.0]}), [1.0, 2.0])
@@ -48,17 +48,15 @@ def parsed(*inputs: dict[str, Any]) -> tuple[Spec, ...] | None:
     ],
 )
 def test_every_spelling_of_an_example_is_read(content: str, tmp_path: Path) -> None:
-    """Split, records, columns and rows, bare or in the server's wrapping, come to one frame; NaN and null are missing
-    values.
-    """
-    frame = arrange(read(tmp_path, content), None, FITTED)
+    """Every format of an example gives the same frame; NaN and null are missing values."""
+    frame = apply_signature(read(tmp_path, content), None, FITTED)
     pd.testing.assert_frame_equal(
         frame, pd.DataFrame({"a": [1.5, 2.5], "b": [np.nan, 3.0]}, index=frame.index), check_index_type=False
     )
 
 
 def test_one_record_is_one_row(tmp_path: Path) -> None:
-    """A JSON object of scalars is a row, a column called `inputs` included."""
+    """A JSON object of scalars is one row, even when a column is called `inputs`."""
     assert read(tmp_path, '{"a": 1, "b": null}').to_dict("records") == [{"a": 1, "b": None}]
     assert read(tmp_path, '{"inputs": "text"}').columns.tolist() == ["inputs"]
 
@@ -68,14 +66,14 @@ def test_one_record_is_one_row(tmp_path: Path) -> None:
     ["3", '"text"', "{", "[1, [2]]]", '{"columns": ["a"], "data": [[1, 2]]}', "[]", "{}", '{"data": []}', "[" * 100000,
      '{"data": [1], "indices": [0], "indptr": [0, 1], "shape": [1, 9]}'],
 )  # fmt: skip
-def test_what_is_no_table_is_refused(content: str, tmp_path: Path) -> None:
-    """The file is named, and what to do."""
-    with pytest.raises(PublishFailed, match=r"input_example\.json: .*--sample"):
+def test_an_example_that_is_no_table_is_refused(content: str, tmp_path: Path) -> None:
+    """The error names the file and the option --sample."""
+    with pytest.raises(PublishFailed, match=r"example\.json (cannot be read as a table|has no rows).*--sample FILE"):
         read(tmp_path, content)
 
 
 def test_signatures_are_read() -> None:
-    """Columns by name, by position, and a tensor's columns; `required` is true where nothing is said."""
+    """Columns come by name, by position or from a tensor; `required` is true by default."""
     assert parsed({"type": "long", "name": "a"}, {"type": "string", "name": "b", "required": False}) == (
         Spec("a", "long", True),
         Spec("b", "string", False),
@@ -109,8 +107,8 @@ def test_signatures_are_read() -> None:
     ],
 )
 def test_the_signature_decides_where_both_can_be_true(kind: str, values: Any, dtype: str) -> None:
-    """5 for a double is 5.0; a narrower dtype the sample kept stays; missing values become NaN."""
-    frame = arrange(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
+    """A column gets a dtype of the signature's type, keeps a narrower one, and NaN for missing values."""
+    frame = apply_signature(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
     assert str(frame["a"].dtype) == dtype
     assert frame["a"].isna().tolist() == pd.Series(values).isna().tolist()
     assert None not in frame["a"].tolist()
@@ -133,43 +131,43 @@ def test_the_signature_decides_where_both_can_be_true(kind: str, values: Any, dt
     ],
 )
 def test_cells_of_another_kind_are_refused(kind: str, values: Any) -> None:
-    """What cannot be both is an error that names the column."""
+    """Cells of another type than the signature's are an error that names the column."""
     with pytest.raises(PublishFailed, match="column 'a' is"):
-        arrange(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
+        apply_signature(pd.DataFrame({"a": values, "b": 1.0}), (Spec("a", kind), Spec("b", "double")), FITTED)
 
 
 def test_the_signature_orders_columns_an_estimator_has_no_names_for() -> None:
-    """An estimator fitted on an array goes by position, and the signature says which name has which."""
+    """For an estimator that was fitted on an array, the signature gives the order of the sample's columns."""
     fitted = LinearRegression().fit([[1.0, 2.0], [2.0, 1.0]], [1.0, 2.0])
     sample = pd.DataFrame({"b": [1, 2], "a": [3, 4]})
-    frame = arrange(sample, (Spec("a", "double"), Spec("b", "long")), fitted)
+    frame = apply_signature(sample, (Spec("a", "double"), Spec("b", "long")), fitted)
     assert list(frame.columns) == ["a", "b"]
     assert frame.dtypes.astype(str).tolist() == ["float64", "int64"]
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
-    """A split frame may spell a column twice; which one is meant nobody knows."""
-    with pytest.raises(PublishFailed, match="two columns of one name"):
-        arrange(pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), None, FITTED)
+    """An example may hold a column name twice, and no rule could choose one of them."""
+    with pytest.raises(PublishFailed, match="two columns with the same name"):
+        apply_signature(pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), None, FITTED)
 
 
-def test_whole_numbers_are_widened() -> None:
-    """Only integers change."""
-    frame = widened(pd.DataFrame({"a": [1], "b": ["x"], "c": [True]}))
+def test_integers_become_floats() -> None:
+    """Only integer columns change."""
+    frame = integers_as_floats(pd.DataFrame({"a": [1], "b": ["x"], "c": [True]}))
     assert frame.dtypes.astype(str).tolist() == ["float64", "str", "bool"]
 
 
 @pytest.mark.parametrize("is_missing", [None, np.nan])
 @pytest.mark.parametrize("shown", [True, False])
-def test_a_gap_is_what_the_encoder_was_fitted_on(is_missing: Any, shown: bool, tmp_path: Path) -> None:
-    """An encoder that learned None knows no NaN: a missing cell must reach it as the one it was fitted on."""
+def test_a_missing_value_is_what_the_encoder_was_fitted_on(is_missing: Any, shown: bool, tmp_path: Path) -> None:
+    """A missing value reaches an encoder as None or NaN, whichever it was fitted on."""
     values = np.array(["x", "y", is_missing, "x", is_missing, "y"], dtype=object)
     trained = pd.DataFrame({"a": pd.Series(values, dtype=object)})
     pipeline = make_pipeline(
         make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["a"])), LinearRegression()
     ).fit(trained, [1.0, 2.0, 9.0, 1.0, 9.0, 2.0])
     example = read(tmp_path, json.dumps({"columns": ["a"], "data": [["x"], [None if shown else "y"]]}))
-    frame = arrange(example, (Spec("a", "string", False),), pipeline)
+    frame = apply_signature(example, (Spec("a", "string", False),), pipeline)
     contract = publish("m", pipeline, frame, repository=tmp_path / "r")
     assert contract.input.columns[0].nullable
     answer = pipeline.predict(from_rows([[None]], contract.input).to_input())

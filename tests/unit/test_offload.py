@@ -1,10 +1,10 @@
-"""Offload: results and errors come back, deadlines hold, in both kinds."""
+"""Offloads run work in native threads: results and errors come back, and deadlines hold, for both kinds of threads."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -12,125 +12,219 @@ import pytest
 from gevent.monkey import get_original
 
 from tableside.errors import DeadlineExceeded
-from tableside.process.offload import GeventOffload, ThreadOffload, is_patched, make_offload, native_lock, run_native
+from tableside.process.offload import (
+    GeventOffload,
+    Offload,
+    ThreadOffload,
+    is_patched,
+    make_offload,
+    native_lock,
+    run_native,
+)
+from tests.waiting import wait_until
 
-Kind = tuple[Callable[[int], Any], Callable[[float], None]]
+FAR_S = 60.0
+"""A deadline that no test reaches."""
+native_sleep: Callable[[float], None] = get_original("time", "sleep")
 
 
-@pytest.fixture(params=["thread", "gevent"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """The offload, and the sleep that fits its threads: gevent's pool holds real ones."""
-    return (ThreadOffload, time.sleep) if request.param == "thread" else (GeventOffload, get_original("time", "sleep"))
+class Gate:
+    """Work that runs until the test opens the gate.
+
+    is_native: whether the work runs in native threads of gevent's pool, which need an unpatched lock.
+    """
+
+    def __init__(self, is_native: bool) -> None:
+        self.started = self.finished = False
+        self._lock = get_original("_thread", "allocate_lock")() if is_native else threading.Lock()
+        self._lock.acquire()
+
+    def work(self) -> str:
+        self.started = True
+        with self._lock:
+            self.finished = True
+        return "done"
+
+    def open(self) -> None:
+        if self._lock.locked():
+            self._lock.release()
 
 
-def test_results_come_back(kind: Kind) -> None:
-    """What the work returns is returned, with a deadline and without."""
-    offload = kind[0](1)
+@pytest.fixture(params=[ThreadOffload, GeventOffload])
+def kind(request: pytest.FixtureRequest) -> type[ThreadOffload] | type[GeventOffload]:
+    made: type[ThreadOffload] | type[GeventOffload] = request.param
+    return made
+
+
+@pytest.fixture
+def offload(kind: type[ThreadOffload] | type[GeventOffload]) -> Offload:
+    """An offload with one native thread."""
+    return kind(1)
+
+
+@pytest.fixture
+def gate(kind: type[ThreadOffload] | type[GeventOffload]) -> Iterator[Gate]:
+    one = Gate(kind is GeventOffload)
+    yield one
+    one.open()
+
+
+def in_background(offload: Offload, work: Callable[[], object]) -> Any:
+    """Call the offload from another thread of the caller's kind; the result has `join`."""
+    if isinstance(offload, GeventOffload):
+        return gevent.spawn(offload.call, work)
+    thread = threading.Thread(target=offload.call, args=(work,))
+    thread.start()
+    return thread
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true, while greenlets and threads run."""
+    assert wait_until(lambda: gevent.sleep(0) or condition())
+
+
+def test_the_result_is_returned(offload: Offload) -> None:
+    """`call` returns what the work returns, with a deadline and without."""
     assert offload.call(lambda: 42) == 42
-    assert offload.call(lambda: 43, time.monotonic() + 30) == 43
+    assert offload.call(lambda: 43, time.monotonic() + FAR_S) == 43
+
+
+def test_work_runs_in_another_native_thread() -> None:
+    """The offload that fits the process does not run its work in the caller's native thread."""
+    native_id = get_original("_thread", "get_native_id")
+    assert make_offload(1).call(native_id) != native_id()
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), TimeoutError("the work's own"), DeadlineExceeded(9.0)])
-def test_errors_come_back(kind: Kind, error: Exception) -> None:
-    """What the work raises is raised, its own timeouts included."""
+def test_an_error_is_raised_in_the_caller(offload: Offload, error: Exception) -> None:
+    """`call` raises the very object that the work raised, also if it is a timeout."""
 
     def work() -> None:
         raise error
 
-    for deadline_at_s in (None, time.monotonic() + 30):
+    for deadline_at_s in (None, time.monotonic() + FAR_S):
         with pytest.raises(type(error)) as raised:
-            kind[0](1).call(work, deadline_at_s)
+            offload.call(work, deadline_at_s)
         assert raised.value is error
 
 
-def test_errors_are_not_written_to_stderr(kind: Kind, capfd: pytest.CaptureFixture[str]) -> None:
-    """A client's mistake that is found in a native thread is no line in anybody's log."""
+def test_errors_are_not_written_to_stderr(offload: Offload, capfd: pytest.CaptureFixture[str]) -> None:
+    """An error that work raises in a native thread belongs to its caller, and not into the log."""
     with pytest.raises(KeyError):
-        kind[0](1).call(lambda: {}["x"])
+        offload.call(lambda: {}["x"])
     assert capfd.readouterr().err == ""
 
 
-def test_late_work_is_given_up(kind: Kind) -> None:
-    """Past the deadline the caller goes on, long before the work is over."""
-    make, sleep = kind
-    started_s = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"within the deadline of 0\.\d+ s"):
-        make(1).call(lambda: sleep(1.5), started_s + 0.1)
-    assert time.monotonic() - started_s < 1.2
+def test_a_caller_does_not_wait_beyond_its_deadline(offload: Offload, gate: Gate) -> None:
+    """After the deadline `call` raises, although its work still runs; the text gives the time that the call had."""
+    with pytest.raises(DeadlineExceeded, match=r"^no answer within the deadline of 0\.\d+ s$"):
+        offload.call(gate.work, time.monotonic() + 0.1)
+    assert not gate.finished
 
 
-def test_late_work_is_not_started(kind: Kind) -> None:
-    """Work whose deadline passes while it waits for a thread never runs."""
-    make, sleep = kind
-    offload, ran = make(1), []
-    if make is GeventOffload:  # its callers are greenlets of one hub
-        occupant: Any = gevent.spawn(offload.call, lambda: sleep(0.5))
-        gevent.sleep(0.1)
-    else:
-        occupant = threading.Thread(target=lambda: offload.call(lambda: sleep(0.5)))
-        occupant.start()
-        time.sleep(0.1)
+def test_work_is_not_started_after_its_deadline(offload: Offload, gate: Gate) -> None:
+    """Work whose deadline passes while it waits for a thread never runs, and the thread is free for other work."""
+    occupant = in_background(offload, gate.work)
+    wait_for(lambda: gate.started)
+    ran: list[int] = []
     with pytest.raises(DeadlineExceeded):
         offload.call(lambda: ran.append(1), time.monotonic() + 0.05)
+    gate.open()
     occupant.join(30)
     assert offload.call(lambda: "free") == "free"
     assert ran == []
 
 
-def test_a_passed_deadline_starts_nothing(kind: Kind) -> None:
-    """Work that comes too late is refused without running."""
+def test_a_passed_deadline_starts_nothing(offload: Offload) -> None:
+    """Work whose deadline has already passed is refused without running, and its time is given as 0 s."""
     ran: list[int] = []
     with pytest.raises(DeadlineExceeded):
-        kind[0](1).call(lambda: ran.append(1), time.monotonic() - 1)
+        offload.call(lambda: ran.append(1), time.monotonic() - 1)
     assert ran == []
 
 
-def test_the_process_decides_the_kind() -> None:
-    """A patched process gets gevent's native threads, another one plain threads."""
-    assert isinstance(make_offload(1), GeventOffload if is_patched() else ThreadOffload)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_calls_run_as_there_are_threads(kind: type[ThreadOffload] | type[GeventOffload], threads: int) -> None:
+    """With `threads` calls in progress the next one waits until one of them has ended."""
+    offload = kind(threads)
+    assert offload.threads == threads
+    gates = [Gate(kind is GeventOffload) for _ in range(threads + 1)]
+    callers = [in_background(offload, gate.work) for gate in gates]
+    wait_for(lambda: sum(gate.started for gate in gates) == threads)
+    for gate in gates:
+        gate.open()
+    for caller in callers:
+        caller.join(30)
+    assert all(gate.finished for gate in gates)
 
 
-def test_slow_work_aside_leaves_the_hub_alone() -> None:
-    """Where there is a hub it goes on; elsewhere, and in a native thread already, the work is done in place."""
-    nap, ticks = get_original("time", "sleep"), []
+def test_a_spawned_loop_may_use_the_offload(offload: Offload) -> None:
+    """`spawn` returns at once, and its loop may call the offload itself."""
+    results: list[str] = []
+    offload.spawn(lambda: results.append(offload.call(lambda: "from the loop")))
+    wait_for(lambda: results)
+    assert results == ["from the loop"]
 
-    def tick() -> None:
-        while True:
-            ticks.append(1)
-            gevent.sleep(0.01)
 
-    beside = gevent.spawn(tick)
-    gevent.sleep(0)
-    assert run_native(lambda: nap(0.3) or threading.get_native_id()) != (
-        threading.get_native_id() if is_patched() else 0
-    )
-    beside.kill()
-    assert (len(ticks) > 3) is is_patched()
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_process_decides_the_kind(threads: int) -> None:
+    """A process that gevent has patched gets native threads from gevent, and another one plain threads."""
+    made = make_offload(threads)
+    assert isinstance(made, GeventOffload if is_patched() else ThreadOffload)
+    assert made.threads == threads
 
-    def inside() -> bool:
+
+def test_gevent_s_offload_lets_other_greenlets_run() -> None:
+    """While one greenlet waits for its work, and in `pause`, the others go on."""
+    offload, gate, events = GeventOffload(1), Gate(is_native=True), list[str]()
+    waiting = gevent.spawn(lambda: events.append(offload.call(gate.work)))
+    wait_for(lambda: gate.started)
+    gevent.spawn(events.append, "other")
+    offload.pause()
+    assert events == ["other"]
+    gate.open()
+    waiting.join(30)
+    assert events == ["other", "done"]
+
+
+def test_run_native_keeps_the_event_loop_free() -> None:
+    """On an event loop other greenlets run meanwhile; without one the work runs in the caller's thread."""
+    if not is_patched():
+        assert run_native(threading.get_native_id) == threading.get_native_id()
+        return
+    gate = Gate(is_native=True)
+    gevent.spawn(gate.open)  # the work ends only if this greenlet can run
+    assert run_native(gate.work) == "done"
+
+
+def test_run_native_stays_in_a_native_thread() -> None:
+    """Work that is already in a native thread is not moved to another one."""
+
+    def is_same_thread() -> bool:
         return bool(run_native(threading.get_native_id) == threading.get_native_id())
 
-    assert GeventOffload(1).call(inside)
+    assert GeventOffload(1).call(is_same_thread)
 
 
-def test_work_aside_raises_what_it_raises() -> None:
-    """A failed load is the caller's to hear of."""
+def test_run_native_raises_what_the_work_raises(capfd: pytest.CaptureFixture[str]) -> None:
+    """The caller gets the error, and nothing is written to standard error."""
     with pytest.raises(ZeroDivisionError):
         run_native(lambda: 1 / 0)
+    assert capfd.readouterr().err == ""
 
 
-def test_the_native_lock_keeps_native_threads_apart() -> None:
-    """Two at once in a pool of native threads: one after the other, whatever gevent has patched."""
-    nap, lock, inside, most = get_original("time", "sleep"), native_lock(), [], []
+def test_the_native_lock_excludes_native_threads() -> None:
+    """Of several native threads only one at a time holds the lock, even if gevent has patched the process."""
+    lock, inside, counts = native_lock(), list[int](), list[int]()
     offload = GeventOffload(2)
 
     def work() -> None:
         with lock:
             inside.append(1)
-            nap(0.05)
-            most.append(len(inside))
+            native_sleep(0.02)  # gives the other thread the time to break the rule
+            counts.append(len(inside))
             inside.pop()
 
-    for each in [gevent.spawn(offload.call, work) for _ in range(4)]:
-        each.join(20)
-    assert most == [1, 1, 1, 1]
+    for greenlet in [gevent.spawn(offload.call, work) for _ in range(4)]:
+        greenlet.join(20)
+    assert counts == [1, 1, 1, 1]

@@ -1,9 +1,10 @@
-"""What leaves a worker is what gunicorn would send, byte for byte; what gunicorn refuses to send is not sent."""
+"""A response has the bytes that gunicorn would send, and what gunicorn refuses to send is not sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gevent
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import RequestParser, wsgi
@@ -35,7 +36,7 @@ CFG = Config()
 
 
 class Wire:
-    """A socket that keeps what leaves by it."""
+    """A socket that keeps the bytes that were sent."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -48,7 +49,7 @@ class Wire:
 
 
 def answer(kind: Any, request: bytes, status: Any, headers: Any, body: Any) -> Any:
-    """What leaves, without its date; whether the connection ends; how it fails."""
+    """The lines that were sent, without the date, and whether the connection ends or how the response failed."""
     sock = Wire()
     response = kind(next(RequestParser(CFG, [request], ("127.0.0.1", 9))), sock, CFG)
     try:
@@ -60,23 +61,23 @@ def answer(kind: Any, request: bytes, status: Any, headers: Any, body: Any) -> A
         ended: Any = response.should_close()
     except Exception as problem:
         ended = type(problem), str(problem)
-        sock.sent = b""  # ours had not sent the head yet
+        sock.sent = b""  # gunicorn's own class may have sent the head already
     return [line for line in sock.sent.split(b"\r\n") if not line.startswith(b"Date: ")], ended
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=str)
-def test_answers_as_gunicorn(request_: bytes) -> None:
-    """Each status with each body, and each header with each; refused in the same words."""
-    asked = [(status, [JSON], body) for status in STATUSES for body in BODIES]
-    asked += [("200 OK", headers, body) for headers in HEADERS for body in BODIES]
-    for status, headers, body in asked:
+def test_responses_are_those_of_gunicorn(request_: bytes) -> None:
+    """Each status and each header, with each body, gives the same bytes or the same error as gunicorn's class."""
+    cases = [(status, [JSON], body) for status in STATUSES for body in BODIES]
+    cases += [("200 OK", headers, body) for headers in HEADERS for body in BODIES]
+    for status, headers, body in cases:
         wanted = answer(wsgi.Response, request_, status, headers, body)
         assert answer(OneSendResponse, request_, status, headers, body) == wanted, (status, headers, body)
 
 
 @pytest.mark.parametrize("bad", ["a\r\nSet-Cookie: b", "a\nb", "a\rb", "a\0b"])
-def test_no_header_can_be_smuggled(bad: str) -> None:
-    """Line ends in a value, a name or a status send nothing at all."""
+def test_a_line_end_in_a_header_sends_nothing(bad: str) -> None:
+    """A line end in a value, a name or a status is an error, before any byte is sent."""
     for status, headers in (("200 OK", [("X-Request-ID", bad)]), ("200 OK", [(bad, "a")]), (f"200 {bad}", [])):
         sent, ended = answer(OneSendResponse, REQUESTS[0], status, headers, (b"body",))
         assert sent == [b""]
@@ -84,7 +85,7 @@ def test_no_header_can_be_smuggled(bad: str) -> None:
 
 
 def test_an_error_after_the_start() -> None:
-    """PEP 3333's exc_info: a second start replaces the first until something was sent; without it, it is a mistake."""
+    """With exc_info (PEP 3333) a second start replaces the first, until bytes were sent; without it, it is an error."""
     response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), Wire(), CFG)
     response.start_response("200 OK", [JSON])
     with pytest.raises(AssertionError):
@@ -98,7 +99,7 @@ def test_an_error_after_the_start() -> None:
 
 
 class Counting(Wire):
-    """Counts the calls that send, and sends at most `most` bytes with one."""
+    """A socket that counts its calls. `send` takes at most `most` bytes."""
 
     def __init__(self, most: int = 1 << 30) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class Counting(Wire):
 
 @pytest.mark.parametrize("most", [1 << 30, 10], ids=["whole", "in part"])
 def test_head_and_body_leave_in_one_send(most: int) -> None:
-    """One call sends both. If the kernel takes a part, the rest follows; a second piece of a body is sent alone."""
+    """One call sends both; if the kernel takes a part, another sends the rest. Later pieces are sent alone."""
     sock = Counting(most)
     response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), sock, CFG)
     response.start_response("200 OK", [JSON, ("Content-Length", "8")])
@@ -128,7 +129,7 @@ def test_head_and_body_leave_in_one_send(most: int) -> None:
 
 
 def test_a_slow_answer_ends_a_connection_of_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nginx then opens another connection, which a worker accepts that is free. Clients over TCP keep theirs."""
+    """After a slow response a connection over a Unix socket is closed, and one over TCP is kept."""
     monkeypatch.setattr(one_send_response, "SLOW_S", -1.0)
     for peer, kept in (("", b"close"), (("127.0.0.1", 9), b"keep-alive")):
         sock = Wire()
@@ -137,3 +138,45 @@ def test_a_slow_answer_ends_a_connection_of_nginx(monkeypatch: pytest.MonkeyPatc
         response.close()
         assert b"Connection: " + kept in sock.sent
         assert response.should_close() == (kept == b"close")
+
+
+def test_a_fast_answer_keeps_a_connection_of_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response within `SLOW_S` does not close the connection."""
+    monkeypatch.setattr(one_send_response, "SLOW_S", 1000.0)
+    sock = Wire()
+    response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), sock, CFG)
+    response.start_response("200 OK", [("Content-Length", "0")])
+    response.close()
+    assert b"Connection: keep-alive" in sock.sent
+    assert not response.should_close()
+
+
+def test_a_large_body_is_not_copied() -> None:
+    """A body above `ONE_SEND_BYTES` is sent after its head: the same bytes in more than one call."""
+    sock = Counting()
+    body = b"x" * (one_send_response.ONE_SEND_BYTES + 1)
+    response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), sock, CFG)
+    response.start_response("200 OK", [("Content-Length", str(len(body)))])
+    response.write(body)
+    response.close()
+    assert sock.calls > 1
+    assert sock.sent.partition(b"\r\n\r\n")[2] == body
+
+
+def test_other_requests_run_before_an_answer_is_sent() -> None:
+    """A send wakes a client, which competes for the core: greenlets that are ready run first."""
+    sock, sent_before = Wire(), list[bytes]()
+    response = OneSendResponse(next(RequestParser(CFG, [REQUESTS[0]], "")), sock, CFG)
+    response.start_response("200 OK", [("Content-Length", "4")])
+    gevent.spawn(lambda: sent_before.append(sock.sent))
+    response.write(b"body")
+    assert sent_before == [b""]
+    assert sock.sent.endswith(b"body")
+
+
+def test_gunicorn_makes_it_once_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install` replaces the class that gunicorn looks up for each request."""
+    monkeypatch.setattr(wsgi, "Response", wsgi.Response)  # restores it afterwards
+    one_send_response.install()
+    response, _ = wsgi.create(next(RequestParser(CFG, [REQUESTS[0]], ("127.0.0.1", 9))), Wire(), ("", 9), ("", 80), CFG)
+    assert type(response) is OneSendResponse

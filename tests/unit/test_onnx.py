@@ -151,7 +151,7 @@ def test_large_numbers_in_single_precision_are_refused(make: Any, tmp_path: Path
     contract = publish("m", make().fit(frame, target), frame, repository=tmp_path, tolerance=SOFT)
     found = check_of(contract)
     assert found.outcome == "differs"
-    assert "lies apart by" in found.reason
+    assert "differs by" in found.reason
     assert found.largest_difference > SOFT
     assert contract.graph is None
     assert "onnx" not in {backend.backend for backend in contract.routes}
@@ -283,14 +283,14 @@ def test_without_onnx_runtime_the_estimator_answers(soft: tuple[Path, Contract],
     without("onnxruntime")
     one = served(soft[0])
     assert one.state is State.READY
-    assert one.warning.startswith("onnxruntime not installed here")
+    assert one.warning.startswith("onnxruntime is not installed")
     estimator, rows = support()
     said = one.runtime.run("predict", one.runtime.prepare(from_matrix(rows, soft[1].input)))
     assert difference(estimator.predict(rows), said) == 0
     for words in (["list"], ["show", "m"]):
         told = CliRunner().invoke(main, [*words, "--repository", str(soft[0])])
         assert told.exit_code == 0
-        assert "onnxruntime not installed" in " ".join(told.output.split())
+        assert "onnxruntime is not installed" in " ".join(told.output.split())
 
 
 @pytest.mark.parametrize("library", ["skl2onnx", "onnxruntime"])
@@ -373,7 +373,7 @@ def test_without_treelite_the_next_fastest_way_answers(tmp_path: Path, without: 
     assert first.fallback is not None
     without("treelite")
     one = served(tmp_path)
-    assert one.warning.startswith("treelite not installed here")
+    assert one.warning.startswith("treelite is not installed")
     assert isinstance(one.runtime, RoutedRuntime)
     assert one.runtime.pick(1) is not None
     said = one.runtime.run("predict", from_matrix(table[:1], contract.input))
@@ -396,12 +396,12 @@ def test_a_conversion_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch)
     columns = Input("matrix", tuple(Column(f"x{at}", "FP64", "float64", nullable=True) for at in range(10)))
     with pytest.raises(Unsupported, match="at infinity"):
         onnx_export.convert(fitted, columns, single=True)
-    monkeypatch.setattr(onnx_export, "LONGEST_S", 0.05)
+    monkeypatch.setattr(onnx_export, "MAX_CONVERSION_S", 0.05)
     over = threading.Event()
-    with pytest.raises(TimeoutError, match="not done within"):
-        onnx_export.in_time(lambda: b"" if over.wait(60) else b"never")
+    with pytest.raises(TimeoutError, match="did not end within"):
+        onnx_export.run_with_timeout(lambda: b"" if over.wait(60) else b"never")
     over.set()
-    assert onnx_export.in_time(lambda: b"made") == b"made"
+    assert onnx_export.run_with_timeout(lambda: b"made") == b"made"
 
 
 def test_linear_models_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A contract as OpenAPI: what a cell may be is what the decoder takes."""
+"""The OpenAPI document: its schemas accept what the decoder accepts, and its examples are valid."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def decodes(column: Column, value: Any) -> bool:
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: f"{column.dtype}{'?' if column.nullable else ''}")
-def test_the_schema_of_a_cell_is_what_the_decoder_takes(column: Column) -> None:
-    """For every kind of column and cell: valid by the schema if, and only if, the decoder takes it."""
+def test_the_schema_of_a_cell_accepts_what_the_decoder_accepts(column: Column) -> None:
+    """For every kind of column, a cell is valid by the schema if, and only if, the decoder accepts it."""
     schema = cell_schemas.cell(column)
     jsonschema.Draft202012Validator.check_schema(schema)
     checked = {repr(value): jsonschema.Draft202012Validator(schema).is_valid(value) for value in CELLS}
@@ -55,15 +55,15 @@ def test_the_schema_of_a_cell_is_what_the_decoder_takes(column: Column) -> None:
 
 
 @given(value=st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans())
-def test_so_is_every_number(value: Any) -> None:
-    """The same for any number and each numeric column."""
+def test_the_schema_of_a_number_accepts_what_the_decoder_accepts(value: Any) -> None:
+    """For each numeric column, any number is valid by the schema if, and only if, the decoder accepts it."""
     for column in COLUMNS[:6]:
         valid = jsonschema.Draft202012Validator(cell_schemas.bare(column)).is_valid(value)
         assert valid == decodes(column, value), column
 
 
-def test_what_was_seen_is_said_and_binds_nobody() -> None:
-    """A seen range is in the description; open categories are examples; neither is a limit."""
+def test_ranges_and_open_categories_are_no_limits() -> None:
+    """The range seen at publish is in the description, and open categories are examples; neither is a limit."""
     schema = cell_schemas.cell(COLUMNS[1])
     assert "1.5 to 9.25" in schema["description"]
     assert not schema.keys() & {"minimum", "maximum", "enum"}
@@ -74,7 +74,7 @@ def test_what_was_seen_is_said_and_binds_nobody() -> None:
 
 
 def wide() -> Contract:
-    """A model of one column of each kind, with names that are no identifiers."""
+    """A model with one column of each kind, whose names are not identifiers."""
     odd = ["sepal length (cm)", "class", "a/b~c", "größe", "x y", "1st", "$ref", "", "a\nb", '"quoted"']
     found = tuple(msgspec.structs.replace(c, name=name) for c, name in zip(COLUMNS, odd, strict=True))
     rows = ((1.0, None, 0.5, 7, None, 1, True, None, "deep", 2), (2.0, 3.5, 1.5, 8, -3, 2, False, "pale", "blue", 1))
@@ -87,7 +87,7 @@ def wide() -> Contract:
 
 
 def single() -> Contract:
-    """A model of one column, without golden rows."""
+    """A model with one column and no golden rows."""
     return msgspec.structs.replace(sum_contract(numbers("one"), "single"), golden=Golden((), {"predict": ()}))
 
 
@@ -96,7 +96,7 @@ MODELS = [Described(sum_contract()), Described(wide()), Described(single())]
 
 @pytest.mark.parametrize("rules", [Rules(), Rules(missing="fill", extra="ignore", duplicate="ignore")])
 def test_documents_are_openapi_3_1(rules: Rules) -> None:
-    """Documents validate against OpenAPI 3.1; operation ids are unique; every reference leads somewhere."""
+    """Documents are valid OpenAPI 3.1, with unique operation ids, and every reference has a target."""
     text = document([Described(each.contract, rules) for each in MODELS], {INVOCATIONS})
     OpenAPIV31SpecValidator(text).validate()
     ids = [operation["operationId"] for path in text["paths"].values() for operation in path.values()]
@@ -120,7 +120,7 @@ def validator(text: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft2
 
 @pytest.mark.parametrize("model", MODELS[:2], ids=lambda model: model.name)
 def test_examples_fit_their_own_schemas(model: Described) -> None:
-    """Every example of a request and of an answer is valid by the schema beside it."""
+    """Every example of a request or response is valid by its schema."""
     text = document([model], {INVOCATIONS})
     checked = 0
     for path in text["paths"].values():
@@ -134,21 +134,21 @@ def test_examples_fit_their_own_schemas(model: Described) -> None:
     assert checked >= 11
 
 
-def test_invocations_are_described_where_they_are() -> None:
-    """MLflow's route is in the document only if the application has it."""
+def test_mlflow_s_route_is_described_only_if_it_exists() -> None:
+    """MLflow's route is in the document only if the application has its URL rule."""
     assert "/models/sums/invocations" in document(MODELS, {INVOCATIONS})["paths"]
     assert "/models/sums/invocations" not in document(MODELS, {"/v2"})["paths"]
 
 
 def test_a_version_has_paths_of_its_own() -> None:
-    """A document of one version asks for that version by number."""
+    """The paths of a versioned model include the version number."""
     paths = document([Described(sum_contract(version=7), versioned=True)])["paths"]
     assert {"/v1/models/sums/versions/7:predict", "/v2/models/sums/versions/7/infer"} <= paths.keys()
     assert "/v2/models/sums" not in paths
 
 
 def test_a_classifier_s_labels_and_classes_are_named() -> None:
-    """`predict` answers one of the classes; `predict_proba` says which column is which class."""
+    """The schema of `predict` lists the classes; that of `predict_proba` has them in the order of the columns."""
     schemas = document([Described(wide())])["components"]["schemas"]
     answers = schemas["odd.names-1.PredictResponse"]["anyOf"][0]["properties"]["predictions"]
     label, probabilities = answers["items"]["anyOf"]
@@ -157,8 +157,8 @@ def test_a_classifier_s_labels_and_classes_are_named() -> None:
     assert (probabilities["minItems"], probabilities["items"]) == (2, {"type": ["number", "null"]})
 
 
-def test_policies_show() -> None:
-    """Who fills missing columns and ignores unknown ones gets a schema that says so."""
+def test_the_schema_follows_the_rules() -> None:
+    """Rules that fill missing columns and ignore unknown ones make the schema accept such tables."""
     contract = sum_contract(numbers("a", "b", nullable=True))
     strict, lenient = Rules(), Rules(missing="fill", extra="ignore", duplicate="ignore")
     assert requests.columns(contract, strict)["required"] == ["a", "b"]
@@ -168,20 +168,20 @@ def test_policies_show() -> None:
 
 
 def test_every_error_status_is_described() -> None:
-    """What the error table can answer to a prediction, and nginx, is among the documented responses."""
-    asked = {*errors.STATUS.values(), 429, 502} - {401, 499}  # nobody is there to read a 499
-    assert asked == set(components.PREDICTING)
+    """The documented statuses of a prediction are those of the error table and of nginx."""
+    possible = {*errors.STATUS.values(), 429, 502} - {401, 499}  # no client receives a 499
+    assert possible == set(components.PREDICT_ERRORS)
     fields = {field.name for field in msgspec.structs.fields(components.Error)}
     assert set(errors.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
 
 
 def test_the_largest_float_of_32_bits_is_a_limit() -> None:
-    """A float32 column's limits are the type's."""
+    """The limits of a float32 column are those of the type."""
     assert cell_schemas.bare(COLUMNS[2])["maximum"] == float(np.finfo(np.float32).max)
 
 
-def test_tags_are_unique_whatever_models_are_named() -> None:
-    """The server's own tag is none a model could have; each model has one, with its estimator and version."""
+def test_tags_are_unique() -> None:
+    """Each model has a tag with its estimator and version, and no model name can be the server's own tag."""
     models = [Described(sum_contract(name=name)) for name in ("server", "the-server", "a.b")]
     text = document(models)
     names = [tag["name"] for tag in text["tags"]]
@@ -189,3 +189,91 @@ def test_tags_are_unique_whatever_models_are_named() -> None:
     used = {tag for path in text["paths"].values() for operation in path.values() for tag in operation["tags"]}
     assert used == set(names)
     assert text["tags"][0]["description"] == "Sum (estimator), version 1"
+
+
+@pytest.mark.parametrize(
+    ("column", "sentences"),
+    [
+        (Column("a", "FP64", "float64"), None),
+        (Column("a", "FP64", "float64", nullable=True), "null is a missing value."),
+        (
+            Column("a", "FP64", "float64", minimum=0.5, maximum=2.0),
+            "The training data had values from 0.5 to 2; other values are accepted.",
+        ),
+        (
+            Column("a", "INT64", "int64", nullable=True),
+            "null is a missing value. If a value of the column is missing, integers must lie within 2^53.",
+        ),
+        (Column("a", "INT64", "int8", nullable=True), "null is a missing value."),
+        (
+            Column("a", "BYTES", "object", categories=SHADE),
+            "The examples are from the training data; other values are accepted.",
+        ),
+    ],
+)
+def test_a_column_is_described_in_sentences(column: Column, sentences: str | None) -> None:
+    """The description has what the schema itself cannot express, and is absent if there is nothing."""
+    assert cell_schemas.cell(column).get("description") == sentences
+
+
+def test_a_long_list_of_categories_is_cut() -> None:
+    """At most MAX_EXAMPLES open categories are examples; closed ones are limits, so all of them are listed."""
+    many = tuple(str(at) for at in range(100))
+    column = Column("a", "BYTES", "object", categories=many)
+    assert cell_schemas.cell(column)["examples"] == list(many[: cell_schemas.MAX_EXAMPLES])
+    assert cell_schemas.cell(msgspec.structs.replace(column, closed=True))["enum"] == list(many)
+
+
+@pytest.mark.parametrize("status", sorted(components.ERRORS))
+def test_an_error_response_is_described(status: int) -> None:
+    """Every error has an example that is valid by its schema; those to retry have a Retry-After header."""
+    text = document(MODELS[:1])
+    (name, description) = components.ERRORS[status]
+    response = text["components"]["responses"][name]
+    assert response["description"] == description
+    assert ("Retry-After" in response["headers"]) == (status in (429, 502, 503, 504))
+    for content in response["content"].values():
+        validator(text, content["schema"]).validate(content["example"])
+        assert content["example"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [
+        ({"instances": [[1.0, 2.0]]}, True),
+        ({"instances": [{"a": 1.0, "b": 2.0}], "signature_name": "transform"}, True),
+        ({"inputs": {"a": [1.0], "b": [[2.0]]}}, True),
+        ({"instances": [[1.0]]}, False),
+        ({"instances": [{"a": 1.0, "b": 2.0}, [1.0, 2.0]]}, False),
+        ({"instances": [{"a": 1.0, "b": 2.0, "c": 3.0}]}, False),
+        ({"instances": [[1.0, 2.0]], "inputs": {"a": [1.0], "b": [2.0]}}, False),
+        ({"instances": [[1.0, 2.0]], "signature_name": "proba"}, False),
+        ({"inputs": {"a": [1.0]}}, False),
+        ({"instances": []}, False),
+        ({}, False),
+    ],
+)
+def test_the_schema_of_a_v1_body_accepts_v1_bodies(body: dict[str, Any], is_valid: bool) -> None:
+    """A V1 body has rows or columns, all of the contract's names, and an output of the model."""
+    text = document(MODELS[:1])
+    assert validator(text, {"$ref": "#/components/schemas/sums.PredictRequest"}).is_valid(body) == is_valid
+
+
+@pytest.mark.parametrize(
+    ("tensors", "is_valid"),
+    [
+        ([{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}], True),
+        ([{"name": "x", "shape": [1, 2], "datatype": "INT8", "data": [[1, 2]]}], True),
+        ([{"name": n, "shape": [1], "datatype": "FP64", "data": [1.0]} for n in ("b", "a")], True),
+        ([{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}], False),
+        ([{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["1", "2"]}], False),
+        ([{"name": n, "shape": [1], "datatype": "FP64", "data": [1.0]} for n in ("a", "c")], False),
+        ([{"name": "a", "shape": [1], "datatype": "FP64", "data": [1.0]}], False),
+        ([], False),
+    ],
+)
+def test_the_schema_of_a_v2_body_accepts_v2_bodies(tensors: list[Any], is_valid: bool) -> None:
+    """A V2 body has one numeric matrix, or one tensor for each column, of a datatype that the column takes."""
+    text = document(MODELS[:1])
+    schema = {"$ref": "#/components/schemas/sums.InferRequest"}
+    assert validator(text, schema).is_valid({"inputs": tensors}) == is_valid

@@ -1,11 +1,13 @@
-"""Publish: all at once or not at all."""
+"""Publish writes a complete version or none, and explains what it cannot publish."""
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed, RequestRejected
-from tableside.publishing.publish import publish
+from tableside.publishing.publish import STALE_S, publish
 from tableside.repository import integrity, model_toml, paths
 
 ROOT = Path(__file__).parents[2]
@@ -95,28 +97,30 @@ def test_an_artifact_answers_as_the_estimator(name: str, repository: Path, train
 
 
 @pytest.mark.parametrize(
-    ("sample", "more", "said"),
+    ("sample", "options", "message"),
     [
-        (FRAME, {"target": "y"}, "no target column 'y'; it has a, b"),
-        (FRAME[["a"]], {}, "lacks columns the estimator was fitted on: b"),
-        (FRAME.assign(y=1.0), {}, "columns the estimator does not know: y; try --target y"),
-        (FRAME.assign(y=1.0, z=2.0), {}, "y, z; try dropping"),
+        (FRAME, {"target": "y"}, "no target column 'y'. Its columns are: a, b"),
+        (FRAME[["a"]], {}, "lacks columns that the estimator was fitted on: b"),
+        (FRAME.assign(y=1.0), {}, "columns that the estimator does not take: y. If that is the target, add --target y"),
+        (FRAME.assign(y=1.0, z=2.0), {}, "y, z. Drop them"),
         (FRAME.iloc[:0], {}, "no rows"),
-        (FRAME, {"version": 0}, "from 1"),
-        (FRAME, {"alias": "latest"}, "is no alias"),
-        (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has dtype object"),
+        (FRAME, {"version": 0}, "version 0 is not valid. A version is a whole number from 1"),
+        (FRAME, {"tolerance": 1.0}, "tolerance 1 is not valid"),
+        (FRAME, {"tolerance": -1e-9}, "tolerance -1e-09 is not valid"),
+        (FRAME, {"alias": "latest"}, "the alias 'latest' is reserved"),
+        (FRAME.assign(a=[{}, {}, {}, {}]), {}, "column 'a' has the dtype object"),
     ],
 )
-def test_a_bad_sample_is_explained(tmp_path: Path, sample: Any, more: dict[str, Any], said: str) -> None:
-    """What is wrong with a sample is said in one line, and nothing is left in the repository."""
+def test_a_bad_sample_is_explained(tmp_path: Path, sample: Any, options: dict[str, Any], message: str) -> None:
+    """The error names the column or the argument, and nothing is left in the repository."""
     with pytest.raises(PublishFailed) as failed:
-        publish("m", FITTED, sample, repository=tmp_path, **more)
-    assert said in str(failed.value)
+        publish("m", FITTED, sample, repository=tmp_path, **options)
+    assert message in str(failed.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_target_is_dropped(tmp_path: Path) -> None:
-    """A sample may hold its target, when that is named."""
+    """A sample may hold the target column when `target` names it."""
     contract = publish("m", FITTED, FRAME.assign(y=1.0), repository=tmp_path, target="y")
     assert [column.name for column in contract.input.columns] == ["a", "b"]
 
@@ -124,14 +128,14 @@ def test_the_target_is_dropped(tmp_path: Path) -> None:
 def test_a_width_without_names_is_checked(tmp_path: Path) -> None:
     """An estimator fitted on an array takes as many columns as that had."""
     fitted = LinearRegression().fit(FRAME.to_numpy(), [1.0, 2.0, 3.0, 5.0])
-    with pytest.raises(PublishFailed, match="takes 2 columns, the sample has 3"):
+    with pytest.raises(PublishFailed, match="takes 2 columns, but the sample has 3"):
         publish("m", fitted, np.ones((2, 3)), repository=tmp_path)
     assert publish("m", fitted, FRAME.to_numpy(), repository=tmp_path).input.form == "matrix"
 
 
 def test_an_unfitted_estimator_is_refused(tmp_path: Path) -> None:
     """An estimator that cannot predict its own sample is not published."""
-    with pytest.raises(PublishFailed, match="fails on its own sample: NotFittedError"):
+    with pytest.raises(PublishFailed, match="cannot predict its own sample: NotFittedError"):
         publish("m", LinearRegression(), FRAME, repository=tmp_path)
 
 
@@ -144,26 +148,88 @@ def test_untrusted_code_is_refused(tmp_path: Path) -> None:
     assert paths.versions(tmp_path, "m") == []
 
 
+def double(table: Any) -> Any:
+    """A function of the trainer's, which no list of trusted types holds."""
+    return table * 2
+
+
+def test_a_type_the_operator_trusts_is_published(tmp_path: Path) -> None:
+    """Without `trusted_types` the error names the type and the setting; with it the version is written."""
+    fitted = FunctionTransformer(double).fit(FRAME)
+    kind = f"{double.__module__}.double"
+    with pytest.raises(PublishFailed) as failed:
+        publish("m", fitted, FRAME, repository=tmp_path)
+    assert f"not trusted: {kind}. If you trust them, add them to repository.trusted_types" in str(failed.value)
+    assert list((tmp_path / "m").iterdir()) == []
+    contract = publish("m", fitted, FRAME, repository=tmp_path, trusted_types=(kind,))
+    assert kind in contract.types
+
+
+def test_stale_drafts_are_removed(tmp_path: Path) -> None:
+    """A draft older than STALE_S was left by a killed publish and is removed; a younger one may still be in use."""
+    for name, age_s in ((".publishing-old", STALE_S + 60), (".publishing-young", STALE_S - 600)):
+        draft = tmp_path / "m" / name
+        draft.mkdir(parents=True)
+        (draft / "model.skops").touch()
+        began_s = time.time() - age_s
+        os.utime(draft, (began_s, began_s))
+    publish("m", FITTED, FRAME, repository=tmp_path, runtime="sklearn")
+    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == [".publishing-young", "1"]
+
+
+def test_an_estimator_that_gives_another_number_of_answers_is_refused(tmp_path: Path) -> None:
+    """An answer that does not have one row for each row of the sample is explained, and nothing is written."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    frame = pd.DataFrame({"note": ["good dog", "bad cat"], "more": ["x y", "y z"]})
+    fitted = make_pipeline(CountVectorizer(token_pattern=r"\w+")).fit(frame)
+    with pytest.raises(PublishFailed, match=r"gives 2 answers|answer has 2 rows"):
+        publish("m", fitted, pd.concat([frame] * 3, ignore_index=True), repository=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_names_each_step(tmp_path: Path) -> None:
+    """`progress` is called before each step; `runtime="sklearn"` leaves out the search for fast backends."""
+    steps: list[str] = []
+    publish("m", FITTED, FRAME, repository=tmp_path, runtime="sklearn", progress=steps.append)
+    assert steps == [
+        "reading the sample",
+        "learning the contract",
+        "writing the artifact",
+        "replaying the golden rows from the artifact",
+    ]
+    publish("m", FITTED, FRAME, repository=tmp_path, progress=steps.append)
+    assert "comparing fast backends with the estimator" in steps
+
+
+def test_the_source_and_the_tolerance_are_recorded(tmp_path: Path) -> None:
+    """What the caller gave is in the contract that is read back."""
+    publish("m", FITTED, FRAME, repository=tmp_path, source={"format": "mlflow"}, tolerance=1e-6)
+    contract = integrity.read_contract(tmp_path, "m", 1)
+    assert (contract.source, contract.tolerance) == ({"format": "mlflow"}, 1e-6)
+
+
 def test_a_version_is_never_replaced(tmp_path: Path) -> None:
-    """A number that is taken is refused, and the version under it stays as it was."""
+    """A version number that exists is refused, and the version stays as it was."""
     publish("m", FITTED, FRAME, repository=tmp_path, version=3)
     before = (tmp_path / "m" / "3" / "contract.json").read_bytes()
-    with pytest.raises(PublishFailed, match="m/3 is published already; versions never change"):
+    with pytest.raises(PublishFailed, match="m/3 is already published, and a version never changes"):
         publish("m", DummyClassifier().fit(FRAME, [1, 2, 1, 1]), FRAME, repository=tmp_path, version=3)
     assert (tmp_path / "m" / "3" / "contract.json").read_bytes() == before
     assert [entry.name for entry in (tmp_path / "m").iterdir()] == ["3"]
 
 
-def test_something_in_the_way_is_named(tmp_path: Path) -> None:
-    """A folder that is no version and holds something is not overwritten."""
+def test_a_folder_that_is_no_version_is_named(tmp_path: Path) -> None:
+    """A folder with the next number that holds files but no contract is not overwritten."""
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "notes").touch()
-    with pytest.raises(PublishFailed, match="in the way"):
+    with pytest.raises(PublishFailed, match="exists but is not a published version"):
         publish("m", FITTED, FRAME, repository=tmp_path)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fails while the artifact is written leaves no version and no draft."""
+    """An error of the disk while the artifact is written leaves no version and no draft."""
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -189,12 +255,12 @@ def test_every_output_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_publishers_at_once_get_their_own_versions(tmp_path: Path) -> None:
-    """Two processes that publish one model at the same time get different versions, all of them whole."""
+    """Two processes that publish one model at the same time get different versions, all of them complete."""
     running = [start(tmp_path, 3, "never") for _ in range(2)]
-    given = [int(line) for process in running for line in process.communicate(timeout=120)[0].split()]
-    assert sorted(given) == [1, 2, 3, 4, 5, 6]
-    assert paths.versions(tmp_path, "m") == sorted(given)
-    for version in given:
+    numbers = [int(line) for process in running for line in process.communicate(timeout=120)[0].split()]
+    assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
+    assert paths.versions(tmp_path, "m") == sorted(numbers)
+    for version in numbers:
         integrity.check_artifact(tmp_path, integrity.read_contract(tmp_path, "m", version))
 
 
@@ -222,7 +288,7 @@ def test_an_output_that_is_random_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_text_pipeline_answers_each_text(tmp_path: Path) -> None:
-    """A vectorizer would take a frame for a list of its column names: it is given the texts themselves."""
+    """A text vectorizer at the front gets a list of texts, not a frame, whose column names it would read."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -237,7 +303,7 @@ def test_a_text_pipeline_answers_each_text(tmp_path: Path) -> None:
 
 
 def test_an_encoder_fitted_on_none_is_given_none(tmp_path: Path) -> None:
-    """A sample read from a file has NaN where the trainer had None, which OneHotEncoder tells apart."""
+    """A sample read from a file has NaN where the trainer had None; OneHotEncoder gets None again."""
     from sklearn.compose import make_column_transformer
     from sklearn.preprocessing import OneHotEncoder
 
@@ -251,9 +317,7 @@ def test_an_encoder_fitted_on_none_is_given_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "UInt8", "string"])
 def test_nullable_dtypes_of_pandas_are_given_again(tmp_path: Path, dtype: str) -> None:
-    """A frame of pandas' own nullable dtypes is published, and the estimator gets those dtypes, missing values or
-    not.
-    """
+    """A frame of pandas' nullable dtypes is published, and the estimator gets those dtypes again."""
     from sklearn.preprocessing import OneHotEncoder
 
     values: dict[str, list[Any]] = {"boolean": [True, False, True], "string": ["a", "b", "a"]}
@@ -269,7 +333,7 @@ def test_nullable_dtypes_of_pandas_are_given_again(tmp_path: Path, dtype: str) -
     [([1.5, 2.5, 9.0], 77.5), ([3, 4, 5], 77), (["a", "b", "c"], "zebra"), ([True, False], "true")],
 )
 def test_categories_of_every_type_are_given_again(tmp_path: Path, categories: list[Any], other: Any) -> None:
-    """A `category` column comes back with its own categories, whatever they are; another value is refused."""
+    """A `category` column comes back with its own categories, whatever their type; another value is refused."""
     from sklearn.preprocessing import OrdinalEncoder
 
     values = [categories[0], categories[1], categories[-1], categories[0]]
@@ -283,7 +347,7 @@ def test_categories_of_every_type_are_given_again(tmp_path: Path, categories: li
 
 
 def test_an_open_category_column_passes_on_what_it_does_not_know(tmp_path: Path) -> None:
-    """An unknown category is no missing cell: the encoder has a rule for each."""
+    """An unknown category reaches the encoder as such, not as a missing value."""
     from sklearn.compose import make_column_transformer
     from sklearn.preprocessing import OneHotEncoder
 
@@ -297,7 +361,7 @@ def test_an_open_category_column_passes_on_what_it_does_not_know(tmp_path: Path)
 
 
 def test_an_encoder_behind_another_step_closes_no_column(tmp_path: Path) -> None:
-    """Its categories are the other step's numbers, not the column's cells."""
+    """An encoder behind another step was fitted on that step's numbers, so its categories are not the column's."""
     from sklearn.compose import make_column_transformer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, OrdinalEncoder
@@ -315,32 +379,32 @@ def test_an_encoder_behind_another_step_closes_no_column(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         (pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]), "more than one column 'a'"),
-        (pd.DataFrame([[1.0, 2.0]], columns=["x1", 7]), "name them all"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["x1", 7]), "Name all columns"),
         (pd.DataFrame({"a": pd.arrays.SparseArray([1.0, 2.0]), "b": [1.0, 2.0]}), "Sparse"),
         (pd.DataFrame({"a": pd.array([1, 2], dtype="int64[pyarrow]"), "b": [1.0, 2.0]}), "int64\\[pyarrow\\]"),
-        (pd.DataFrame({"a": np.array([2**64 - 1, 1], dtype="uint64"), "b": [True, False]}), "does not fit"),
+        (pd.DataFrame({"a": np.array([2**64 - 1, 1], dtype="uint64"), "b": [True, False]}), "no request could send"),
     ],
 )
-def test_an_odd_sample_is_refused_in_words(tmp_path: Path, frame: pd.DataFrame, said: str) -> None:
-    """Never with a traceback."""
+def test_an_unsupported_sample_is_explained(tmp_path: Path, frame: pd.DataFrame, message: str) -> None:
+    """Columns that a contract cannot describe end in PublishFailed, with the reason and never another exception."""
     fitted = LinearRegression().fit(np.arange(8.0).reshape(4, 2), [1.0, 2.0, 3.0, 5.0])
-    with pytest.raises(PublishFailed, match=said):
+    with pytest.raises(PublishFailed, match=message):
         publish("m", fitted, frame, repository=tmp_path)
 
 
 def test_a_broken_model_toml_stops_an_alias_before_anything_is_published(tmp_path: Path) -> None:
-    """Not after: a command that failed must leave no version."""
+    """A model.toml that cannot be read is found before publish: a command that fails must leave no version."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.toml").write_text("aliases = 3")
-    with pytest.raises(PublishFailed, match="publish without an alias"):
+    with pytest.raises(PublishFailed, match=r"^m/model\.toml: .*Correct the file, or publish without an alias$"):
         publish("m", FITTED, FRAME, repository=tmp_path, alias="live")
     assert paths.versions(tmp_path, "m") == []
 
 
 def test_wide_floats_are_answered_as_doubles(tmp_path: Path) -> None:
-    """numpy's longdouble has no name in any protocol."""
+    """Answers of numpy's longdouble, which no protocol can send, are converted to float64."""
     contract = publish("m", FunctionTransformer(np.longdouble).fit(FRAME), FRAME, repository=tmp_path)
     assert contract.outputs[0].datatype == "FP64"

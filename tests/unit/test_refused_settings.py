@@ -1,4 +1,4 @@
-"""gunicorn settings that the worker class can't honour stop the server at boot, with a line that says what to do."""
+"""Unsupported gunicorn settings stop the server at start, with a line that says what to set instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD = [
 
 
 class Lines(list[str]):
-    """A log: keeps what is logged as an error."""
+    """A log that keeps its errors."""
 
     def error(self, msg: str, *args: object) -> None:
         self.append(msg % args)
@@ -33,25 +33,27 @@ def settings(given: dict[str, Any]) -> Config:
     return cfg
 
 
-def test_gunicorn_s_defaults_are_honoured() -> None:
-    """So are ours, and whatever else changes nothing on the wire."""
+def test_supported_settings_are_accepted() -> None:
+    """gunicorn's defaults, those of gunicorn.conf.py and settings that do not change HTTP are not refused."""
     log = Lines()
     check(settings({"sendfile": False, "keepalive": 5, "forwarded_allow_ips": "*", "max_requests": 10}), log)
     assert log == []
 
 
 @pytest.mark.parametrize(("name", "given"), BAD, ids=[name for name, _ in BAD])
-def test_each_is_refused_by_name(name: str, given: dict[str, Any]) -> None:
-    """One line, which names the setting, and exit status 1."""
+def test_a_setting_is_refused_by_name(name: str, given: dict[str, Any]) -> None:
+    """The log gets one line, which names the setting and what to set instead, and the exit status is 1."""
     log = Lines()
     with pytest.raises(SystemExit) as ended:
         check(settings(given), log)
     assert ended.value.code == 1
     (line,) = log
     assert line.startswith(f"setting '{name}' is refused: ")
+    assert ". Set it to " in line or ". Remove " in line
+    assert line.endswith(".")
 
 
-def test_all_are_told_at_once() -> None:
-    """Two bad settings are two lines; the table above has each setting."""
+def test_all_refused_settings_are_listed_at_once() -> None:
+    """Two bad settings give two lines, and the table above has every setting that can be refused."""
     assert len(find_refused(settings(dict(BAD[0][1]) | BAD[1][1]))) == 2
-    assert [one.setting for one in REFUSED] == [name for name, _ in BAD]
+    assert [refused.setting for refused in REFUSED] == [name for name, _ in BAD]

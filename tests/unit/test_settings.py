@@ -1,7 +1,8 @@
-"""Settings: read once, every mistake named."""
+"""Settings come from a file and variables, and an error names the setting that is wrong."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tableside.settings import Server, load, split_address
 
 
 def test_defaults_serve_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a file and variables the stack listens on this machine only, on two ports."""
+    """Without a file and variables, the stack listens on two ports of this machine only."""
     monkeypatch.chdir(tmp_path)
     settings = load({})
     assert settings.server.listen == "127.0.0.1:8080"
@@ -25,7 +26,7 @@ def test_defaults_serve_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_file_overrides_defaults(tmp_path: Path) -> None:
-    """A TOML file's values stand over the defaults."""
+    """Values of a TOML file override the defaults, whether it is passed or named by TABLESIDE_CONFIG."""
     file = tmp_path / "t.toml"
     file.write_text('[server]\nworkers = 3\n[log]\nlevel = "debug"\n')
     settings = load({}, file)
@@ -33,15 +34,15 @@ def test_a_file_overrides_defaults(tmp_path: Path) -> None:
     assert load({"TABLESIDE_CONFIG": str(file)}).server.workers == 3
 
 
-def test_the_working_directory_s_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`tableside.toml` where the process stands is read unnamed."""
+def test_the_file_of_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tableside.toml` in the working directory is read without being named."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tableside.toml").write_text("[server]\nworkers = 7\n")
     assert load({}).server.workers == 7
 
 
 def test_variables_override_the_file(tmp_path: Path) -> None:
-    """The environment stands over the file, field by field."""
+    """A variable overrides one field of the file; the other fields of its section stay."""
     file = tmp_path / "t.toml"
     file.write_text("[server]\nworkers = 3\npredict_threads = 5\n")
     settings = load({"TABLESIDE__SERVER__WORKERS": "4"}, file)
@@ -49,20 +50,22 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
 
 def test_a_list_is_written_with_commas() -> None:
-    """A variable of many values takes them separated by commas."""
+    """In a variable, the values of a list are separated by commas; spaces and empty values are dropped."""
     settings = load({"TABLESIDE__REPOSITORY__TRUSTED_TYPES": "mine.A, mine.B,"})
     assert settings.repository.trusted_types == ("mine.A", "mine.B")
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "text"),
     [
         ("TABLESIDE__SERVER__WORKER", "1", "workers"),
-        ("TABLESIDE__SERVR__WORKERS", "1", "sections are"),
+        ("TABLESIDE__SERVR__WORKERS", "1", "SECTION__KEY with a section of log, predict, repository, server"),
         ("TABLESIDE__WORKERS", "1", "unknown setting"),
+        ("TABLESIDE__LOG__COLOR", "1", "Section 'log' has format, level"),
         ("TABLESIDE__SERVER__WORKERS", "many", "int"),
         ("TABLESIDE__SERVER__WORKERS", "0", ">= 1"),
-        ("TABLESIDE__SERVER__LISTEN", "8080", "regex"),
+        ("TABLESIDE__SERVER__LISTEN", "8080", "expected HOST:PORT, such as 127.0.0.1:8080"),
+        ("TABLESIDE__REPOSITORY__ALLOWED_PICKLES", "abc", "expected 64 hexadecimal digits"),
         ("TABLESIDE__SERVER__NGINX", "maybe", "maybe"),
         ("TABLESIDE__SERVER__REQUEST_TIMEOUT_S", "0", "> 0"),
         ("TABLESIDE__SERVER__REQUEST_TIMEOUT_S", "4000", "3600"),
@@ -70,12 +73,13 @@ def test_a_list_is_written_with_commas() -> None:
         ("TABLESIDE__SERVER__REQUEST_TIMEOUT_S", "inf", ""),
     ],
 )
-def test_a_bad_variable_is_named(variable: str, value: str, said: str) -> None:
-    """An unknown or bad variable is refused in one line that names it and what would do."""
+def test_a_bad_variable_is_named(variable: str, value: str, text: str) -> None:
+    """An unknown or bad variable is refused in one line, which names it and says what is possible."""
     with pytest.raises(SettingsError) as refused:
         load({variable: value})
     assert variable in str(refused.value)
-    assert said in str(refused.value)
+    assert text in str(refused.value)
+    assert "regex" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -87,10 +91,12 @@ def test_a_bad_variable_is_named(variable: str, value: str, said: str) -> None:
         ("[sever]\nworkers = 1\n", "sever"),
         ("server = 3\n", "server"),
         ("[server\n", "t.toml"),
+        ('[server]\nlisten = "localhost"\n', "^server.listen: expected HOST:PORT, such as 127.0.0.1:8080"),
+        ('[repository]\nallowed_pickles = ["abc"]\n', r"^repository.allowed_pickles\[0\]: expected 64 hexadecimal"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, named: str) -> None:
-    """A file's unknown key, bad value or bad syntax is refused by name, with variables set beside it or not."""
+    """An unknown key, a bad value or bad syntax in a file is refused by name, with and without variables."""
     file = tmp_path / "t.toml"
     file.write_text(text)
     for environ in ({}, {"TABLESIDE__SERVER__PREDICT_THREADS": "2"}):
@@ -99,19 +105,35 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, named: str) -> None:
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
-    """A settings file that was asked for and is not there is an error, not the defaults."""
-    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+    """A settings file that is named but missing is an error, which says what to do; the defaults are not used."""
+    with pytest.raises(SettingsError, match=r"nowhere\.toml: this settings file does not exist. Create it, or unset"):
         load({}, tmp_path / "nowhere.toml")
+    with pytest.raises(SettingsError, match="elsewhere"):
+        load({"TABLESIDE_CONFIG": str(tmp_path / "elsewhere")})
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A folder in place of the file, and a file that is not UTF-8, are refused by name."""
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    for path in (tmp_path, tmp_path / "latin.toml"):
+        with pytest.raises(SettingsError, match=f"^{re.escape(str(path))}: "):
+            load({}, path)
+
+
+def test_settings_cannot_be_changed() -> None:
+    """The settings are read once, and the same for the life of the process."""
+    with pytest.raises(AttributeError):
+        load({}).server.workers = 3
 
 
 def test_the_two_planes_need_two_addresses() -> None:
-    """The control plane never shares the data plane's address."""
+    """The control plane and the data plane must not have the same address."""
     with pytest.raises(SettingsError, match=r"server\.listen and server\.admin_listen"):
         load({"TABLESIDE__SERVER__ADMIN_LISTEN": "127.0.0.1:8080"})
 
 
-def test_addresses_split() -> None:
-    """Host and port come apart, IPv6 too, and a port out of range is refused."""
+def test_an_address_is_split_into_host_and_port() -> None:
+    """IPv6 addresses lose their brackets, and a port out of range is refused."""
     assert split_address("[::1]:80") == ("::1", 80)
     assert split_address("0.0.0.0:65535") == ("0.0.0.0", 65535)
     for port in ("0", "65536"):
@@ -120,7 +142,7 @@ def test_addresses_split() -> None:
 
 
 @given(st.floats(min_value=0, max_value=3600, exclude_min=True))
-def test_each_patience_outlasts_the_one_inside(timeout_s: float) -> None:
-    """Request deadline < gunicorn's graceful timeout < nginx's read timeout < supervisor's wait, whatever is set."""
+def test_each_timeout_is_longer_than_the_one_inside(timeout_s: float) -> None:
+    """For every deadline: deadline < gunicorn's graceful timeout < nginx's read timeout < supervisord's wait."""
     server = Server(request_timeout_s=timeout_s)
     assert timeout_s < server.graceful_timeout_s < server.proxy_read_timeout_s < server.stop_wait_s

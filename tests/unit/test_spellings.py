@@ -1,4 +1,4 @@
-"""Properties: whatever the rows and however they are spelled, one table and one answer; junk is refused."""
+"""Properties of decoding: every form of a request gives one table and one answer, and random JSON is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tableside.blueprints.predict.schemas import InferRequest, PredictRequest
 from tableside.blueprints.predict.tables import instances
-from tableside.blueprints.predict.v1 import _decode
+from tableside.blueprints.predict.v1 import decode
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows, require_rows
@@ -64,7 +64,7 @@ def over_the_wire(content: Any) -> Any:
 
 @given(rows=ROWS, chance=st.randoms())
 def test_spellings_agree(schema: Input, trained: Any, rows: list[list[Any]], chance: Any) -> None:
-    """Lists, objects in any key order, columns and tensors of the same rows give one frame and one prediction."""
+    """Rows as lists or objects, columns and tensors of the same values give one frame and one prediction."""
     estimator, sample = trained["wine"]
     names = [column.name for column in schema.columns]
     order = chance.sample(names, len(names))
@@ -88,14 +88,14 @@ def test_spellings_agree(schema: Input, trained: Any, rows: list[list[Any]], cha
 
 @given(junk=st.lists(JSON, max_size=5))
 def test_junk_rows_are_refused(schema: Input, junk: list[Any]) -> None:
-    """Rows of any JSON decode or are refused; nothing else happens."""
+    """Rows of any JSON are decoded, or raise RequestRejected and no other exception."""
     with contextlib.suppress(RequestRejected):
         from_rows(junk, schema)
 
 
 @given(junk=st.lists(st.lists(JSON, min_size=6, max_size=6), min_size=1, max_size=3))
 def test_junk_cells_are_refused(schema: Input, junk: list[Any]) -> None:
-    """Rows of the right width and any cells decode or are refused; nothing else happens."""
+    """Rows of the right width with any cells are decoded, or raise RequestRejected and no other exception."""
     with contextlib.suppress(RequestRejected):
         from_rows(junk, schema).to_input()
 
@@ -113,7 +113,7 @@ def test_junk_cells_are_refused(schema: Input, junk: list[Any]) -> None:
     )
 )
 def test_junk_tensors_are_refused(schema: Input, junk: list[Tensor]) -> None:
-    """Tensors of any JSON decode or are refused; nothing else happens."""
+    """Tensors of any JSON are decoded, or raise RequestRejected and no other exception."""
     with contextlib.suppress(RequestRejected):
         from_tensors(junk, schema)
 
@@ -125,7 +125,7 @@ LITERALS = st.sampled_from(
 
 
 def _outcome(read: Callable[[], Table]) -> Any:
-    """A table's bits, or the refusal's words and places."""
+    """A table's bits, or the text and the places of its error."""
     try:
         table = read()
     except RequestRejected as refusal:
@@ -145,7 +145,7 @@ def _outcome(read: Callable[[], Table]) -> Any:
 @example(rows=[["1.5", "-0"], ["1.5"]], missing_cells=True)
 @example(rows=[["-0", "9007199254740993"]], missing_cells=False)
 def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]], missing_cells: bool) -> None:
-    """A body of numbers alone is read a shorter way: to the same bits, and to the same refusal where it is none."""
+    """The fast decoding of a body of numbers gives the same bits or the same error as the general one."""
     schema = Input(
         "matrix", (Column("a", "FP64", "float64", missing_cells), Column("b", "FP64", "float64", missing_cells))
     )
@@ -155,12 +155,12 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     def at_length() -> Table:
         return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: _decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
 def test_junk_bodies_are_refused(junk: Any, kind: Any) -> None:
-    """A body of any JSON has the protocol's shape or is refused as malformed."""
+    """A body of any JSON is parsed, or raises RequestRejected and no other exception."""
     with contextlib.suppress(RequestRejected):
         parse_json(orjson.dumps(junk), kind) if _writable(junk) else None
 

@@ -1,4 +1,4 @@
-"""`make test` runs every step, says which failed and how to run it alone, and fails when one did."""
+"""`make test` runs every step, prints how to run each failed one alone, and fails if one failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.no_greenlets
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with four targets: of tests that pass, of tests that fail, of no tests, and one that is broken."""
+    """A project with four make targets: passing tests, failing tests, a step without tests, and a step that fails."""
     (tmp_path / "Makefile").write_text(
         "good:\n\t@cp good.xml $${PYTEST_ADDOPTS##*--junitxml=}\n"
         "bad:\n\t@cp bad.xml $${PYTEST_ADDOPTS##*--junitxml=}; exit 1\n"
@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_pass(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The exit status is 0, and the last line counts all tests."""
+    """If every step passes, the exit status is 0 and the last line counts all tests."""
     assert steps.main(["lint", "good"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert "== step 1 of 2: make lint" in lines
@@ -46,9 +46,28 @@ def test_a_failure_is_named_and_the_rest_still_runs(project: Path, capfd: pytest
 
 
 def test_every_step_of_the_makefile_is_a_target() -> None:
-    """What the summary tells a person to type exists."""
+    """Each step of `make test` is a make target, so it can be run alone."""
     text = (Path(__file__).parents[2] / "Makefile").read_text()
     named = next(line for line in text.splitlines() if line.startswith("STEPS :=")).split()[2:]
     assert len(named) > 5
     for target in named:
         assert f"\n{target}:" in text, target
+
+
+def test_a_report_with_several_suites_is_added_up(tmp_path: Path) -> None:
+    """Failures and errors count as failed; without a report the step has no counts."""
+    report = tmp_path / "report.xml"
+    assert steps.counted(report) is None
+    report.write_text(
+        '<testsuites><testsuite tests="5" failures="1" skipped="2"/><testsuite tests="3" errors="1"/></testsuites>'
+    )
+    assert steps.counted(report) == steps.Counts(passed=4, failed=2, skipped=2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min 00 s"), (605.9, "10 min 05 s")]
+)
+def test_the_summary_shows_minutes_from_one_minute_on(seconds: float, expected: str) -> None:
+    """The time of a step is in seconds below one minute, and in minutes and seconds above."""
+    line = steps.summary([steps.Step("unit", 0, seconds, None)])[2]
+    assert line.rstrip().endswith(expected)

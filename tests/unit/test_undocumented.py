@@ -1,4 +1,4 @@
-"""What is used of other libraries without being documented is where it was, so an upgrade that moves it fails here."""
+"""Undocumented names of other libraries still exist, so that an upgrade which changes one fails here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tableside.server.undocumented import ATTRIBUTES, CHECKED_ON, NAMES, Undocum
 from tableside.server.worker import TablesideWorker
 
 ROOT = Path(__file__).parents[2]
-OURS = {
+SUBCLASSES = {
     GeventWorker: TablesideWorker,
     wsgi.Response: OneSendResponse,
     Logger: GunicornLog,
@@ -37,7 +37,7 @@ OURS = {
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name.dotted)
 def test_each_name_is_where_it_was(name: UndocumentedName) -> None:
-    """The dotted name resolves, and what is called or overridden there has the parameters that are counted on."""
+    """The dotted name resolves, and a function has the parameters that the list gives."""
     module, _, attribute = name.dotted.rpartition(".")
     found = getattr(resolve_name(module), attribute)
     if name.parameters is not None:
@@ -46,41 +46,43 @@ def test_each_name_is_where_it_was(name: UndocumentedName) -> None:
 
 @pytest.mark.parametrize("library", CHECKED_ON)
 def test_the_names_were_checked_on_the_locked_version(library: str) -> None:
-    """An upgrade has to look at them again; the .in file keeps out the next version that may break them."""
+    """The installed version is the one in CHECKED_ON, and base.in excludes versions that may change a name."""
     assert metadata.version(library) == CHECKED_ON[library]
     wanted = (ROOT / "requirements" / "base.in").read_text()
     assert re.search(rf"^{library}(\[\w+\])?>=[\d.]+,<[\d.]+$", wanted, re.MULTILINE)
 
 
 def overridden() -> list[str]:
-    """What our subclasses have in place of the library's, private or public, as dotted names of the library's class."""
+    """The dotted names of the libraries' methods that the project's subclasses override."""
     found = []
-    for library, ours in OURS.items():
-        between = ours.__mro__[: ours.__mro__.index(library)]
+    for library, subclass in SUBCLASSES.items():
+        between = subclass.__mro__[: subclass.__mro__.index(library)]
         own = {name for one in between for name in vars(one) if not re.fullmatch(r"__\w+__", name)}
         found += [f"{library.__module__}.{library.__qualname__}.{name}" for name in own if hasattr(library, name)]
     return found
 
 
 def test_the_list_is_complete() -> None:
-    """Whatever a subclass of ours overrides is in the list, or documented (`max_accept` of gevent's servers)."""
+    """Each overridden name is in the list, except `max_accept` of gevent's servers, which is documented."""
     listed = {name.dotted for name in NAMES} | {"gevent.server.StreamServer.max_accept"}
     assert overridden()
     assert set(overridden()) <= listed
 
 
-def test_overriding_methods_take_what_the_library_passes() -> None:
-    """They have the same parameters by the same names."""
-    for library, ours in OURS.items():
+def test_overriding_methods_have_the_parameters_of_the_library() -> None:
+    """The parameters have the same names in the same order."""
+    for library, subclass in SUBCLASSES.items():
         for dotted in overridden():
             name = dotted.rpartition(".")[2]
             theirs = getattr(library, name, None)
             if dotted.startswith(f"{library.__module__}.{library.__qualname__}.") and callable(theirs):
-                assert [*inspect.signature(getattr(ours, name)).parameters] == [*inspect.signature(theirs).parameters]
+                assert [*inspect.signature(getattr(subclass, name)).parameters] == [
+                    *inspect.signature(theirs).parameters
+                ]
 
 
 def test_attributes_of_instances() -> None:
-    """Those that are read exist on what the libraries make."""
+    """The attributes that are read exist on the objects that the libraries make."""
     cfg = Config()
     request = next(RequestParser(cfg, [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"], ("127.0.0.1", 9)))
     plain = GeventWorker(1, 1, [], None, 30, cfg, Logger(cfg))
@@ -100,8 +102,8 @@ def test_attributes_of_instances() -> None:
     assert type(request.unreader.buf) is io.BytesIO
 
 
-def test_gunicorn_looks_for_what_is_replaced() -> None:
-    """Its code asks for the replaced names at each request, and calls the hooks that are overridden."""
+def test_gunicorn_looks_up_the_replaced_names() -> None:
+    """gunicorn's code looks the replaced names up at each request, and calls the hooks that are overridden."""
     source = inspect.getsource
     assert re.search(r"\bResponse\b", source(wsgi.create))
     assert "util.write_error(" in source(GeventWorker.handle_error)
@@ -111,6 +113,6 @@ def test_gunicorn_looks_for_what_is_replaced() -> None:
     assert ThreadWorker.check_config.__func__ is not TablesideWorker.check_config.__func__
 
 
-def test_the_worker_s_docstring_names_the_list() -> None:
-    """A reader of the worker class finds it."""
+def test_the_docstring_of_the_worker_names_the_list() -> None:
+    """The module of the worker class refers to the list."""
     assert "tableside.server.undocumented" in (worker.__doc__ or "")

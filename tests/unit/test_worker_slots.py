@@ -1,4 +1,4 @@
-"""Slots: held while their holder lives, free at once when it dies."""
+"""A worker slot is held while its worker lives, and free as soon as the worker has ended."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tableside.process import worker_slots
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from tableside.process import worker_slots
 slot = worker_slots.acquire(Path(sys.argv[1]))
 slot.write_status({"pid": 1, "generation": 5})
 print(slot.number, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_the_lowest_free_slot_is_taken(tmp_path: Path) -> None:
-    """Slots count from 0, and a released one is the next to be taken."""
+    """Slots are numbered from 0, and the lowest released one is taken next."""
     first, second = worker_slots.acquire(tmp_path), worker_slots.acquire(tmp_path)
     assert (first.number, second.number) == (0, 1)
     assert worker_slots.held(tmp_path) == {0, 1}
@@ -37,8 +37,8 @@ def test_the_lowest_free_slot_is_taken(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_status_is_its_holder_s(tmp_path: Path) -> None:
-    """A status is shown while its slot is held, and the next holder does not inherit it."""
+def test_a_status_belongs_to_the_current_holder(tmp_path: Path) -> None:
+    """A status is listed while its slot is held, and the next holder begins with a new one."""
     slot = worker_slots.acquire(tmp_path / "worker_slots")
     assert worker_slots.statuses(tmp_path / "worker_slots") == [{"worker_slot": 0, "pid": os.getpid()}]
     slot.write_status({"generation": 3})
@@ -50,25 +50,70 @@ def test_a_status_is_its_holder_s(tmp_path: Path) -> None:
     again.release()
 
 
-def test_a_torn_status_is_no_status(tmp_path: Path) -> None:
-    """A status file that is no JSON leaves only the slot's number."""
+def test_a_broken_status_file_is_ignored(tmp_path: Path) -> None:
+    """If a status file is not JSON or is missing, the status has only the slot's number."""
     slot = worker_slots.acquire(tmp_path)
     (tmp_path / "0.json").write_bytes(b'{"worker_slot": 0, "gen')
+    assert worker_slots.statuses(tmp_path) == [{"worker_slot": 0}]
+    (tmp_path / "0.json").unlink()
     assert worker_slots.statuses(tmp_path) == [{"worker_slot": 0}]
     slot.release()
 
 
-def test_no_folder_holds_nothing(tmp_path: Path) -> None:
-    """Where no worker ever ran, no slot is held."""
+def test_statuses_are_ordered_by_slot(tmp_path: Path) -> None:
+    """Slot 10 comes after slot 2, and no temporary file of a status is left."""
+    slots = [worker_slots.acquire(tmp_path) for _ in range(11)]
+    for slot in slots:
+        slot.write_status({"generation": slot.number})
+    assert [status["generation"] for status in worker_slots.statuses(tmp_path)] == list(range(11))
+    assert not list(tmp_path.glob("*.tmp"))
+    for slot in slots:
+        slot.release()
+
+
+def test_a_second_release_closes_nothing(tmp_path: Path) -> None:
+    """The number of the closed descriptor may belong to another file by then, which must stay open."""
+    slot = worker_slots.acquire(tmp_path)
+    slot.release()
+    with (tmp_path / "other").open("wb") as other:  # gets the lowest free descriptor, which the slot had
+        slot.release()
+        other.write(b"still open")
+    assert (tmp_path / "other").read_bytes() == b"still open"
+
+
+def test_no_slot_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all slots are held, the error names the folder, the limit and what to do."""
+    monkeypatch.setattr(worker_slots, "MAX_WORKER_SLOTS", 2)
+    slots = [worker_slots.acquire(tmp_path) for _ in range(2)]
+    with pytest.raises(OSError, match="all 2 worker slots are held. Stop other workers") as refused:
+        worker_slots.acquire(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    for slot in slots:
+        slot.release()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A file in place of the folder raises OSError."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        worker_slots.acquire(tmp_path / "file")
+
+
+def test_a_missing_folder_has_no_slots(tmp_path: Path) -> None:
+    """Before the first worker starts, no slot is held and there is no status."""
     assert worker_slots.held(tmp_path / "none") == set()
     assert worker_slots.statuses(tmp_path / "none") == []
 
 
 @pytest.mark.processes
-def test_a_killed_holder_frees_its_slot(tmp_path: Path) -> None:
-    """SIGKILL frees a slot: the kernel drops the lock with the process."""
+def test_a_killed_worker_frees_its_slot(tmp_path: Path) -> None:
+    """After SIGKILL the kernel has released the lock, and the slot can be taken."""
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert holder.stdout is not None

@@ -1,1 +1,1 @@
-"""The OpenAPI 3.1 document, made from the contracts of what is served. Pure functions: contract in, dict out."""
+"""The OpenAPI 3.1 document of the served models, built from their contracts by pure functions."""

@@ -1,25 +1,29 @@
-"""A column, or an output, as the JSON Schema of one cell: what the decoder takes, and nothing it refuses."""
+"""JSON Schemas of one cell of a column or an output.
+
+A column's schema accepts exactly the values that the decoder accepts; a test compares the two.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tableside.contract.schema import Cell, Column, Contract, Output
-from tableside.decoding.cells import EXACT, limits
+from tableside.decoding.cells import MAX_EXACT_INTEGER, limits
 
-Schema = dict[str, Any]
-SHOWN = 40
-"""Categories named as examples where others are taken as well."""
+Schema: TypeAlias = dict[str, Any]
+"""A JSON Schema, or another object of the OpenAPI document."""
+MAX_EXAMPLES = 40
+"""The number of categories that are listed as examples if others are accepted too."""
 
-TYPES = {"FP64": "number", "FP32": "number", "INT64": "integer", "BOOL": "boolean", "BYTES": "string"}
+JSON_TYPES = {"FP64": "number", "FP32": "number", "INT64": "integer", "BOOL": "boolean", "BYTES": "string"}
 _FP32_MAX = float(np.finfo(np.float32).max)
 
 
 def bare(column: Column) -> Schema:
-    """What a cell may be, without words: equal for columns that take the same."""
-    name = TYPES[column.datatype]
+    """Return the schema of a cell without descriptions, so that columns that accept the same have equal schemas."""
+    name = JSON_TYPES[column.datatype]
     schema: Schema = {"type": [name, "null"] if column.nullable else name}
     if column.closed and column.categories is not None:
         return schema | {"enum": [*column.categories, *([None] if column.nullable else [])]}
@@ -32,32 +36,36 @@ def bare(column: Column) -> Schema:
 
 
 def cell(column: Column) -> Schema:
-    """The same with what people want to know: the range and the categories seen at publish, which bind nobody."""
+    """Return the schema of a cell with a description of the range and categories seen at publish.
+
+    They are no limits: other values are valid too, unless the categories are closed.
+    """
     schema = bare(column)
-    words = _words(column)
-    if words:
-        schema["description"] = ". ".join(words) + "."
+    sentences = _sentences(column)
+    if sentences:
+        schema["description"] = " ".join(sentences)
     if column.categories and not column.closed:
-        schema["examples"] = list(column.categories[:SHOWN])
+        schema["examples"] = list(column.categories[:MAX_EXAMPLES])
     return schema
 
 
-def _words(column: Column) -> list[str]:
-    words = []
+def _sentences(column: Column) -> list[str]:
+    sentences = []
     if column.minimum is not None and column.maximum is not None:
-        words.append(f"Seen in training data: {column.minimum:g} to {column.maximum:g}; others are answered too")
+        seen = f"{column.minimum:g} to {column.maximum:g}"
+        sentences.append(f"The training data had values from {seen}; other values are accepted.")
     if column.categories and not column.closed:
-        words.append("The examples were seen in training data; others are answered too")
+        sentences.append("The examples are from the training data; other values are accepted.")
     if column.nullable:
-        words.append("null is a missing cell")
-    if column.nullable and column.datatype == "INT64" and limits(column)[1] > EXACT:
-        words.append("Beside a missing cell of the column, integers lie within 2^53")
-    return words
+        sentences.append("null is a missing value.")
+    if column.nullable and column.datatype == "INT64" and limits(column)[1] > MAX_EXACT_INTEGER:
+        sentences.append("If a value of the column is missing, integers must lie within 2^53.")
+    return sentences
 
 
 def output_cell(output: Output, contract: Contract) -> Schema:
-    """One number or label of an answer. A number that is not finite is null."""
-    name = TYPES[output.datatype]
+    """Return the schema of one number or label of an output. A number that is not finite is null."""
+    name = JSON_TYPES[output.datatype]
     known = labels(contract)
     if output.name == "predict" and output.flat and known:
         return {"type": name, "enum": list(known)}
@@ -65,14 +73,14 @@ def output_cell(output: Output, contract: Contract) -> Schema:
 
 
 def labels(contract: Contract) -> tuple[Cell, ...] | None:
-    """What a classifier's `predict` can answer, where another output names its classes."""
+    """Return the labels that a classifier's `predict` can return; None if no output lists its classes."""
     if contract.kind != "classifier":
         return None
     return next((output.classes for output in contract.outputs if output.classes), None)
 
 
 def description(output: Output) -> str:
-    """An output in a sentence, with the classes its columns stand for."""
-    shape = "one value a row" if output.flat else f"{output.width} values a row"
+    """Return a sentence about an output: its shape, datatype and the class of each column."""
+    shape = "one value per row" if output.flat else f"{output.width} values per row"
     classes = ", ".join(str(each) for each in output.classes or ())
     return f"`{output.name}`: {shape}, {output.datatype}" + (f"; classes in this order: {classes}" if classes else "")

@@ -1,9 +1,9 @@
-"""What every operation shares: the error object, headers, and the bodies that are the same for every model."""
+"""The parts of the document that do not depend on a model: the error object, headers and metadata bodies."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -16,15 +16,15 @@ BINARY = "application/octet-stream"
 CSV = "text/csv"
 
 
-class BadPlace(msgspec.Struct):
-    """One bad place in a request."""
+class CellError(msgspec.Struct):
+    """One error in a request and its place."""
 
-    path: Annotated[str, Meta(description="Where, as the client wrote it: instances[3].age")]
-    message: Annotated[str, Meta(description="What was expected there.")]
+    path: Annotated[str, Meta(description="The place in the request, such as `instances[3].age`.")]
+    message: Annotated[str, Meta(description="What is wrong there, or what was expected.")]
 
 
 class Error(msgspec.Struct):
-    """Every error: `error` is what inference clients read, the rest are RFC 9457's members."""
+    """The body of every error. `error` is the V2 protocol's member, the others are those of RFC 9457."""
 
     error: str
     type: str
@@ -32,14 +32,16 @@ class Error(msgspec.Struct):
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
     instance: Annotated[str | UnsetType, Meta(description="The request's id.")] = UNSET
-    errors: Annotated[list[BadPlace] | UnsetType, Meta(description="The bad places of a 400.")] = UNSET
-    max_bytes: Annotated[int | UnsetType, Meta(description="Of a 413: the limit.")] = UNSET
-    error_code: Annotated[str | UnsetType, Meta(description="MLflow's word, on its routes.")] = UNSET
-    message: Annotated[str | UnsetType, Meta(description="`detail` under MLflow's name, on its routes.")] = UNSET
+    errors: Annotated[
+        list[CellError] | UnsetType, Meta(description="With status 400: the errors of the request, by place.")
+    ] = UNSET
+    max_bytes: Annotated[int | UnsetType, Meta(description="With status 413: the limit in bytes.")] = UNSET
+    error_code: Annotated[str | UnsetType, Meta(description="MLflow's error code, on MLflow's routes.")] = UNSET
+    message: Annotated[str | UnsetType, Meta(description="The same as `detail`, on MLflow's routes.")] = UNSET
 
 
 class ServerMetadata(msgspec.Struct):
-    """Name, version and protocol extensions of the server."""
+    """The server's name, version and supported protocol extensions."""
 
     name: str
     version: str
@@ -53,7 +55,7 @@ class ModelNames(msgspec.Struct):
 
 
 class TensorMetadata(msgspec.Struct):
-    """A tensor's name, datatype and shape; -1 is the number of rows."""
+    """A tensor's name, datatype and shape. A size of -1 is any number of rows."""
 
     name: str
     datatype: str
@@ -61,7 +63,7 @@ class TensorMetadata(msgspec.Struct):
 
 
 class ModelMetadata(msgspec.Struct):
-    """A model's inputs, outputs and versions that can answer."""
+    """A model's inputs, outputs and ready versions."""
 
     name: str
     versions: list[str]
@@ -72,25 +74,25 @@ class ModelMetadata(msgspec.Struct):
 
 
 class Alive(msgspec.Struct):
-    """The server answers."""
+    """The body of `GET /`: the server is running."""
 
     status: Literal["alive"]
 
 
 class Live(msgspec.Struct):
-    """The event loop answers."""
+    """Liveness: the worker's event loop responds."""
 
     live: bool
 
 
 class Ready(msgspec.Struct):
-    """At least one model is served, and the worker is neither loading nor draining."""
+    """Readiness: at least one model is ready, and the worker is neither loading nor draining."""
 
     ready: bool
 
 
 class NotReady(msgspec.Struct):
-    """Why the worker, or a model, should get no requests now."""
+    """The reason why the worker or a model should receive no requests now."""
 
     ready: Literal[False]
     error: str
@@ -99,14 +101,14 @@ class NotReady(msgspec.Struct):
 
 
 class ModelReady(msgspec.Struct):
-    """The model can answer."""
+    """Readiness of one model."""
 
     name: str
     ready: bool
 
 
 class VersionState(msgspec.Struct):
-    """A version's state in TF-Serving's words."""
+    """The state of a version, with the names of TensorFlow Serving."""
 
     version: str
     state: Literal["AVAILABLE", "LOADING", "UNLOADING", "END"]
@@ -114,7 +116,7 @@ class VersionState(msgspec.Struct):
 
 
 class ModelStatus(msgspec.Struct):
-    """A model's state in KServe's and TF-Serving's words at once."""
+    """The state of a model: `ready` for KServe clients, `model_version_status` for TensorFlow Serving clients."""
 
     name: str
     ready: bool
@@ -126,41 +128,47 @@ _STRUCTS = (
 )  # fmt: skip
 
 ERRORS = {
-    400: ("BadRequest", "The request does not fit: `errors` names each bad place. Or the model refuses its values."),
-    404: ("NotFound", "No such model, version or path."),
-    413: ("TooLarge", "More bytes than `server.max_body_bytes` or, inflated, `server.max_inflated_bytes`."),
-    415: ("Unsupported", "A Content-Type or Content-Encoding that is not read here."),
-    429: ("Overloaded", "More work, or more connections from this client, than is allowed. Retry after some time."),
-    500: ("Failed", "The model or the server failed; the log has the cause under the request's id."),
-    502: ("NoWorker", "No worker could answer. Retry after some time."),
-    503: ("NotReady", "The model or the server cannot answer now. Retry after some time."),
-    504: ("Late", "No answer within `server.request_timeout_s`."),
+    400: (
+        "BadRequest",
+        "The request does not match the contract; see `errors`. Or the model raised an error on its values.",
+    ),
+    404: ("NotFound", "The model, version or path does not exist."),
+    413: ("ContentTooLarge", "The body exceeds `server.max_body_bytes` or, decompressed, `server.max_inflated_bytes`."),
+    415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding is not supported."),
+    429: ("TooManyRequests", "The server has too much work, or this client too many connections. Retry later."),
+    500: ("InternalServerError", "The model or the server failed. The log has the cause under the request's id."),
+    502: ("BadGateway", "No worker accepted the request. Retry later."),
+    503: ("ServiceUnavailable", "The model or the server is not ready. Retry later."),
+    504: ("GatewayTimeout", "The request took longer than `server.request_timeout_s`."),
 }
-RETRIED = frozenset((429, 502, 503, 504))
-READING = (404, 429, 500, 502, 503, 504)
-PREDICTING = (400, 404, 413, 415, 429, 500, 502, 503, 504)
+"""The name of the response component and its description, by status."""
+RETRYABLE = frozenset((429, 502, 503, 504))
+"""The statuses whose responses have a Retry-After header."""
+READ_ERRORS = (404, 429, 500, 502, 503, 504)
+PREDICT_ERRORS = (400, 404, 413, 415, 429, 500, 502, 503, 504)
+"""The error statuses of a GET of metadata or health (READ_ERRORS), and of a prediction."""
 
 
 def schemas() -> dict[str, Schema]:
-    """The shared schemas, by name."""
-    _, found = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    return dict(found)
+    """Return the schemas of the structs above, by name."""
+    _, components = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    return dict(components)
 
 
-def to(name: str) -> Schema:
-    """A reference to a shared schema."""
+def shared_ref(name: str) -> Schema:
+    """Return a reference to a schema of this module."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 HEADERS: dict[str, Schema] = {
     "RequestId": {
-        "description": "The request's id, in the log and in errors too.",
+        "description": "The request's id, which log lines and error bodies also have.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
     },
-    "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "RetryAfter": {"description": "Seconds to wait before a retry.", "schema": {"type": "integer", "minimum": 0}},
     "BinaryHeader": {
-        "description": "Of an answer with binary data: the bytes of JSON before it.",
+        "description": "In a response with binary data: the size in bytes of the JSON before it.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
@@ -168,13 +176,13 @@ PARAMETERS: dict[str, Schema] = {
     "RequestId": {
         "name": "X-Request-ID",
         "in": "header",
-        "description": "Taken as the request's id if it is 1 to 128 letters, digits, `_ . : -`; else one is made.",
+        "description": "The request's id: 1 to 128 letters, digits or `_ . : -`. Otherwise, the server creates one.",
         "schema": {"type": "string"},
     },
     "BinaryHeader": {
         "name": "Inference-Header-Content-Length",
         "in": "header",
-        "description": "The bytes of JSON at the start of the body, when tensors follow as binary data.",
+        "description": "The size in bytes of the JSON at the start of the body, if binary tensor data follows it.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
@@ -182,43 +190,43 @@ REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
 
 
 def error_responses() -> dict[str, Schema]:
-    """One response an error status, all with the one error object."""
-    return {name: _error(status, words) for status, (name, words) in ERRORS.items()}
+    """Return one response component for each error status. All have the same body, `Error`."""
+    return {name: _error(status, text) for status, (name, text) in ERRORS.items()}
 
 
-def _error(status: int, words: str) -> Schema:
-    retried = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}} if status in RETRIED else {}
+def _error(status: int, text: str) -> Schema:
+    retry_after = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}} if status in RETRYABLE else {}
     example = {
-        "error": words,
+        "error": text,
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": words,
+        "detail": text,
         "instance": "the-request-s-id",
     }
-    content = {kind: {"schema": to("Error"), "example": example} for kind in (JSON, PROBLEM)}
-    return {"description": words, "headers": {**REQUEST_ID, **retried}, "content": content}
+    content = {kind: {"schema": shared_ref("Error"), "example": example} for kind in (JSON, PROBLEM)}
+    return {"description": text, "headers": {**REQUEST_ID, **retry_after}, "content": content}
 
 
-def ok(schema: Schema, description: str, example: Any = None) -> Schema:
-    """A 200 in JSON."""
+def success(schema: Schema, description: str, example: object = None) -> Schema:
+    """Return a response with status 200 and a JSON body."""
     content: Schema = {"schema": schema} | ({} if example is None else {"example": example})
     return {"description": description, "headers": dict(REQUEST_ID), "content": {JSON: content}}
 
 
-def failures(statuses: tuple[int, ...]) -> dict[str, Schema]:
-    """References to the error responses of these statuses."""
+def error_refs(statuses: tuple[int, ...]) -> dict[str, Schema]:
+    """Return references to the response components of these error statuses."""
     return {str(status): {"$ref": f"#/components/responses/{ERRORS[status][0]}"} for status in statuses}
 
 
-def reading(
-    operation: str, tag: str, summary: str, schema: Schema, *, unready: str = "", example: Any = None
+def read_path(
+    operation: str, tag: str, summary: str, schema: Schema, *, unready: str = "", example: object = None
 ) -> dict[str, Schema]:
-    """A path that is only read. `unready`: the schema its 503 may have besides the error object."""
-    responses = {"200": ok(schema, summary, example), **failures(READING)}
+    """Return the path item of a GET without a body. unready: the schema that its 503 may have instead of `Error`."""
+    responses = {"200": success(schema, summary, example), **error_refs(READ_ERRORS)}
     if unready:
-        other = {"anyOf": [to(unready), to("Error")]}
-        responses["503"] = {**_error(503, ERRORS[503][1]), "content": {JSON: {"schema": other}}}
+        schemas_503 = {"anyOf": [shared_ref(unready), shared_ref("Error")]}
+        responses["503"] = {**_error(503, ERRORS[503][1]), "content": {JSON: {"schema": schemas_503}}}
     return {
         "get": {
             "operationId": operation,

@@ -1,4 +1,4 @@
-"""The document of some models: paths, components and tags."""
+"""The OpenAPI document: paths, components and tags."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from typing import Any
 from tableside import __version__
 from tableside.blueprints.docs.openapi import components, examples, requests, responses
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
-from tableside.blueprints.docs.openapi.components import BINARY, CSV, JSON, REQUEST_ID, failures, ok, reading, to
-from tableside.blueprints.docs.openapi.requests import ref
+from tableside.blueprints.docs.openapi.components import (
+    BINARY,
+    CSV,
+    JSON,
+    REQUEST_ID,
+    error_refs,
+    read_path,
+    shared_ref,
+    success,
+)
+from tableside.blueprints.docs.openapi.requests import model_ref
 from tableside.blueprints.docs.openapi.responses import infer_example, outputs, predict_example
 from tableside.contract.schema import Contract
 from tableside.decoding.rules import STRICT, Rules
 
 INVOCATIONS = "/models/<name>/invocations"
-"""The rule of MLflow's route of one model: described where the application has it."""
+"""The URL rule of MLflow's route. The document has its paths only if the application has the rule."""
 SERVER = "the server"
-"""A tag that no model can be named."""
+"""The tag of operations without a model. It has a space, which no model name can have."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A model to describe. versioned: its paths name the version, rather than ask for the one served by default."""
+    """A model to describe, and the rules of its tables. versioned: whether its paths include the version number."""
 
     contract: Contract
     rules: Rules = STRICT
@@ -36,12 +45,15 @@ class Described:
 
     @property
     def path(self) -> str:
-        """The model's part of a path, below `/v1/models` and `/v2/models`."""
+        """The model's part of a path, after `/v1/models/` and `/v2/models/`."""
         return f"{self.name}/versions/{self.contract.version}" if self.versioned else self.name
 
 
 def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these models. routes: the application's rules, for what is there only sometimes."""
+    """Return the OpenAPI 3.1 document of these models.
+
+    routes: the URL rules of the application, for the paths that only some applications have.
+    """
     paths: dict[str, Schema] = _server_paths()
     schemas: dict[str, Schema] = components.schemas()
     for model in models:
@@ -53,7 +65,7 @@ def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[
         "info": {
             "title": "Tableside",
             "version": __version__,
-            "description": "Predictions of the models served here. Every error is one JSON object.",
+            "description": "Predictions of the models on this server. Every error has the same JSON body.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -80,13 +92,13 @@ def _kind(contract: Contract) -> str:
 def _server_paths() -> dict[str, Schema]:
     unready = "NotReady"
     return {
-        "/": reading("alive", SERVER, "Alive, as KServe's V1 clients ask", to("Alive")),
-        "/v2": reading("server_metadata", SERVER, "Server metadata", to("ServerMetadata")),
-        "/v2/models": reading("models", SERVER, "Names of all models", to("ModelNames")),
-        "/v1/models": reading("models_v1", SERVER, "Names of all models", to("ModelNames")),
-        "/v2/health/live": reading("live", SERVER, "Liveness", to("Live")),
-        "/v2/health/ready": reading("ready", SERVER, "Readiness", to("Ready"), unready=unready),
-        "/ping": reading("ping", SERVER, "Readiness, as SageMaker asks", to("Ready"), unready=unready),
+        "/": read_path("alive", SERVER, "Liveness, for KServe V1 clients", shared_ref("Alive")),
+        "/v2": read_path("server_metadata", SERVER, "Server metadata", shared_ref("ServerMetadata")),
+        "/v2/models": read_path("models", SERVER, "Names of all models", shared_ref("ModelNames")),
+        "/v1/models": read_path("models_v1", SERVER, "Names of all models", shared_ref("ModelNames")),
+        "/v2/health/live": read_path("live", SERVER, "Liveness", shared_ref("Live")),
+        "/v2/health/ready": read_path("ready", SERVER, "Readiness", shared_ref("Ready"), unready=unready),
+        "/ping": read_path("ping", SERVER, "Readiness, for SageMaker", shared_ref("Ready"), unready=unready),
     }
 
 
@@ -95,9 +107,11 @@ def _model_paths(model: Described, routes: Collection[str]) -> dict[str, Schema]
     paths: dict[str, Schema] = {
         f"{v1}:predict": {"post": _predict(model)},
         f"{v2}/infer": {"post": _infer(model)},
-        v2: reading(f"metadata_{name}", name, "Model metadata", to("ModelMetadata")),
-        f"{v2}/ready": reading(f"ready_{name}", name, "Model readiness", to("ModelReady"), unready="NotReady"),
-        v1: reading(f"status_{name}", name, "Model status", to("ModelStatus"), unready="ModelStatus"),
+        v2: read_path(f"metadata_{name}", name, "Model metadata", shared_ref("ModelMetadata")),
+        f"{v2}/ready": read_path(
+            f"ready_{name}", name, "Model readiness", shared_ref("ModelReady"), unready="NotReady"
+        ),
+        v1: read_path(f"status_{name}", name, "Model status", shared_ref("ModelStatus"), unready="ModelStatus"),
     }
     if INVOCATIONS in routes and not model.versioned:
         paths[f"/models/{name}/invocations"] = {"post": _invocations(model)}
@@ -116,41 +130,44 @@ def _posting(model: Described, operation: str, summary: str) -> Schema:
 
 def _predict(model: Described) -> Schema:
     contract = model.contract
-    content = {JSON: {"schema": ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
-    found = ok(ref(contract, "PredictResponse"), "One prediction a row", predict_example(contract))
+    content = {JSON: {"schema": model_ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
+    response = success(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
     return {
         **_posting(model, "predict", "Predict (V1)"),
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": found, **failures(components.PREDICTING)},
+        "responses": {"200": response, **error_refs(components.PREDICT_ERRORS)},
     }
 
 
 def _infer(model: Described) -> Schema:
     contract = model.contract
     content: Schema = {
-        JSON: {"schema": ref(contract, "InferRequest"), "examples": examples.infer(contract)},
+        JSON: {"schema": model_ref(contract, "InferRequest"), "examples": examples.infer(contract)},
         BINARY: {"schema": {"type": "string", "format": "binary", "description": _BINARY_BODY}},
     }
-    found = ok(ref(contract, "InferResponse"), "The outputs asked for", infer_example(contract))
-    found["headers"] = {
+    response = success(model_ref(contract, "InferResponse"), "The requested outputs", infer_example(contract))
+    response["headers"] = {
         **REQUEST_ID,
         "Inference-Header-Content-Length": {"$ref": "#/components/headers/BinaryHeader"},
     }
-    found["content"][BINARY] = {"schema": {"type": "string", "format": "binary", "description": _BINARY_ANSWER}}
+    response["content"][BINARY] = {"schema": {"type": "string", "format": "binary", "description": _BINARY_ANSWER}}
     operation = _posting(model, "infer", "Infer (V2, Open Inference Protocol)")
     operation["parameters"].append({"$ref": "#/components/parameters/BinaryHeader"})
     return {
         **operation,
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": found, **failures(components.PREDICTING)},
+        "responses": {"200": response, **error_refs(components.PREDICT_ERRORS)},
     }
 
 
 _BINARY_BODY = (
-    "The same JSON, as long as Inference-Header-Content-Length says, then the raw tensors of those inputs that have "
-    "`parameters.binary_data_size` instead of `data`: little-endian, row-major, in the order of `inputs`."
+    "The same JSON, whose size in bytes is in Inference-Header-Content-Length, followed by the raw tensors of the "
+    "inputs that have `parameters.binary_data_size` instead of `data`. They are little-endian and row-major, in the "
+    "order of `inputs`."
 )
-_BINARY_ANSWER = "JSON, as long as Inference-Header-Content-Length says, then the raw tensors of the binary outputs."
+_BINARY_ANSWER = (
+    "JSON, whose size in bytes is in Inference-Header-Content-Length, followed by the raw tensors of the binary outputs"
+)
 
 
 def _invocations(model: Described) -> Schema:
@@ -158,21 +175,21 @@ def _invocations(model: Described) -> Schema:
     schema = requests.invocations(contract, model.rules)
     content: Schema = {
         JSON: {"schema": schema, "examples": examples.invocations(contract)},
-        CSV: {"schema": {"type": "string", "description": "Rows, with or without a line of column names."}},
+        CSV: {"schema": {"type": "string", "description": "Rows, with or without a header line of column names."}},
         "application/vnd.apache.arrow.stream": {"schema": _BYTES},
         "application/vnd.apache.parquet": {"schema": _BYTES},
     }
-    found = ok(ref(contract, "Predictions"), "One prediction a row", predict_example(contract))
-    found["content"][CSV] = {"schema": {"type": "string", "description": "A line a row, where Accept asks for it."}}
-    operation = _posting(model, "invocations", "Predict (MLflow's and SageMaker's protocol)")
+    response = success(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
+    response["content"][CSV] = {"schema": {"type": "string", "description": "One line per row, if Accept is text/csv."}}
+    operation = _posting(model, "invocations", "Predict (MLflow and SageMaker)")
     names = [output.name for output in contract.outputs]
     wanted = {"type": "string", "enum": [*names, ""]}
-    described = f"The output asked for; `{names[0]}` if none is named."
+    described = f"The requested output; `{names[0]}` if it is missing or empty."
     operation["parameters"].append({"name": "output", "in": "query", "description": described, "schema": wanted})
     return {
         **operation,
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": found, **failures(components.PREDICTING)},
+        "responses": {"200": response, **error_refs(components.PREDICT_ERRORS)},
     }
 
 

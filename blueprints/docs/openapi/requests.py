@@ -1,6 +1,7 @@
-"""What may be asked of one model, in every spelling.
+"""JSON Schemas of the request bodies of one model, in every protocol.
 
-A schema cannot say that sizes agree (a tensor's shape with its data, columns with each other); the descriptions do.
+A schema cannot require that sizes agree (a tensor's shape with its data, or columns with each other), so the
+descriptions state it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Sequence
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
 from tableside.contract.schema import Column, Contract
 from tableside.decoding.rules import Rules
-from tableside.decoding.tensors import FITS
+from tableside.decoding.tensors import ACCEPTED_DATATYPES
 
 _ANYTHING: Schema = {"type": ["object", "null"]}
 
 
 def components(contract: Contract, rules: Rules) -> dict[str, Schema]:
-    """The request's schemas, by the name they have below the model's own."""
+    """Return the schemas of a model's requests. Their names in the document are prefixed with the model's name."""
     return {
         "Row": row(contract, rules),
         "Values": values(contract),
@@ -26,13 +27,13 @@ def components(contract: Contract, rules: Rules) -> dict[str, Schema]:
     }
 
 
-def ref(contract: Contract, part: str) -> Schema:
-    """A reference to one of a model's schemas."""
+def model_ref(contract: Contract, part: str) -> Schema:
+    """Return a reference to one of a model's schemas."""
     return {"$ref": f"#/components/schemas/{contract.name}.{part}"}
 
 
 def row(contract: Contract, rules: Rules) -> Schema:
-    """A row as an object by column name. A key that is not there is a missing cell."""
+    """Return the schema of a row as an object by column name. An absent key is a missing value."""
     found = contract.input.columns
     schema: Schema = {"type": "object", "properties": {column.name: cell(column) for column in found}}
     needed = [column.name for column in found if not column.nullable]
@@ -42,14 +43,14 @@ def row(contract: Contract, rules: Rules) -> Schema:
 
 
 def values(contract: Contract) -> Schema:
-    """A row as an array, in the contract's order of columns."""
+    """Return the schema of a row as an array, in the contract's order of columns."""
     found = contract.input.columns
     names = ", ".join(column.name for column in found)
     return {"description": f"In this order: {names}", **exactly([bare(column) for column in found])}
 
 
 def exactly(cells: Sequence[Schema]) -> Schema:
-    """An array of just these cells."""
+    """Return the schema of an array with exactly these cells."""
     size = {"type": "array", "minItems": len(cells), "maxItems": len(cells)}
     if cells and all(each == cells[0] for each in cells):
         return {"items": cells[0], **size}
@@ -57,11 +58,11 @@ def exactly(cells: Sequence[Schema]) -> Schema:
 
 
 def columns(contract: Contract, rules: Rules) -> Schema:
-    """A table as an object of columns, each an array of cells."""
+    """Return the schema of a table as an object of columns, each an array of cells."""
     found = contract.input.columns
     schema: Schema = {
         "type": "object",
-        "description": "Every column has as many cells.",
+        "description": "All columns must have the same number of cells.",
         "properties": {column.name: _cells(column) for column in found},
     }
     needed = [column.name for column in found if rules.missing == "refuse" or not column.nullable]
@@ -76,32 +77,31 @@ _ANY_CELL: Schema = {"type": ["string", "number", "boolean", "null", "object"]}
 
 
 def _cells(column: Column) -> Schema:
-    """A column's cells, each as it is or as an array of one."""
+    """Return the schema of a column: an array of cells, or of arrays with one cell."""
     schema = cell(column)
-    words = {"description": schema.pop("description")} if "description" in schema else {}
-    return {**words, **_flat_or_nested(schema, exactly([bare(column)]))}
+    described = {"description": schema.pop("description")} if "description" in schema else {}
+    return {**described, **_flat_or_nested(schema, exactly([bare(column)]))}
 
 
-def _flat_or_nested(one: Schema, row: Schema, least: int = 1) -> Schema:
-    """An array of cells, or of rows of them."""
-    flat = {"type": "array", "items": one, "minItems": least}
-    return {"anyOf": [flat, {"type": "array", "items": row, "minItems": 1}]}
+def _flat_or_nested(cell_schema: Schema, row_schema: Schema, min_cells: int = 1) -> Schema:
+    flat = {"type": "array", "items": cell_schema, "minItems": min_cells}
+    return {"anyOf": [flat, {"type": "array", "items": row_schema, "minItems": 1}]}
 
 
 def rows(contract: Contract) -> Schema:
-    """Rows, all of one kind: by name, by position or, for a model of one column, as bare values."""
-    kinds = [ref(contract, "Row"), ref(contract, "Values")]
+    """Return the schema of rows: all as objects, all as arrays or, for a model with one column, all as bare values."""
+    kinds = [model_ref(contract, "Row"), model_ref(contract, "Values")]
     if len(contract.input.columns) == 1:
         kinds.append(bare(contract.input.columns[0]))
     return {"anyOf": [{"type": "array", "items": kind, "minItems": 1} for kind in kinds]}
 
 
 def predict(contract: Contract) -> Schema:
-    """V1: `instances` or `inputs`, never both."""
+    """Return the schema of a V1 body, which has either `instances` or `inputs`."""
     wanted = {"signature_name": signature(contract)}
     by_rows = {"type": "object", "required": ["instances"], "properties": {"instances": rows(contract), **wanted}}
-    spelled = {"anyOf": [ref(contract, "Columns"), *rows(contract)["anyOf"]]}
-    by_columns = {"type": "object", "required": ["inputs"], "properties": {"inputs": spelled, **wanted}}
+    rows_or_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
+    by_columns = {"type": "object", "required": ["inputs"], "properties": {"inputs": rows_or_columns, **wanted}}
     return {
         "anyOf": [
             {"title": "Rows", **by_rows, "not": {"required": ["inputs"]}},
@@ -111,20 +111,20 @@ def predict(contract: Contract) -> Schema:
 
 
 def signature(contract: Contract) -> Schema:
-    """The output V1 asks for. An empty name is the default, as in TF-Serving."""
+    """Return the schema of `signature_name`, the requested output. As in TensorFlow Serving, "" is the default."""
     names = [output.name for output in contract.outputs]
     return {
         "type": ["string", "null"],
         "enum": [*names, "serving_default", "", None],
-        "description": f"The output asked for; `{contract.default_output.name}` if none is named.",
+        "description": f"The requested output; `{contract.default_output.name}` if it is missing or empty.",
     }
 
 
 def infer(contract: Contract, rules: Rules) -> Schema:
-    """V2: tensors, one a column, or one numeric matrix."""
-    spelled = [_by_column(contract, rules)]
+    """Return the schema of a V2 body: one tensor per column or, for numeric tables, one matrix."""
+    forms = [_by_column(contract, rules)]
     if contract.input.is_numeric and contract.input.columns:
-        spelled.append({"title": "One matrix", **exactly([_matrix(contract)])})
+        forms.append({"title": "One matrix", **exactly([_matrix(contract)])})
     names = [output.name for output in contract.outputs]
     wanted = {
         "type": "object",
@@ -135,27 +135,30 @@ def infer(contract: Contract, rules: Rules) -> Schema:
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": ["string", "null"], "description": "Comes back in the answer."},
+            "id": {"type": ["string", "null"], "description": "It is copied to the response."},
             "parameters": _BINARY_OUTPUTS,
-            "inputs": {"anyOf": spelled} if len(spelled) > 1 else spelled[0],
+            "inputs": {"anyOf": forms} if len(forms) > 1 else forms[0],
             "outputs": {
                 "type": ["array", "null"],
                 "items": wanted,
-                "description": f"The outputs asked for; `{names[0]}` if none is named.",
+                "description": f"The requested outputs; `{names[0]}` if there are none.",
             },
         },
     }
 
 
-_BINARY_OUTPUT = {**_ANYTHING, "properties": {"binary_data": {"description": "true: this output as binary data."}}}
+_BINARY_OUTPUT = {
+    **_ANYTHING,
+    "properties": {"binary_data": {"description": "If true, this output is sent as binary data."}},
+}
 _BINARY_OUTPUTS = {
     **_ANYTHING,
-    "properties": {"binary_data_output": {"description": "true: every output as binary data."}},
+    "properties": {"binary_data_output": {"description": "If true, all outputs are sent as binary data."}},
 }
 
 
 def _by_column(contract: Contract, rules: Rules) -> Schema:
-    """An array of tensors. Columns that take the same cells share a schema."""
+    """Return the schema of one tensor per column. Columns that accept the same cells share a schema."""
     groups: dict[str, list[Column]] = {}
     for column in contract.input.columns:
         groups.setdefault(repr((bare(column), column.datatype)), []).append(column)
@@ -163,8 +166,8 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
     if rules.extra == "ignore":
         kinds.append(_any_tensor())
     needed = [c for c in contract.input.columns if rules.missing == "refuse" or not c.nullable]
-    schema: Schema = {"title": "One tensor a column", "type": "array"}
-    schema["description"] = "One tensor for each column, in any order, all with as many rows."
+    schema: Schema = {"title": "One tensor per column", "type": "array"}
+    schema["description"] = "One tensor for each column, in any order, all with the same number of rows."
     schema["items"] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     schema["minItems"] = max(1, len(needed))
     if rules.duplicate == "refuse" and rules.extra == "refuse":
@@ -173,7 +176,7 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
 
 
 def _tensor(found: Sequence[Column]) -> Schema:
-    one = bare(found[0])
+    cell_schema = bare(found[0])
     shape = {"prefixItems": [_SIZE, {"const": 1}], "items": False, "minItems": 1, "maxItems": 2}
     return {
         "type": "object",
@@ -182,27 +185,27 @@ def _tensor(found: Sequence[Column]) -> Schema:
             "name": {"type": "string", "enum": [column.name for column in found]},
             "shape": {"type": "array", "description": "[rows] or [rows, 1].", **shape},
             "datatype": _datatype(found),
-            "data": {**_flat_or_nested(one, exactly([one])), "description": _DATA},
+            "data": {**_flat_or_nested(cell_schema, exactly([cell_schema])), "description": _DATA},
             "parameters": _ANYTHING,
         },
     }
 
 
 _SIZE = {"type": "integer", "minimum": 1}
-_DATA = "As many cells as the shape has, flat or nested, each within the tensor's own datatype."
+_DATA = "Flat or nested. The number of cells must match the shape, and each cell must fit the tensor's datatype."
 
 
 def _datatype(found: Sequence[Column]) -> Schema:
-    """The column's own datatype first; narrower or wider ones of the same kind are taken as well."""
-    fits = frozenset.intersection(*(FITS[column.datatype] for column in found))
+    """Return the schema of a tensor's datatype: the column's own first, then others that are converted to it."""
+    accepted = frozenset.intersection(*(ACCEPTED_DATATYPES[column.datatype] for column in found))
     own = found[0].datatype
-    return {"type": "string", "enum": [own, *sorted(fits - {own})]}
+    return {"type": "string", "enum": [own, *sorted(accepted - {own})]}
 
 
 def _any_tensor() -> Schema:
     return {
         "type": "object",
-        "description": "A column the model does not know; it is ignored.",
+        "description": "A column that the model does not have. It is ignored.",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"type": "string"},
@@ -220,46 +223,46 @@ def _matrix(contract: Contract) -> Schema:
     for column in found:
         if bare(column) not in kinds:
             kinds.append(bare(column))
-    one = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    cell_schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     width = {"const": len(found)}
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
-            "name": {"type": "string", "description": "Any name."},
+            "name": {"type": "string", "description": "It can have any name."},
             "shape": {"description": f"[rows, {len(found)}].", **exactly([_SIZE, width])},
             "datatype": _datatype(found),
-            "data": {**_flat_or_nested(one, ref(contract, "Values"), len(found)), "description": _DATA},
+            "data": {**_flat_or_nested(cell_schema, model_ref(contract, "Values"), len(found)), "description": _DATA},
             "parameters": _ANYTHING,
         },
     }
 
 
 def invocations(contract: Contract, rules: Rules) -> Schema:
-    """MLflow's JSON, exactly one of four spellings; or rows by themselves, as SageMaker's clients send them."""
+    """Return the schema of a body of MLflow, which has one of four keys, or of SageMaker, which is the rows alone."""
     names = [column.name for column in contract.input.columns]
     split = {
         "type": "object",
-        "description": "pandas' `to_dict('split')`. `columns` may have any order; the cells of `data` follow it.",
+        "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns`.",
         "required": ["data"],
         "properties": {
             "columns": {"anyOf": [{"const": names}, {"const": list(range(len(names)))}, {"type": "null"}]},
-            "data": {"type": "array", "items": ref(contract, "Values"), "minItems": 1},
-            "index": {"description": "Not looked at."},
+            "data": {"type": "array", "items": model_ref(contract, "Values"), "minItems": 1},
+            "index": {"description": "It is ignored."},
         },
         "additionalProperties": False,
     }
-    by_columns = {"anyOf": [ref(contract, "Columns"), *rows(contract)["anyOf"]]}
-    spelled: dict[str, Schema] = {
+    by_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
+    keys: dict[str, Schema] = {
         "dataframe_split": split,
-        "dataframe_records": {"type": "array", "items": ref(contract, "Row"), "minItems": 1},
+        "dataframe_records": {"type": "array", "items": model_ref(contract, "Row"), "minItems": 1},
         "instances": rows(contract),
         "inputs": by_columns,
     }
     bare_rows = [{"title": "Rows", **each} for each in rows(contract)["anyOf"]]
     if len(names) > 1:
         bare_rows.append({**values(contract), "title": "One row"})
-    return {"anyOf": [*(_only(name, schema, contract, list(spelled)) for name, schema in spelled.items()), *bare_rows]}
+    return {"anyOf": [*(_only(name, schema, contract, list(keys)) for name, schema in keys.items()), *bare_rows]}
 
 
 def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Schema:

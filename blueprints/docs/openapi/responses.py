@@ -1,30 +1,30 @@
-"""What one model answers, in every protocol."""
+"""JSON Schemas and examples of the response bodies of one model, in every protocol."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, description, output_cell
 from tableside.contract.schema import Cell, Contract, Output
 
 
 def components(contract: Contract) -> dict[str, Schema]:
-    """The response's schemas, by the name they have below the model's own."""
+    """Return the schemas of a model's responses. Their names in the document are prefixed with the model's name."""
     rows: Schema = {"type": "array", "items": {"anyOf": [row(output, contract) for output in contract.outputs]}}
     rows["description"] = outputs(contract)
-    by = {key: {"type": "object", "required": [key], "properties": {key: rows}} for key in ("predictions", "outputs")}
+    by_key = {
+        key: {"type": "object", "required": [key], "properties": {key: rows}} for key in ("predictions", "outputs")
+    }
     return {
         "InferResponse": infer(contract),
-        "PredictResponse": {"anyOf": [{"title": f"For {title}", **by[key]} for title, key in _ANSWERED]},
-        "Predictions": {"anyOf": [by["predictions"], {"title": "For rows by themselves", **rows}]},
+        "PredictResponse": {"anyOf": [{"title": f"For {title}", **by_key[key]} for title, key in _RESPONSE_KEYS]},
+        "Predictions": {"anyOf": [by_key["predictions"], {"title": "For bare rows", **rows}]},
     }
 
 
-_ANSWERED = (("instances", "predictions"), ("inputs", "outputs"))
+_RESPONSE_KEYS = (("instances", "predictions"), ("inputs", "outputs"))
 
 
 def row(output: Output, contract: Contract) -> Schema:
-    """A row of one output: a value, or an array of `width` of them."""
+    """Return the schema of one row of an output: a value, or an array of `width` values."""
     cell = output_cell(output, contract)
     if output.flat:
         return {"title": output.name, **cell}
@@ -39,12 +39,12 @@ def row(output: Output, contract: Contract) -> Schema:
 
 
 def outputs(contract: Contract) -> str:
-    """Every output in a sentence each, for a description."""
+    """Return a description of all outputs."""
     return ". ".join(description(output) for output in contract.outputs) + "."
 
 
 def infer(contract: Contract) -> Schema:
-    """V2's answer in JSON."""
+    """Return the schema of a V2 response."""
     kinds = [tensor(output, contract) for output in contract.outputs]
     return {
         "type": "object",
@@ -52,10 +52,10 @@ def infer(contract: Contract) -> Schema:
         "properties": {
             "model_name": {"const": contract.name},
             "model_version": {"type": "string"},
-            "id": {"type": "string", "description": "The request's, if it had one."},
+            "id": {"type": "string", "description": "The id of the request, if it had one."},
             "outputs": {
                 "type": "array",
-                "description": "In the order asked for.",
+                "description": "The outputs in the order of the request.",
                 "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds},
             },
         },
@@ -63,7 +63,7 @@ def infer(contract: Contract) -> Schema:
 
 
 def tensor(output: Output, contract: Contract) -> Schema:
-    """One output as a tensor of shape [rows, width]."""
+    """Return the schema of an output as a tensor of shape [rows, width]."""
     return {
         "title": output.name,
         "description": description(output),
@@ -84,19 +84,19 @@ def tensor(output: Output, contract: Contract) -> Schema:
     }
 
 
-def predict_example(contract: Contract, count: int = 2) -> dict[str, Any]:
-    """What V1 answers to the first example of the request."""
+def predict_example(contract: Contract, count: int = 2) -> Schema:
+    """Return the V1 response to the first example of a request."""
     default = contract.default_output
     answers = contract.golden.answers[default.name][:count]
-    found: list[Cell | list[Cell]] = [each[0] if default.flat else list(each) for each in answers]
-    return {"predictions": found}
+    rows: list[Cell | list[Cell]] = [row[0] if default.flat else list(row) for row in answers]
+    return {"predictions": rows}
 
 
-def infer_example(contract: Contract, count: int = 2) -> dict[str, Any]:
-    """What V2 answers to the first example of the request."""
+def infer_example(contract: Contract, count: int = 2) -> Schema:
+    """Return the V2 response to the first example of a request."""
     default = contract.default_output
     answers = contract.golden.answers[default.name][:count]
     shape = [len(answers), default.width]
-    data = [each for found in answers for each in found]
+    data = [cell for row in answers for cell in row]
     head = {"model_name": contract.name, "model_version": str(contract.version)}
     return {**head, "outputs": [{"name": default.name, "datatype": default.datatype, "shape": shape, "data": data}]}

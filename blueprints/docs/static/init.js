@@ -1,4 +1,4 @@
-// Relative addresses, so that the page works below any prefix of a proxy. `?model=NAME` shows one model.
+// URLs are relative, so that the page works behind a proxy that adds a path prefix. `?model=NAME` shows one model.
 "use strict";
 const model = new URLSearchParams(window.location.search).get("model");
 window.ui = SwaggerUIBundle({

@@ -1,6 +1,6 @@
-"""Writes the MLflow model directories beside this file, and `expected.json`: what each estimator answers itself.
+"""Writes the MLflow model directories beside this file, and the estimators' own answers into `expected.json`.
 
-Run it where mlflow is installed, with the scikit-learn of requirements/base.txt: see README.md here.
+Run it in an environment with mlflow and the scikit-learn version of requirements/base.txt, as README.md describes.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from sklearn.tree import DecisionTreeClassifier
 HERE = Path(__file__).parent
 ROWS = 25
 ENVIRONMENT_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
-"""Not read at publish, and stale soon."""
+"""Publish does not read these files, and their versions would soon be out of date."""
 
 
 def iris_frame() -> tuple[pd.DataFrame, Any]:
-    """iris with named columns and named classes."""
+    """Return the iris data with column names, and class names as the target."""
     data = load_iris(as_frame=True)
     return data.data, np.asarray(data.target_names)[data.target]
 
 
 def customers() -> tuple[pd.DataFrame, Any]:
-    """Text, whole numbers, booleans and numbers, each but the whole numbers with gaps."""
+    """Return a table of text, integers, booleans and numbers, with missing values in all but the integers."""
     random = np.random.default_rng(7)
     count = 120
     frame = pd.DataFrame(
@@ -62,7 +62,7 @@ def customers() -> tuple[pd.DataFrame, Any]:
 
 
 def customer_pipeline() -> Any:
-    """Imputes and encodes by column name, so every column may have gaps but `zip`, `months` and `visits`."""
+    """Return a pipeline that imputes and encodes by column name; `months` and `visits` take no missing value."""
     return make_pipeline(
         make_column_transformer(
             (
@@ -82,7 +82,7 @@ def customer_pipeline() -> Any:
 
 
 def save(name: str, estimator: Any, data: Any, expected: dict[str, Any], **options: Any) -> None:
-    """One model directory, and its estimator's own answers for the first rows of its data."""
+    """Write one model directory, and add the estimator's answers for the first ROWS rows to `expected`."""
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     mlflow.sklearn.save_model(estimator, folder, pip_requirements=[f"scikit-learn=={sklearn.__version__}"], **options)
@@ -101,7 +101,7 @@ def save(name: str, estimator: Any, data: Any, expected: dict[str, Any], **optio
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all model directories and `expected.json`."""
     expected: dict[str, Any] = {}
     frame, species = iris_frame()
     tree = DecisionTreeClassifier(max_depth=3, random_state=0).fit(frame, species)

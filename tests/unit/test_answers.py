@@ -1,0 +1,69 @@
+"""Collecting the outputs of an estimator's methods."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tableside.contract.answers import collect
+from tableside.contract.environment import PACKAGES, environment, sha256
+from tableside.contract.schema import Output
+from tests.fakes import SUM_OUTPUTS, SumRuntime
+
+PARTS = tuple(Output(f"predict_proba_{at}", "FP64", 2, False, None, "predict_proba", at) for at in range(2))
+
+
+def test_a_shared_method_is_run_once() -> None:
+    """Outputs that are parts of one method's list come from one call, in the order of the list."""
+    calls: list[str] = []
+
+    def run(method: str, data: Any) -> Any:
+        calls.append(method)
+        return [np.full((2, 2), 0.0), np.full((2, 2), 1.0)]
+
+    arrays = collect(PARTS, run, None)
+    assert calls == ["predict_proba"]
+    assert [array[0, 0] for array in arrays.values()] == [0.0, 1.0]
+    assert list(arrays) == ["predict_proba_0", "predict_proba_1"]
+
+
+def test_each_output_is_what_its_method_returns() -> None:
+    """An output without a part is the method's array itself."""
+    arrays = collect(SUM_OUTPUTS, SumRuntime().run, [[1.0, 2.0]])
+    assert {name: array.tolist() for name, array in arrays.items()} == {"predict": [3.0], "transform": [[3.0, -3.0]]}
+
+
+def test_a_list_where_an_array_was_published_is_an_error() -> None:
+    """The error names the output and the method."""
+    with pytest.raises(TypeError, match="output 'predict': predict returned a list of arrays"):
+        collect(SUM_OUTPUTS[:1], lambda method, data: [np.zeros(1)], None)
+
+
+def test_an_error_of_the_method_is_not_caught() -> None:
+    """What the estimator raises reaches the caller as it is."""
+
+    def run(method: str, data: Any) -> Any:
+        raise ZeroDivisionError(method)
+
+    with pytest.raises(ZeroDivisionError, match="predict"):
+        collect(SUM_OUTPUTS, run, None)
+
+
+def test_the_environment_has_what_is_installed() -> None:
+    """The versions of Python, the machine and the installed packages are recorded, and nothing else."""
+    versions = environment()
+    assert {"python", "machine", "scikit-learn", "numpy"} <= versions.keys() <= {"python", "machine", *PACKAGES}
+    assert versions["numpy"] == np.__version__
+
+
+def test_the_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
+    """The checksum of a file is the SHA-256 of its content; a file that is absent is an error."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 300_000)
+    assert sha256(path) == hashlib.sha256(b"x" * 300_000).hexdigest()
+    with pytest.raises(FileNotFoundError):
+        sha256(tmp_path / "absent")

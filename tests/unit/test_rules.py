@@ -1,0 +1,58 @@
+"""The collector of errors: what is listed, what is counted and what is quoted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tableside.decoding.rules import Problems, Rules, malformed
+from tableside.errors import CellError
+
+
+def unexpected_path() -> str:
+    raise AssertionError("the path of an error that is not listed was built")
+
+
+def test_errors_past_the_limit_are_counted_only() -> None:
+    """The path of an error that is not listed is never built: a table may have millions of them."""
+    problems = Problems(Rules(most_errors=1))
+    assert not problems
+    problems.add("a", "first")
+    problems.add(unexpected_path, "second")
+    assert (problems.found, problems.extra, problems.count) == ([CellError("a", "first")], 1, 2)
+
+
+@pytest.mark.parametrize(("show", "message"), [(False, "too large"), (True, "too large: '" + "9" * 40 + "'")])
+def test_values_are_quoted_only_if_the_rules_allow_it(show: bool, message: str) -> None:
+    """A client's data is not in an error unless the operator allows it, and then at most 40 characters."""
+    problems = Problems(Rules(show_values=show))
+    problems.add("a", "too large", "9" * 50)
+    assert problems.found[0].message == message
+
+
+def test_rows_are_listed_with_their_own_values() -> None:
+    """The value of a row's error is taken from that row."""
+    problems = Problems(Rules(most_errors=2, show_values=True))
+    problems.add_rows(lambda row: f"c[{row}]", np.array([1, 3, 4]), "bad", np.array([10, 11, 12, 13, 14]))
+    assert problems.found == [CellError("c[1]", "bad: '11'"), CellError("c[3]", "bad: '13'")]
+    assert problems.extra == 1
+
+
+def test_rows_after_the_limit_are_counted() -> None:
+    """Rows that are added to a full collector change only the count."""
+    problems = Problems(Rules(most_errors=1))
+    problems.add("a", "first")
+    problems.add_rows(str, np.arange(5), "bad")
+    assert (len(problems.found), problems.count) == (1, 6)
+
+
+def test_the_refusal_has_all_listed_errors() -> None:
+    """The exception has the listed errors as data, and the number of the others in its text."""
+    problems = Problems(Rules(most_errors=2))
+    for name in "abc":
+        problems.add(name, "bad")
+    refusal = problems.refusal()
+    assert [error.path for error in refusal.cells] == ["a", "b"]
+    text = "the input does not fit the model's contract; 1 more not shown: a: bad (and 1 more)"
+    assert str(refusal) == text
+    assert str(malformed("inputs", "missing")) == "the request is malformed: inputs: missing"
