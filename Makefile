@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -42,7 +42,7 @@ run: $(VENV)/.base ## install everything and serve the models in models/
 stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
-STEPS := format lint types imports unit unit-gevent unit-haswell unit-nehalem e2e
+STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem e2e
 # The tests start these programs: nginx, and a browser that opens /docs.
 PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium
 
@@ -67,17 +67,20 @@ imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
-	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m "not slow"
+
+unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m slow
 
 unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, like a worker
-	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets" -p no:xdist
+	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets and not slow" -p no:xdist
 
 # BLAS rounds differently on another processor. These targets show that no test depends on the last bits of a result.
 unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Haswell
-	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
 
 unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
-	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes"
+	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
 
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile

@@ -198,7 +198,7 @@ def test_without_an_example_a_sample_is_required(tmp_path: Path) -> None:
 def test_a_joblib_file_still_needs_a_sample(tmp_path: Path) -> None:
     """A joblib file has no input example, so the error names --sample."""
     joblib.dump(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]), tmp_path / "x.joblib")
-    assert "needs --sample" in error_of_publish(tmp_path / "x.joblib", tmp_path / "r")
+    assert "a joblib file needs a sample; add --sample FILE" in error_of_publish(tmp_path / "x.joblib", tmp_path / "r")
 
 
 def test_a_sample_takes_the_place_of_the_example(tmp_path: Path) -> None:

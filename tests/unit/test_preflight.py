@@ -39,6 +39,7 @@ def checked(root: Path, policy: Repository = POLICY) -> dict[str, PreflightResul
     return {found[0].name: found[1] for found in runner.run(root, versions_to_load(root, EMPTY), policy) if found}
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_each_failure_belongs_to_its_version_and_the_others_pass(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash, an exit or a hang is the result of one version, with the end of stderr and without secrets in it."""
@@ -100,6 +101,7 @@ def last(rounds: Iterator[object]) -> dict[str, str]:
     return {each.name: result.failure_kind.value for each, result in end.known.items()}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_a_result_is_kept_until_something_changes(root: Path, tmp_path: Path) -> None:
     """A kept result is used until it is removed, or the files or the settings change."""
@@ -148,6 +150,7 @@ def test_workers_that_start_together_run_one_preflight(root: Path, tmp_path: Pat
     assert (len(pids(root, "good")), len(pids(root, "hangs"))) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_without_a_folder_every_worker_runs_its_own_preflights(root: Path, tmp_path: Path) -> None:
     """Where no result can be kept, each worker runs the preflight itself."""
@@ -171,6 +174,7 @@ def test_only_the_oldest_results_are_removed(tmp_path: Path, monkeypatch: pytest
     assert [each.version for each in result_store.read(every)] == [4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path: Path) -> None:
     """While one preflight runs the other versions are served; the new generation is reached when it is over."""
     publish_misbehaving(root, "good", "none")
@@ -204,6 +208,7 @@ def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path
     assert registry.catalog.servable("hangs").version == 1
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_versions_behind_a_slow_one_run_beside_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After SLOW_S on one version, the versions behind it get another process, and each has one result."""
