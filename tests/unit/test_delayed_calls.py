@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from tableside.process.delayed_calls import make_call_later
-from tableside.process.offload import is_patched
 
 PATCHED = """
 from gevent import monkey
@@ -25,7 +24,7 @@ def printed(code: str) -> str:
     return ended.stdout.decode()
 
 
-@pytest.mark.skipif(is_patched(), reason="needs a process without an event loop")
+@pytest.mark.no_greenlets
 def test_without_an_event_loop_there_is_none() -> None:
     """The caller has to write its lines at once."""
     assert make_call_later() is None
