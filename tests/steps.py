@@ -52,9 +52,10 @@ def counted(report: Path) -> Counts | None:
 def run(target: str, number: int, of: int) -> Step:
     """Run `make TARGET`; its output goes where ours goes."""
     print(f"\n== step {number} of {of}: make {target}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    # In a folder of its own, pytest does not remove the folders of earlier runs, which fails if one cannot be removed.
+    with tempfile.TemporaryDirectory(prefix="ts-", ignore_cleanup_errors=True) as folder:
         report = Path(folder) / "report.xml"
-        options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}".strip()
+        options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --basetemp={folder}/t --junitxml={report}".strip()
         environ = {**os.environ, "PYTEST_ADDOPTS": options}
         began_s = time.monotonic()
         status = subprocess.run(["make", "--no-print-directory", target], cwd=PROJECT, env=environ).returncode
