@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,3 +74,11 @@ def agree(was: Cell, now: Cell) -> bool:
     if isinstance(was, float) and isinstance(now, (float, int)):
         return abs(was - now) <= RELATIVE_TOLERANCE * max(abs(was), abs(now), 1e-3)
     return was == now and isinstance(was, bool) == isinstance(now, bool)
+
+
+def all_agree(answers: Sequence[Sequence[Cell]], others: Sequence[Sequence[Cell]]) -> bool:
+    """Whether two answers of the same rows have the same shape, and each cell agrees with the other's."""
+    return len(answers) == len(others) and all(
+        len(row) == len(other) and all(agree(was, now) for was, now in zip(row, other, strict=True))
+        for row, other in zip(answers, others, strict=True)
+    )

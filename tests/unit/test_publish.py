@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tableside.decoding.json_tables import from_rows
@@ -408,3 +408,10 @@ def test_wide_floats_are_answered_as_doubles(tmp_path: Path) -> None:
     """Answers of numpy's longdouble, which no protocol can send, are converted to float64."""
     contract = publish("m", FunctionTransformer(np.longdouble).fit(FRAME), FRAME, repository=tmp_path)
     assert contract.outputs[0].datatype == "FP64"
+
+
+def test_a_linear_model_of_a_dataframe_is_published(tmp_path: Path) -> None:
+    """A DataFrame's columns may be added in another order than a decoded table's: last digits do not refuse a model."""
+    data = load_diabetes(as_frame=True)
+    publish("ridge", Ridge().fit(data.data, data.target), data.data, repository=tmp_path)
+    assert list(paths.versions(tmp_path, "ridge")) == [1]
