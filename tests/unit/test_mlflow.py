@@ -35,7 +35,7 @@ from tableside.errors import PublishFailed
 from tableside.publishing import mlflow
 from tableside.repository import integrity, paths
 from tableside.runtimes import sklearn as runtime_sklearn
-from tableside.runtimes.golden import agree, cells_of
+from tableside.runtimes.golden import all_agree, cells_of
 from tableside.settings import Repository
 
 pytestmark = pytest.mark.no_greenlets
@@ -119,9 +119,7 @@ def expected_frame(name: str) -> Any:
 def assert_agree(found: Any, recorded: Any) -> None:
     """Compare as golden rows are compared: the last digits may differ on another processor."""
     found, recorded = cells_of(np.asarray(found)), cells_of(np.asarray(recorded))
-    assert [len(row) for row in found] == [len(row) for row in recorded]
-    for one, other in zip(found, recorded, strict=True):
-        assert all(agree(was, now) for was, now in zip(other, one, strict=True)), (other, one)
+    assert all_agree(recorded, found), (recorded, found)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
