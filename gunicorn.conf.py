@@ -65,6 +65,11 @@ control_socket_disable = True  # gunicorn 27 enables it by default, with the sam
 limit_request_line = 4094
 limit_request_fields = 50
 limit_request_field_size = 8190
+# No header changes the scheme or the path of a request: nothing here uses the scheme, and every path begins at the
+# root. No proxy has to be trusted then, and gunicorn does not parse each client's address.
+secure_scheme_headers = {}
+forwarder_headers = ""
+forwarded_allow_ips = "*"
 proc_name = "tableside"
 accesslog = None  # the application writes its own: tableside.telemetry.access_log
 logger_class = "tableside.server.gunicorn_log.GunicornLog"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter as Counting
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from tableside.telemetry import access_log, logs
 from tableside.telemetry.metrics import Metrics
@@ -31,17 +33,49 @@ class VersionMetrics:
         )
         self._seconds = metrics.request_seconds.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
-        self.in_flight = metrics.in_flight.labels(model)
 
-    def add(self, request: Answered) -> None:
-        """Count one answered request. Rows count only if it succeeded."""
-        trace, stages = request.trace, self._stages
-        self._requests[trace.protocol, request.status].inc()
-        self._seconds.observe(request.seconds)
-        for stage, spent_s in trace.stages.items():
-            stages[stage].observe(spent_s)
-        if request.status == 200 and trace.rows:
-            self._rows.inc(trace.rows)
+    def add(self, requests: Sequence[Answered]) -> None:
+        """Count answered requests. The rows of a request count only if it succeeded."""
+        stages, rows = self._stages, 0
+        codes: Counting[tuple[str, int]] = Counting()
+        for request in requests:
+            trace = request.trace
+            codes[trace.protocol, request.status] += 1
+            self._seconds.observe(request.seconds)
+            for stage, spent_s in trace.stages.items():
+                stages[stage].observe(spent_s)
+            if request.status == 200:
+                rows += trace.rows
+        for code, count in codes.items():
+            self._requests[code].inc(count)
+        if rows:
+            self._rows.inc(rows)
+
+
+class InFlight:
+    """The requests of one model that are being answered now.
+
+    The gauge is set once at the event loop's next turn, not twice for each request.
+    """
+
+    def __init__(self, gauge: Gauge, set_later: Callable[[InFlight], None]) -> None:
+        self._gauge = gauge
+        self._set_later = set_later
+        self._count = 0
+
+    def enter(self) -> None:
+        """Count one request more."""
+        self._count += 1
+        self._set_later(self)
+
+    def leave(self) -> None:
+        """Count one request less."""
+        self._count -= 1
+        self._set_later(self)
+
+    def set_gauge(self) -> None:
+        """Set `tableside_in_flight` to the count."""
+        self._gauge.set(self._count)
 
 
 class _LabelCache(dict[K, V]):
@@ -79,32 +113,57 @@ class RequestMetrics:
     ) -> None:
         self._metrics = metrics
         self._counts: dict[tuple[str, str], VersionMetrics] = {}
+        self._in_flight: dict[str, InFlight] = {}
+        self._entered_or_left: set[InFlight] = set()
         self._lines = logs.LineBuffer(log_later)
         self._count_later = count_later
         self._answered: list[Answered] = []
+        self._is_flush_due = False
 
-    def counts(self, model: str, version: str) -> VersionMetrics:
-        """Return the metrics of a version. The repository must have it, see `RequestTrace.serves`."""
-        metrics = self._counts.get((model, version))
-        if metrics is None:
-            metrics = self._counts[model, version] = VersionMetrics(self._metrics, model, version)
-        return metrics
+    def in_flight(self, model: str) -> InFlight:
+        """Return the count of a model's requests in flight. The repository must have it, see `RequestTrace.serves`."""
+        found = self._in_flight.get(model)
+        if found is None:
+            gauge = self._metrics.in_flight.labels(model)
+            found = self._in_flight[model] = InFlight(gauge, self._set_later)
+        return found
 
     def record(self, trace: RequestTrace, method: str, path: str, status: int, seconds: float) -> None:
         """Count and log one answered request, at the event loop's next turn if there is one."""
         self._answered.append(Answered(trace, method, path, status, seconds))
-        if self._count_later is None:
-            self.flush()
-        elif len(self._answered) == 1:
-            self._count_later(self.flush)
+        self._flush_later()
 
     def flush(self) -> None:
         """Count and log the requests that have been recorded since the last call."""
+        self._is_flush_due = False
         answered, self._answered = self._answered, []
+        changed, self._entered_or_left = self._entered_or_left, set()
+        for in_flight in changed:
+            in_flight.set_gauge()
+        by_version: defaultdict[tuple[str, str], list[Answered]] = defaultdict(list)
         for request in answered:
             if request.trace.counted:
-                self.counts(request.trace.model, request.trace.version).add(request)
+                by_version[request.trace.model, request.trace.version].append(request)
+        for version, requests in by_version.items():
+            self._version_metrics(*version).add(requests)
         for request in answered:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"
             if self._lines.is_enabled(level):
                 self._lines.write(level, access_log.fields(*request, level))
+
+    def _set_later(self, in_flight: InFlight) -> None:
+        self._entered_or_left.add(in_flight)
+        self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._count_later is None:
+            self.flush()
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self._count_later(self.flush)
+
+    def _version_metrics(self, model: str, version: str) -> VersionMetrics:
+        metrics = self._counts.get((model, version))
+        if metrics is None:
+            metrics = self._counts[model, version] = VersionMetrics(self._metrics, model, version)
+        return metrics

@@ -76,7 +76,7 @@ def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes
         context.environ.get("gunicorn.socket"),
     )  # fmt: skip
     servable.check_room(limits)
-    context.enter(extensions.request_metrics.counts(trace.model, trace.version).in_flight)
+    context.enter(extensions.request_metrics.in_flight(trace.model))
     return limits
 
 

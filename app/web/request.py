@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from io import BufferedIOBase
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from wsgiref.types import WSGIEnvironment
 
 import msgspec
@@ -16,6 +16,7 @@ from tableside.decoding import inflate
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
 from tableside.settings import Server
+from tableside.telemetry.request_metrics import InFlight
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.extensions import Extensions
 
@@ -40,18 +41,11 @@ class Body(msgspec.Struct, frozen=True):
         return inflate.inflate(self.raw, self.encoding, self.limit_bytes)
 
 
-class InFlight(Protocol):
-    """A gauge of the requests in flight for one model."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add `amount` to the gauge."""
-
-
 class RequestContext(msgspec.Struct):
     """What a prediction handler is given.
 
     environ: the request (PEP 3333). extensions: the application's parts. trace: what is known of the request so far.
-    in_flight: the gauge that counts the request; None before the request is admitted and after it is answered.
+    in_flight: where the request is counted; None before the request is admitted and after it is answered.
     """
 
     environ: WSGIEnvironment
@@ -59,15 +53,15 @@ class RequestContext(msgspec.Struct):
     trace: RequestTrace
     in_flight: InFlight | None = None
 
-    def enter(self, gauge: InFlight) -> None:
+    def enter(self, in_flight: InFlight) -> None:
         """Count the request as in flight until `leave` is called."""
-        gauge.inc()
-        self.in_flight = gauge
+        in_flight.enter()
+        self.in_flight = in_flight
 
     def leave(self) -> None:
         """Stop counting the request as in flight. Does nothing for a request that was not admitted."""
         if self.in_flight is not None:
-            self.in_flight.inc(-1)
+            self.in_flight.leave()
             self.in_flight = None
 
     def header(self, key: str) -> str:

@@ -9,6 +9,9 @@ import pytest
 from flask import Flask
 
 from tableside.errors import DeadlineExceeded, RequestRejected
+from tableside.telemetry import metrics
+from tableside.telemetry.metrics import Metrics
+from tableside.telemetry.request_metrics import RequestMetrics
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.dispatch import call_handler
 from tableside.web.extensions import EXTENSION_KEY
@@ -60,25 +63,21 @@ def test_a_context_reads_headers_and_the_query(app: Flask) -> None:
     assert (full.header("HTTP_ACCEPT"), dict(full.query())) == ("text/csv", {"output": "a b"})
 
 
-class Gauge:
-    """Counts requests in flight, and remembers the highest count."""
-
-    def __init__(self) -> None:
-        self.value, self.highest = 0.0, 0.0
-
-    def inc(self, amount: float = 1) -> None:
-        self.value += amount
-        self.highest = max(self.highest, self.value)
+def in_flight_value(made: Metrics) -> float | None:
+    return made.registry.get_sample_value("tableside_in_flight", {"model": "iris"})
 
 
 @pytest.mark.parametrize("error", [None, KeyError("x"), RequestRejected("bad")])
 def test_a_request_is_in_flight_until_its_handler_returns(app: Flask, error: Exception | None) -> None:
-    """The gauge is back at zero after the handler has returned or raised; what it raised is raised on."""
-    gauge = Gauge()
+    """The count is back at zero after the handler has returned or raised; what it raised is raised on."""
+    made = metrics.make()
+    in_flight = RequestMetrics(made, None).in_flight("iris")
+    found: list[float | None] = []
     context = RequestContext({}, app.extensions[EXTENSION_KEY], RequestTrace("id", 0.0))
 
     def handler(context: RequestContext, name: str) -> Reply:
-        context.enter(gauge)
+        context.enter(in_flight)
+        found.append(in_flight_value(made))
         if error is not None:
             raise error
         return Reply(name.encode())
@@ -88,6 +87,5 @@ def test_a_request_is_in_flight_until_its_handler_returns(app: Flask, error: Exc
     else:
         with pytest.raises(type(error)):
             call_handler(handler, context, {"name": "x"})
-    assert (gauge.value, gauge.highest) == (0.0, 1.0)
     context.leave()  # a second call changes nothing
-    assert gauge.value == 0.0
+    assert [*found, in_flight_value(made)] == [1.0, 0.0]

@@ -98,3 +98,37 @@ def test_lines_keep_the_order_of_the_answers(capfd: pytest.CaptureFixture[str]) 
     turn.end()
     found = [json.loads(line)["request_id"] for line in capfd.readouterr().out.splitlines()]
     assert found == ["id-0", "id-1", "id-2", "id-3"]
+
+
+def test_the_gauge_of_requests_in_flight_is_set_once_in_each_turn() -> None:
+    """A request that was answered within its turn never shows; one that is still being answered does."""
+    made, turn = metrics.make(), Turn()
+    counting = RequestMetrics(made, None, turn)
+    gauge = 'tableside_in_flight{model="wine"}'
+    counting.in_flight("wine").enter()
+    assert counting.in_flight("wine") is counting.in_flight("wine")
+    counting.record(served(), "POST", "/v1/models/wine:predict", 200, 0.01)
+    assert (len(turn.works), samples(made)[gauge]) == (1, 0.0)
+    turn.end()
+    assert samples(made)[gauge] == 1.0
+    counting.in_flight("wine").enter()
+    counting.in_flight("wine").leave()
+    counting.in_flight("wine").leave()
+    turn.end()
+    assert samples(made)[gauge] == 0.0
+
+
+def test_versions_codes_and_protocols_of_one_turn_are_counted_apart() -> None:
+    """Requests are summed up only with those of the same version, protocol and status code."""
+    made, turn = metrics.make(), Turn()
+    counting = RequestMetrics(made, None, turn)
+    for status in (200, 400, 200):
+        counting.record(served(2), "POST", "/v1/models/wine:predict", status, 0.01)
+    other = RequestTrace("id", 0.0, model="wine", version="3", protocol="v2", rows=5, counted=True)
+    counting.record(other, "POST", "/v2/models/wine/infer", 200, 0.01)
+    turn.end()
+    found = samples(made)
+    assert (requests(made), requests(made, "400")) == (2.0, 1.0)
+    assert found['tableside_requests_total{code="200",model="wine",protocol="v2",version="3"}'] == 1.0
+    assert found['tableside_rows_total{model="wine",version="2"}'] == 4.0
+    assert found['tableside_rows_total{model="wine",version="3"}'] == 5.0
