@@ -1,4 +1,4 @@
-"""The errors of Tableside. They know nothing of HTTP: `tableside.web.errors` maps each class to a status."""
+"""The errors of Tableside. They know nothing of HTTP: `tableside.web.error_replies` maps each class to a status."""
 
 from __future__ import annotations
 

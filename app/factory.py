@@ -14,7 +14,7 @@ from tableside.serving.registry import Registry
 from tableside.settings import Settings, load
 from tableside.telemetry import logs, metrics
 from tableside.telemetry.request_metrics import RequestMetrics
-from tableside.web import errors, request_lifecycle
+from tableside.web import error_replies, request_lifecycle
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
 from tableside.web.dispatch import FastDispatchFlask
 from tableside.web.extensions import EXTENSION_KEY, Extensions
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         settings, registry, counters, make_offload(threads), make_offload(threads), request_metrics
     )
     request_lifecycle.install(app)
-    errors.install(app)
+    error_replies.install(app)
     for blueprint in BLUEPRINTS:
         if blueprint.name not in ACCESS_BY_BLUEPRINT:
             raise RuntimeError(

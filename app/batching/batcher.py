@@ -16,9 +16,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tableside.batching.batch_metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.cost import CostModel
 from tableside.batching.isolation import run_isolated
-from tableside.batching.metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest, refusal
 from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
 from tableside.process.offload import Offload

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, logs, models, reload
+from tableside.cli import client, log_viewer, models, reload
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -72,7 +72,7 @@ for command in (
     models.verify,
     reload.reload,
     client.client,
-    logs.logs,
+    log_viewer.logs,
 ):
     main.add_command(command)
 

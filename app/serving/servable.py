@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from tableside.batching.batch_metrics import BatchMetrics
 from tableside.batching.batcher import Batcher, RequestLimits
-from tableside.batching.metrics import BatchMetrics
 from tableside.contract import answers
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output

@@ -5,8 +5,9 @@ than a linear model takes to predict. The fast dispatch routes a POST to a regis
 Flask's own URL map, and then calls the endpoint's handler as plain WSGI. Flask dispatches every other request.
 
 The fast dispatch begins and ends a request as `tableside.web.request_lifecycle` does and turns errors into replies as
-`tableside.web.errors` does. It runs no hooks. The application therefore raises FastDispatchError instead of serving
-when another hook applies to a fast endpoint (`tableside.web.hook_check`) or when its view function was replaced.
+`tableside.web.error_replies` does. It runs no hooks. The application therefore raises FastDispatchError instead of
+serving when another hook applies to a fast endpoint (`tableside.web.hook_check`) or when its view function was
+replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from tableside.web import errors, hook_check, request_lifecycle
+from tableside.web import error_replies, hook_check, request_lifecycle
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import current_trace
@@ -113,7 +114,7 @@ class FastDispatchFlask(Flask):
             try:
                 reply = call_handler(handler, context, values)
             except Exception as problem:  # noqa: BLE001 - becomes a reply and a log line, as in Flask's error handlers
-                reply = errors.to_reply(problem, context)
+                reply = error_replies.to_reply(problem, context)
             seconds = time.monotonic() - trace.started_s
             extensions.request_metrics.record(trace, "POST", environ["PATH_INFO"], reply.status, seconds)
         finally:

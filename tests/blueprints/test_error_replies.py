@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Req
 
 from tableside import errors
 from tableside.telemetry.request_trace import RequestTrace
-from tableside.web.errors import INTERNAL, to_reply
+from tableside.web.error_replies import INTERNAL, to_reply
 from tableside.web.extensions import EXTENSION_KEY
 from tableside.web.request import RequestContext
 from tableside.web.response import Reply

@@ -153,7 +153,7 @@ def test_tables_that_look_alike_are_told_apart(one: Table, other: Table) -> None
     assert key(one) == key(one.take(0, one.rows))
 
 
-def test_a_gap_in_a_column_of_integers_is_told_apart() -> None:
+def test_a_missing_value_in_a_column_of_integers_is_told_apart() -> None:
     """A column of integers with a missing cell becomes doubles, and has another key than one without."""
     schema = Input("frame", (Column("i", "INT64", "int64", nullable=True),))
     whole = Table(schema, 2, {"i": np.array([1, 2])})

@@ -18,7 +18,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from tableside.cli import main
-from tableside.cli.logs import render
+from tableside.cli.log_viewer import render
 from tableside.repository import paths
 
 

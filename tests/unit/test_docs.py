@@ -19,7 +19,7 @@ from tableside.repository.model_toml import ModelConfig
 from tableside.settings import Settings
 from tableside.telemetry.metrics import Metrics
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
-from tableside.web.errors import STATUS
+from tableside.web.error_replies import STATUS
 from tests.docs_commands import matches, read_blocks, read_steps
 from tests.estimator_zoo import NOT_SERVED
 

@@ -7,7 +7,7 @@ import pytest
 from tableside import errors
 from tableside.blueprints import BLUEPRINTS
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
-from tableside.web.errors import PUBLIC, STATUS, body
+from tableside.web.error_replies import PUBLIC, STATUS, body
 
 
 def subclasses(kind: type[errors.TablesideError]) -> set[type[errors.TablesideError]]:

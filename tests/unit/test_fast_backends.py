@@ -68,7 +68,7 @@ def ways_of(case: estimator_zoo.Case) -> list[tuple[str, FastRuntime, Input, Any
     return found
 
 
-def test_every_way_over_the_zoo_is_equal_to_the_bit() -> None:
+def test_every_backend_over_the_zoo_is_equal_to_the_bit() -> None:
     """Wherever a backend is known, for one row and for many, all its methods answer as the estimator does."""
     tried = 0
     for name, case in cases().items():
@@ -115,7 +115,7 @@ def proved(name: str) -> tuple[SklearnRuntime, Input, Any, equivalence.Equivalen
     ("name", "possible"),
     [("linear", {"linear"}), ("forest", {"tree_walk", "sklearn_trees"}), ("boosting", {"tree_walk", "sklearn_trees"})],
 )
-def test_a_proved_way_is_used(name: str, possible: set[str]) -> None:
+def test_an_equal_backend_is_used(name: str, possible: set[str]) -> None:
     """Compared on more than ten thousand rows, equal to the bit, and many times faster for one row."""
     _, _, _, found = proved(name)
     checks = {each.backend: each for each in found.equivalence_checks}
@@ -250,7 +250,7 @@ def test_a_share_of_the_answers_is_asked_again(wrong: bool) -> None:
     assert (one.failure_kind is FailureKind.OTHER and "out of service" in one.reason) is wrong
 
 
-def test_what_a_retired_way_answered_is_forgotten() -> None:
+def test_what_a_retired_backend_answered_is_forgotten() -> None:
     """Answers that a backend gave before it was found wrong are not given again."""
     one, planned, schema = servable({"predict": lambda table: np.ones(table.rows, dtype=int) * 7})
     one.adopt(Policy(cache_bytes=1 << 20))
@@ -286,7 +286,7 @@ def test_publish_and_load_keep_to_what_was_proved(tmp_path: Path) -> None:
     assert isinstance(check_version(tmp_path, "m", 2, Repository()), SklearnRuntime)
 
 
-def test_a_way_that_does_not_hold_here_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_differs_here_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another processor may add up otherwise: the estimator then answers alone."""
     table, target = cancer()
     publish("m", FITTED["linear"](table, target), table[:100], repository=tmp_path)
@@ -294,7 +294,7 @@ def test_a_way_that_does_not_hold_here_is_not_used(tmp_path: Path, monkeypatch: 
     assert isinstance(check_version(tmp_path, "m", 1, Repository()), SklearnRuntime)
 
 
-def test_a_contract_of_an_unknown_way_loads_without_it() -> None:
+def test_a_contract_of_an_unknown_backend_loads_without_it() -> None:
     """A newer release's backend is no reason not to serve."""
     original, schema, frame, found = proved("linear")
     routes = (msgspec.structs.replace(found.routes[0], backend="teleport"),)

@@ -10,7 +10,7 @@ import gunicorn.util
 import pytest
 
 from tableside.server import json_errors
-from tableside.web.errors import body as error_body
+from tableside.web.error_replies import body as error_body
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -32,7 +32,7 @@ def sent(pair: Pair, status: int, reason: str, message: str) -> tuple[bytes, byt
 
 
 def test_the_object_is_that_of_the_application(pair: Pair) -> None:
-    """It has the members that `tableside.web.errors.body` makes, and its detail says what gunicorn found wrong."""
+    """Its members are those of `tableside.web.error_replies.body`, and its detail says what gunicorn found wrong."""
     _, body = sent(pair, 400, "Bad Request", "Invalid HTTP header 'a b'")
     assert json.loads(body) == error_body(400, "Bad Request: Invalid HTTP header 'a b'")
 

@@ -231,7 +231,7 @@ def test_a_damaged_graph_is_not_served(mine: tuple[Path, Path], how: str) -> Non
     assert '"failure_kind": "damaged"' in listed.output
 
 
-def test_a_contract_that_names_another_graph_breaks_its_seal(mine: tuple[Path, Path]) -> None:
+def test_a_contract_that_names_another_graph_does_not_match_its_checksums(mine: tuple[Path, Path]) -> None:
     """The hash in the contract is itself held to the checksums: who swaps the file must not only edit the contract."""
     root, folder = mine
     contract = schema.decode((folder / paths.CONTRACT).read_bytes())
@@ -363,7 +363,7 @@ def test_treelite_is_equal_to_the_bit(make: Any, missing_cells: bool, tmp_path: 
     assert found.largest_difference == 0
 
 
-def test_without_treelite_the_next_fastest_way_answers(tmp_path: Path, without: Any) -> None:
+def test_without_treelite_the_next_fastest_backend_answers(tmp_path: Path, without: Any) -> None:
     """What was proved equal beside it and needs no library stands in, and the warning says so."""
     table, target = diabetes()
     fitted = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(table, target)

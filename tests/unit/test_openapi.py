@@ -17,7 +17,7 @@ from tableside.blueprints.docs.openapi.document import INVOCATIONS, Described, d
 from tableside.contract.schema import Column, Contract, Golden, Input, Output
 from tableside.decoding.cells import to_array
 from tableside.decoding.rules import Problems, Rules
-from tableside.web import errors
+from tableside.web import error_replies
 from tests.fakes import numbers, sum_contract
 
 SHADE = ("deep", "pale", "ruby")
@@ -169,10 +169,10 @@ def test_the_schema_follows_the_rules() -> None:
 
 def test_every_error_status_is_described() -> None:
     """The documented statuses of a prediction are those of the error table and of nginx."""
-    possible = {*errors.STATUS.values(), 429, 502} - {401, 499}  # no client receives a 499
+    possible = {*error_replies.STATUS.values(), 429, 502} - {401, 499}  # no client receives a 499
     assert possible == set(components.PREDICT_ERRORS)
     fields = {field.name for field in msgspec.structs.fields(components.Error)}
-    assert set(errors.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
+    assert set(error_replies.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields
 
 
 def test_the_largest_float_of_32_bits_is_a_limit() -> None:
