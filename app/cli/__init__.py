@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, log_viewer, models, reload
+from tableside.cli import client, log_viewer, models, publish_command, reload
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -66,7 +66,7 @@ def config(as_json: bool) -> None:
 
 
 for command in (
-    models.publish,
+    publish_command.publish,
     models.list_models,
     models.show,
     models.verify,

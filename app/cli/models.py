@@ -1,118 +1,20 @@
-"""The commands that read or write the model repository: publish, list, show and verify."""
+"""The commands that read the model repository: list, show and verify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from tableside.cli import render
-from tableside.errors import ContractBroken, PublishFailed
+from tableside.cli.options import json_option, repository_option, repository_path
+from tableside.errors import ContractBroken
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
     from tableside.preflight.results import PreflightResult, VersionFiles
-    from tableside.publishing import mlflow
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def _repository(option: Path | None, settings: Settings) -> Path:
-    return option if option is not None else settings.repository_path
-
-
-def _repository_option(command: Command) -> Command:
-    option = click.option(
-        "--repository", type=click.Path(path_type=Path), help="Path of the model repository. Default: repository.path."
-    )
-    return option(command)
-
-
-def _json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
-
-
-@click.command()
-@click.argument("name")
-@click.argument("estimator", type=click.Path(path_type=Path))
-@click.option(
-    "--sample",
-    type=click.Path(path_type=Path),
-    help="File with rows like the training data, .csv or .parquet. Not needed for an MLflow directory that has an "
-    "input example.",
-)
-@click.option("--version", type=int, help="Version number. Default: the next free number.")
-@click.option("--alias", help="Point this alias at the new version.")
-@click.option("--target", help="Name of the target column, which is dropped from the sample.")
-@click.option(
-    "--runtime",
-    type=click.Choice(["auto", "sklearn"]),
-    default="auto",
-    show_default=True,
-    help="auto: use a fast backend if its answers equal the estimator's; sklearn: always use the estimator.",
-)
-@click.option(
-    "--tolerance",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Largest relative difference between a fast backend's numbers and the estimator's; 0 means bit for bit equal.",
-)
-@click.option(
-    "--allow-pickle",
-    is_flag=True,
-    help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
-)
-@_repository_option
-@_json_option
-def publish(
-    name: str, estimator: Path, sample: Path | None, version: int | None, alias: str | None, target: str | None,
-    runtime: Literal["auto", "sklearn"], tolerance: float, allow_pickle: bool, repository: Path | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Publish a fitted ESTIMATOR as the next version of model NAME.
-
-    ESTIMATOR is a joblib file (with --sample) or an MLflow model directory with the scikit-learn flavour.
-
-    Reading a joblib or pickle file runs the code in it, so publish only files that you trust. The server never reads
-    such a file.
-    """
-    settings = load()
-    with render.progress() as step:
-        step("loading scikit-learn")
-        from tableside.publishing import mlflow
-        from tableside.publishing import publish as publishing
-
-        step(f"reading {estimator}")
-        if estimator.is_dir():
-            prepared = mlflow.prepare(
-                estimator, sample, settings.repository, target=target, allow_pickle=allow_pickle, progress=step
-            )
-        else:
-            prepared = _from_joblib(estimator, sample, target)
-        contract = publishing.publish(
-            name, prepared.estimator, prepared.sample, repository=_repository(repository, settings), version=version,
-            alias=alias, trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
-            runtime=runtime, tolerance=tolerance,
-        )  # fmt: skip
-    notes = prepared.notes_for(contract)
-    if as_json:
-        render.as_json({**render.summary(contract, [alias] if alias else []), "notes": notes})
-        return
-    render.published(contract, _repository(repository, settings), notes)
-
-
-def _from_joblib(estimator: Path, sample: Path | None, target: str | None) -> mlflow.Prepared:
-    from tableside.publishing import estimator_files, mlflow
-    from tableside.publishing import sample as samples
-
-    fitted = estimator_files.load(estimator)
-    if sample is None:
-        raise PublishFailed(
-            f"{estimator}: a joblib file needs a sample; add --sample FILE with rows like the training data"
-        )
-    return mlflow.Prepared(fitted, samples.as_frame(samples.read(sample), target), {}, ())
 
 
 def _versions(root: Path, settings: Settings) -> list[render.Row]:
@@ -171,12 +73,12 @@ def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str,
 
 
 @click.command("list")
-@_repository_option
-@_json_option
+@repository_option
+@json_option
 def list_models(repository: Path | None, as_json: bool) -> None:
     """List every published version with its problems: damaged files, another environment, failed loads in workers."""
     settings = load()
-    root = _repository(repository, settings)
+    root = repository_path(repository, settings)
     rows = _versions(root, settings)
     if as_json:
         render.as_json(rows)
@@ -191,7 +93,7 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
     """
     from tableside.repository import model_toml, paths
 
-    root = _repository(repository, load())
+    root = repository_path(repository, load())
     name, _ = paths.split_spec(spec)
     return root, name, paths.find(root, spec, model_toml.read(root, name).aliases)
 
@@ -199,8 +101,8 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
 @click.command()
 @click.argument("model")
 @click.option("--curl", is_flag=True, help="Print only a curl command that asks the running stack for a prediction.")
-@_repository_option
-@_json_option
+@repository_option
+@json_option
 def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None:
     """Show the contract of MODEL, which is NAME, NAME/VERSION or NAME@ALIAS."""
     from tableside.repository import integrity
@@ -224,8 +126,8 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
 @click.command()
 @click.argument("model", required=False)
-@_repository_option
-@_json_option
+@repository_option
+@json_option
 def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
     """Load MODEL, or every version, as the server does, and compare the answers to its golden rows.
 
@@ -235,7 +137,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
     from tableside.repository import paths
 
     settings = load()
-    root = _repository(repository, settings)
+    root = repository_path(repository, settings)
     if model is None:
         wanted = [(name, number) for name in paths.models(root) for number in paths.versions(root, name)]
     else:
