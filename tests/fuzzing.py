@@ -112,6 +112,17 @@ def places(spelled: Any, name: str, at: int) -> Iterator[tuple[Any, Any]]:
             yield row, name
 
 
+def ask_for_outputs_once(case: Case) -> None:
+    """The query or the body names the outputs, not both, and class names are asked for where there are some."""
+    query, params = case.query or {}, case.body.get("params")
+    params = params if isinstance(params, dict) else {}
+    if query.pop("classes", False) or params.pop("classes", False):
+        query["output"], query["classes"] = "predict_proba", "true"
+    if "output" in query:
+        params.pop("output", None)
+        case.body.pop("signature_name", None)
+
+
 def make_sizes_agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
     """What a schema cannot say: sizes agree with one another. All else stays as it was generated."""
     if case.meta is None or not case.meta.generation.mode.is_positive or case.media_type != "application/json":
@@ -120,9 +131,9 @@ def make_sizes_agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -
     model = case.operation.tags[0]
     exact_beside_gaps(case.body, case.operation.schema.raw_schema["components"]["schemas"][f"{model}.Row"])
     if not isinstance(case.body, dict):
+        (case.query or {}).pop("classes", None)
         return
-    if "output" in (case.query or {}) and isinstance(case.body.get("params"), dict):
-        case.body["params"].pop("output", None)
+    ask_for_outputs_once(case)
     if not isinstance(case.body.get("inputs"), (list, dict)):
         return
     if isinstance(case.body["inputs"], dict):

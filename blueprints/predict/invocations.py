@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from flask import Blueprint
 from werkzeug.http import parse_options_header
 
-from tableside.blueprints.predict import tables
+from tableside.blueprints.predict import several_outputs, tables
+from tableside.blueprints.predict.several_outputs import OutputQuery
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
@@ -22,8 +23,8 @@ from tableside.decoding import arrow, csv_tables
 from tableside.decoding.cells import WORDS
 from tableside.decoding.json_tables import from_rows, require_rows
 from tableside.decoding.rules import Rules, malformed
-from tableside.decoding.tensors import rows_json
 from tableside.errors import RequestRejected, UnsupportedBody
+from tableside.serving.servable import Servable
 from tableside.web import response
 from tableside.web.dispatch import view
 from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
@@ -47,9 +48,10 @@ TABLES: Mapping[str, Callable[[object, Input, Rules], Table]] = {
 
 
 class _DecodedRequest(PredictionRequest, frozen=True):
-    """is_array: the body was a bare array, and so is the answer."""
+    """is_array: the body was a bare array, and so is the answer. classes: the answer has the class names."""
 
     is_array: bool = False
+    classes: bool = False
 
 
 Reader = Callable[[bytes, Input, Rules], _DecodedRequest]
@@ -59,16 +61,22 @@ def infer(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is the one in the path, in a header or in the settings, or else the only one that there is."""
     servable = context.extensions.servable(name or _requested_model(context))
     reader = _choose_reader(context.header("CONTENT_TYPE"), context.extensions.settings.server.max_inflated_bytes)
-    body, output, as_csv = context.body(), _requested_output(context), _accepts_csv(context.header("HTTP_ACCEPT"))
+    body, query, as_csv = (
+        context.body(),
+        several_outputs.read_query(context),
+        _accepts_csv(context.header("HTTP_ACCEPT")),
+    )
     size_bytes = body.max_content_bytes
     limits = admit(context, servable, "invocations", size_bytes)
     decoded = run_stage(
-        context, "decode", size_bytes, _decode, body, reader, output, servable.input, servable.policy.rules
+        context, "decode", size_bytes, _decode, body, reader, query, servable.input, servable.policy.rules
     )
+    if decoded.classes:
+        _check_classes(servable, decoded, as_csv)
     predicted = predict(context, servable, decoded, limits)
     encode = _encode_csv if as_csv else _encode
     text = run_stage(context, "encode", predicted.size_bytes, encode, decoded, predicted)
-    return Reply(text, "text/csv; charset=utf-8" if as_csv else response.JSON)
+    return Reply(text, _csv_type(decoded) if as_csv else response.JSON)
 
 
 def _requested_model(context: RequestContext) -> str:
@@ -87,13 +95,14 @@ def _requested_model(context: RequestContext) -> str:
     )
 
 
-def _requested_output(context: RequestContext) -> str:
-    """The output that the query string names. A parameter without effect would hide a mistake, so it is an error."""
-    query = context.query()
-    for key in query:
-        if key != "output":
-            raise RequestRejected(f"unknown query parameter {key[:80]!r}; the only one is 'output'")
-    return query.get("output", "")
+def _check_classes(servable: Servable, decoded: _DecodedRequest, as_csv: bool) -> None:
+    """Raise RequestRejected when the answer has no class names, or no place for them."""
+    several_outputs.check_classes(servable, decoded.outputs)
+    if decoded.is_array and not as_csv:
+        raise RequestRejected(
+            "a bare array is answered with a bare array, which has no place for class names; send the rows as "
+            "'instances' of an object"
+        )
 
 
 def _accepts_csv(accept: str) -> bool:
@@ -126,12 +135,11 @@ def _csv_reader(header: str | None, limit_bytes: int) -> Reader:
     return lambda body, schema, rules: _DecodedRequest(csv_tables.from_csv(body, schema, rules, known, limit_bytes))
 
 
-def _decode(body: Body, reader: Reader, output: str, schema: Input, rules: Rules) -> _DecodedRequest:
+def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
     decoded = reader(body.content(), schema, rules)
-    if output and decoded.outputs and list(decoded.outputs) != [output]:
-        raise RequestRejected("the query parameter 'output' and params.output name different outputs; send one of them")
-    outputs = (output,) if output else decoded.outputs
-    return _DecodedRequest(require_rows(decoded.table), outputs, is_array=decoded.is_array)
+    outputs = several_outputs.joined(query, tuple(decoded.outputs), "params.output")
+    classes = query.classes or decoded.classes
+    return _DecodedRequest(require_rows(decoded.table), outputs, is_array=decoded.is_array, classes=classes)
 
 
 def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
@@ -148,38 +156,56 @@ def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _D
         found = ", ".join(members) or "none"
         raise RequestRejected(f"expected exactly one of {', '.join(TABLES)}; the body has {found}")
     table = TABLES[members[0]](content[members[0]], schema, rules)
-    return _DecodedRequest(table, _outputs(content.get("params")))
+    asked = _params(content.get("params"))
+    return _DecodedRequest(table, asked.outputs, classes=asked.classes)
 
 
-def _outputs(params: object) -> tuple[str, ...]:
-    """The output that `params` names. A parameter without effect would hide a mistake, so it is an error."""
+def _params(params: object) -> OutputQuery:
+    """What `params` asks for. A parameter without effect would hide a mistake, so it is an error."""
     if params is None:
-        return ()
+        return several_outputs.NO_QUERY
     if not isinstance(params, dict):
         raise malformed("params", f"expected an object, got {WORDS.get(type(params), 'null')}")
     for key in params:
-        if key != "output":
-            raise malformed(f"params.{key[:80]}", "unknown parameter; the only one is 'output'")
-    output = params.get("output")
-    if output is not None and not isinstance(output, str):
-        raise malformed("params.output", f"expected a string, got {WORDS.get(type(output), 'null')}")
-    return (output,) if output else ()
+        if key not in (several_outputs.OUTPUT, several_outputs.CLASSES):
+            raise malformed(f"params.{key[:80]}", "unknown parameter; there are 'output' and 'classes'")
+    classes = params.get(several_outputs.CLASSES, False)
+    if not isinstance(classes, bool):
+        raise malformed("params.classes", f"expected true or false, got {WORDS.get(type(classes), 'null')}")
+    return OutputQuery(several_outputs.names_in(params.get(several_outputs.OUTPUT), "params.output"), classes)
 
 
 def _encode(decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:
-    rows = rows_json(*predicted.outputs[0])
-    return response.to_json(rows if decoded.is_array else {"predictions": rows})
+    rows = several_outputs.rows(predicted)
+    if decoded.is_array:
+        return response.to_json(rows)
+    content: dict[str, object] = {"predictions": rows}
+    if decoded.classes:
+        content["classes"] = several_outputs.class_names(predicted)
+    return response.to_json(content)
 
 
-def _encode_csv(_decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:
-    """One line for each row and no header, as SageMaker's containers answer. NaN and infinity are empty cells."""
-    _, array = predicted.outputs[0]
+def _csv_type(decoded: _DecodedRequest) -> str:
+    return "text/csv; charset=utf-8; header=present" if decoded.classes else "text/csv; charset=utf-8"
+
+
+def _encode_csv(decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:
+    """One line for each row, as SageMaker's containers answer, with the columns of all outputs side by side.
+
+    NaN and infinity are empty cells. With class names, the first line has the names of the columns; else there is none.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    matrix = array.reshape(len(array), -1)
-    for row in matrix if matrix.dtype.kind == "f" else matrix.astype(object):
-        writer.writerow(_csv_cells(row))
+    if decoded.classes:
+        writer.writerow([name for output, _ in predicted.outputs for name in several_outputs.column_names(output)])
+    for parts in zip(*(_csv_rows(array) for _, array in predicted.outputs), strict=True):
+        writer.writerow([cell for part in parts for cell in _csv_cells(part)])
     return text.getvalue().encode()
+
+
+def _csv_rows(array: Array) -> Array:
+    matrix = array.reshape(len(array), -1)
+    return matrix if matrix.dtype.kind == "f" else matrix.astype(object)
 
 
 def _csv_cells(row: Array) -> list[str]:

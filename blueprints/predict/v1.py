@@ -8,14 +8,15 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
+from tableside.blueprints.predict import several_outputs
 from tableside.blueprints.predict.schemas import PredictRequest, narrow
+from tableside.blueprints.predict.several_outputs import NO_QUERY, OutputQuery
 from tableside.blueprints.predict.tables import inputs, instances
 from tableside.blueprints.predict.v2 import models
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_numbers, require_rows
 from tableside.decoding.rules import Rules
-from tableside.decoding.tensors import rows_json
 from tableside.errors import RequestRejected
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
@@ -31,9 +32,13 @@ STATES = {State.READY: "AVAILABLE", State.LOADING: "LOADING", State.UNLOADING: "
 
 
 class DecodedRequest(PredictionRequest, frozen=True):
-    """by_columns: the body had `inputs`, so the answer is named `outputs` and not `predictions`."""
+    """by_columns: the body had `inputs`, so the answer is named `outputs` and not `predictions`.
+
+    classes: the answer has the class names.
+    """
 
     by_columns: bool = False
+    classes: bool = False
 
 
 def status(name: str, version: str | None = None) -> Response:
@@ -57,25 +62,33 @@ def _version_status(servable: Servable) -> dict[str, object]:
 
 
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
-    """Predict for rows (`instances`) or columns (`inputs`). `signature_name` may name an output."""
+    """Predict for rows (`instances`) or columns (`inputs`). The query, or `signature_name`, may name outputs."""
     servable = context.extensions.servable(name, version)
-    body = context.body()
+    body, query = context.body(), several_outputs.read_query(context)
     limits = admit(context, servable, "v1", body.max_content_bytes)
-    decoded = run_stage(context, "decode", body.max_content_bytes, decode, body, servable.input, servable.policy.rules)
+    decoded = run_stage(
+        context, "decode", body.max_content_bytes, decode, body, servable.input, servable.policy.rules, query
+    )
+    if decoded.classes:
+        several_outputs.check_classes(servable, decoded.outputs)
     predicted = predict(context, servable, decoded, limits)
     return Reply(run_stage(context, "encode", predicted.size_bytes, _encode, decoded, predicted))
 
 
-def decode(body: Body, schema: Input, rules: Rules) -> DecodedRequest:
-    """Decode a predict request. Raises RequestRejected, TooLarge or UnsupportedBody."""
+def decode(body: Body, schema: Input, rules: Rules, query: OutputQuery = NO_QUERY) -> DecodedRequest:
+    """Decode a predict request. query: what the query string asks for.
+
+    Raises RequestRejected, TooLarge or UnsupportedBody.
+    """
     request = parse_json(body.content(), PredictRequest, body.limit_bytes, narrow(schema))
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")
     signature = request.signature_name
-    outputs = (signature,) if signature and signature != "serving_default" else ()
+    named = (signature,) if signature and signature != "serving_default" else ()
+    outputs = several_outputs.joined(query, named, "signature_name")
     table = inputs(request.inputs, schema, rules) if by_columns else _rows(request, schema, rules)
-    return DecodedRequest(require_rows(table), outputs, by_columns=by_columns)
+    return DecodedRequest(require_rows(table), outputs, by_columns=by_columns, classes=query.classes)
 
 
 def _rows(request: PredictRequest, schema: Input, rules: Rules) -> Table:
@@ -86,8 +99,14 @@ def _rows(request: PredictRequest, schema: Input, rules: Rules) -> Table:
 
 
 def _encode(decoded: DecodedRequest, predicted: PredictionResult) -> bytes:
-    output, array = predicted.outputs[0]
-    return response.to_json({"outputs" if decoded.by_columns else "predictions": rows_json(output, array)})
+    content: dict[str, object] = (
+        {"outputs": several_outputs.columns(predicted)}
+        if decoded.by_columns
+        else {"predictions": several_outputs.rows(predicted)}
+    )
+    if decoded.classes:
+        content["classes"] = several_outputs.class_names(predicted)
+    return response.to_json(content)
 
 
 class _NameConverter(BaseConverter):

@@ -56,19 +56,43 @@ class Client:
         self._sleep = sleep
 
     def predict(
-        self, model: str, rows: Rows, output: str | None = None, *, version: int | str | None = None
+        self,
+        model: str,
+        rows: Rows,
+        output: str | Sequence[str] | None = None,
+        *,
+        version: int | str | None = None,
     ) -> list[Any]:
         """Return one prediction per row: a value, or a list of values for an output such as `predict_proba`.
 
-        output: name of the output; None is the model's default, usually `predict`. version: a number or an alias; None
-        is the version that the server chooses. Raises TypeError or ValueError for rows that cannot be sent,
-        RequestFailed (with the invalid cells in `errors`), Unavailable, ServerFailed or Unreachable.
+        output: name of the output; None is the model's default, usually `predict`. For a sequence of names each
+        prediction is a dict with one value for each name. version: a number or an alias; None is the version that the
+        server chooses. Raises TypeError or ValueError for rows that cannot be sent, RequestFailed (with the invalid
+        cells in `errors`), Unavailable, ServerFailed or Unreachable.
         """
         body = request_rows.body(rows)
-        if output is not None:
+        names = () if output is None or isinstance(output, str) else tuple(output)
+        if isinstance(output, str):
             body["signature_name"] = output
-        answer = self._request("POST", f"/v1/models/{_spec(model, version)}:predict", body)
-        return cast(list[Any], answer["outputs" if "inputs" in body else "predictions"])
+        elif output is not None and not names:
+            raise ValueError("output: expected the name of an output, or at least one name in a sequence")
+        query = f"?output={quote(','.join(names), safe=',')}" if names else ""
+        answer = self._request("POST", f"/v1/models/{_spec(model, version)}:predict{query}", body)
+        return request_rows.answered(answer["outputs" if "inputs" in body else "predictions"], names)
+
+    def probabilities(
+        self, model: str, rows: Rows, output: str = "predict_proba", *, version: int | str | None = None
+    ) -> list[dict[Any, float]]:
+        """Return for each row a dict from class to probability, in the order of the estimator's `classes_`.
+
+        output: the output whose columns are classes; `decision_function` of several classes is another. Raises what
+        `predict` raises; RequestFailed also if the model's output has no class names.
+        """
+        body = request_rows.body(rows)
+        path = f"/v1/models/{_spec(model, version)}:predict?output={quote(output, safe='')}&classes=true"
+        answer = self._request("POST", path, body)
+        found = cast(list[list[float]], answer["outputs" if "inputs" in body else "predictions"])
+        return [dict(zip(answer["classes"][output], row, strict=True)) for row in found]
 
     def ready(self, model: str | None = None) -> bool:
         """Return whether the server, or one model, is ready for predictions. Sends one request and never retries.

@@ -69,3 +69,15 @@ def nan_for_null(answers: list[Any]) -> list[Any]:
         nan_for_null(answer) if isinstance(answer, list) else math.nan if answer is None else answer
         for answer in answers
     ]
+
+
+def answered(content: Any, names: Sequence[str] = ()) -> list[Any]:
+    """Return the predictions of an answer by row: with names of outputs, each row is a dict with a value for each.
+
+    content: rows, or the columns of several outputs by name.
+    """
+    if len(names) == 1:
+        return [{names[0]: value} for value in content]
+    if not isinstance(content, dict):
+        return list(content)
+    return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]

@@ -93,7 +93,7 @@ def test_mlflows_answer_and_error(client: FlaskClient, trained: Any) -> None:
         ({"instances": []}, "the request has no rows"),
         (
             {"instances": [ROW], "params": {"outputs": "predict"}},
-            "params.outputs: unknown parameter; the only one is 'output'",
+            "params.outputs: unknown parameter; there are 'output' and 'classes'",
         ),
         ({"instances": [ROW], "params": {"output": 1}}, "params.output: expected a string"),
         ({"instances": [ROW], "params": {"output": "proba"}}, "no output 'proba'; it has predict, predict_proba"),
@@ -117,7 +117,7 @@ def test_another_output(client: FlaskClient, trained: Any) -> None:
         == expected
     )
     assert (
-        "unknown query parameter 'outputs'; the only one is 'output'"
+        "unknown query parameter 'outputs'; there are 'output' and 'classes'"
         in error_of(post(client, named, path + "?outputs=x"))["error"]
     )
     assert "different outputs" in error_of(post(client, named, path + "?output=predict"))["error"]

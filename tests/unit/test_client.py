@@ -110,6 +110,35 @@ def test_outputs_and_versions_are_part_of_the_request(script: Script) -> None:
     assert script.requests[1][1] == "/v1/models/a%20b/versions/champion:predict"
 
 
+def test_several_outputs_are_a_dict_for_each_row(script: Script) -> None:
+    """A sequence of names is sent in the query; each prediction is a dict, also when the rows are a DataFrame."""
+    rows = [{"predict": "a", "predict_proba": [0.75, 0.25]}, {"predict": "b", "predict_proba": [0.5, 0.5]}]
+    script.answer(200, {"predictions": rows})
+    client, names = script.client(), ["predict", "predict_proba"]
+    assert client.predict("m", [[1], [2]], names) == rows
+    assert script.requests[0] == (
+        "POST",
+        "/v1/models/m:predict?output=predict,predict_proba",
+        {"instances": [[1], [2]]},
+    )
+    script.answers.clear()
+    script.answer(200, {"outputs": {name: [row[name] for row in rows] for name in names}})
+    assert client.predict("m", pd.DataFrame({"x": [1, 2]}), names) == rows
+    script.answers.clear()
+    script.answer(200, {"predictions": ["a", "b"]})
+    assert client.predict("m", [[1], [2]], ["predict"]) == [{"predict": "a"}, {"predict": "b"}]
+    with pytest.raises(ValueError, match="at least one name"):
+        client.predict("m", [[1]], [])
+
+
+@pytest.mark.parametrize(("rows", "member"), [([[1]], "predictions"), (pd.DataFrame({"x": [1]}), "outputs")])
+def test_probabilities_by_class(script: Script, rows: Any, member: str) -> None:
+    """`probabilities` asks for the class names and returns a dict from class to number for each row."""
+    script.answer(200, {member: [[0.75, 0.25]], "classes": {"predict_proba": [0, "b"]}})
+    assert script.client().probabilities("m", rows, version=2) == [{0: 0.75, "b": 0.25}]
+    assert script.requests[0][1] == "/v1/models/m/versions/2:predict?output=predict_proba&classes=true"
+
+
 def test_an_error_carries_the_error_object(script: Script) -> None:
     """A 400 raises RequestFailed with status, detail, invalid places and request id, and is not sent again."""
     script.answer(400, ERROR, X_Request_ID="abc")

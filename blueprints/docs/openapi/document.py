@@ -132,8 +132,10 @@ def _predict(model: Described) -> Schema:
     contract = model.contract
     content = {JSON: {"schema": model_ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
     response = success(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
+    operation = _posting(model, "predict", "Predict (V1)")
+    operation["parameters"] += requests.output_query(contract)
     return {
-        **_posting(model, "predict", "Predict (V1)"),
+        **operation,
         "requestBody": {"required": True, "content": content},
         "responses": {"200": response, **error_refs(components.PREDICT_ERRORS)},
     }
@@ -182,10 +184,7 @@ def _invocations(model: Described) -> Schema:
     response = success(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
     response["content"][CSV] = {"schema": {"type": "string", "description": "One line per row, if Accept is text/csv."}}
     operation = _posting(model, "invocations", "Predict (MLflow and SageMaker)")
-    names = [output.name for output in contract.outputs]
-    wanted = {"type": "string", "enum": [*names, ""]}
-    described = f"The requested output; `{names[0]}` if it is missing or empty."
-    operation["parameters"].append({"name": "output", "in": "query", "description": described, "schema": wanted})
+    operation["parameters"] += requests.output_query(contract)
     return {
         **operation,
         "requestBody": {"required": True, "content": content},

@@ -10,17 +10,56 @@ def components(contract: Contract) -> dict[str, Schema]:
     """Return the schemas of a model's responses. Their names in the document are prefixed with the model's name."""
     rows: Schema = {"type": "array", "items": {"anyOf": [row(output, contract) for output in contract.outputs]}}
     rows["description"] = outputs(contract)
-    by_key = {
-        key: {"type": "object", "required": [key], "properties": {key: rows}} for key in ("predictions", "outputs")
-    }
+    by_key = {key: _object(key, rows, contract) for key in ("predictions", "outputs")}
+    several = _several(contract) if len(contract.outputs) > 1 else {}
     return {
         "InferResponse": infer(contract),
-        "PredictResponse": {"anyOf": [{"title": f"For {title}", **by_key[key]} for title, key in _RESPONSE_KEYS]},
-        "Predictions": {"anyOf": [by_key["predictions"], {"title": "For bare rows", **rows}]},
+        "PredictResponse": {
+            "anyOf": [
+                *({"title": f"For {title}", **by_key[key]} for title, key in _RESPONSE_KEYS),
+                *(
+                    {"title": f"For {title}, several outputs", **several[key]}
+                    for title, key in _RESPONSE_KEYS
+                    if several
+                ),
+            ]
+        },
+        "Predictions": {
+            "anyOf": [
+                by_key["predictions"],
+                {"title": "For bare rows", **rows},
+                *((several["predictions"], several["predictions"]["properties"]["predictions"]) if several else ()),
+            ]
+        },
     }
 
 
 _RESPONSE_KEYS = (("instances", "predictions"), ("inputs", "outputs"))
+
+
+def _object(key: str, rows: Schema, contract: Contract) -> Schema:
+    """Return the schema of an answer that is an object: the rows or columns, and the class names on request."""
+    having = {output.name: {"const": list(output.classes)} for output in contract.outputs if output.classes}
+    names: Schema = {
+        "type": "object",
+        "description": "The class of each column of an output, for classes=true.",
+        "properties": having,
+        "additionalProperties": False,
+    }
+    properties = {key: rows, **({"classes": names} if having else {})}
+    return {"type": "object", "required": [key], "properties": properties}
+
+
+def _several(contract: Contract) -> dict[str, Schema]:
+    """Return the schemas of answers with several outputs, by the member that holds them."""
+    cells = {output.name: row(output, contract) for output in contract.outputs}
+    shape: Schema = {"type": "object", "minProperties": 2, "additionalProperties": False}
+    rows = {"type": "array", "items": {**shape, "properties": cells}}
+    columns = {**shape, "properties": {name: {"type": "array", "items": cell} for name, cell in cells.items()}}
+    return {
+        "predictions": _object("predictions", rows, contract),
+        "outputs": _object("outputs", columns, contract),
+    }
 
 
 def row(output: Output, contract: Contract) -> Schema:
