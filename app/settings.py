@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tableside import setting_texts
 from tableside.errors import SettingsError
 
 ENV_PREFIX = "TABLESIDE__"
@@ -21,15 +22,18 @@ CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
 
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
+TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
 ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
+    TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
     ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
 }
 """What an error says in place of a regular expression."""
 
 Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
+TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 
 
@@ -90,7 +94,7 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Milliseconds between two checks of a worker for a newer generation."""
     environment_skew: Literal["refuse", "warn"] = "refuse"
     """What to do with a version that was published with another minor version of scikit-learn."""
-    trusted_types: tuple[str, ...] = ()
+    trusted_types: tuple[TypeName, ...] = ()
     """Types that a skops file may contain in addition to the reviewed list."""
     allowed_pickles: tuple[Sha256, ...] = ()
     """SHA-256 of the pickle files that `publish` may read from MLflow directories."""
@@ -190,9 +194,22 @@ def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, obj
             raise SettingsError(f"{path}: this settings file does not exist. Create it, or unset {CONFIG_VARIABLE}")
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SettingsError(f"{path}: {problem}") from problem
+    setting_texts.check_file(content, _list_settings())
+    return content
+
+
+def _list_settings() -> frozenset[str]:
+    """The dotted names of the settings that are lists."""
+    return frozenset(
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(Settings)
+        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
+        for field in msgspec.structs.fields(section.type)
+        if isinstance(field.default, tuple)
+    )
 
 
 def _override(merged: dict[str, object], variable: str, value: str) -> None:
@@ -208,7 +225,9 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
         raise SettingsError(f"{variable}: unknown setting. Section '{section}' has {_names(keys)}")
     parsed: str | list[str] = value
     if isinstance(keys[key].default, tuple):
-        parsed = [part.strip() for part in value.split(",") if part.strip()]
+        parsed = setting_texts.list_in_variable(value, variable)
+    else:
+        setting_texts.check_variable(value, variable)
     try:
         msgspec.convert(parsed, keys[key].type, strict=False)
     except msgspec.ValidationError as problem:
@@ -228,5 +247,7 @@ def _explain(message: str) -> str:
 
 
 def _readable(message: str) -> str:
-    """Replace msgspec's message about a regular expression by what the setting needs."""
+    """Replace msgspec's message about a regular expression or a boolean by what the setting needs."""
+    if message.startswith("Expected `bool`"):
+        return "expected true or false"
     return next((text for pattern, text in PATTERN_MESSAGES.items() if repr(pattern) in message), message)

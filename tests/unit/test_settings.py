@@ -50,9 +50,80 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
 
 def test_a_list_is_written_with_commas() -> None:
-    """In a variable, the values of a list are separated by commas; spaces and empty values are dropped."""
-    settings = load({"TABLESIDE__REPOSITORY__TRUSTED_TYPES": "mine.A, mine.B,"})
+    """In a variable, commas separate the entries of a list; spaces around them are dropped. Nothing is no entry."""
+    settings = load({"TABLESIDE__REPOSITORY__TRUSTED_TYPES": "mine.A, mine.B"})
     assert settings.repository.trusted_types == ("mine.A", "mine.B")
+    assert load({"TABLESIDE__REPOSITORY__TRUSTED_TYPES": ""}).repository.trusted_types == ()
+
+
+TYPES = "TABLESIDE__REPOSITORY__TRUSTED_TYPES"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        (TYPES, '["a.B"]', f"{TYPES}: the list has brackets around its entries. Write {TYPES}=a.B"),
+        (TYPES, '["a.B", "c.D"]', f"Write {TYPES}=a.B,c.D"),
+        (TYPES, "('a.B',)", f"Write {TYPES}=a.B"),
+        (TYPES, '"a.B","c.D"', f"{TYPES}: the entry has quotes around it. Write {TYPES}=a.B,c.D"),
+        (TYPES, "a.B,", f"{TYPES}: the list has an empty entry. Write {TYPES}=a.B"),
+        (TYPES, "a.B,,c.D", f"{TYPES}: the list has an empty entry. Write {TYPES}=a.B,c.D"),
+        (TYPES, "a.B;c.D", f"{TYPES}: the entry has a comma or semicolon in it. Write {TYPES}=a.B,c.D"),
+        (TYPES, "a.B c.D", f"{TYPES}: expected the full name of a type, such as package.module.Class"),
+        (
+            "TABLESIDE__REPOSITORY__ALLOWED_PICKLES",
+            f"['{'a' * 64}']",
+            "Write TABLESIDE__REPOSITORY__ALLOWED_PICKLES=aaa",
+        ),
+        ("TABLESIDE__SERVER__DOCS", "true ", "the value has spaces around it. Write TABLESIDE__SERVER__DOCS=true"),
+        ("TABLESIDE__SERVER__DOCS", "yes", "TABLESIDE__SERVER__DOCS: expected true or false"),
+        ("TABLESIDE__SERVER__WORKERS", '"4"', "has quotes around it. Write TABLESIDE__SERVER__WORKERS=4"),
+        ("TABLESIDE__SERVER__WORKERS", "4\r", "has spaces around it. Write TABLESIDE__SERVER__WORKERS=4"),
+        ("TABLESIDE__REPOSITORY__PATH", "'my models'", "quotes around it. Write TABLESIDE__REPOSITORY__PATH=my models"),
+    ],
+)
+def test_a_variable_that_is_not_what_it_looks_like(variable: str, value: str, text: str) -> None:
+    """Brackets, quotes, spaces and empty entries that another syntax left are refused with the right spelling."""
+    with pytest.raises(SettingsError) as refused:
+        load({variable: value})
+    assert text in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            '[repository]\ntrusted_types = "a.B, c.D"\n',
+            'repository.trusted_types: expected a list. Write trusted_types = ["a.B", "c.D"]',
+        ),
+        (
+            '[repository]\ntrusted_types = ["a.B", "c.D, e.F"]\n',
+            "repository.trusted_types[1]: the entry has a comma or semicolon in it. Write "
+            'trusted_types = ["a.B", "c.D", "e.F"]',
+        ),
+        (
+            '[repository]\ntrusted_types = ["a.B", ""]\n',
+            'repository.trusted_types[1]: the list has an empty entry. Write trusted_types = ["a.B"]',
+        ),
+        (
+            "[repository]\ntrusted_types = ['\"a.B\"']\n",
+            'repository.trusted_types[0]: the entry has quotes around it. Write trusted_types = ["a.B"]',
+        ),
+        (
+            '[repository]\npath = "models "\n',
+            'repository.path: the value has spaces around it. Write path = "models"',
+        ),
+        ('[server]\ndocs = "yes"\n', "server.docs: expected true or false"),
+    ],
+)
+def test_a_file_that_is_not_what_it_looks_like(tmp_path: Path, text: str, error: str) -> None:
+    """The same in a TOML file: a text in place of a list, and entries and values that would be taken as they are."""
+    file = tmp_path / "t.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load({}, file)
+    assert str(refused.value) == error
 
 
 @pytest.mark.parametrize(

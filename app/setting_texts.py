@@ -1,0 +1,90 @@
+"""Checks how settings are written: lists, and the quotes and spaces that a shell or another file format left in them.
+
+A setting that is not what it looks like is refused with the spelling that works. Without that, `["a.B"]` in a variable
+would be a list with the one entry `["a.B"]`, and a path in quotes would be the name of a folder with quotes in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from tableside.errors import SettingsError
+
+_LIST_SYNTAX = re.compile(r"[\[\](){}\"'\s,;]+")
+"""What may stand around and between the entries of a list, in JSON, TOML, Python or a shell."""
+_QUOTES = "\"'"
+
+
+def list_in_variable(text: str, variable: str) -> list[str]:
+    """Return the entries of a list in an environment variable: separated by commas, spaces around them dropped.
+
+    Raises SettingsError for brackets, quotes, and empty entries. An empty text is an empty list.
+    """
+    if not text.strip():
+        return []
+    entries = [entry.strip() for entry in text.split(",")]
+    problem = next(filter(None, map(_entry_problem, entries)), "")
+    if problem:
+        raise SettingsError(f"{variable}: {problem}. Write {variable}={','.join(_meant(text))}")
+    return entries
+
+
+def check_value(text: str, name: str, spelling: Callable[[str], str]) -> None:
+    """Raise SettingsError for a value with quotes or spaces around it. spelling: writes the setting with a value."""
+    inner = text.strip()
+    if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in _QUOTES:
+        raise SettingsError(f"{name}: the value has quotes around it. Write {spelling(inner[1:-1].strip())}")
+    if inner != text:
+        raise SettingsError(f"{name}: the value has spaces around it. Write {spelling(inner)}")
+
+
+def check_variable(text: str, variable: str) -> None:
+    """Raise SettingsError for a value in an environment variable with quotes or spaces around it."""
+    check_value(text, variable, lambda value: f"{variable}={value}")
+
+
+def check_file(content: object, lists: Collection[str], path: str = "") -> None:
+    """Check every text and list in the content of a TOML file. Raises SettingsError with the right spelling.
+
+    lists: the dotted names of the settings that are lists. path: the dotted name of `content`.
+    """
+    if isinstance(content, dict):
+        for key, value in content.items():
+            check_file(value, lists, f"{path}.{key}" if path else str(key))
+    elif isinstance(content, str) and path in lists:
+        raise SettingsError(f"{path}: expected a list. Write {_toml_list(path, _meant(content))}")
+    elif isinstance(content, str):
+        check_value(content, path, lambda value: f'{_key(path)} = "{value}"')
+    elif isinstance(content, list) and path in lists:
+        texts = [entry for entry in content if isinstance(entry, str)]
+        for at, entry in enumerate(content):
+            problem = _entry_problem(entry) if isinstance(entry, str) else ""
+            if problem:
+                raise SettingsError(f"{path}[{at}]: {problem}. Write {_toml_list(path, _meant(','.join(texts)))}")
+
+
+def _entry_problem(entry: str) -> str:
+    if not entry.strip():
+        return "the list has an empty entry"
+    if entry[0] in "[({" or entry[-1] in "])}":
+        return "the list has brackets around its entries"
+    if entry[0] in _QUOTES or entry[-1] in _QUOTES:
+        return "the entry has quotes around it"
+    if entry != entry.strip():
+        return "the entry has spaces around it"
+    return "the entry has a comma or semicolon in it" if set(",;") & set(entry) else ""
+
+
+def _meant(text: str) -> list[str]:
+    """Return the entries that the text probably means."""
+    return [entry for entry in _LIST_SYNTAX.split(text) if entry]
+
+
+def _toml_list(path: str, entries: Sequence[str]) -> str:
+    quoted = (f'"{entry}"' for entry in entries)
+    return f"{_key(path)} = [{', '.join(quoted)}]"
+
+
+def _key(path: str) -> str:
+    return path.rpartition(".")[2]
