@@ -26,11 +26,13 @@ class TablesideError(Exception):
 class RequestRejected(TablesideError):
     """The request does not match the model's contract. `cells` lists the bad values that were found.
 
-    The text names the first bad value and the number of others.
+    The text names the first bad value and the number of others. by_estimator: the estimator raised an exception, which
+    is chained as the cause and belongs into the log.
     """
 
     detail: str
     cells: tuple[CellError, ...] = field(default=())
+    by_estimator: bool = False
 
     def __str__(self) -> str:
         if not self.cells:

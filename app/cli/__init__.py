@@ -24,7 +24,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TablesideError as problem:
-            click.echo(f"tableside: {problem}", err=True)
+            click.echo(f"tableside: {' '.join(str(problem).splitlines())}", err=True)
             ctx.exit(2)
 
 

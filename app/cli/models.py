@@ -10,6 +10,7 @@ import click
 
 from tableside.cli import render
 from tableside.cli.options import json_option, repository_option, repository_path
+from tableside.cli.reload import find_stack
 from tableside.errors import ContractBroken
 from tableside.settings import Settings, load
 
@@ -112,7 +113,7 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
     if curl:
         from tableside.deployment.banner import curl_line
 
-        click.echo(curl_line(contract, load().server.listen))
+        click.echo(curl_line(contract, find_stack(load()).listen))
     elif as_json:
         import msgspec
 

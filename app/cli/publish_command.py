@@ -1,49 +1,42 @@
-"""`tableside publish`: writes a fitted estimator as the next version of a model."""
+"""`tableside publish`: writes a fitted estimator as the next version of a model, or many estimators of a manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 
-from tableside.cli import render
-from tableside.cli.options import json_option, repository_option, repository_path
-from tableside.errors import PublishFailed
+from tableside.cli import manifest, publish_options, render
+from tableside.cli.manifest import Entry
+from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
+from tableside.cli.publish_options import PublishOptions
+from tableside.cli.reload import check_stack, wait_until_served
+from tableside.errors import PublishFailed, StackError, TablesideError
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
     from tableside.contract.schema import Contract
     from tableside.publishing import mlflow
 
-
-class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one publish is told besides the model's name, the estimator and the repository.
-
-    Each option of the command has the name of its field here.
-    """
-
-    sample: Path | None = None
-    version: int | None = None
-    alias: str | None = None
-    target: str | None = None
-    runtime: Literal["auto", "sklearn"] = "auto"
-    tolerance: float = 0.0
-    allow_pickle: bool = False
+Step = Callable[[str], None]
+WIDE = 1000
+"""A matrix of more columns than this is probably made by a vectorizer."""
 
 
 class Published(NamedTuple):
-    """The contract of a new version, and the remarks on it that the user should read."""
+    """The contract of a new version, the remarks on it that the user should read, and the alias that points at it."""
 
     contract: Contract
     notes: list[str]
+    alias: str | None = None
 
 
 @click.command()
-@click.argument("name")
-@click.argument("estimator", type=click.Path(path_type=Path))
+@click.argument("name", required=False)
+@click.argument("estimator", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--sample",
     type=click.Path(path_type=Path),
@@ -72,9 +65,20 @@ class Published(NamedTuple):
     is_flag=True,
     help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
 )
+@click.option("--quick", is_flag=True, help="Compare fast backends on fewer rows: about 1 s for a small model.")
+@click.option(
+    "--from",
+    "manifest_file",
+    type=click.Path(path_type=Path),
+    help="Publish every model of a TOML manifest in this process, instead of NAME and ESTIMATOR.",
+)
+@click.option("--reload", "wait", is_flag=True, help="Make the running stack serve it, and wait until all workers do.")
 @repository_option
 @json_option
-def publish(name: str, estimator: Path, repository: Path | None, as_json: bool, **given: object) -> None:
+def publish(
+    name: str | None, estimator: Path | None, manifest_file: Path | None, wait: bool, repository: Path | None,
+    as_json: bool, **given: object,
+) -> None:  # fmt: skip
     """Publish a fitted ESTIMATOR as the next version of model NAME.
 
     ESTIMATOR is a joblib file (with --sample) or an MLflow model directory with the scikit-learn flavour.
@@ -83,26 +87,83 @@ def publish(name: str, estimator: Path, repository: Path | None, as_json: bool, 
     such a file.
     """
     settings = load()
-    root, options = repository_path(repository, settings), options_of(given)
-    with render.progress() as step:
-        contract, notes = publish_one(name, estimator, options, root, settings, step)
+    entries = _entries(name, estimator, manifest_file, publish_options.from_command_line(given))
+    root = repository_path(repository, settings)
+    elsewhere = served_elsewhere(root, settings)
+    if wait:
+        check_stack(settings, elsewhere)
+    done, failures = _publish_all(entries, root, settings, is_list=manifest_file is not None)
+    workers = _wait(done, settings, failures) if wait else 0
     if as_json:
-        render.as_json({**render.summary(contract, [options.alias] if options.alias else []), "notes": notes})
-        return
-    render.published(contract, root, notes)
+        _print_json(done, failures, is_list=manifest_file is not None)
+    else:
+        for contract, notes, _ in done:
+            render.published(contract, root, [*notes, *filter(None, [elsewhere])], workers)
+    for failure in failures:
+        click.echo(f"tableside: {failure}", err=True)
+    if failures:
+        click.echo(f"tableside: {len(failures)} of {len(entries)} failed", err=True)
+        raise SystemExit(1)
 
 
-def options_of(given: dict[str, object]) -> PublishOptions:
-    """Return the options by name as one object. Raises msgspec.ValidationError for an unknown name or a wrong type."""
-    return msgspec.convert(given, PublishOptions, dec_hook=_path)
+def _entries(
+    name: str | None, estimator: Path | None, manifest_file: Path | None, options: PublishOptions
+) -> list[Entry]:  # fmt: skip
+    """Return what to publish. Raises PublishFailed for arguments that do not go together."""
+    if manifest_file is None:
+        if name is None or estimator is None:
+            raise PublishFailed("name a model and its estimator: tableside publish NAME ESTIMATOR, or --from MANIFEST")
+        return [Entry(name, estimator, options)]
+    if name is not None:
+        raise PublishFailed(f"--from {manifest_file} names the models itself. Leave out {name!r}, or --from")
+    if options != PublishOptions(quick=options.quick):
+        raise PublishFailed(f"only --quick goes with --from. Write the other options into {manifest_file}")
+    found = manifest.read(manifest_file)
+    quick = [msgspec.structs.replace(each, options=msgspec.structs.replace(each.options, quick=True)) for each in found]
+    return quick if options.quick else found
 
 
-def _path(kind: type, value: object) -> object:
-    return Path(value) if kind is Path and isinstance(value, (str, Path)) else value
+def _publish_all(
+    entries: Sequence[Entry], root: Path, settings: Settings, *, is_list: bool
+) -> tuple[list[Published], list[str]]:
+    """Publish each entry. Return the new versions, and a line for each that failed. Raises if there is only one."""
+    done: list[Published] = []
+    failures: list[str] = []
+    for at, entry in enumerate(entries, 1):
+        with render.progress(f"{at}/{len(entries)} {entry.name}: " if is_list else "") as step:
+            try:
+                done.append(publish_one(entry.name, entry.estimator, entry.options, root, settings, step))
+            except TablesideError as problem:
+                if not is_list:
+                    raise
+                failures.append(f"{entry.name}: {problem}")
+            except Exception as problem:
+                if not is_list:
+                    raise
+                failures.append(f"{entry.name}: {type(problem).__name__}: {problem}")
+    return done, failures
+
+
+def _wait(done: Sequence[Published], settings: Settings, failures: list[str]) -> int:
+    """Wait until the running stack serves each new version. Return its number of workers, and add to the failures."""
+    workers = 0
+    for contract, *_ in done:
+        with render.progress() as step:
+            step(f"waiting until every worker serves {contract.name}/{contract.version}")
+            try:
+                workers = wait_until_served(settings, contract.name, contract.version)
+            except StackError as problem:
+                failures.append(f"{contract.name}/{contract.version} is published, but: {problem}")
+    return 0 if failures else workers
+
+
+def _print_json(done: Sequence[Published], failures: Sequence[str], *, is_list: bool) -> None:
+    rows = [{**render.summary(contract, [alias] if alias else []), "notes": notes} for contract, notes, alias in done]
+    render.as_json({"published": rows, "failed": list(failures)} if is_list else rows[0])
 
 
 def publish_one(
-    name: str, estimator: Path, options: PublishOptions, root: Path, settings: Settings, step: Callable[[str], None]
+    name: str, estimator: Path, options: PublishOptions, root: Path, settings: Settings, step: Step
 ) -> Published:
     """Read the estimator and its sample, and publish them as a version in the repository `root`.
 
@@ -110,20 +171,32 @@ def publish_one(
     """
     step("loading scikit-learn")
     from tableside.publishing import publish as publishing
+    from tableside.publishing import warning_counts
 
-    step(f"reading {estimator}")
-    prepared = _prepare(estimator, options, settings, step)
-    contract = publishing.publish(
-        name, prepared.estimator, prepared.sample, repository=root, version=options.version, alias=options.alias,
-        trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
-        runtime=options.runtime, tolerance=options.tolerance,
-    )  # fmt: skip
-    return Published(contract, prepared.notes_for(contract))
+    with warning_counts.counted() as warned:
+        step(f"reading {estimator}")
+        prepared = _prepare(estimator, options, settings, step)
+        contract = publishing.publish(
+            name, prepared.estimator, prepared.sample, repository=root, version=options.version, alias=options.alias,
+            trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
+            runtime=options.runtime, tolerance=options.tolerance, quick=options.quick,
+        )  # fmt: skip
+    notes = [*prepared.notes_for(contract), *_advice(contract), *warned.lines()]
+    return Published(contract, notes, options.alias)
 
 
-def _prepare(
-    estimator: Path, options: PublishOptions, settings: Settings, step: Callable[[str], None]
-) -> mlflow.Prepared:
+def _advice(contract: Contract) -> list[str]:
+    """Return what would make a model easier to call."""
+    width = len(contract.input.columns)
+    if contract.input.form != "matrix" or width <= WIDE:
+        return []
+    return [
+        f"clients have to send all {width} columns. If a vectorizer or encoder makes them, put it into the model, "
+        "make_pipeline(vectorizer, model), and publish that: clients then send its few columns or texts"
+    ]
+
+
+def _prepare(estimator: Path, options: PublishOptions, settings: Settings, step: Step) -> mlflow.Prepared:
     """Return the estimator of a file or a directory with its sample. Raises PublishFailed."""
     from tableside.publishing import mlflow
 

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import http.client
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import msgspec
 import orjson
 
-from tableside.errors import StackError
+from tableside.deployment import running_stack
+from tableside.deployment.running_stack import RunningStack
+from tableside.errors import ContractBroken, StackError
 from tableside.settings import Settings, load, split_address
 
 TIMEOUT_S = 120.0
 """The admin route waits until every worker has read the repository, which includes loading new versions."""
+_POLL_S = 0.2
 
 
 class ReloadedModel(msgspec.Struct):
-    """The state of one version in one worker."""
+    """The state of one version in one worker. current: False if it serves files that have changed since."""
 
     name: str
     version: int
     state: str
     reason: str = ""
+    failure_kind: str = ""
+    current: bool = True
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the version, as it is in the repository, is not served although it should be."""
+        unloaded = self.reason.startswith("unloaded") and not self.failure_kind
+        return (self.state != "READY" and not unloaded) or not self.current
 
 
 class ReloadedWorker(msgspec.Struct):
-    """One worker. `models` is empty for a worker that has not read the repository yet."""
+    """One worker. `models` is empty for a worker that has not read the repository yet.
+
+    generation: the one that it serves. failure: why it could not read the repository at all.
+    """
 
     pid: int | None = None
+    generation: int = 0
     models: list[ReloadedModel] = []
+    failure: str = ""
 
 
 class ReloadResult(msgspec.Struct):
@@ -39,15 +58,18 @@ class ReloadResult(msgspec.Struct):
     late: list[ReloadedWorker]
 
 
-def _post(settings: Settings, path: str) -> tuple[int, dict[str, object]]:
-    key_file = settings.run_dir / "admin.key"
+def find_stack(settings: Settings) -> RunningStack:
+    """Return the stack of the run folder as it was started, or else as the settings of this command describe it."""
+    return running_stack.find(settings) or running_stack.of_settings(settings)
+
+
+def _post(settings: Settings, stack: RunningStack, path: str) -> tuple[int, dict[str, object]]:
+    key_file = Path(stack.run_dir) / "admin.key"
     try:
         key = key_file.read_text(encoding="ascii").strip()
     except OSError:
-        raise StackError(
-            f"cannot read {key_file}: start the stack with `tableside run`, or set server.run_dir"
-        ) from None
-    host, port = split_address(settings.server.admin_listen)
+        raise StackError(f"cannot read {key_file}: {_start_hint(settings)}") from None
+    host, port = split_address(stack.admin_listen)
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("POST", path, headers={"Authorization": f"Bearer {key}"})
@@ -55,10 +77,18 @@ def _post(settings: Settings, path: str) -> tuple[int, dict[str, object]]:
         return answer.status, msgspec.json.decode(answer.read(), type=dict[str, object])
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
         raise StackError(
-            f"no answer from {settings.server.admin_listen} (server.admin_listen): {problem}. Is the stack running?"
+            f"no answer from {stack.admin_listen} (server.admin_listen): {problem}. Is the stack running?"
         ) from problem
     finally:
         connection.close()
+
+
+def _start_hint(settings: Settings) -> str:
+    elsewhere = [
+        f"a stack runs in {other.run_dir}: set TABLESIDE__SERVER__RUN_DIR={other.run_dir}"
+        for other in running_stack.others(settings)
+    ]
+    return "; ".join(elsewhere) or "start the stack with `tableside run`, or set server.run_dir"
 
 
 @click.command()
@@ -66,20 +96,37 @@ def _post(settings: Settings, path: str) -> tuple[int, dict[str, object]]:
 def reload(as_json: bool) -> None:
     """Make every worker of the running stack read the model repository again.
 
-    The exit code is 1 if some workers did not finish in time.
+    The exit code is 1 if a worker did not finish in time, or if something in the repository cannot be served: a version
+    that is unavailable or damaged, a model.toml that cannot be read, or an alias of a missing version.
     """
-    status, content = _post(load(), "/admin/api/reload")
-    if status not in (200, 202):
-        raise StackError(str(content.get("error", f"status {status}")))
+    settings = load()
+    stack = find_stack(settings)
+    content, done = _ask(settings, stack)
     if as_json:
         click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    else:
-        try:
-            _print_result(msgspec.convert(content, ReloadResult))
-        except msgspec.ValidationError as problem:
-            raise StackError(f"unexpected answer to /admin/api/reload: {problem}") from problem
-    if status != 200:
+    result = _result(content)
+    problems = [*_failures(result), *_broken_files(Path(stack.repository))]
+    if not as_json:
+        _print_result(result)
+    for problem in problems:
+        click.echo(f"  {problem}", err=True)
+    if problems or not done:
         raise SystemExit(1)
+
+
+def _ask(settings: Settings, stack: RunningStack) -> tuple[dict[str, object], bool]:
+    """Ask for a reload. Return the server's answer, and whether every worker has finished. Raises StackError."""
+    status, content = _post(settings, stack, "/admin/api/reload")
+    if status not in (200, 202):
+        raise StackError(str(content.get("error", f"status {status}")))
+    return content, status == 200
+
+
+def _result(content: dict[str, object]) -> ReloadResult:
+    try:
+        return msgspec.convert(content, ReloadResult)
+    except msgspec.ValidationError as problem:
+        raise StackError(f"unexpected answer to /admin/api/reload: {problem}") from problem
 
 
 def _print_result(result: ReloadResult) -> None:
@@ -87,7 +134,92 @@ def _print_result(result: ReloadResult) -> None:
     ready = sum(model.state == "READY" for model in versions.values())
     click.echo(f"generation {result.generation}: {len(result.workers)} workers serve {ready} versions")
     for (name, version), model in sorted(versions.items(), key=lambda item: item[0]):
-        if model.state != "READY" or model.reason:
+        if (model.state != "READY" or model.reason) and not model.is_failed:
             click.echo(f"  {name}/{version} is {model.state}: {model.reason}")
-    for worker in result.late:
-        click.echo(f"  worker {worker.pid} has not read the repository yet", err=True)
+
+
+def _failures(result: ReloadResult) -> list[str]:
+    """Return a line for each worker that is late or cannot read the repository, and for each version that failed."""
+    lines = [f"worker {worker.pid} has not read the repository yet" for worker in result.late]
+    lines += sorted({f"the repository cannot be read: {worker.failure}" for worker in result.workers if worker.failure})
+    failed = {
+        (model.name, model.version): f"{model.name}/{model.version} is {model.state}: {model.reason}"
+        for worker in result.workers
+        for model in worker.models
+        if model.is_failed
+    }
+    return lines + [failed[key] for key in sorted(failed)]
+
+
+def _broken_files(root: Path) -> list[str]:
+    """Return a line for each alias of a missing version, and for each model.toml that cannot be read."""
+    from tableside.repository import model_toml, paths
+
+    lines = []
+    for name in paths.models(root):
+        try:
+            aliases = model_toml.read(root, name).aliases
+        except ContractBroken as problem:
+            lines.append(str(problem))
+            continue
+        published = paths.versions(root, name)
+        lines += [
+            f"{name}: alias {alias!r} in model.toml points at version {number}, which does not exist"
+            for alias, number in sorted(aliases.items())
+            if number not in published
+        ]
+    return lines
+
+
+def check_stack(settings: Settings, elsewhere: str) -> None:
+    """Raise StackError unless a stack runs and serves the repository.
+
+    elsewhere: from `served_elsewhere`, which repository it serves instead.
+    """
+    if elsewhere:
+        raise StackError(elsewhere)
+    if running_stack.find(settings) is None:
+        raise StackError(f"no stack runs in {settings.run_dir}: {_start_hint(settings)}")
+
+
+def wait_until_served(settings: Settings, name: str, version: int) -> int:
+    """Make the running stack read the repository, and wait until each of its workers serves this version.
+
+    Returns the number of workers. Raises StackError with the reason when the stack cannot serve it.
+    """
+    stack = find_stack(settings)
+    content, _ = _ask(settings, stack)
+    generation = _result(content).generation
+    deadline_at_s = time.monotonic() + settings.repository.load_timeout_s + TIMEOUT_S
+    while True:
+        workers = _workers(stack)
+        states = [_state_in(worker, name, version) for worker in workers]
+        if workers and all(worker.generation >= generation for worker in workers):
+            _check_served(name, version, states)
+            return len(workers)
+        if time.monotonic() > deadline_at_s:
+            late = sum(worker.generation < generation for worker in workers)
+            raise StackError(
+                f"{late} of {len(workers)} workers do not serve {name}/{version} yet; `tableside list` shows its state"
+            )
+        time.sleep(_POLL_S)
+
+
+def _check_served(name: str, version: int, states: Sequence[ReloadedModel | None]) -> None:
+    """Raise StackError unless the version is READY in every worker. states: its state in each; None if it has none."""
+    for state in states:
+        if state is None:
+            raise StackError(f"{name}/{version} is not served: `versions` in model.toml leaves it out")
+        if state.state != "READY" or not state.current:
+            raise StackError(f"{name}/{version} is {state.state} in the running stack: {state.reason}")
+
+
+def _workers(stack: RunningStack) -> Sequence[ReloadedWorker]:
+    from tableside.process import worker_slots
+
+    statuses = worker_slots.statuses(Path(stack.run_dir) / "worker_slots")
+    return msgspec.convert(statuses, list[ReloadedWorker], strict=False)
+
+
+def _state_in(worker: ReloadedWorker, name: str, version: int) -> ReloadedModel | None:
+    return next((model for model in worker.models if (model.name, model.version) == (name, version)), None)

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from tableside.contract.schema import Column, Contract, EquivalenceCheck
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Row = dict[str, object]
 """One line of a result: JSON object keys to values."""
@@ -24,16 +28,57 @@ def as_json(content: object) -> None:
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
+class StepLines:
+    """Prints each step as one line, for a log or a pipe."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix, self._step = prefix, ""
+
+    def __call__(self, step: str) -> None:
+        """Print the step, unless it was the last one."""
+        if step != self._step:
+            click.echo(f"... {self._prefix}{step}", err=True)
+        self._step = step
+
+
+class StepBar:
+    """Shows the current step on a terminal: with a bar and the time that is left where its share is known."""
+
+    def __init__(self, bar: Progress, prefix: str = "") -> None:
+        self._bar, self._prefix, self._step = bar, prefix, ""
+        self._task = bar.add_task(f"{prefix}starting", total=None)
+
+    def __call__(self, step: str) -> None:
+        """Show that a step begins."""
+        if step != self._step:
+            self._bar.reset(self._task, description=f"{self._prefix}{step}", total=None)
+        self._step = step
+
+    def show_share(self, share: float) -> None:
+        """Show how much of the step is done, from 0 to 1."""
+        self._bar.update(self._task, total=1.0, completed=share)
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the current step: as a spinner on a terminal, otherwise as one line per step."""
+def progress(prefix: str = "") -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the current step: with a bar on a terminal, otherwise as one line for each step.
+
+    prefix: stands before each step.
+    """
     if not sys.stderr.isatty():
-        yield lambda step: click.echo(f"... {step}", err=True)
+        yield StepLines(prefix)
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left:"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
+        yield StepBar(bar, prefix)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -73,8 +118,11 @@ def summary(contract: Contract, aliases: Sequence[str]) -> Row:
     }
 
 
-def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None:
-    """Print the result of `publish`. notes: remarks on the contract that the user should read."""
+def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_by: int = 0) -> None:
+    """Print the result of `publish`.
+
+    notes: remarks on the contract that the user should read. served_by: the number of workers that serve it already.
+    """
     click.echo(f"published {contract.name}/{contract.version} in {root / contract.name / str(contract.version)}")
     click.echo(
         f"  {contract.estimator}: {len(contract.input.columns)} columns, {', '.join(o.name for o in contract.outputs)}"
@@ -86,6 +134,9 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = ()) -> None
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
     for note in notes:
         click.echo(f"note: {note}")
+    if served_by:
+        click.echo(f"served by {served_by} workers; next: `tableside show {contract.name} --curl` prints a request")
+        return
     click.echo(
         f"next: `tableside reload` makes a running stack serve it; `tableside show {contract.name}` describes it"
     )
@@ -180,6 +231,8 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     if found.graph is not None:
         click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
     click.echo(f"golden rows  {len(found.golden.rows)}")
+    if found.quick:
+        click.echo("published    with --quick: fast backends were compared on few rows")
     click.echo(f"environment  {', '.join(f'{name} {version}' for name, version in found.environment.items())}")
     for difference in here:
         click.echo(f"here         {difference}")

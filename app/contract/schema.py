@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from tableside.contract import wide
+
 FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
@@ -154,7 +156,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     types: the Python types in the artifact that skops does not trust by itself.
     source: where the estimator came from, for information; the keys are those of an MLmodel file.
     tolerance: the largest relative difference that publish allowed between the backends in `routes` and the estimator.
-    graph: the ONNX file of the backend `onnx`.
+    graph: the ONNX file of the backend `onnx`. quick: publish compared fast backends on few rows only (`--quick`).
     batch_invariance: how much an answer depends on the other rows of the call: not at all (`exact`), by up to
     `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contract.tolerances), or by more, so that rows
     of several requests may not share a call (`none`). None means that it was not measured.
@@ -179,6 +181,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     batch_tolerance_ulp: float = 0.0
     tolerance: float = 0.0
     graph: Artifact | None = None
+    quick: bool = False
 
     @property
     def default_output(self) -> Output:
@@ -191,7 +194,12 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode(contract: Contract) -> bytes:
-    """Return the contract as indented JSON. Equal contracts give equal bytes."""
+    """Return the contract as indented JSON, or in a short form if it has many columns (tableside.contract.wide).
+
+    Equal contracts give equal bytes.
+    """
+    if len(contract.input.columns) > wide.MIN_COLUMNS:
+        return msgspec.json.encode(wide.pack(msgspec.to_builtins(contract))) + b"\n"
     return msgspec.json.format(msgspec.json.encode(contract), indent=1) + b"\n"
 
 
@@ -201,7 +209,7 @@ def decode(text: bytes) -> Contract:
     Raises msgspec.DecodeError if it is not JSON; msgspec.ValidationError if its structure or format is another one, it
     has no outputs, or its golden answers are for other outputs.
     """
-    contract = msgspec.json.decode(text, type=Contract)
+    contract = _decode_wide(text) if wide.MARK in text else msgspec.json.decode(text, type=Contract)
     if contract.format != FORMAT:
         raise msgspec.ValidationError(
             f"contract format {contract.format} is not supported; this version of Tableside reads format {FORMAT}"
@@ -211,6 +219,13 @@ def decode(text: bytes) -> Contract:
             "the contract needs at least one output, and golden answers for exactly its outputs"
         )
     return contract
+
+
+def _decode_wide(text: bytes) -> Contract:
+    try:
+        return msgspec.convert(wide.unpack(msgspec.json.decode(text)), Contract)
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:  # msgspec's errors are ValueErrors
+        raise msgspec.ValidationError(f"not a contract with column groups: {problem}") from problem
 
 
 def describe(column: Column) -> str:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tableside.deployment import banner
+from tableside.deployment import banner, running_stack
 from tableside.deployment.layout import MAX_RUN_DIR_BYTES, PROJECT, SUPERVISORD_CONF, addresses, environment, find_nginx
 from tableside.deployment.nginx import write
+from tableside.deployment.running_stack import command_has, supervisor_pid
 from tableside.errors import StackError
 from tableside.process import worker_slots
 from tableside.settings import Settings
@@ -44,7 +45,7 @@ def run(settings: Settings) -> int:
 
 
 def prepare(settings: Settings) -> None:
-    """Check everything that a start needs, then create the run folder's subfolders and the admin key.
+    """Check everything that a start needs; then create the run folder's subfolders, the admin key and stack.json.
 
     Raises StackError if the model repository is missing, or if the run folder or a port is in use or cannot be used.
     """
@@ -52,6 +53,7 @@ def prepare(settings: Settings) -> None:
     _prepare_run_dir(settings)
     _check_ports(settings)
     make_key(settings.run_dir)
+    running_stack.record(settings)
 
 
 def _check_repository(settings: Settings) -> None:
@@ -75,7 +77,7 @@ def _prepare_run_dir(settings: Settings) -> None:
         run_dir.chmod(0o700)
     except OSError as problem:
         raise StackError(f"server.run_dir: cannot create {run_dir}: {problem.strerror}") from problem
-    pid = running_pid(run_dir)
+    pid = supervisor_pid(run_dir)
     if pid:
         raise StackError(
             f"server.run_dir: {run_dir} already has a running stack (supervisord pid {pid}); "
@@ -122,24 +124,8 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
 
 
-def running_pid(run_dir: Path) -> int:
-    """Return the pid of supervisord if a stack runs in this run folder, otherwise 0."""
-    try:
-        pid = int((run_dir / "supervisord.pid").read_text())
-    except (OSError, ValueError):
-        return 0
-    return pid if _command_has(pid, "supervisor") else 0
-
-
-def _command_has(pid: int, word: str) -> bool:
-    try:
-        return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
 def _is_gunicorn_or_nginx(pid: int) -> bool:
-    return _command_has(pid, "gunicorn") or _command_has(pid, "nginx")
+    return command_has(pid, "gunicorn") or command_has(pid, "nginx")
 
 
 def _parent(pid: int) -> int:
@@ -155,16 +141,16 @@ def stop(settings: Settings) -> int:
     Waits until every process has ended. Raises StackError if some still run after server.stop_wait_s and 15 s more.
     """
     run_dir, wait_s = settings.run_dir, settings.server.stop_wait_s + 15
-    pid = running_pid(run_dir)
+    pid = supervisor_pid(run_dir)
     if pid:
         os.kill(pid, signal.SIGTERM)
-        _wait_until(lambda: not running_pid(run_dir), wait_s)
+        _wait_until(lambda: not supervisor_pid(run_dir), wait_s)
     leftovers = _leftovers(run_dir)
     for leftover, sign in leftovers:
         with suppress(ProcessLookupError):
             os.kill(leftover, sign)
     _wait_until(lambda: not _workers_or_any_run(run_dir, [leftover for leftover, _ in leftovers]), wait_s)
-    if running_pid(run_dir) or _leftovers(run_dir):
+    if supervisor_pid(run_dir) or _leftovers(run_dir):
         raise StackError(f"server.run_dir: the stack in {run_dir} did not stop within {wait_s:g} s; see its log folder")
     sys.stderr.write("tableside: stopped\n" if pid or leftovers else f"tableside: no stack runs in {run_dir}\n")
     return 0
@@ -179,13 +165,13 @@ def _leftovers(run_dir: Path) -> list[tuple[int, signal.Signals]]:
     leftovers = []
     with suppress(OSError, ValueError):
         nginx = int((run_dir / "nginx.pid").read_text())
-        if _command_has(nginx, "nginx"):
+        if command_has(nginx, "nginx"):
             leftovers.append((nginx, signal.SIGQUIT))
     for worker in worker_slots.statuses(run_dir / "worker_slots"):
         pid = worker.get("pid")
         if isinstance(pid, int):  # the gunicorn master first: it would replace a worker that ends
             masters_first = (_parent(pid), pid)
-            leftovers += [(process, signal.SIGTERM) for process in masters_first if _command_has(process, "gunicorn")]
+            leftovers += [(process, signal.SIGTERM) for process in masters_first if command_has(process, "gunicorn")]
     return leftovers
 
 

@@ -18,18 +18,17 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Golden, Input, Output
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_rows
+from tableside.publishing.effort import FULL, Effort
 
 SIZES = (2, 3, 4, 5, 8, 1024, 13, 2, 3, 4, 6, 7, 16, 31, 64, 100, 256, 5, 8, 12)
 """Rows of the batches that are compared: around such sizes BLAS and scikit-learn change their algorithms."""
 MIXED_ROWS = 16
 MAX_ULP = 32.0
 """Another order of summation explains differences up to about this size. A larger one means `none`."""
-BATCH_BUDGET_S = 1.0
-"""After this time no further batch sizes are compared, once _MIN_SIZES were."""
 _MIN_SIZES = 6
-SINGLE_BUDGET_S = 0.5
-"""After this time no further single rows are answered, once _MIN_SINGLE_ROWS were."""
+"""Batch sizes that are compared whatever time they take."""
 _MIN_SINGLE_ROWS = 12
+"""Single rows that are answered whatever time they take."""
 
 ProbeRow = tuple[Table, bool]
 """A table of one row, and whether it is a golden row. If not, each of its cells comes from a random golden row."""
@@ -38,21 +37,23 @@ Invariance = tuple[InvarianceKind, float]
 Answers = Mapping[str, Array]
 
 
-def measure(run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output]) -> Invariance:
+def measure(
+    run: Run, schema: Input, recorded: Golden, outputs: Sequence[Output], effort: Effort = FULL
+) -> Invariance:  # fmt: skip
     """Return how far answers depend on the other rows of a call, and the tolerance in units in the last place.
 
     Golden rows, and rows mixed from their cells, are answered one by one and then in batches of the sizes in SIZES, at
     random positions among random other rows. The result is `none` when a batch raises, when a label differs or when a
-    number differs by more than MAX_ULP. BATCH_BUDGET_S and SINGLE_BUDGET_S limit the time for slow estimators.
+    number differs by more than MAX_ULP. The effort's time limits hold for slow estimators.
     """
     rng = np.random.default_rng(0)
     groups = _groups(schema, recorded.rows, rng)
     scales = {output.name: tolerances.scale(recorded.answers[output.name]) for output in outputs}
     largest = 0.0
-    deadline_at_s = time.monotonic() + BATCH_BUDGET_S
+    deadline_at_s = time.monotonic() + effort.batch_s
     try:
         for group in groups:
-            tables, single_answers = _answer_singly(group, run, outputs)
+            tables, single_answers = _answer_singly(group, run, outputs, effort.single_s)
             if not tables:
                 continue
             for index, size in enumerate(SIZES):
@@ -86,7 +87,9 @@ def widen(
     return "ulp", max(batch_tolerance_ulp, math.ceil(2 * difference / np.finfo(np.float64).eps))
 
 
-def _answer_singly(group: Sequence[ProbeRow], run: Run, outputs: Sequence[Output]) -> tuple[list[Table], list[Answers]]:
+def _answer_singly(
+    group: Sequence[ProbeRow], run: Run, outputs: Sequence[Output], single_s: float
+) -> tuple[list[Table], list[Answers]]:
     """Return the rows that are answered on their own, with those answers.
 
     The estimator may reject a mixed row, which no client would send; such a row is left out. For a golden row the
@@ -94,7 +97,7 @@ def _answer_singly(group: Sequence[ProbeRow], run: Run, outputs: Sequence[Output
     """
     tables: list[Table] = []
     single_answers: list[Answers] = []
-    deadline_at_s = time.monotonic() + SINGLE_BUDGET_S
+    deadline_at_s = time.monotonic() + single_s
     for table, is_golden in group:
         if len(tables) >= _MIN_SINGLE_ROWS and time.monotonic() > deadline_at_s:
             break

@@ -6,6 +6,7 @@ a value, on and beside the split points of trees, large numbers, missing values 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,13 +19,14 @@ from tableside.decoding.cells import limits
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected
 from tableside.publishing import sample
+from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.sample import Series
 
-ROWS = 10_000
-"""Rows of all large calls together, unchanged and changed ones."""
 _CALL_ROWS = 1000
-_SAMPLE_ROWS = 1000
-_SINGLE_ROW_CALLS, _SMALL_CALLS, _SMALL_CALL_ROWS = 100, 20, 32
+_SMALL_CALL_ROWS = 32
+MAX_CELLS = 4_000_000
+"""The most cells of all large calls together: a table of more than 400 columns is compared on fewer rows."""
+_MIN_ROWS = 2 * _SMALL_CALL_ROWS
 _UNKNOWN_CATEGORY = "\u2063no such category"
 _LARGE_NUMBERS = (1.7e9, 1.7e12, -3e6, 123456789.0)
 """Seconds and milliseconds since 1970, and numbers of the size of ids: single precision cannot hold them exactly."""
@@ -33,32 +35,42 @@ _MAX_EXACT_INTEGER = 2.0**53
 """Up to this size a double holds every integer."""
 
 
-def sample_rows(schema: Input, frame: pd.DataFrame) -> list[Table]:
-    """Return one table of up to 1,000 rows of the sample, evenly spaced and unchanged.
+def sample_rows(schema: Input, frame: pd.DataFrame, effort: Effort = FULL) -> list[Table]:
+    """Return one table of rows of the sample, evenly spaced and unchanged; with full effort up to 1,000 rows.
 
     The list is empty when a client could not send these rows under `schema`.
     """
-    step = max(1, len(frame) // _SAMPLE_ROWS)
+    most = _bounded(effort.sample_rows, schema)
+    step = max(1, len(frame) // most)
     try:
-        return [from_rows(sample.rows_as_cells(frame.iloc[::step].iloc[:_SAMPLE_ROWS], schema), schema)]
+        return [from_rows(sample.rows_as_cells(frame.iloc[::step].iloc[:most], schema), schema)]
     except RequestRejected:
         return []
 
 
-def tables(schema: Input, frame: pd.DataFrame, split_points: Sequence[Array]) -> Iterator[Table]:
+def _bounded(rows: int, schema: Input) -> int:
+    """Return the number of rows, or fewer if they had more than MAX_CELLS cells, but never less than _MIN_ROWS."""
+    return min(rows, max(_MIN_ROWS, MAX_CELLS // max(1, len(schema.columns))))
+
+
+def tables(
+    schema: Input, frame: pd.DataFrame, split_points: Sequence[Array], effort: Effort = FULL
+) -> Iterator[Table]:  # fmt: skip
     """Yield the tables to compare: calls of 1,000 rows, then of 32 rows, then of one row.
 
     The first table has resampled, unchanged rows. split_points: for each column the values of `thresholds`.
     """
     rng = np.random.default_rng(20)
-    unchanged = _table(schema, frame, split_points, rng, _CALL_ROWS, changed=False)
-    changed = _table(schema, frame, split_points, rng, ROWS - _CALL_ROWS, changed=True)
+    rows = _bounded(effort.rows, schema)
+    first = min(_CALL_ROWS, rows // 2)
+    unchanged = _table(schema, frame, split_points, rng, first, changed=False)
+    changed = _table(schema, frame, split_points, rng, rows - first, changed=True)
     yield unchanged
     for start in range(0, changed.rows, _CALL_ROWS):
         yield changed.take(start, min(start + _CALL_ROWS, changed.rows))
-    for call in range(_SMALL_CALLS):
+    for call in range(min(effort.small_calls, changed.rows // _SMALL_CALL_ROWS)):
         yield changed.take(call * _SMALL_CALL_ROWS, (call + 1) * _SMALL_CALL_ROWS)
-    for row in range(_SINGLE_ROW_CALLS):
+    for row in range(min(effort.single_row_calls, unchanged.rows)):
         yield (unchanged if row % 2 else changed).take(row, row + 1)
 
 
@@ -125,17 +137,29 @@ def thresholds(estimator: object, width: int) -> list[Array]:
 
     Only trees that take the table's own columns count: a pipeline, whose trees see transformed columns, has none.
     """
-    by_column: list[list[Array]] = [[] for _ in range(width)]
+    features: list[Array] = []
+    splits: list[Array] = []
     trees = [estimator, *np.ravel(getattr(estimator, "estimators_", [])).tolist()]
     for tree in trees:
         nodes = getattr(tree, "tree_", None)
         if nodes is not None and hasattr(nodes, "threshold") and tree.n_features_in_ == width:
-            for column in range(width):
-                by_column[column].append(nodes.threshold[nodes.feature == column])
+            features.append(nodes.feature)
+            splits.append(nodes.threshold)
     for predictors in getattr(estimator, "_predictors", []):
         for predictor in predictors:
-            splits = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-            for column in range(width):
-                by_column[column].append(splits["num_threshold"][splits["feature_idx"] == column])
-    joined = [np.unique(np.concatenate(parts)) if parts else np.empty(0) for parts in by_column]
-    return [values[np.isfinite(values)] for values in joined]
+            inner = predictor.nodes[predictor.nodes["is_leaf"] == 0]
+            features.append(inner["feature_idx"])
+            splits.append(inner["num_threshold"])
+    return _by_column(features, splits, width)
+
+
+def _by_column(features: Sequence[Array], splits: Sequence[Array], width: int) -> list[Array]:
+    """Return the distinct finite split points of each column, sorted. A leaf has a negative feature."""
+    if not features:
+        return [np.empty(0)] * width
+    feature, split = np.concatenate(features).astype(np.int64), np.concatenate(splits).astype(np.float64)
+    used = np.isfinite(split) & (feature >= 0) & (feature < width)
+    feature, split = feature[used], split[used]
+    order = np.lexsort((split, feature))
+    starts = np.searchsorted(feature[order], np.arange(width + 1))
+    return [np.unique(split[order[low:high]]) for low, high in itertools.pairwise(starts)]

@@ -9,20 +9,21 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from tableside.contract import answers, schema
+from tableside.contract import answers, schema, wide
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.environment import environment
 from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import batch_invariance, outputs, sample
+from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.sample import EstimatorInput
 from tableside.repository import paths
 from tableside.runtimes import golden
 from tableside.runtimes.sklearn import SklearnRuntime
 
 
-def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame) -> Contract:
+def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effort: Effort = FULL) -> Contract:
     """Return the contract of an estimator, as yet without its version, its artifact's hash and its backends.
 
     Raises PublishFailed when the sample does not fit the estimator, or when the estimator cannot answer it as the
@@ -32,16 +33,17 @@ def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame) -> C
     frame, form = sample.align(frame, estimator)
     fitted = sample.fitted_categories(estimator)
     frame = sample.restore_none(frame, fitted)
-    described = sample.describe(frame, form, fitted)
+    described = _without_ranges(sample.describe(frame, form, fitted))
     chosen = sample.golden_rows(frame)
     rows = sample.rows_as_cells(frame.iloc[chosen], described)
-    available, _ = outputs.find(runtime, from_rows(rows, _nullable(described)).to_input())
+    first = from_rows(rows, _nullable(described))
+    available, _ = outputs.find(runtime, first.to_input(), first)
     _check_rows(runtime, from_rows(rows * 2, _nullable(described)).to_input(), len(rows) * 2, available[0])
     described = _probe_missing(runtime, described, rows, available[0].source)
     table = from_rows(rows, described)
     recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), available)
     _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, available, recorded)
-    batch, batch_tolerance_ulp = batch_invariance.measure(runtime.run, described, recorded, available)
+    batch, batch_tolerance_ulp = batch_invariance.measure(runtime.run, described, recorded, available, effort)
     return Contract(
         format=schema.FORMAT,
         name=name,
@@ -57,6 +59,14 @@ def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame) -> C
         batch_invariance=batch,
         batch_tolerance_ulp=batch_tolerance_ulp,
     )
+
+
+def _without_ranges(described: Input) -> Input:
+    """Return the input table; without the ranges of its columns if it has so many that nobody reads them."""
+    if len(described.columns) <= wide.MIN_COLUMNS:
+        return described
+    columns = tuple(msgspec.structs.replace(each, minimum=None, maximum=None) for each in described.columns)
+    return msgspec.structs.replace(described, columns=columns)
 
 
 def _check_rows(runtime: SklearnRuntime, data: EstimatorInput, rows: int, output: Output) -> None:

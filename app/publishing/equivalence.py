@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,8 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import EquivalenceCheck, Input, Output, Route
 from tableside.contract.table import Table
 from tableside.publishing import comparison_rows, onnx_export
+from tableside.publishing.effort import FULL, Effort
+from tableside.publishing.progress import Progress, show_share, silent
 from tableside.repository.integrity import LIBRARIES
 from tableside.runtimes import onnx
 from tableside.runtimes.fast import packed_trees
@@ -37,12 +39,9 @@ RANGES = ((8, 1), (256, 32), (0, 1000))
 MIN_SPEED_UP = 1.1
 """A backend is used when it is at least this many times as fast as the estimator."""
 INSTALL = "pip install -r requirements/onnx.txt"
-_TIMING_S = 0.08
 
 Outcome = Literal["used", "equal", "slower", "differs", "unsupported"]
 _USED_WHEN_SHARED: tuple[Outcome, str] = ("equal", "used where workers share the artifact")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -86,20 +85,27 @@ class _EstimatorAnswers:
 
 def check_backends(
     original: SklearnRuntime, schema: Input, outputs: Sequence[Output], frame: pd.DataFrame, tolerance: float = 0.0,
-    progress: Progress = lambda step: None, golden: Table | None = None,
+    progress: Progress = silent, golden: Table | None = None, effort: Effort = FULL,
 ) -> EquivalenceReport:  # fmt: skip
     """Compare every fast backend with the estimator, and choose the fastest for each range of rows.
 
     frame: the aligned sample. tolerance: the relative difference that numbers may have; 0 compares them to the bit.
     Labels, missing values, dtypes and shapes must always agree. golden: the golden rows, which are compared as well.
+    effort: how many rows are compared, and how long the speeds are measured.
     """
     progress("looking for fast backends")
     split_points = comparison_rows.thresholds(original.estimator, len(schema.columns))
-    tables = [*comparison_rows.tables(schema, frame, split_points)]
-    unchanged = [*comparison_rows.sample_rows(schema, frame), *([golden] if golden is not None else [])] or tables[:1]
+    tables = [*comparison_rows.tables(schema, frame, split_points, effort)]
+    unchanged = [
+        *comparison_rows.sample_rows(schema, frame, effort),
+        *([golden] if golden is not None else []),
+    ] or tables[:1]
     tables += unchanged
     tried = [_build(original, schema, backend) for backend in BACKENDS]
-    tried.append(_convert(original, schema, outputs, tables[0].take(0, 1), tolerance > 0))
+    if effort.converts:
+        tried.append(_convert(original, schema, outputs, tables[0].take(0, 1), tolerance > 0))
+    else:
+        tried.append(EquivalenceCheck(ONNX, "unsupported", "not tried: the publish was quick"))
     candidates = [result for result in tried if isinstance(result, list)]
     checks = [result for result in tried if isinstance(result, EquivalenceCheck)]
     if not candidates:
@@ -108,16 +114,18 @@ def check_backends(
     methods = {name for variants in candidates for variant in variants for name in variant.runtime.methods}
     expected = _EstimatorAnswers(original, [output for output in outputs if output.source in methods], tables)
     equal: list[_CandidateBackend] = []
-    for variants in candidates:
+    total = len(candidates) * len(tables)
+    for at, variants in enumerate(candidates):
         for variant in variants:
-            _compare(variant, outputs, expected, tolerance)
+            for index in _compare(variant, outputs, expected, tolerance):
+                show_share(progress, at * len(tables) + index, total)
             if not variant.differs:
                 equal.append(variant)
                 break
         else:
             closest = max(variants, key=lambda variant: variant.rows)
             checks.append(_check_of(closest, "differs", closest.differs))
-    return _choose(original, equal, checks, outputs, unchanged[0], progress)
+    return _choose(original, equal, checks, outputs, unchanged[0], progress, effort)
 
 
 def largest_used_difference(report: EquivalenceReport) -> float:
@@ -165,10 +173,14 @@ def _check_of(
 
 def _compare(
     candidate: _CandidateBackend, outputs: Sequence[Output], estimator: _EstimatorAnswers, tolerance: float
-) -> None:
-    """Fill in the candidate's `rows`, `difference` and, at the first disagreement, `differs`."""
+) -> Iterator[int]:
+    """Fill in the candidate's `rows`, `difference` and, at the first disagreement, `differs`.
+
+    Yields the index of each table before it is compared.
+    """
     known = [output for output in outputs if output.source in candidate.runtime.methods]
     for index, table in enumerate(estimator.tables):
+        yield index
         expected, answered = estimator.answers_for(index), _answers_of(candidate.runtime, known, table)
         if expected is None or answered is None:
             if expected is not answered:
@@ -206,10 +218,11 @@ def _choose(
     outputs: Sequence[Output],
     sample_table: Table,
     progress: Progress,
+    effort: Effort,
 ) -> EquivalenceReport:
     """Time the backends that agree with the estimator, and put the fastest into the routes."""
     progress("timing the backends that are equal")
-    speed_ups = [_speed_ups(original, candidate, outputs, sample_table) for candidate in equal]
+    speed_ups = [_speed_ups(original, candidate, outputs, sample_table, effort) for candidate in equal]
     routes = _routes(equal, speed_ups)
     used = {route.backend for route in routes}
     for candidate, by_size in zip(equal, speed_ups, strict=True):
@@ -234,14 +247,15 @@ def _outcome(
 
 
 def _speed_ups(
-    original: SklearnRuntime, candidate: _CandidateBackend, outputs: Sequence[Output], sample_table: Table
+    original: SklearnRuntime, candidate: _CandidateBackend, outputs: Sequence[Output], sample_table: Table,
+    effort: Effort,
 ) -> dict[int, float]:  # fmt: skip
     """Return, for each of SIZES, how many times as fast as the estimator the candidate's first output is computed."""
     output = next(output for output in outputs if output.source in candidate.runtime.methods)
     speed_ups = {}
     for size in SIZES:
         table = _repeated(sample_table, size)
-        speed_ups[size] = _seconds(original, output, table) / _seconds(candidate.runtime, output, table)
+        speed_ups[size] = _seconds(original, output, table, effort) / _seconds(candidate.runtime, output, table, effort)
     return speed_ups
 
 
@@ -286,9 +300,9 @@ def _repeated(table: Table, size: int) -> Table:
     return Table.concat([table] * (size // table.rows + 1)).take(0, size)
 
 
-def _seconds(runtime: SklearnRuntime | FastRuntime, output: Output, table: Table) -> float:
-    """Return the shortest time of the calls that fit into _TIMING_S, at least one."""
-    best, deadline_at_s = float("inf"), time.perf_counter() + _TIMING_S
+def _seconds(runtime: SklearnRuntime | FastRuntime, output: Output, table: Table, effort: Effort) -> float:
+    """Return the shortest time of the calls that fit into the effort's time, at least one."""
+    best, deadline_at_s = float("inf"), time.perf_counter() + effort.timing_s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         while time.perf_counter() < deadline_at_s or best == float("inf"):

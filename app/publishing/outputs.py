@@ -11,10 +11,13 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Datatype, Output, plain
+from tableside.contract.table import Table
 from tableside.errors import PublishFailed
 from tableside.publishing.sample import EstimatorInput
+from tableside.runtimes import failure_place
 from tableside.runtimes.sklearn import METHODS, SklearnRuntime
 
+_MAX_REASON_CHARS = 300
 Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
 
 
@@ -33,11 +36,14 @@ def kind_of(estimator: object) -> Kind:
     return "transformer" if hasattr(estimator, "transform") else "other"
 
 
-def find(runtime: SklearnRuntime, data: EstimatorInput) -> tuple[tuple[Output, ...], dict[str, str]]:
+def find(
+    runtime: SklearnRuntime, data: EstimatorInput, table: Table | None = None
+) -> tuple[tuple[Output, ...], dict[str, str]]:
     """Call each method of METHODS on `data`. Return the outputs in that order, and why a method was left out.
 
     A method is left out when it raises, gives another answer for the same rows, or an answer that the contract cannot
-    describe. Raises PublishFailed when that happens to `predict`, or when no method is left.
+    describe. table: what `data` was made from, to find the columns at fault. Raises PublishFailed when that happens to
+    `predict`, or when no method is left.
     """
     outputs: list[Output] = []
     left_out: dict[str, str] = {}
@@ -48,8 +54,10 @@ def find(runtime: SklearnRuntime, data: EstimatorInput) -> tuple[tuple[Output, .
             outputs += _of_method(runtime, method, data)
         except Exception as problem:
             if method == "predict":
+                place = failure_place.find(problem, table) if table is not None else ""
                 raise PublishFailed(
-                    f"the estimator cannot predict its own sample: {type(problem).__name__}: {problem}"
+                    f"the estimator cannot predict its own sample: {type(problem).__name__}{place}: "
+                    f"{' '.join(str(problem).split())[:_MAX_REASON_CHARS]}"
                 ) from problem
             left_out[method] = f"{type(problem).__name__}: {problem}"
     if not outputs:

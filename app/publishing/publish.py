@@ -7,11 +7,6 @@ renamed.
 from __future__ import annotations
 
 import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +17,11 @@ from tableside.contract import schema
 from tableside.contract.environment import sha256
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected
-from tableside.publishing import batch_invariance, equivalence, estimator_files, sample
+from tableside.publishing import batch_invariance, draft_folder, equivalence, estimator_files, sample
 from tableside.publishing.contract_learning import learn_contract
+from tableside.publishing.effort import FULL, QUICK, Effort
+from tableside.publishing.progress import Progress, silent
+from tableside.publishing.warning_counts import warn_once
 from tableside.repository import integrity, model_toml, paths
 from tableside.runtimes import golden
 from tableside.runtimes import sklearn as runtime_sklearn
@@ -31,11 +29,8 @@ from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_router, difference_from_estimator
 from tableside.runtimes.sklearn import SklearnRuntime
 
-STALE_S = 3600
-"""A draft folder that is older than this was left behind by a publish that was killed."""
-Progress = Callable[[str], None]
 
-
+@warn_once
 def publish(
     name: str,
     estimator: object,
@@ -49,7 +44,8 @@ def publish(
     tolerance: float = 0.0,
     trusted_types: tuple[str, ...] = (),
     source: dict[str, str] | None = None,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
+    quick: bool = False,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
@@ -60,6 +56,7 @@ def publish(
     tolerance: the relative difference that a fast backend may have; 0 compares to the bit.
     trusted_types: types that a skops file may hold besides the server's own list (`repository.trusted_types`).
     progress: is called with the name of each step.
+    quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
 
     Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published.
     """
@@ -67,15 +64,16 @@ def publish(
     _check_arguments(root, name, version, alias, tolerance)
     progress("reading the sample")
     frame = sample.as_frame(sample_data, target)
-    estimator_runtime = SklearnRuntime(estimator)
+    estimator_runtime, effort = SklearnRuntime(estimator), QUICK if quick else FULL
     progress("learning the contract")
     try:
-        contract = msgspec.structs.replace(learn_contract(name, estimator_runtime, frame), source=source or {})
+        contract = learn_contract(name, estimator_runtime, frame, effort)
     except RequestRejected as problem:
         raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
+    contract = msgspec.structs.replace(contract, source=source or {}, quick=quick)
     graph: bytes | None = None
     if runtime == "auto":
-        contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, progress)
+        contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
     contract = _write_version(root / name, version, contract, estimator, graph, trusted_types, progress)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
@@ -85,6 +83,7 @@ def publish(
 def _check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:
     """Raise PublishFailed for an argument that is not valid, before any work is done."""
     paths.check_name(name)
+    draft_folder.check_repository(root, name)
     if alias is not None:
         _check_alias(root, name, alias)
     if version is not None and version < 1:
@@ -101,32 +100,35 @@ def _write_version(
     trusted_types: tuple[str, ...], progress: Progress,
 ) -> Contract:  # fmt: skip
     """Write the version into a draft, check that as a load would, and rename it. Returns the finished contract."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale_drafts(folder)
-    draft = folder / f".publishing-{uuid.uuid4().hex}"
-    draft.mkdir()
-    try:
-        progress("writing the artifact")
-        contract = _write_graph(draft, graph, _write_artifact(draft, estimator, contract))
-        progress("replaying the golden rows from the artifact")
-        loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
-        golden.replay(contract, loaded.run)
-        _check_loaded_backends(build_router(loaded, contract, draft), contract)
-        return _rename_to_version(folder, draft, contract, version)
-    except ContractBroken as problem:
-        raise PublishFailed(f"{problem}{estimator_files.trusted_types_hint(problem)}") from problem
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with draft_folder.draft_in(folder) as draft:
+        try:
+            progress("writing the artifact")
+            contract = _write_graph(draft, graph, _write_artifact(draft, estimator, contract))
+            progress("replaying the golden rows from the artifact")
+            loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
+            golden.replay(contract, loaded.run)
+            _check_loaded_backends(build_router(loaded, contract, draft), contract)
+            return _rename_to_version(folder, draft, contract, version)
+        except ContractBroken as problem:
+            raise PublishFailed(f"{problem}{estimator_files.trusted_types_hint(problem)}") from problem
 
 
 def _check_backends(
-    contract: Contract, runtime: SklearnRuntime, frame: pd.DataFrame, tolerance: float, progress: Progress
+    contract: Contract, runtime: SklearnRuntime, frame: pd.DataFrame, tolerance: float,
+    effort: Effort, progress: Progress,
 ) -> tuple[Contract, bytes | None]:  # fmt: skip
     """Return the contract with the result of the equivalence check, and the ONNX graph if one is used."""
     aligned, _ = sample.align(frame, runtime.estimator)
     aligned = sample.restore_none(aligned, sample.fitted_categories(runtime.estimator))
     report = equivalence.check_backends(
-        runtime, contract.input, contract.outputs, aligned, tolerance, progress, golden.golden_table(contract)
+        runtime,
+        contract.input,
+        contract.outputs,
+        aligned,
+        tolerance,
+        progress,
+        golden.golden_table(contract),
+        effort,
     )
     batch, batch_tolerance_ulp = batch_invariance.widen(
         contract.batch_invariance, contract.batch_tolerance_ulp, equivalence.largest_used_difference(report)
@@ -230,11 +232,3 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _remove_stale_drafts(folder: Path) -> None:
-    """Remove drafts that a killed publish left behind, once no running publish can still use them."""
-    for draft in folder.glob(".publishing-*"):
-        with suppress(OSError):
-            if time.time() - draft.stat().st_mtime > STALE_S:
-                shutil.rmtree(draft, ignore_errors=True)

@@ -16,6 +16,11 @@ from tableside.errors import PublishFailed
 MAX_CATEGORIES = 200
 """A text column of a frame with more distinct values than this gets no list of categories in the contract."""
 MAX_GOLDEN_ROWS = 64
+MAX_GOLDEN_CELLS = 1 << 17
+"""Tables of more than 2,048 columns have fewer golden rows, so that a contract stays small."""
+_MIN_GOLDEN_ROWS = 4
+MAX_DENSE_CELLS = 20_000_000
+_MIN_DENSE_ROWS = 200
 TEXT = "text"
 """The column name for a sample that is a list of texts without a name."""
 
@@ -30,7 +35,7 @@ FittedCategories = dict[str, tuple[list[Any], bool]]
 
 
 def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a sample from a `.csv` file with a header line, or from a `.parquet` file.
+    """Read a sample from a `.csv` file with a header line, a `.parquet` file, or a sparse matrix in a `.npz` file.
 
     text: names of CSV columns to read as text, so that `00017` keeps its zeros. Raises PublishFailed.
     """
@@ -38,16 +43,25 @@ def read(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
     def read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=dict.fromkeys(text, str))
 
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": read_csv, ".parquet": pd.read_parquet, ".npz": _read_sparse,
+    }  # fmt: skip
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise PublishFailed(f"{path}: a sample must be a .csv or .parquet file")
+        raise PublishFailed(f"{path}: a sample must be a .csv or .parquet file, or .npz of scipy.sparse.save_npz")
     if not path.is_file():
         raise PublishFailed(f"{path}: no such file")
     try:
         return reader(path)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, KeyError) as problem:
         raise PublishFailed(f"{path}: {problem}") from problem
+
+
+def _read_sparse(path: Path) -> pd.DataFrame:
+    """Read what scipy.sparse.save_npz has written. Pickled objects in it are refused."""
+    from scipy import sparse
+
+    return pd.DataFrame(_dense(sparse.load_npz(path)))
 
 
 def as_frame(sample: object, target: str | None) -> pd.DataFrame:
@@ -86,11 +100,21 @@ def _is_supported(dtype: object) -> bool:
 def _as_columns(sample: Any) -> pd.DataFrame | dict[str, Sequence[str]] | Array:
     """Return what pd.DataFrame makes columns of: a Series, or a list of texts, becomes one column."""
     if hasattr(sample, "toarray"):
-        sample = sample.toarray()
+        sample = _dense(sample)
     if isinstance(sample, pd.Series):
         return pd.DataFrame({TEXT if sample.name is None else sample.name: sample})
     texts = isinstance(sample, (list, tuple)) and all(isinstance(value, str) for value in sample)
     return {TEXT: sample} if texts else np.asarray(sample)
+
+
+def _dense(sample: Any) -> Array:
+    """Return a sparse matrix as an array: all of it, or evenly spaced rows if it would have too many cells."""
+    rows, columns = sample.shape
+    most = max(_MIN_DENSE_ROWS, MAX_DENSE_CELLS // max(1, columns))
+    if rows > most:
+        sample = sample.tocsr()[np.linspace(0, rows - 1, num=most, dtype=int)]
+    found: Array = sample.toarray()
+    return found
 
 
 def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
@@ -103,7 +127,8 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
     if names is not None:
         wanted = [str(name) for name in names]
         missing = [name for name in wanted if name not in frame.columns]
-        extra = [str(name) for name in frame.columns if name not in wanted]
+        known = set(wanted)
+        extra = [str(name) for name in frame.columns if name not in known]
         if missing:
             raise PublishFailed(f"the sample lacks columns that the estimator was fitted on: {', '.join(missing)}")
         if extra:
@@ -241,7 +266,8 @@ def golden_rows(frame: pd.DataFrame, most: int = MAX_GOLDEN_ROWS) -> list[int]:
 
     These are up to 16 evenly spaced rows, and for each column a missing value, the extremes and up to 5 categories.
     """
-    chosen = dict.fromkeys(np.linspace(0, len(frame) - 1, num=min(16, len(frame)), dtype=int).tolist())
+    most = min(most, max(_MIN_GOLDEN_ROWS, MAX_GOLDEN_CELLS // max(1, len(frame.columns))))
+    chosen = dict.fromkeys(np.linspace(0, len(frame) - 1, num=min(16, most, len(frame)), dtype=int).tolist())
     for name in frame.columns:
         series = frame[name].reset_index(drop=True)
         missing_cells = np.flatnonzero(series.isna().to_numpy())

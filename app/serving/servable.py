@@ -17,6 +17,7 @@ from tableside.contract.table import Table
 from tableside.errors import FailureKind, InferenceFailed, ModelNotReady, RequestRejected, TablesideError
 from tableside.preflight.results import Fingerprint
 from tableside.process.offload import Offload
+from tableside.runtimes import failure_place
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime
 from tableside.serving.cache import CacheMetrics, NoCacheMetrics, ResponseCache
@@ -185,10 +186,11 @@ class Servable:
             batched = self.batcher.submit((runtime, table, outputs), table.rows, offload, request)
         except TablesideError:
             raise
-        except ValueError as problem:  # its text may quote the client's values, so only its type is sent
+        except ValueError as problem:  # its text may quote the client's values, so it is not sent
             raise RequestRejected(
-                f"the estimator of model {self.name} raised {type(problem).__name__} on these values; "
-                "the server's log has the traceback under this request id"
+                f"the estimator of model {self.name} raised {type(problem).__name__} on these values"
+                f"{failure_place.find(problem, table)}; the server's log has the traceback under this request id",
+                by_estimator=True,
             ) from problem
         except Exception as problem:
             raise InferenceFailed from problem

@@ -49,6 +49,7 @@ PUBLIC = frozenset(
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
+_MAX_CAUSE_CHARS = 300
 
 
 def body(status: int, detail: str, **more: object) -> dict[str, object]:
@@ -67,7 +68,10 @@ def body(status: int, detail: str, **more: object) -> dict[str, object]:
 
 
 def to_reply(problem: Exception, context: RequestContext) -> Reply:
-    """The reply for an error. Notes the error's class in the trace, and logs the cause when the server is at fault."""
+    """The reply for an error. Notes the error's class in the trace.
+
+    Logs the cause when the server is at fault, or when the estimator raised it.
+    """
     if isinstance(problem, errors.TablesideError):
         return _from_tableside(problem, context)
     if isinstance(problem, HTTPException):
@@ -89,7 +93,11 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     kind = type(error)
     status = STATUS[kind]
     detail = str(error) if kind in PUBLIC else INTERNAL
-    _record(kind.__name__, error if status >= 500 and status not in (503, 504) else None, context)
+    refused = isinstance(error, errors.RequestRejected) and error.by_estimator
+    if refused and context.extensions.settings.predict.show_values:
+        detail += f" ({str(error.__cause__)[:_MAX_CAUSE_CHARS]})"
+    is_logged = refused or (status >= 500 and status not in (503, 504))
+    _record(kind.__name__, error if is_logged else None, context)
     more: dict[str, object] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
@@ -128,7 +136,8 @@ def _record(name: str, cause: BaseException | None, context: RequestContext) -> 
         cause_fields: dict[str, object] = {"exception": logs.frames_without_values(cause)}
         if context.extensions.settings.predict.show_values:
             cause_fields = {"exc_info": cause}
-        log.error("request_failed", error=name, request_id=context.trace.request_id, **cause_fields)
+        write = log.error if not isinstance(cause, errors.RequestRejected) else log.warning
+        write("request_failed", error=name, request_id=context.trace.request_id, **cause_fields)
 
 
 def handle(problem: Exception) -> Response:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tableside import settings as app_settings
-from tableside.deployment import banner, launch, layout, nginx, socket_holder
+from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder
 from tableside.errors import StackError
 from tableside.settings import Settings
 from tests.fakes import numbers, sum_contract
@@ -107,7 +107,7 @@ def test_a_run_folder_in_use_stops_the_start(load: Load, tmp_path: Path) -> None
     command = [sys.executable, "-c", "import sys; sys.stdin.read()", "supervisord"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         (tmp_path / "run" / "supervisord.pid").write_text(f"{process.pid}\n")
-        while launch.running_pid(tmp_path / "run") != process.pid:  # its command line is empty for a moment
+        while running_stack.supervisor_pid(tmp_path / "run") != process.pid:  # its command line is empty for a moment
             assert process.poll() is None
         with pytest.raises(StackError) as caught:
             launch.prepare(load())
@@ -125,7 +125,7 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
     launch.prepare(load())
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
     assert sorted(path.name for path in run_dir.iterdir()) == [
-        "admin.key", "generations", "log", "metrics", "tmp", "worker_slots",
+        "admin.key", "generations", "log", "metrics", "stack.json", "tmp", "worker_slots",
     ]  # fmt: skip
     assert list((run_dir / "metrics").iterdir()) == []
 
@@ -133,9 +133,9 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
 @pytest.mark.parametrize("content", ["", "soon", "own"])
 def test_a_stale_pid_file_is_no_running_stack(tmp_path: Path, content: str) -> None:
     """A pid file that is empty, unreadable, or names another program (here: this one) does not count."""
-    assert launch.running_pid(tmp_path) == 0
+    assert running_stack.supervisor_pid(tmp_path) == 0
     (tmp_path / "supervisord.pid").write_text(str(os.getpid()) if content == "own" else content)
-    assert launch.running_pid(tmp_path) == 0
+    assert running_stack.supervisor_pid(tmp_path) == 0
 
 
 def test_stop_without_a_stack_is_a_success(load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tableside.contract.schema import Column, Input, Output
 from tableside.publishing import comparison_rows, equivalence
+from tableside.publishing.effort import FULL
 from tableside.runtimes.fast.backend import FastRuntime
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported
 from tableside.runtimes.sklearn import SklearnRuntime
@@ -53,7 +54,7 @@ def test_a_backend_that_agrees_is_compared_on_all_rows(monkeypatch: pytest.Monke
     report = check(monkeypatch, lambda estimator, rows: estimator.predict(rows))
     linear = check_of(report, "linear")
     assert linear.outcome in ("used", "slower")
-    assert linear.rows > comparison_rows.ROWS
+    assert linear.rows > FULL.rows
     assert (linear.largest_difference, equivalence.largest_used_difference(report)) == (0.0, 0.0)
     assert set(linear.speed_up) == {str(size) for size in equivalence.SIZES}
 

@@ -22,7 +22,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed, RequestRejected
-from tableside.publishing.publish import STALE_S, publish
+from tableside.publishing.draft_folder import STALE_S
+from tableside.publishing.publish import publish
 from tableside.repository import integrity, model_toml, paths
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +161,7 @@ def test_a_type_the_operator_trusts_is_published(tmp_path: Path) -> None:
     with pytest.raises(PublishFailed) as failed:
         publish("m", fitted, FRAME, repository=tmp_path)
     assert f"not trusted: {kind}. If you trust them, add them to repository.trusted_types" in str(failed.value)
-    assert list((tmp_path / "m").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     contract = publish("m", fitted, FRAME, repository=tmp_path, trusted_types=(kind,))
     assert kind in contract.types
 

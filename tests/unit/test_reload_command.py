@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main
+from tableside.process import worker_slots
 
 
 class AdminServer:
@@ -63,17 +64,15 @@ def model(name: str, version: int, state: str = "READY", reason: str = "") -> di
 
 
 def test_a_complete_reload_counts_workers_and_ready_versions(admin: AdminServer) -> None:
-    """The first line counts workers and versions that are READY; other versions are lines with their reason."""
+    """The first line counts workers and READY versions; one that is unavailable is named, and the exit code is 1."""
     models = [model("iris", 1), model("iris", 2, "UNAVAILABLE", "model.skops is damaged")]
     admin.answers(
         200, {"generation": 7, "workers": [{"pid": 1, "models": models}, {"pid": 2, "models": models}], "late": []}
     )
     done = reload()
-    assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines() == [
-        "generation 7: 2 workers serve 1 versions",
-        "  iris/2 is UNAVAILABLE: model.skops is damaged",
-    ]
+    assert done.exit_code == 1, done.output
+    assert done.stdout.splitlines() == ["generation 7: 2 workers serve 1 versions"]
+    assert done.stderr.splitlines() == ["  iris/2 is UNAVAILABLE: model.skops is damaged"]
     assert admin.requests == [("/admin/api/reload", "Bearer the-key")]
 
 
@@ -145,3 +144,62 @@ def test_an_address_without_a_server_is_named_with_its_setting(tmp_path: Path, m
     done = reload()
     assert done.exit_code == 2
     assert f"no answer from {address} (server.admin_listen)" in done.stderr
+
+
+def test_a_version_that_is_unloaded_on_purpose_is_no_failure(admin: AdminServer) -> None:
+    """`enabled = false` in model.toml makes a version unavailable, as the operator wants it."""
+    models = [model("iris", 1, "UNAVAILABLE", "unloaded: enabled is false in model.toml")]
+    admin.answers(200, {"generation": 1, "workers": [{"pid": 1, "models": models}], "late": []})
+    done = reload()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "  iris/1 is UNAVAILABLE: unloaded" in done.stdout
+
+
+def test_changed_files_that_do_not_load_are_a_failure(admin: AdminServer) -> None:
+    """A version that still serves what it had loaded before its files changed is named, and the exit code is 1."""
+    models = [{**model("iris", 1, reason="the files changed and no longer load"), "current": False}]
+    admin.answers(200, {"generation": 1, "workers": [{"pid": 1, "models": models}], "late": []})
+    done = reload()
+    assert (done.exit_code, done.stderr) == (1, "  iris/1 is READY: the files changed and no longer load\n")
+
+
+def test_a_worker_that_cannot_read_the_repository_is_a_failure(admin: AdminServer) -> None:
+    """The reason why workers cannot read the repository is one line for all of them."""
+    workers = [{"pid": pid, "models": [], "failure": "FileNotFoundError: the repository is gone"} for pid in (1, 2)]
+    admin.answers(200, {"generation": 1, "workers": workers, "late": []})
+    done = reload()
+    assert done.exit_code == 1
+    assert done.stderr == "  the repository cannot be read: FileNotFoundError: the repository is gone\n"
+
+
+def test_dangling_aliases_and_broken_files_are_named(
+    admin: AdminServer, small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias of a missing version, and a model.toml that cannot be read, are named, and the exit code is 1."""
+    monkeypatch.setenv("TABLESIDE__REPOSITORY__PATH", str(small_repository))
+    admin.answers(200, {"generation": 1, "workers": [], "late": []})
+    (small_repository / "iris" / "model.toml").write_text("[aliases]\nbest = 9\n")
+    done = reload()
+    assert done.exit_code == 1
+    assert done.stderr == "  iris: alias 'best' in model.toml points at version 9, which does not exist\n"
+    (small_repository / "iris" / "model.toml").write_text("[aliases\n")
+    done = reload("--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["generation"] == 1
+    assert done.stderr.startswith("  iris/model.toml: ")
+
+
+def test_the_running_stack_s_own_address_is_used(
+    admin: AdminServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command with other settings than the stack was started with finds it by the record in the run folder."""
+    address = f"127.0.0.1:{admin.server.server_port}"
+    record = {"run_dir": str(tmp_path), "repository": str(tmp_path / "m"), "listen": "h:1", "admin_listen": address}
+    (tmp_path / "stack.json").write_text(json.dumps(record))
+    monkeypatch.setenv("TABLESIDE__SERVER__ADMIN_LISTEN", "127.0.0.1:9")
+    admin.answers(200, {"generation": 1, "workers": [], "late": []})
+    slot = worker_slots.acquire(tmp_path / "worker_slots")
+    try:
+        assert reload().exit_code == 0
+    finally:
+        slot.release()

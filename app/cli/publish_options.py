@@ -1,0 +1,41 @@
+"""The options of `tableside publish` as one object, which the command line and a manifest fill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one publish is told besides the model's name, the estimator and the repository.
+
+    Each option of the command, and each key of a manifest's `[[model]]`, has the name of its field here.
+    """
+
+    sample: Path | None = None
+    version: int | None = None
+    alias: str | None = None
+    target: str | None = None
+    runtime: Literal["auto", "sklearn"] = "auto"
+    tolerance: float = 0.0
+    allow_pickle: bool = False
+    quick: bool = False
+
+    def below(self, folder: Path) -> PublishOptions:
+        """Return the options with relative paths taken from this folder."""
+        paths = {
+            name: folder / value for name in self.__struct_fields__ if isinstance(value := getattr(self, name), Path)
+        }
+        return msgspec.structs.replace(self, **paths)
+
+
+def from_command_line(given: dict[str, object]) -> PublishOptions:
+    """Return the options that click has read, by name. Raises msgspec.ValidationError for an unknown name."""
+    return msgspec.convert(given, PublishOptions, dec_hook=path_hook)
+
+
+def path_hook(kind: type, value: object) -> object:
+    """Convert a text to a path, for msgspec."""
+    return Path(value) if kind is Path and isinstance(value, (str, Path)) else value

@@ -1,0 +1,102 @@
+"""The stack that runs in a run folder: which repository it serves and where it listens, for the commands.
+
+`tableside run` records that in the run folder. Without the record, the settings of a running stack could not be known:
+it may have been started with other environment variables than the command that asks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from tableside.process import worker_slots
+from tableside.settings import Settings
+
+RECORD = "stack.json"
+_RUN_DIR_VARIABLE = b"TABLESIDE_RUN_DIR="
+
+
+class RunningStack(msgspec.Struct, frozen=True):
+    """A running stack. run_dir, repository: absolute paths. listen, admin_listen: HOST:PORT of its two planes."""
+
+    run_dir: str
+    repository: str
+    listen: str
+    admin_listen: str
+
+
+def record(settings: Settings) -> None:
+    """Write the record of the stack that is about to start in the run folder. Raises OSError."""
+    path = settings.run_dir / RECORD
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(of_settings(settings))) + b"\n")
+    temporary.replace(path)
+
+
+def of_settings(settings: Settings) -> RunningStack:
+    """Return the stack that these settings describe, whether or not it runs."""
+    server = settings.server
+    return RunningStack(str(settings.run_dir), str(settings.repository_path), server.listen, server.admin_listen)
+
+
+def find(settings: Settings) -> RunningStack | None:
+    """Return the stack that runs in the run folder of the settings, None if none runs.
+
+    What its workers report counts more than the record, and for a stack without a record the settings count.
+    """
+    run_dir = settings.run_dir
+    workers = worker_slots.statuses(run_dir / "worker_slots")
+    if not workers and not supervisor_pid(run_dir):
+        return None
+    stack = _read(run_dir) or of_settings(settings)
+    reported = next((path for worker in workers if isinstance(path := worker.get("repository"), str)), None)
+    return msgspec.structs.replace(stack, repository=reported or stack.repository)
+
+
+def _read(run_dir: Path) -> RunningStack | None:
+    try:
+        return msgspec.json.decode((run_dir / RECORD).read_bytes(), type=RunningStack)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def others(settings: Settings) -> list[RunningStack]:
+    """Return the stacks of this user on this host that run in other run folders and have a record.
+
+    They are found by the environment of their supervisord. Only a user's own processes show theirs.
+    """
+    found: dict[str, RunningStack] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"supervisor" not in (process / "cmdline").read_bytes():
+                continue
+            variables = (process / "environ").read_bytes().split(b"\0")
+            named = next((line for line in variables if line.startswith(_RUN_DIR_VARIABLE)), None)
+            run_dir = Path(os.fsdecode(named.removeprefix(_RUN_DIR_VARIABLE))) if named else settings.run_dir
+            if (
+                run_dir != settings.run_dir
+                and supervisor_pid(run_dir) == int(process.name)
+                and (stack := _read(run_dir))
+            ):
+                found[stack.run_dir] = stack
+    return [found[run_dir] for run_dir in sorted(found)]
+
+
+def supervisor_pid(run_dir: Path) -> int:
+    """Return the pid of supervisord if a stack runs in this run folder, otherwise 0."""
+    try:
+        pid = int((run_dir / "supervisord.pid").read_text())
+    except (OSError, ValueError):
+        return 0
+    return pid if command_has(pid, "supervisor") else 0
+
+
+def command_has(pid: int, word: str) -> bool:
+    """Return whether the process runs and the word is in its command line."""
+    try:
+        return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
