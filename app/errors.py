@@ -162,6 +162,8 @@ class FailureKind(StrEnum):
     """The answers to the golden rows differ from those of publish, or there are none."""
     UNTRUSTED = "untrusted"
     """The artifact contains types that are neither on the reviewed list nor in `repository.trusted_types`."""
+    CONSENT = "consent"
+    """The version brings own code or a pickle to which nobody has consented on this host."""
     CRASHED = "crashed"
     """The process of the preflight crashed while it loaded the version."""
     TIMEOUT = "timeout"

@@ -98,6 +98,8 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Types that a skops file may contain in addition to the reviewed list."""
     allowed_pickles: tuple[Sha256, ...] = ()
     """SHA-256 of the pickle files that `publish` may read from MLflow directories."""
+    consent_file: Annotated[str, Meta(min_length=1)] = "consent.jsonl"
+    """File that lists the versions whose own code or pickle may be loaded. It must be outside of the repository."""
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
     """Seconds that the first load of a version and its golden rows may take."""
     shared_memory_above_mb: Annotated[int, Meta(ge=0)] = 64

@@ -30,6 +30,8 @@ from tableside.settings import Settings
 from tableside.telemetry import metrics
 from tableside.web.extensions import EXTENSION_KEY
 from tests.fakes import sum_contract
+from tests.own_code_models import Trained
+from tests.own_code_models import train as train_with_own_code
 
 CONTROL = {"tableside.plane": "control"}
 """WSGI keys of a request that arrives on the control plane."""
@@ -207,3 +209,9 @@ def serve(app: Flask, models: Mapping[str, tuple[Input, Any]], columns: ColumnCo
         servable.adopt(make_policy(config, servable.contract, app.extensions[EXTENSION_KEY].settings))
         found[name] = Model(name, (servable,), config=config)
     registry_of(app).catalog = Catalog(1, found)
+
+
+@pytest.fixture(scope="session")
+def with_own_code(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Models that were trained with modules of the trainer's own, which this process cannot import."""
+    return train_with_own_code(tmp_path_factory.mktemp("trainer"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, log_viewer, models, publish_command, reload
+from tableside.cli import client, consent, log_viewer, models, publish_command, reload
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -70,6 +70,7 @@ for command in (
     models.list_models,
     models.show,
     models.verify,
+    consent.consent,
     reload.reload,
     client.client,
     log_viewer.logs,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _versions(root: Path, settings: Settings) -> list[render.Row]:
     """Return one row per version, with the problems that can be found without loading the version."""
-    from tableside.repository import integrity, model_toml, paths
+    from tableside.repository import consent_file, integrity, model_toml, paths
 
     worker_problems = _problems_seen_by_workers(root, settings)
     rows: list[render.Row] = []
@@ -38,6 +38,9 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
             try:
                 row |= render.summary(integrity.read_contract(root, name, number), pointing)
                 warning = integrity.check_unloaded(root, name, number, settings.repository.environment_skew)
+                consent_file.check(
+                    root, integrity.read_contract(root, name, number), Path(settings.repository.consent_file)
+                )
                 row |= {"problem": warning, "failure_kind": "environment" if warning else ""}
                 if config_problem is not None:
                     raise config_problem

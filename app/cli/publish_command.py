@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from tableside.cli import manifest, publish_options, render
+from tableside.cli import consent, manifest, publish_options, render
 from tableside.cli.manifest import Entry
 from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
@@ -19,6 +19,7 @@ from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
     from tableside.contract.schema import Contract
+    from tableside.own_code.importer import OwnCode
     from tableside.publishing import mlflow
 
 Step = Callable[[str], None]
@@ -64,6 +65,24 @@ class Published(NamedTuple):
     "--allow-pickle",
     is_flag=True,
     help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
+)
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Run the own code of an MLflow directory (its code_paths), and publish it with the model.",
+)
+@click.option(
+    "--code",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Module (.py) or package folder of your own that the estimator uses; may be repeated. It is copied into the "
+    "version, and this host consents to it.",
+)
+@click.option(
+    "--as-pickle",
+    is_flag=True,
+    help="Write the artifact as a pickle, for an estimator that no skops file can hold. Only the model's own process "
+    "loads it.",
 )
 @click.option("--quick", is_flag=True, help="Compare fast backends on fewer rows: about 1 s for a small model.")
 @click.option(
@@ -173,15 +192,17 @@ def publish_one(
     from tableside.publishing import publish as publishing
     from tableside.publishing import warning_counts
 
+    consent_path = Path(settings.repository.consent_file)
     with warning_counts.counted() as warned:
         step(f"reading {estimator}")
         prepared = _prepare(estimator, options, settings, step)
         contract = publishing.publish(
             name, prepared.estimator, prepared.sample, repository=root, version=options.version, alias=options.alias,
             trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
-            runtime=options.runtime, tolerance=options.tolerance, quick=options.quick,
+            runtime=options.runtime, tolerance=options.tolerance, quick=options.quick, code=prepared.code or (),
+            as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
         )  # fmt: skip
-    notes = [*prepared.notes_for(contract), *_advice(contract), *warned.lines()]
+    notes = [*prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines()]
     return Published(contract, notes, options.alias)
 
 
@@ -198,23 +219,29 @@ def _advice(contract: Contract) -> list[str]:
 
 def _prepare(estimator: Path, options: PublishOptions, settings: Settings, step: Step) -> mlflow.Prepared:
     """Return the estimator of a file or a directory with its sample. Raises PublishFailed."""
-    from tableside.publishing import mlflow
+    from tableside.publishing import code_files, mlflow
 
+    code = code_files.collect(options.code)
     if estimator.is_dir():
         return mlflow.prepare(
             estimator, options.sample, settings.repository, target=options.target, allow_pickle=options.allow_pickle,
-            progress=step,
+            allow_code=options.allow_code, code=code, progress=step,
         )  # fmt: skip
-    return _from_joblib(estimator, options)
+    return _from_joblib(estimator, options, code)
 
 
-def _from_joblib(estimator: Path, options: PublishOptions) -> mlflow.Prepared:
+def _from_joblib(estimator: Path, options: PublishOptions, code: OwnCode | None) -> mlflow.Prepared:
     from tableside.publishing import estimator_files, mlflow
     from tableside.publishing import sample as samples
 
-    fitted = estimator_files.load(estimator)
+    content = estimator_files.read(estimator) if options.as_pickle else None
+    if content is None:
+        fitted = estimator_files.load(estimator, code)
+    else:
+        fitted = estimator_files.load_bytes(content, str(estimator), code)
     if options.sample is None:
         raise PublishFailed(
             f"{estimator}: a joblib file needs a sample; add --sample FILE with rows like the training data"
         )
-    return mlflow.Prepared(fitted, samples.as_frame(samples.read(options.sample), options.target), {}, ())
+    rows = samples.as_frame(samples.read(options.sample), options.target)
+    return mlflow.Prepared(fitted, rows, {}, (), code=code, content=content)

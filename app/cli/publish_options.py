@@ -22,13 +22,16 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: float = 0.0
     allow_pickle: bool = False
     quick: bool = False
+    allow_code: bool = False
+    code: tuple[Path, ...] = ()
+    as_pickle: bool = False
 
     def below(self, folder: Path) -> PublishOptions:
         """Return the options with relative paths taken from this folder."""
         paths = {
             name: folder / value for name in self.__struct_fields__ if isinstance(value := getattr(self, name), Path)
         }
-        return msgspec.structs.replace(self, **paths)
+        return msgspec.structs.replace(self, **paths, code=tuple(folder / path for path in self.code))
 
 
 def from_command_line(given: dict[str, object]) -> PublishOptions:

@@ -6,7 +6,7 @@ Results go to stdout and progress goes to stderr, so that the output of a comman
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from tableside.contract.consent_digest import is_pickle
 from tableside.contract.schema import Column, Contract, EquivalenceCheck
+from tableside.repository.consent_file import Entry
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,9 +115,16 @@ def summary(contract: Contract, aliases: Sequence[str]) -> Row:
         "outputs": [output.name for output in contract.outputs],
         "golden_rows": len(contract.golden.rows),
         "size_bytes": contract.artifact.size_bytes,
+        "artifact": artifact_in_words(contract),
         "sha256": contract.artifact.sha256,
         "created_at": contract.created_at,
     }
+
+
+def artifact_in_words(contract: Contract) -> str:
+    """Return the kind of the artifact, and whether the version brings own code, such as `skops, own code`."""
+    kind = "PICKLE" if is_pickle(contract) else contract.artifact.file.rpartition(".")[2]
+    return f"{kind}, own code" if contract.code else kind
 
 
 def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_by: int = 0) -> None:
@@ -132,6 +141,8 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_
             click.echo(f"  fast backend {check.backend} answers calls of {row_range(contract, check)}")
             click.echo(f"    equal on {check.rows} compared rows{_speed_up_in_words(check)}")
     click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
+    if contract.code:
+        click.echo(f"  own code: {', '.join(file.file for file in contract.code)}")
     for note in notes:
         click.echo(f"note: {note}")
     if served_by:
@@ -179,11 +190,12 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     cells = [
         (
             row["name"], row["version"], _joined(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
-            size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16], row["problem"],
+            row.get("artifact", "-"), size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16],
+            row["problem"],
         )
         for row in rows
     ]  # fmt: skip
-    _table(("model", "version", "aliases", "kind", "estimator", "size", "published", "problem"), cells)
+    _table(("model", "version", "aliases", "kind", "estimator", "artifact", "size", "published", "problem"), cells)
 
 
 def _joined(names: object) -> str:
@@ -230,6 +242,10 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     if found.graph is not None:
         click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
+    for file in found.code:
+        click.echo(f"own code     {file.file}, {size(file.size_bytes)}, sha256 {file.sha256}")
+    if is_pickle(found):
+        click.echo("             a PICKLE: only the model's own process loads it, with consent")
     click.echo(f"golden rows  {len(found.golden.rows)}")
     if found.quick:
         click.echo("published    with --quick: fast backends were compared on few rows")
@@ -251,3 +267,33 @@ def verified(results: Sequence[Row]) -> None:
         )
     if not results:
         click.echo("nothing to verify: the repository has no models")
+
+
+def consents(entries: Sequence[Entry], path: Path) -> None:
+    """Print the table of `consent --list`."""
+    if not entries:
+        click.echo(f"{path} holds no consent")
+        return
+    cells = [
+        (f"{e.name}/{e.version}", ", ".join(f.file for f in e.files), e.sha256[:12], e.by, e.at, e.how, e.repository)
+        for e in entries
+    ]
+    _table(("version", "files", "sha256", "by", "at", "command", "repository"), cells)
+
+
+def consent_question(found: Contract, digest: str, code: Mapping[str, bytes]) -> None:
+    """Print what a version brings. code: the files whose text is printed, path below `code/` to content."""
+    click.echo(f"{found.name}/{found.version}  {found.estimator}  published {found.created_at}")
+    _table(("file", "size", "sha256"), [(f.file, size(f.size_bytes), f.sha256) for f in (found.artifact, *found.code)])
+    if is_pickle(found):
+        click.echo("The artifact is a pickle: reading it runs code that nobody can read in it. Ask who made it.")
+    for path, content in code.items():
+        click.echo(f"--- code/{path}\n{visible(content.decode(errors='replace'))}\n")
+    click.echo(f"sha256 of all: {digest}")
+
+
+def visible(text: str) -> str:
+    """Return text that a terminal shows as it is: what would move the cursor or turn the direction is escaped."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )

@@ -104,7 +104,7 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A file next to the contract: the trained estimator, or the ONNX graph made from it."""
+    """A file of the version: the trained estimator, the ONNX graph made from it, or a module below `code/`."""
 
     file: str
     sha256: str
@@ -157,6 +157,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     source: where the estimator came from, for information; the keys are those of an MLmodel file.
     tolerance: the largest relative difference that publish allowed between the backends in `routes` and the estimator.
     graph: the ONNX file of the backend `onnx`. quick: publish compared fast backends on few rows only (`--quick`).
+    code: the modules that the trainer published with the estimator, as files below `code/`.
     batch_invariance: how much an answer depends on the other rows of the call: not at all (`exact`), by up to
     `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contract.tolerances), or by more, so that rows
     of several requests may not share a call (`none`). None means that it was not measured.
@@ -182,6 +183,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     tolerance: float = 0.0
     graph: Artifact | None = None
     quick: bool = False
+    code: tuple[Artifact, ...] = ()
 
     @property
     def default_output(self) -> Output:

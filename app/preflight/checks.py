@@ -5,10 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
+from tableside.contract.consent_digest import FOLDER, is_pickle, needs_consent, own_types
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.own_code import importer
 from tableside.preflight import shared_entries
-from tableside.repository import integrity
+from tableside.repository import consent_file, integrity, paths, verified_files
 from tableside.runtimes import golden
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import (
@@ -22,37 +26,66 @@ from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.runtimes.sklearn import load as load_sklearn
 from tableside.settings import Repository
 
+PICKLE_NOT_LOADED = (
+    "the artifact is a pickle, and a worker loads none. Set `environment` in model.toml, so that the model runs in a "
+    "process of its own"
+)
+"""The reason of a version that holds a pickle and has no process of its own."""
+
 
 def check_version(root: Path, name: str, number: int, policy: Repository, store: SharedStore | None = None) -> Runtime:
     """Load a version and return its runtime. Raises ContractBroken for the first check that fails.
 
-    The checks, in order: the artifact's hash, the environment, the types in the skops file, the golden rows, the
-    checksums. Checksums come last because a golden row shows better what is wrong. A version whose forest is in the
-    shared store skips the check of types: another process of this host has made it when it wrote the entry.
+    The checks, in order: the hashes of artifact and own code, the environment, the consent to what the version brings,
+    the types in the skops file, the golden rows, the checksums. Nothing is imported before the consent is checked.
+    Checksums come last because a golden row shows better what is wrong. A version whose forest is in the shared store
+    skips the check of types: another process of this host has made it when it wrote the entry.
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
     integrity.check_environment(contract, policy.environment_skew)
+    policy = _admit_code(root, contract, policy)
     if store is None or not shared_entries.should_share(contract, artifact, policy):
-        runtime = _load_estimator(artifact, contract, policy)
+        runtime = _load_estimator(root, contract, policy)
         integrity.check_checksums(root, contract)
         return _routed(runtime, contract, artifact.parent)
     load_later = partial(_load_checked_estimator, root, contract, policy)
     shared = shared_entries.open_entry(contract, policy, store, load_later)
     if shared is None:
-        runtime = _load_estimator(artifact, contract, policy)
+        runtime = _load_estimator(root, contract, policy)
         shared = shared_entries.make_entry(root, contract, policy, store, runtime, load_later)
     integrity.check_checksums(root, contract)
     return _routed(runtime, contract, artifact.parent) if shared is None else shared
 
 
+def _admit_code(root: Path, contract: Contract, policy: Repository) -> Repository:
+    """Make the version's own code importable if there is consent, and return the policy that trusts its types.
+
+    Nothing is imported yet. Raises ContractBroken without consent, and for a pickle, which no worker loads.
+    """
+    if not needs_consent(contract):
+        return policy
+    consent_file.check(root, contract, Path(policy.consent_file))
+    if is_pickle(contract):
+        raise ContractBroken(PICKLE_NOT_LOADED, FailureKind.ENVIRONMENT)
+    folder = paths.version_folder(root, contract.name, contract.version) / FOLDER
+    importer.install(verified_files.read_code(root, contract), lambda path: str(folder / path))
+    return msgspec.structs.replace(policy, trusted_types=(*policy.trusted_types, *own_types(contract)))
+
+
 def _load_checked_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    return _load_estimator(integrity.check_artifact(root, contract), contract, policy)
+    integrity.check_artifact(root, contract)
+    return _load_estimator(root, contract, policy)
 
 
-def _load_estimator(artifact: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    """Load the estimator and replay its golden rows. Raises ContractBroken."""
-    runtime = load_sklearn(artifact, policy.trusted_types)
+def _load_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
+    """Load the estimator and replay its golden rows. Raises ContractBroken.
+
+    With own code the artifact decides what the code is called with, so the bytes that are hashed are those loaded.
+    """
+    folder = paths.version_folder(root, contract.name, contract.version)
+    content = verified_files.read(folder, contract.artifact) if contract.code else None
+    runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content)
     _replay(contract, runtime)
     return runtime
 

@@ -83,6 +83,7 @@ class ResultStore:
         parts = (
             files.name, files.version, files.fingerprint, libraries, sys.executable, __version__,
             policy.trusted_types, policy.environment_skew, policy.load_timeout_s, policy.shared_memory_above_mb,
+            policy.consent_file,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 

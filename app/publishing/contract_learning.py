@@ -15,7 +15,7 @@ from tableside.contract.environment import environment
 from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
-from tableside.publishing import batch_invariance, outputs, sample
+from tableside.publishing import batch_invariance, input_form, outputs, sample
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.sample import EstimatorInput
 from tableside.repository import paths
@@ -30,7 +30,9 @@ def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effo
     contract says, and RequestRejected when no request could send the sample's cells.
     """
     estimator = runtime.estimator
+    original = frame
     frame, form = sample.align(frame, estimator)
+    frame, form = input_form.choose(runtime, original, frame, form)
     fitted = sample.fitted_categories(estimator)
     frame = sample.restore_none(frame, fitted)
     described = _without_ranges(sample.describe(frame, form, fitted))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
+from tableside.own_code import importer
+from tableside.own_code.importer import OwnCode
+from tableside.publishing import held_objects
 
 _SAVE = "Save the fitted estimator with joblib.dump(estimator, 'model.joblib'), and publish that file"
 _TABLE = "holds rows, not an estimator. Name the estimator's file first, and this one with --sample"
@@ -17,40 +22,55 @@ _OTHER_FILES = {
 }
 """What files of other kinds are, by their suffix."""
 _GIT_LFS = b"version https://git-lfs"
+_LOST = re.compile(r"Can't get attribute '(\w+)' on <module '(?:[\w.]+\.)?__(?:mp_)?main__'")
+"""What unpickling says about a class or function of the script that trained the model."""
 
 
-def load(path: Path) -> object:
+def load(path: Path, code: OwnCode | None = None) -> object:
     """Return the fitted estimator in a joblib or pickle file.
 
-    Reading such a file runs the code in it, so it must be the trainer's own.
+    code: the own code that the file names by the trainer's module names. Reading such a file runs the code in it, so it
+    must be the trainer's own.
     Raises PublishFailed when the file does not exist, cannot be read, or holds no fitted estimator.
     """
     if not path.is_file():
         raise PublishFailed(f"{path}: no such file")
     if path.suffix.lower() in _OTHER_FILES:
         raise PublishFailed(f"{path} {_OTHER_FILES[path.suffix.lower()]}")
-    return check(_unpickle(path, str(path)), str(path))
+    return check(_unpickle(path, str(path), code), str(path))
 
 
-def load_bytes(content: bytes, label: str) -> object:
+def read(path: Path) -> bytes:
+    """Return the content of the trainer's file. Raises PublishFailed when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise PublishFailed(f"{path}: {problem.strerror}") from problem
+
+
+def load_bytes(content: bytes, label: str, code: OwnCode | None = None) -> object:
     """Return the fitted estimator in the bytes of a joblib, pickle or cloudpickle file.
 
-    label: the name of the file in errors. Raises PublishFailed, as `load` does.
+    label: the name of the file in errors. code: as for `load`. Raises PublishFailed, as `load` does.
     """
-    return check(_unpickle(io.BytesIO(content), label), label)
+    return check(_unpickle(io.BytesIO(content), label, code), label)
 
 
-def _unpickle(file: Path | io.BytesIO, label: str) -> object:
+def _unpickle(file: Path | io.BytesIO, label: str, code: OwnCode | None) -> object:
     import joblib
 
     try:
-        loaded: object = joblib.load(file)  # reads what pickle and cloudpickle wrote as well
+        with importer.original_names(code) if code is not None else nullcontext():
+            loaded: object = joblib.load(file)  # reads what pickle and cloudpickle wrote as well
     except ModuleNotFoundError as problem:
         raise PublishFailed(
-            f"{label}: the estimator uses the module {problem.name!r}, which this environment cannot import. Install "
-            "the package that provides it, or add its folder to PYTHONPATH"
+            f"{label}: the model uses the module {problem.name!r}, which this environment cannot import. If it is "
+            f"your own, pass `--code {_file_of(problem.name)}`; otherwise install the package that provides it"
         ) from problem
     except Exception as problem:
+        lost = _LOST.search(str(problem)) if isinstance(problem, AttributeError) else None
+        if lost is not None:
+            raise PublishFailed(f"{label}: {held_objects.how_to_move('class or function', lost[1])}") from problem
         raise PublishFailed(f"{label} {_unreadable(file, problem)}") from problem
     return loaded
 
@@ -66,6 +86,12 @@ def _unreadable(file: Path | io.BytesIO, problem: Exception) -> str:
     if isinstance(problem, EOFError) or "truncated" in text or "EOF" in text:
         return f"is incomplete: it ends after {len(content)} bytes, before the estimator does. Save or copy it again"
     return f"cannot be read as a joblib or pickle file: {type(problem).__name__}: {text}"
+
+
+def _file_of(module: str | None) -> str:
+    """The file or folder that probably holds a module: `churnlib.py`, or `churnlib` for a module inside it."""
+    name = module or "FILE"
+    return name.partition(".")[0] if "." in name else f"{name}.py"
 
 
 def check(estimator: object, label: str) -> object:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,9 +21,9 @@ import yaml
 from tableside.contract.environment import environment
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed
-from tableside.publishing import estimator_files, mlflow_signature, sample
+from tableside.own_code.importer import OwnCode
+from tableside.publishing import estimator_files, mlflow_code, mlflow_signature, sample
 from tableside.publishing.mlflow_signature import Spec
-from tableside.runtimes import sklearn as runtime_sklearn
 from tableside.settings import Repository
 
 MLMODEL = "MLmodel"
@@ -73,7 +74,8 @@ class MLflowModel:
 class Prepared:
     """The arguments of `publish` that come from a file or a model directory, and the notes to print.
 
-    optional: the columns that the signature does not require.
+    optional: the columns that the signature does not require. code: own code that goes into the version. content: the
+    bytes of the trainer's pickle, None for a skops file.
     """
 
     estimator: object
@@ -81,6 +83,8 @@ class Prepared:
     source: dict[str, str]
     notes: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    code: OwnCode | None = None
+    content: bytes | None = None
 
     def notes_for(self, contract: Contract) -> list[str]:
         """Return the notes to print after publish, with those that depend on the published contract."""
@@ -96,11 +100,13 @@ class Prepared:
 
 def prepare(
     folder: Path, sample_file: Path | None, settings: Repository, *, target: str | None = None,
-    allow_pickle: bool = False, progress: Callable[[str], None] = lambda step: None,
+    allow_pickle: bool = False, allow_code: bool = False, code: OwnCode | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:  # fmt: skip
     """Read the estimator of a model directory, and a sample with the column names and types of its signature.
 
     sample_file: a sample to use instead of the directory's input example. target: the name of its column to drop.
+    code: own code to use instead of the directory's (MLflow's `code_paths`), which needs `allow_code`.
     Raises PublishFailed with what to change.
     """
     model = read(folder)
@@ -112,10 +118,14 @@ def prepare(
     else:
         rows, notes = _from_example(model, specs)
     progress("loading the estimator")
-    estimator = load(model, settings, allow_pickle=allow_pickle)
+    if code is None:
+        allowed = allow_code or allow_pickle
+        code = mlflow_code.find(folder, model.mlmodel.flavors, partial(_resolve, folder), allowed=allowed)
+    estimator, content = load(model, settings, allow_pickle=allow_pickle, code=code)
     fitted = mlflow_signature.apply_signature(rows, specs, estimator)
     optional = tuple(spec.name for spec in specs or () if spec.name is not None and not spec.required)
-    return Prepared(estimator, fitted, _source(model), (*_notes(model, specs, settings), *notes), optional)
+    notes = [*_notes(model, specs, settings), *notes]
+    return Prepared(estimator, fitted, _source(model), tuple(notes), optional, code, content)
 
 
 def read(folder: Path) -> MLflowModel:
@@ -170,8 +180,12 @@ def _resolve(folder: Path, name: str) -> Path:
     return path
 
 
-def load(model: MLflowModel, settings: Repository, *, allow_pickle: bool = False) -> object:
-    """Return the fitted estimator.
+def load(
+    model: MLflowModel, settings: Repository, *, allow_pickle: bool = False, code: OwnCode | None = None
+) -> tuple[object, bytes | None]:  # fmt: skip
+    """Return the fitted estimator, and the bytes of its file if that is a pickle.
+
+    code: the own code that the file needs; its types are trusted.
 
     A skops file may hold only types of the server's own list and of `repository.trusted_types`. Reading a pickle runs
     the code in it, so that needs `allow_pickle`, or the file's SHA-256 in `repository.allowed_pickles`.
@@ -182,11 +196,11 @@ def load(model: MLflowModel, settings: Repository, *, allow_pickle: bool = False
     _check_version(model, settings)
     if flavor.serialization_format == "skops":
         try:
-            loaded = runtime_sklearn.load(path, settings.trusted_types).estimator
+            loaded = mlflow_code.load_skops(path, settings.trusted_types, code)
         except ContractBroken as problem:
             hint = estimator_files.trusted_types_hint(problem)
             raise PublishFailed(f"{model.folder}: {problem}{hint}") from problem
-        return estimator_files.check(loaded, str(path))
+        return estimator_files.check(loaded, str(path)), None
     if flavor.serialization_format not in PICKLES:
         raise PublishFailed(
             f"{path}: serialization_format is {flavor.serialization_format!r}, expected one of skops, "
@@ -199,7 +213,7 @@ def load(model: MLflowModel, settings: Repository, *, allow_pickle: bool = False
             f"{path} is a {flavor.serialization_format} file, and reading one runs the code in it. If you trust its "
             f"source, add --allow-pickle, or add its sha256 to repository.allowed_pickles: {digest}"
         )
-    return estimator_files.load_bytes(content, str(path))
+    return estimator_files.load_bytes(content, str(path), code), content
 
 
 def _version_difference(model: MLflowModel) -> str | None:

@@ -6,7 +6,7 @@ renamed.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,17 +14,26 @@ import msgspec
 import pandas as pd
 
 from tableside.contract import schema
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Artifact, Contract
+from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected
-from tableside.publishing import batch_invariance, draft_folder, equivalence, estimator_files, sample
+from tableside.own_code.importer import OwnCode
+from tableside.publishing import (
+    artifact_files,
+    batch_invariance,
+    consent_record,
+    draft_folder,
+    equivalence,
+    held_objects,
+    sample,
+)
+from tableside.publishing.artifact_files import Parts
+from tableside.publishing.code_files import collect
 from tableside.publishing.contract_learning import learn_contract
 from tableside.publishing.effort import FULL, QUICK, Effort
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.warning_counts import warn_once
 from tableside.repository import integrity, model_toml, paths
 from tableside.runtimes import golden
-from tableside.runtimes import sklearn as runtime_sklearn
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_router, difference_from_estimator
 from tableside.runtimes.sklearn import SklearnRuntime
@@ -44,6 +53,9 @@ def publish(
     tolerance: float = 0.0,
     trusted_types: tuple[str, ...] = (),
     source: dict[str, str] | None = None,
+    code: Sequence[Path | str] | OwnCode = (),
+    as_pickle: bool | bytes = False,
+    consent_path: Path | None = None,
     progress: Progress = silent,
     quick: bool = False,
 ) -> Contract:
@@ -55,6 +67,9 @@ def publish(
     runtime: `auto` uses the fast backends that pass the equivalence check; `sklearn` always calls the estimator.
     tolerance: the relative difference that a fast backend may have; 0 compares to the bit.
     trusted_types: types that a skops file may hold besides the server's own list (`repository.trusted_types`).
+    code: the files and packages of the trainer's own modules that the estimator needs; the version carries them.
+    as_pickle: write a pickle and no skops file; bytes are those of the trainer's own file, which is taken as it is.
+    consent_path: the consent file; by default that of the settings. Publishing code or a pickle records consent there.
     progress: is called with the name of each step.
     quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
 
@@ -64,6 +79,11 @@ def publish(
     _check_arguments(root, name, version, alias, tolerance)
     progress("reading the sample")
     frame = sample.as_frame(sample_data, target)
+    own = code if isinstance(code, OwnCode) else collect(code)
+    if as_pickle is False:
+        held_objects.refuse_unnamed(estimator)
+    if own is not None or as_pickle is not False:
+        consent_path = consent_record.place(consent_path, root)
     estimator_runtime, effort = SklearnRuntime(estimator), QUICK if quick else FULL
     progress("learning the contract")
     try:
@@ -72,9 +92,11 @@ def publish(
         raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
     contract = msgspec.structs.replace(contract, source=source or {}, quick=quick)
     graph: bytes | None = None
-    if runtime == "auto":
+    if runtime == "auto" and as_pickle is False:
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
-    contract = _write_version(root / name, version, contract, estimator, graph, trusted_types, progress)
+    parts = Parts(estimator, graph, own, as_pickle)
+    contract = _write_version(root / name, version, contract, parts, trusted_types, progress)
+    consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
     return contract
@@ -96,21 +118,21 @@ def _check_arguments(root: Path, name: str, version: int | None, alias: str | No
 
 
 def _write_version(
-    folder: Path, version: int | None, contract: Contract, estimator: object, graph: bytes | None,
-    trusted_types: tuple[str, ...], progress: Progress,
+    folder: Path, version: int | None, contract: Contract, parts: Parts, trusted_types: tuple[str, ...],
+    progress: Progress,
 ) -> Contract:  # fmt: skip
     """Write the version into a draft, check that as a load would, and rename it. Returns the finished contract."""
     with draft_folder.draft_in(folder) as draft:
         try:
             progress("writing the artifact")
-            contract = _write_graph(draft, graph, _write_artifact(draft, estimator, contract))
+            contract = parts.write(draft, contract)
             progress("replaying the golden rows from the artifact")
-            loaded = runtime_sklearn.load(draft / paths.ARTIFACT, trusted_types)
-            golden.replay(contract, loaded.run)
+            loaded = artifact_files.load_back(draft, contract, parts.estimator, parts.code, trusted_types)
+            artifact_files.replay(contract, loaded, parts.code)
             _check_loaded_backends(build_router(loaded, contract, draft), contract)
             return _rename_to_version(folder, draft, contract, version)
         except ContractBroken as problem:
-            raise PublishFailed(f"{problem}{estimator_files.trusted_types_hint(problem)}") from problem
+            raise PublishFailed(str(problem)) from problem
 
 
 def _check_backends(
@@ -153,31 +175,6 @@ def _check_alias(root: Path, name: str, alias: str) -> None:
         raise PublishFailed(f"{problem}. Correct the file, or publish without an alias") from problem
 
 
-def _write_artifact(draft: Path, estimator: object, contract: Contract) -> Contract:
-    import zipfile
-
-    import skops.io
-
-    path = draft / paths.ARTIFACT
-    try:
-        skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
-    except Exception as problem:
-        raise PublishFailed(
-            f"the estimator cannot be written as a skops file: {type(problem).__name__}: {problem}"
-        ) from problem
-    types = tuple(sorted(skops.io.get_untrusted_types(file=path)))
-    artifact = Artifact(paths.ARTIFACT, sha256(path), path.stat().st_size)
-    return msgspec.structs.replace(contract, artifact=artifact, types=types)
-
-
-def _write_graph(draft: Path, graph: bytes | None, contract: Contract) -> Contract:
-    if graph is None:
-        return contract
-    path = draft / paths.GRAPH
-    path.write_bytes(graph)
-    return msgspec.structs.replace(contract, graph=Artifact(paths.GRAPH, sha256(path), len(graph)))
-
-
 def _check_loaded_backends(loaded_runtime: Runtime, contract: Contract) -> None:
     """Compare the fast backends with the artifact as it was read back. Raises ContractBroken."""
     if isinstance(loaded_runtime, RoutedRuntime):
@@ -200,10 +197,7 @@ def _rename_to_version(folder: Path, draft: Path, contract: Contract, version: i
         numbered = msgspec.structs.replace(contract, version=number)
         _replace(draft / paths.CONTRACT, schema.encode(numbered))
         _replace(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())
-        for file in draft.iterdir():
-            _sync(file)
-            file.chmod(0o444)
-        _sync(draft)
+        artifact_files.make_read_only(draft)
         try:
             draft.rename(folder / str(number))
         except OSError as problem:
@@ -217,18 +211,10 @@ def _rename_to_version(folder: Path, draft: Path, contract: Contract, version: i
                     "or publish with --version"
                 ) from problem
             continue
-        _sync(folder)
+        artifact_files.sync(folder)
         return numbered
 
 
 def _replace(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(content)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

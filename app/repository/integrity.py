@@ -14,7 +14,8 @@ from tableside.contract import schema
 from tableside.contract.environment import environment, sha256
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
-from tableside.repository.paths import CHECKSUMS, CONTRACT, version_folder
+from tableside.repository import verified_files
+from tableside.repository.paths import CHECKSUMS, CONTRACT, GRAPH, version_folder
 
 STRICT = ("scikit-learn",)
 """Packages that must have the minor version of publish: fitted attributes change between minor versions."""
@@ -41,17 +42,21 @@ def read_contract(root: Path, name: str, number: int) -> Contract:
 
 
 def check_artifact(root: Path, contract: Contract) -> Path:
-    """Return the path of the artifact after comparing its SHA-256, and that of the ONNX graph, with the contract.
+    """Return the path of the artifact after comparing its SHA-256, and those of graph and own code, with the contract.
 
     Raises ContractBroken with FailureKind.DAMAGED when a file is missing, cannot be read or has another hash.
     """
     folder = version_folder(root, contract.name, contract.version)
     if contract.graph is not None:
         _check_file(folder, contract.graph)
+    for file in contract.code:
+        verified_files.read(folder, file)
     return _check_file(folder, contract.artifact)
 
 
 def _check_file(folder: Path, published: Artifact) -> Path:
+    if not verified_files.is_safe(published.file):
+        raise ContractBroken(f"the contract names the file {published.file!r}, which is no name of a file of a version")
     path = folder / published.file
     try:
         actual = sha256(path)
@@ -69,7 +74,7 @@ def _check_file(folder: Path, published: Artifact) -> Path:
 
 
 def checksum_lines(contract: Contract) -> str:
-    """Return the content of `checksums.sha256`: the hashes of artifact, columns, outputs and graph, one a line.
+    """Return the content of `checksums.sha256`: the hashes of artifact, columns, outputs, graph and own code.
 
     The order of columns and outputs counts. Golden rows alone do not detect every change of a contract:
     for an estimator that was fitted on an array they may also hold when two columns are swapped.
@@ -77,8 +82,13 @@ def checksum_lines(contract: Contract) -> str:
     columns_in_order = [(column.name, column.datatype, column.dtype) for column in contract.input.columns]
     columns = hashlib.sha256(msgspec.json.encode((contract.input.form, columns_in_order))).hexdigest()
     outputs = hashlib.sha256(msgspec.json.encode(contract.outputs)).hexdigest()
-    graph = f"{contract.graph.sha256}  {contract.graph.file}\n" if contract.graph is not None else ""
-    return f"{contract.artifact.sha256}  {contract.artifact.file}\n{columns}  columns\n{outputs}  outputs\n{graph}"
+    lines = [
+        f"{contract.artifact.sha256}  {contract.artifact.file}",
+        f"{columns}  columns",
+        f"{outputs}  outputs",
+        *(f"{file.sha256}  {file.file}" for file in filter(None, (contract.graph, *contract.code))),
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def check_checksums(root: Path, contract: Contract) -> None:
@@ -96,13 +106,20 @@ def check_checksums(root: Path, contract: Contract) -> None:
     now = checksum_lines(contract)
     if written != now:
         pairs = zip_longest(written.splitlines(), now.splitlines())
-        parts = ("the artifact", "the columns or their order", "the outputs", "the graph")
-        changed = next((part for part, (was, is_) in zip(parts, pairs, strict=False) if was != is_), "a line")
+        changed = next((_part(was or is_ or "") for was, is_ in pairs if was != is_), "a line")
         raise ContractBroken(
             f"{CONTRACT} was changed after publish: it does not match {CHECKSUMS} in {changed}. Restore the folder "
             "from a copy, or publish the model again",
             FailureKind.DAMAGED,
         )
+
+
+def _part(line: str) -> str:
+    """What a line of `checksums.sha256` is about, for an error message."""
+    name = line.partition("  ")[2]
+    return {"columns": "the columns or their order", "outputs": "the outputs", GRAPH: "the graph"}.get(
+        name, name if name.startswith("code/") else "the artifact" if name else "a line"
+    )
 
 
 def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,23 +54,25 @@ def as_array(answer: Any) -> Array:
     return array.astype(np.float64) if array.dtype == np.longdouble != np.float64 else array
 
 
-def load(path: Path, trusted: Iterable[str] = ()) -> SklearnRuntime:
+def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) -> SklearnRuntime:
     """Load a skops file. Each type in it must be trusted by skops, by this project's list, or by the operator.
 
-    trusted: the operator's list, from `repository.trusted_types`. Raises ContractBroken, which names the types that
-    nobody trusts, or the reason why the file cannot be read.
+    trusted: the operator's list, from `repository.trusted_types`, and the types of own code to which there is consent.
+    content: the bytes of the file, which is not read then. Raises ContractBroken, which names the types that nobody
+    trusts, or the reason why the file cannot be read.
     """
     import skops.io
 
     allowed = TRUSTED | set(trusted)
     try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - allowed)
+        source = {"file": path} if content is None else {"data": content}
+        held = skops.io.get_untrusted_types(**source)
+        unknown = sorted(set(held) - allowed)
         if unknown:
             raise ContractBroken(
                 f"{path.name} holds types that are not trusted: {', '.join(unknown)}", FailureKind.UNTRUSTED
             )
-        needed = [kind for kind in skops.io.get_untrusted_types(file=path) if kind in allowed]
-        return SklearnRuntime(skops.io.load(path, trusted=needed))
+        return SklearnRuntime(skops.io.load(path if content is None else io.BytesIO(content), trusted=held))
     except ContractBroken:
         raise
     except Exception as damage:

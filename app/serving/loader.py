@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tableside.contract.consent_digest import FOLDER, PICKLE
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight import shared_entries
 from tableside.preflight.checks import check_version
 from tableside.preflight.results import Fingerprint, PreflightResults, VersionFiles
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import consent_file, integrity, model_toml, paths
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.malloc_trim import release_free_memory
 from tableside.runtimes.router import (
@@ -45,9 +46,12 @@ def load_catalog(
     return Catalog(generation, {name: load.model(name) for name in _names(root)})
 
 
-def versions_to_load(root: Path, before: Catalog) -> list[VersionFiles]:
-    """Return the versions that `load_catalog` would load now. Raises OSError if `root` cannot be read."""
-    return [version for name in _names(root) for version in _versions_to_load(root, name, before)]
+def versions_to_load(root: Path, before: Catalog, policy: Repository | None = None) -> list[VersionFiles]:
+    """Return the versions that `load_catalog` would load now. Raises OSError if `root` cannot be read.
+
+    policy: that of `load_catalog`; without one, a change of consent is not seen.
+    """
+    return [version for name in _names(root) for version in _versions_to_load(root, name, before, policy)]
 
 
 def _names(root: Path) -> list[str]:
@@ -56,14 +60,16 @@ def _names(root: Path) -> list[str]:
     return paths.models(root)
 
 
-def _versions_to_load(root: Path, name: str, before: Catalog) -> Iterator[VersionFiles]:
+def _versions_to_load(
+    root: Path, name: str, before: Catalog, policy: Repository | None
+) -> Iterator[VersionFiles]:  # fmt: skip
     try:
         config = model_toml.read(root, name)
     except ContractBroken:
         return
     kept = _served_before(before, name)
     for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
-        fingerprint_now = fingerprint(root, name, number)
+        fingerprint_now = fingerprint(root, name, number, policy)
         if not _is_unchanged(kept.get(number), fingerprint_now):
             yield VersionFiles(name, number, fingerprint_now)
 
@@ -94,17 +100,35 @@ def _failed(name: str, number: int, reason: str, failure_kind: FailureKind = Fai
     return servable
 
 
-def fingerprint(root: Path, name: str, number: int) -> Fingerprint:
+def fingerprint(root: Path, name: str, number: int, policy: Repository | None = None) -> Fingerprint:
     """Return a value that changes when any file of the version changes; None if the folder cannot be read.
 
-    A file counts as changed by its name, inode, size or modification time. Its content is not read.
+    A file counts as changed by its name, inode, size or modification time. Its content is not read. With a policy, the
+    value of a version with own code or a pickle also changes when consent to it is given or revoked.
     """
     folder = paths.version_folder(root, name, number)
     try:
-        stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+        files = sorted([*folder.iterdir(), *_code_files(folder / FOLDER)])
+        stats = [(str(file.relative_to(folder)), file.stat()) for file in files]
     except OSError:
         return None
-    return tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+    found = tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+    if policy is None or not any(file in (FOLDER, PICKLE) for file, *_ in found):
+        return found
+    return (*found, ("consent", int(_has_consent(root, name, number, policy)), 0, 0))
+
+
+def _code_files(folder: Path) -> Iterable[Path]:
+    """Everything below the folder. A link in its place is not followed: it could lead to the whole disk."""
+    return () if folder.is_symlink() else folder.rglob("*")
+
+
+def _has_consent(root: Path, name: str, number: int, policy: Repository) -> bool:
+    try:
+        contract = integrity.read_contract(root, name, number)
+        return consent_file.is_granted(contract, Path(policy.consent_file))
+    except ContractBroken:
+        return False
 
 
 class _Load:
@@ -134,15 +158,19 @@ class _Load:
         return Model(name, servables, config.aliases, config=config)
 
     def _version(self, name: str, number: int, old: Servable | None) -> Servable:
-        """The servable of a version: `old` if its files are unchanged, or if the changed files do not load."""
-        fingerprint_now = fingerprint(self._root, name, number)
+        """The servable of a version: `old` if its files are unchanged, or if the changed files do not load.
+
+        A version whose consent was revoked is not served any more.
+        """
+        fingerprint_now = fingerprint(self._root, name, number, self._policy)
         if old is not None and _is_unchanged(old, fingerprint_now):
             old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
             return old
         fresh = Servable(name, number)
         fresh.fingerprint = fingerprint_now
         self._load(fresh)
-        if fresh.state is State.READY or old is None or old.state is not State.READY:
+        revoked = fresh.failure_kind is FailureKind.CONSENT
+        if fresh.state is State.READY or old is None or old.state is not State.READY or revoked:
             return fresh
         if fresh.state is State.UNAVAILABLE:
             old.report_problem(

@@ -141,7 +141,7 @@ class Registry:
     def _rounds(self, root: Path, policy: Repository) -> Iterator[PreflightResults | None]:
         if self._preflights is None:
             return iter([None])
-        return self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog))
+        return self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog, policy))
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         for model in catalog.models.values():

@@ -177,6 +177,7 @@ def make_stack(published: Path) -> Iterator[Callable[..., Stack]]:
             "TABLESIDE__SERVER__ADMIN_LISTEN": f"127.0.0.1:{stack.admin}",
             "TABLESIDE__SERVER__RUN_DIR": str(folder / "run"),
             "TABLESIDE__REPOSITORY__PATH": str(folder / "models"),
+            "TABLESIDE__REPOSITORY__CONSENT_FILE": str(folder / "consent.jsonl"),
             "TABLESIDE__SERVER__WORKERS": "2",
             **more,
         }

@@ -305,7 +305,7 @@ def test_the_directory_cannot_extend_the_trusted_types(copied: Callable[..., Pat
     skops.io.dump(FunctionTransformer(textwrap.shorten).fit([[1.0]]), folder / "model.skops")
     message = error_of_publish(folder, tmp_path / "r")
     assert f"types that are not trusted: {kind}. If you trust them, add them to repository.trusted_types" in message
-    loaded = mlflow.load(mlflow.read(folder), Repository(trusted_types=(kind,)))
+    loaded, _ = mlflow.load(mlflow.read(folder), Repository(trusted_types=(kind,)))
     assert loaded.func is textwrap.shorten
 
 

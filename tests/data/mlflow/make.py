@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,25 @@ def save(name: str, estimator: Any, data: Any, expected: dict[str, Any], **optio
     expected[name] = {"columns": columns, "rows": plain, "answers": answers}
 
 
+def save_own_code(expected: dict[str, Any]) -> None:
+    """Write the directories of a model with a class of its own, whose module MLflow saves as well."""
+    sys.path.insert(0, str(HERE / "trainer"))
+    from churn_steps import PerMonth
+
+    people, churned = customers()
+    spent = people[["spend", "months"]].fillna(10.0)
+    fitted = make_pipeline(PerMonth(), StandardScaler(), LogisticRegression(max_iter=500)).fit(spent, churned)
+    options = {
+        "input_example": spent.iloc[::12], "signature": infer_signature(spent, churned),
+        "code_paths": [str(HERE / "trainer" / "churn_steps.py")],
+    }  # fmt: skip
+    save("own_code_cloudpickle", fitted, spent, expected, serialization_format="cloudpickle", **options)
+    save(
+        "own_code_skops", fitted, spent, expected, serialization_format="skops",
+        skops_trusted_types=["churn_steps.PerMonth"], **options,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Write all model directories and `expected.json`."""
     expected: dict[str, Any] = {}
@@ -133,6 +153,7 @@ def main() -> None:
         "house_one_row", fitted, house, expected, input_example={"area": 60, "rooms": 2, "age": 5},
         signature=infer_signature(house, price), serialization_format="skops", skops_trusted_types=["numpy.dtype"],
     )  # fmt: skip
+    save_own_code(expected)
     text = json.dumps({"scikit-learn": sklearn.__version__, "models": expected}, indent=1)
     (HERE / "expected.json").write_text(text + "\n", encoding="utf-8")
 
