@@ -62,6 +62,16 @@ class Published(NamedTuple):
     help="Largest relative difference between a fast backend's numbers and the estimator's; 0 means bit for bit equal.",
 )
 @click.option(
+    "--types",
+    metavar="COLUMN=DTYPE,...",
+    help="Types of the sample's columns, or a JSON file with them. They outrank the sample's: zip=str keeps 00501.",
+)
+@click.option(
+    "--nullable",
+    metavar="COLUMN,...",
+    help="Columns that accept missing cells although the sample has none; all: where the estimator answers one.",
+)
+@click.option(
     "--allow-pickle",
     is_flag=True,
     help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
@@ -201,6 +211,7 @@ def publish_one(
             trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
             runtime=options.runtime, tolerance=options.tolerance, quick=options.quick, code=prepared.code or (),
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
+            nullable=options.nullable_columns(), optional=prepared.optional,
         )  # fmt: skip
     notes = [*prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines()]
     return Published(contract, notes, options.alias)
@@ -224,15 +235,14 @@ def _prepare(estimator: Path, options: PublishOptions, settings: Settings, step:
     code = code_files.collect(options.code)
     if estimator.is_dir():
         return mlflow.prepare(
-            estimator, options.sample, settings.repository, target=options.target, allow_pickle=options.allow_pickle,
-            allow_code=options.allow_code, code=code, progress=step,
+            estimator, options.sample, settings.repository, target=options.target, types=options.declared_types(),
+            allow_pickle=options.allow_pickle, allow_code=options.allow_code, code=code, progress=step,
         )  # fmt: skip
     return _from_joblib(estimator, options, code)
 
 
 def _from_joblib(estimator: Path, options: PublishOptions, code: OwnCode | None) -> mlflow.Prepared:
-    from tableside.publishing import estimator_files, mlflow
-    from tableside.publishing import sample as samples
+    from tableside.publishing import estimator_files, mlflow, sample_files
 
     content = estimator_files.read(estimator) if options.as_pickle else None
     if content is None:
@@ -243,5 +253,5 @@ def _from_joblib(estimator: Path, options: PublishOptions, code: OwnCode | None)
         raise PublishFailed(
             f"{estimator}: a joblib file needs a sample; add --sample FILE with rows like the training data"
         )
-    rows = samples.as_frame(samples.read(options.sample), options.target)
-    return mlflow.Prepared(fitted, rows, {}, (), code=code, content=content)
+    rows, notes = sample_files.read(options.sample, fitted, options.target, options.declared_types())
+    return mlflow.Prepared(fitted, rows, {}, tuple(notes), code=code, content=content)

@@ -12,6 +12,7 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one publish is told besides the model's name, the estimator and the repository.
 
     Each option of the command, and each key of a manifest's `[[model]]`, has the name of its field here.
+    types, nullable: the option's text; in a manifest also a table of dtypes by column, and a list of columns.
     """
 
     sample: Path | None = None
@@ -20,11 +21,25 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str | None = None
     runtime: Literal["auto", "sklearn"] = "auto"
     tolerance: float = 0.0
+    types: str | dict[str, str] | None = None
+    nullable: str | tuple[str, ...] | None = None
     allow_pickle: bool = False
     quick: bool = False
     allow_code: bool = False
     code: tuple[Path, ...] = ()
     as_pickle: bool = False
+
+    def declared_types(self) -> dict[str, str]:
+        """Return the dtypes by column. Raises PublishFailed for a text that is none, and for an unknown dtype."""
+        from tableside.publishing import column_types
+
+        return column_types.parse(self.types) if isinstance(self.types, str) else column_types.check(self.types or {})
+
+    def nullable_columns(self) -> tuple[str, ...] | Literal["all"]:
+        """Return the columns that accept missing cells although the sample has none there."""
+        if self.nullable == "all":
+            return "all"
+        return tuple(self.nullable.split(",")) if isinstance(self.nullable, str) else self.nullable or ()
 
     def below(self, folder: Path) -> PublishOptions:
         """Return the options with relative paths taken from this folder."""

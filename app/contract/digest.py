@@ -18,7 +18,7 @@ DIGEST_BYTES = 32
 """The size of a digest. Among 2**64 different tables, two have equal digests with a probability of 2**-129."""
 TEXT_CELL_BYTES = 64
 """The cost of one text cell besides its characters: hashing it takes as long as this many bytes of numbers."""
-_RAW_KINDS = frozenset("biuf")
+_RAW_KINDS = frozenset("biufM")
 _CELL_TYPES = frozenset((str, float, int, bool, type(None)))
 
 

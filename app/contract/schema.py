@@ -13,6 +13,8 @@ FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
 """Cell types, as the Open Inference Protocol names them. BYTES is text in UTF-8."""
+Kind = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES", "DATE"]
+"""What a column holds: its datatype, or DATE. The protocol has no dates, so they are BYTES: ISO 8601 text."""
 
 Cell = float | int | bool | str | None
 """The value of a cell in JSON; None is a missing value."""
@@ -23,7 +25,9 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 
     dtype: the pandas or numpy dtype that the estimator was trained on; predictions use the same one.
     nullable: whether missing values are accepted.
-    missing: what the estimator is given for a missing value in an object column.
+    missing: what the estimator is given for a missing value in an object column: NaN, None or pandas.NA.
+    integer_name: whether the trainer's DataFrame has the number as the column's name, and not its text.
+    ordered, categories_dtype: of a `category` column: whether its categories have an order, and their dtype.
     categories, closed: the values seen at publish; if `closed`, others are refused, because the estimator refuses them.
     minimum, maximum: the range seen in the sample. It is documentation only; numbers outside of it are accepted.
     """
@@ -32,11 +36,29 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     datatype: Datatype
     dtype: str
     nullable: bool = False
-    missing: Literal["nan", "none"] = "nan"
+    missing: Literal["nan", "none", "na"] = "nan"
     categories: tuple[Cell, ...] | None = None
     closed: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    integer_name: bool = False
+    ordered: bool = False
+    categories_dtype: str = ""
+
+    @property
+    def label(self) -> str | int:
+        """The column's name in the trainer's DataFrame."""
+        return int(self.name) if self.integer_name else self.name
+
+    @property
+    def is_date(self) -> bool:
+        """Whether the column holds dates, such as `datetime64[ns]` or `datetime64[us, Europe/Vienna]`."""
+        return self.dtype.startswith("datetime64")
+
+    @property
+    def kind(self) -> Kind:
+        """The datatype, or DATE for a column of dates."""
+        return "DATE" if self.is_date else self.datatype
 
 
 class Input(msgspec.Struct, frozen=True, dict=True):
@@ -60,9 +82,9 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         return frozenset(column.name for column in self.columns if not column.nullable)
 
     @cached_property
-    def datatypes(self) -> frozenset[Datatype]:
-        """The datatypes of all columns."""
-        return frozenset(column.datatype for column in self.columns)
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of all columns."""
+        return frozenset(column.kind for column in self.columns)
 
     @property
     def is_numeric(self) -> bool:
@@ -236,10 +258,11 @@ def describe(column: Column) -> str:
         "FP64": "a number",
         "FP32": "a number",
         "INT64": "an integer",
-        "BOOL": "true or false",
+        "BOOL": "true, false, 1 or 0",
         "BYTES": "a string",
+        "DATE": "a date as ISO 8601 text or in milliseconds since 1970",
     }
-    text = words[column.datatype]
+    text = words[column.kind]
     return f"{text} or null" if column.nullable else text
 
 

@@ -60,13 +60,12 @@ class Table:
 
         if self.arrays is None:
             assert self.matrix is not None
-            names = [column.name for column in self.schema.columns]
-            dtypes = {column.dtype for column in self.schema.columns}
+            columns = self.schema.columns
+            dtypes = {column.dtype for column in columns}
             if len(dtypes) == 1 and str(self.matrix.dtype) in dtypes:
-                return pd.DataFrame(self.matrix, columns=names)
-            split = {name: self.matrix[:, at] for at, name in enumerate(names)}
-            return pd.DataFrame({c.name: _trained(split[c.name], c) for c in self.schema.columns})
-        return pd.DataFrame({c.name: _trained(self.arrays[c.name], c) for c in self.schema.columns})
+                return pd.DataFrame(self.matrix, columns=[column.label for column in columns])
+            return pd.DataFrame({c.label: _trained(self.matrix[:, at], c) for at, c in enumerate(columns)})
+        return pd.DataFrame({c.label: _trained(self.arrays[c.name], c) for c in self.schema.columns})
 
     def batch_key(self) -> Hashable:
         """Return a key for batching. Tables of one schema with equal keys can be joined without changing a dtype.
@@ -129,17 +128,31 @@ def _trained(array: Array, column: Column) -> object:
         categories = dict.fromkeys(column.categories or ())
         if not column.closed:  # the encoder handles unknown categories, which a Categorical would make missing
             categories |= dict.fromkeys(cell for cell in array.tolist() if cell is not None and cell == cell)
-        return pd.Categorical(array, categories=list(categories))
+        known = pd.Index(list(categories), dtype=column.categories_dtype or None)
+        return pd.Categorical(array, categories=known, ordered=column.ordered)
+    if column.is_date:
+        return dates_with_zone(array, column.dtype)
     if (
         column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper()
     ):  # a nullable dtype of pandas, such as Int64
         nullable_dtype: Any = column.dtype  # the stubs list every name of a dtype; this one is known at run time
         return pd.array(array, dtype=nullable_dtype)
     if array.dtype == object:
+        if column.missing == "na":
+            array = np.array([pd.NA if cell is None else cell for cell in array.tolist()], dtype=object)
         return pd.Series(array, dtype=object)  # from an array of text, pandas would infer its own text dtype
     if column.dtype in ("object", "bool") or column.datatype == "INT64":
         return array if column.dtype in ("bool", "object") else _whole(array, column)
     return array.astype(column.dtype, copy=False)
+
+
+def dates_with_zone(array: Array, dtype: str) -> pd.Series[Any]:
+    """Return an array of datetime64, which is in UTC if the dtype has a time zone, with that dtype."""
+    import pandas as pd
+
+    dates: pd.Series[Any] = pd.Series(array)
+    zoned: Any = dtype
+    return dates.dt.tz_localize("UTC").astype(zoned) if "," in dtype else dates
 
 
 def _whole(array: Array, column: Column) -> Array:

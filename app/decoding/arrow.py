@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tableside.contract.schema import Input
+from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.arrow_buffers import check_inflated
+from tableside.decoding.dates import has_zone
 from tableside.decoding.inflate import CELL_BYTES, SETTING
 from tableside.decoding.json_tables import Cells, from_columns, names
 from tableside.decoding.pyarrow_types import ArrowType, Field, ParquetMetadata, RecordBatch, Schema, Values
@@ -105,8 +106,8 @@ def _is_supported(kind: ArrowType) -> bool:
 
 def _choose_columns(fields: Schema, schema: Input, rules: Rules) -> dict[str, int]:
     """Return the position of each column of the contract; names and types are checked before any data is read."""
-    known = {column.name for column in schema.columns}
-    index = _index_columns(fields) - known
+    known = {column.name: column for column in schema.columns}
+    index = _index_columns(fields) - known.keys()
     positions: dict[str, int] = {}
     problems = Problems(rules)
     for at, field in enumerate(fields):
@@ -119,17 +120,26 @@ def _choose_columns(fields: Schema, schema: Input, rules: Rules) -> dict[str, in
             problems.add(f"columns.{name}", f"no such column; expected {names(schema)}")
         elif name in known and name not in positions:
             positions[name] = at
-            _check_type(field, problems)
+            _check_type(field, known[name], problems)
     if problems:
         raise problems.refusal()
     return positions
 
 
-def _check_type(field: Field, problems: Problems) -> None:
+def _check_type(field: Field, column: Column, problems: Problems) -> None:
+    if column.is_date and _is_date(field.type):
+        if bool(getattr(field.type, "tz", None)) != has_zone(column.dtype):
+            expected = "a time zone" if has_zone(column.dtype) else "no time zone; the column has none"
+            problems.add(f"columns.{field.name}", f"expected {expected}, got {field.type}")
+        return
     kind = _value_type(field.type) if pa.types.is_dictionary(field.type) else field.type
     if not _is_supported(kind):
         hint = next((f"; {text}" for test, text in _HINTS if test(kind)), "")
         problems.add(f"columns.{field.name}", f"expected numbers, booleans or text, got {kind}{hint}")
+
+
+def _is_date(kind: ArrowType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _value_type(dictionary: ArrowType) -> ArrowType:
@@ -189,7 +199,8 @@ def _cells(kind: ArrowType, batches: Iterable[RecordBatch], at: int) -> Cells:
         return [cell for part in parts for cell in _from_dictionary(part)]
     column: Values = pa.chunked_array(parts, type=kind)
     has_values_only = column.null_count == 0 and not _is_text(kind) and not pa.types.is_null(kind)
-    return column.to_numpy() if pa.types.is_floating(kind) or has_values_only else column.to_pylist()
+    is_array = has_values_only or pa.types.is_floating(kind) or _is_date(kind)
+    return column.to_numpy() if is_array else column.to_pylist()
 
 
 def _is_text(kind: ArrowType) -> bool:

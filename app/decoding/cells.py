@@ -15,6 +15,7 @@ import numpy as np
 
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, describe
+from tableside.decoding import dates
 from tableside.decoding.rules import Problems
 
 MAX_EXACT_INTEGER = 2**53
@@ -26,9 +27,11 @@ ACCEPTED_TYPES: dict[str, frozenset[type]] = {
     "FP64": _NUMBERS,
     "FP32": _NUMBERS,
     "INT64": _NUMBERS,
-    "BOOL": frozenset((bool,)),
+    "BOOL": frozenset((bool, int, float)),
     "BYTES": frozenset((str,)),
+    "DATE": frozenset((str, int, float)),
 }
+"""The types of JSON values that a column takes, by its kind. Numbers in a column of booleans must be 0 or 1."""
 WORDS = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "an object"}
 """The name of a JSON type in an error message, by its Python type."""
 INEXACT = "integers beyond 2^53 are not exact in a column with missing values"
@@ -44,10 +47,14 @@ def to_array(values: Sequence[object], column: Column, problems: Problems, path_
     Errors are added to `problems` under `path_of(row)`. If there are any, the returned array must not be used.
     """
     types = set(map(type, values))
-    allowed = ACCEPTED_TYPES[column.datatype] | ({NoneType} if column.nullable else set())
+    allowed = ACCEPTED_TYPES[column.kind] | ({NoneType} if column.nullable else set())
     if not types <= allowed:
         values, path_of = _split_off_bad_cells(values, column, allowed, problems, path_of)
         types &= allowed
+    if column.is_date:
+        return dates.from_cells(cast("Sequence[str | float | None]", values), column, problems, path_of)
+    if column.datatype == "BOOL" and types & _NUMBERS:
+        values = _booleans(values, column, problems, path_of)
     if column.closed and column.categories is not None:
         _check_categories(values, column, problems, path_of)
     if column.datatype == "INT64":
@@ -123,6 +130,14 @@ def limits(column: Column) -> tuple[int, int, str]:
 
 def _out_of_range(values: Sequence[int], low: int, high: int) -> bool:
     return bool(values) and not (low <= min(values) and max(values) <= high)
+
+
+def _booleans(values: Sequence[object], column: Column, problems: Problems, path_of: PathOf) -> list[object]:
+    """The values with 1 and 0 as booleans. Other numbers are errors."""
+    for row, value in enumerate(values):
+        if type(value) in _NUMBERS and value not in (0, 1):
+            problems.add(partial(path_of, row), f"expected {describe(column)}, got {WORDS[type(value)]}", value)
+    return [bool(value) if type(value) in _NUMBERS else value for value in values]
 
 
 def _objects(values: Sequence[object], column: Column, types: set[type]) -> Array:

@@ -1,7 +1,8 @@
 """Conversion of CSV bodies (RFC 4180, UTF-8) to a `Table`. An empty cell is a missing value.
 
 MLflow's clients send a header line and SageMaker's do not, on the same path. Unless the Content-Type states which, the
-first line is inspected; if it could be either, the request is refused, because a wrong guess would lose a row.
+first line is inspected: exactly the contract's names in their order are the header. If it could be either, the request
+is refused, because a wrong guess would lose a row.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pyarrow import csv as arrow_csv
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
+from tableside.decoding import dates
 from tableside.decoding.inflate import CELL_BYTES, SETTING
 from tableside.decoding.json_tables import Cells, from_columns, names
 from tableside.decoding.pyarrow_types import InvalidRow, TextTable, Values
@@ -37,7 +39,9 @@ _MAX_DIGITS = 400
 """Longer integers are not converted: int() takes quadratic time, and no column holds so large a number."""
 _TOO_LARGE = 10**309
 """Stands for a number too large for any column: the column then refuses it as it refuses 1e400 in JSON."""
-_BOOLEANS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_COMPACT_DATES = (4, 6, 8, 14)
+"""Numbers of so many digits could be a date without its hyphens, such as 20260531, and are no milliseconds."""
 
 csv.field_size_limit(2**31 - 1)
 
@@ -110,6 +114,8 @@ def _first_record(body: bytes, skips_blank: bool) -> list[str]:
 
 def _is_header(first: Sequence[str], schema: Input) -> bool:
     """Whether the first line holds column names. Raises RequestRejected if it could also be a row of values."""
+    if len(first) > 1 and list(first) == [column.name for column in schema.columns]:
+        return True  # as a row of values it would be a rare coincidence
     known = {column.name for column in schema.columns}
     name_count = sum(field in known for field in first)
     accepted = [_accepts(column, field) for column, field in zip(schema.columns, first, strict=False)]
@@ -118,20 +124,20 @@ def _is_header(first: Sequence[str], schema: Input) -> bool:
         raise malformed("line 1", f"neither the names ({names(schema)}) nor a row of their values")
     if not is_valid_row:
         return name_count > 0
-    # A line with exactly the names of text columns, in order, is a header: as a row it would be a rare coincidence.
-    is_all_names = len(first) > 1 and list(first) == [c.name for c in schema.columns if c.datatype == "BYTES"]
     is_numbering = len(first) > 1 and list(first) == [str(at) for at in range(len(first))]
     has_word_name = any(field in known and not _NUMBER.match(field) for field in first)
-    if is_numbering or ((name_count == len(first) or has_word_name) and not is_all_names):
+    if is_numbering or name_count == len(first) or has_word_name:
         hint = "'Content-Type: text/csv; header=present' or 'text/csv; header=absent'"
         raise malformed("line 1", f"could be a header or a row; send {hint}")
-    return is_all_names
+    return False
 
 
 def _accepts(column: Column, text: str) -> bool:
-    cell = _cell(text, column) if text else None
+    cell = cell_of_text(text, column) if text else None
     if cell is None:
         return True
+    if column.is_date:
+        return not isinstance(cell, str) or dates.is_date(cell)
     if column.closed and cell not in (column.categories or ()):
         return False
     return column.datatype == "BYTES" or not isinstance(cell, str)
@@ -200,7 +206,9 @@ def _cells(column: Values, kind: Column) -> Cells:
             return numbers
     texts = column.to_pylist()
     return (
-        texts if kind.datatype == "BYTES" else [_cell(text, kind) if isinstance(text, str) else None for text in texts]
+        texts
+        if kind.kind == "BYTES"
+        else [cell_of_text(text, kind) if isinstance(text, str) else None for text in texts]
     )
 
 
@@ -218,10 +226,16 @@ def _numbers(column: Values, integers: bool) -> Array | None:
     return numbers
 
 
-def _cell(text: str, kind: Column) -> Cell:
-    if kind.datatype == "BYTES":
+def cell_of_text(text: str, kind: Column) -> Cell:
+    """Return a CSV cell that is not empty as the JSON value that a client would send.
+
+    It stays text, which the column then refuses, if it is no value of the column.
+    """
+    if kind.kind == "BYTES":
         return text
     text = text.strip()
+    if kind.is_date:
+        return int(text) if _INTEGER.match(text) and _is_epoch(text) else text
     if kind.datatype == "BOOL":
         return _BOOLEANS.get(text.lower(), text)
     if text.lower() == "nan":
@@ -232,3 +246,8 @@ def _cell(text: str, kind: Column) -> Cell:
         return text
     value = float(text)
     return _TOO_LARGE if abs(value) == float("inf") else value
+
+
+def _is_epoch(text: str) -> bool:
+    digits = len(text.lstrip("+-"))
+    return digits not in _COMPACT_DATES and digits < _MAX_DIGITS

@@ -125,11 +125,14 @@ def _has_missing(matrix: Array) -> bool:
 
 
 def _from_named_rows(rows: Sequence[Mapping[str, object]], schema: Input, rules: Rules, label: str) -> Table:
-    """Rows as objects. A key that a row does not have is a missing value in that row."""
+    """Rows as objects. A key that a row does not have is a missing value there; a row without a cell is refused."""
     known, needed = schema.names, schema.needed
     problems = Problems(rules)
     for at, row in enumerate(rows):
         if row.keys() == known:
+            continue
+        if row.keys().isdisjoint(known) and (not row or rules.extra == "ignore"):
+            problems.add(f"{label}[{at}]", f"a row without a cell; expected {names(schema)}")
             continue
         for name in sorted(needed - row.keys()):
             problems.add(f"{label}[{at}].{name}", "missing; the column does not accept missing values")
@@ -159,6 +162,7 @@ def name_cells(
         def path(at: int, name: str = column.name, present: Sequence[tuple[int, object]] = present) -> str:
             return path_of(name, present[at][0])
 
+        problems.column = column.name
         to_array([cell for _, cell in present], column, problems, path)
 
 
@@ -185,6 +189,7 @@ def from_columns(
 
 
 def _one_column(values: Cells | None, column: Column, rows: int, problems: Problems, path_of: CellPath) -> Array:
+    problems.column = column.name
     if values is None:
         if problems.rules.missing == "refuse" or not column.nullable:
             reason = "" if column.nullable else ", and it does not accept missing values"

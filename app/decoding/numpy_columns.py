@@ -12,6 +12,7 @@ import numpy as np
 
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, describe
+from tableside.decoding import dates
 from tableside.decoding.cells import INEXACT, MAX_EXACT_INTEGER, PathOf, float_dtype, limits, to_array
 from tableside.decoding.rules import Problems
 
@@ -24,10 +25,12 @@ def convert(array: Array, column: Column, problems: Problems, path_of: PathOf) -
     Errors are added to `problems` under `path_of(row)`. If there are any, the returned array must not be used.
     """
     kind = array.dtype.kind
+    if kind == "M" and column.is_date:
+        return dates.from_numpy(array, column, problems, path_of)
     if kind in "OU" or column.datatype == "BYTES" or column.closed or column.dtype == "object":
         return to_array(as_cells(array), column, problems, path_of)
     if column.datatype == "BOOL":
-        return array if kind == "b" else _refuse(array, column, problems, path_of)
+        return array if kind == "b" else _booleans(array, column, problems, path_of)
     if kind not in "iuf":
         return _refuse(array, column, problems, path_of)
     if not _missing_allowed(array, column, problems, path_of):
@@ -43,6 +46,17 @@ def as_cells(array: Array) -> list[object]:
     if array.dtype.kind in "fO":
         return [None if cell != cell else cell for cell in cells]
     return cells
+
+
+def _booleans(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:
+    """Booleans from numbers that are 0 and 1."""
+    if array.dtype.kind not in "iuf":
+        return _refuse(array, column, problems, path_of)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return to_array(as_cells(array), column, problems, path_of)
+    others = np.flatnonzero((array != 0) & (array != 1))
+    problems.add_rows(path_of, others, f"expected {describe(column)}, got {_WORDS[array.dtype.kind]}", array)
+    return array.astype(bool)
 
 
 def _refuse(array: Array, column: Column, problems: Problems, path_of: PathOf) -> Array:

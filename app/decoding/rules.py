@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from tableside.contract.array_type import Array
@@ -33,18 +34,40 @@ class Rules:
 
 STRICT = Rules()
 _MAX_QUOTED_CHARS = 40
+_MAX_NAMED_COLUMNS = 3
+
+
+@dataclass
+class _Group:
+    """The errors of one message: the place of the first, how many there are, and in which columns."""
+
+    path: str
+    count: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+
+    def describe(self, message: str) -> CellError:
+        if self.count == 1:
+            return CellError(self.path, message)
+        names = ", ".join([*self.columns][:_MAX_NAMED_COLUMNS])
+        more = f" and {len(self.columns) - _MAX_NAMED_COLUMNS} more" if len(self.columns) > _MAX_NAMED_COLUMNS else ""
+        of = f" of {names}{more}" if names else ""
+        return CellError(self.path, f"{message} ({self.count} cells{of}; this is the first)")
 
 
 class Problems:
     """Collects the errors of one table.
 
-    `found` holds the first `rules.most_errors` of them, `extra` counts the others. A collector without errors is false.
+    `found` holds the first `rules.most_errors` of them, `extra` counts the others. If there are others, the refusal
+    lists the errors by message instead: a table whose 300 columns have one mistake in each row gets one sentence.
+    `column` is the name of the column that is being converted. A collector without errors is false.
     """
 
     def __init__(self, rules: Rules = STRICT) -> None:
         self.rules = rules
         self.found: list[CellError] = []
         self.extra = 0
+        self.column = ""
+        self._groups: dict[str, _Group] = {}
 
     @property
     def count(self) -> int:
@@ -57,10 +80,16 @@ class Problems:
         path: the text, or a function that returns it. A function is called only for errors that are listed, because a
         table may have a hundred million bad cells.
         """
-        if len(self.found) >= self.rules.most_errors:
+        is_listed = len(self.found) < self.rules.most_errors
+        if is_listed or self._has_room_for(message):
+            path = path if isinstance(path, str) else path()
+            self._count(path, message, 1)
+        else:
+            self._count("", message, 1)
+        if not is_listed:
             self.extra += 1
             return
-        path = path if isinstance(path, str) else path()
+        assert isinstance(path, str)
         if value and self.rules.show_values:
             message = f"{message}: {str(value[0])[:_MAX_QUOTED_CHARS]!r}"
         self.found.append(CellError(path, message))
@@ -70,18 +99,33 @@ class Problems:
 
         values: the whole column, indexed by row number, if values may be quoted.
         """
-        room = max(0, self.rules.most_errors - len(self.found))
+        room = max(1, self.rules.most_errors - len(self.found))
         for row in rows[:room].tolist():
-            self.add(path_of(row), message, *(() if values is None else (values[row],)))
-        self.extra += max(0, len(rows) - room)
+            self.add(partial(path_of, row), message, *(() if values is None else (values[row],)))
+        if len(rows) > room:
+            self._count("", message, len(rows) - room)
+            self.extra += len(rows) - room
+
+    def _has_room_for(self, message: str) -> bool:
+        return message not in self._groups and len(self._groups) < self.rules.most_errors
+
+    def _count(self, path: str, message: str, errors: int) -> None:
+        if self._has_room_for(message):
+            self._groups[message] = _Group(path)
+        if (group := self._groups.get(message)) is not None:
+            group.count += errors
+            if self.column:
+                group.columns[self.column] = None
 
     def __bool__(self) -> bool:
         return bool(self.found)
 
     def refusal(self, detail: str = "the input does not fit the model's contract") -> RequestRejected:
         """Return the exception that lists the collected errors."""
-        more = f"; {self.extra} more not shown" if self.extra else ""
-        return RequestRejected(detail + more, tuple(self.found))
+        if not self.extra:
+            return RequestRejected(detail, tuple(self.found))
+        grouped = tuple(group.describe(message) for message, group in self._groups.items())
+        return RequestRejected(f"{detail}; {self.count} errors, those with one message listed as one", grouped)
 
 
 def malformed(path: str, message: str) -> RequestRejected:

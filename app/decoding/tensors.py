@@ -35,10 +35,11 @@ ACCEPTED_DATATYPES: dict[str, frozenset[str]] = {
     "FP64": _INTEGERS | _FLOATS,
     "FP32": _INTEGERS | _FLOATS,
     "INT64": _INTEGERS | _FLOATS,
-    "BOOL": frozenset(("BOOL",)),
+    "BOOL": frozenset(("BOOL",)) | _INTEGERS | _FLOATS,
     "BYTES": frozenset(("BYTES",)),
+    "DATE": frozenset(("BYTES", "FP64")) | _INTEGERS,
 }
-"""The datatypes of tensors that a column takes, by the datatype of the column."""
+"""The datatypes of tensors that a column takes, by the kind of the column."""
 MAX_DEPTH = 8
 """The most dimensions of a tensor."""
 
@@ -147,7 +148,7 @@ def _narrowed(flat: list[object], datatype: str, path: str) -> Cells:
 
 
 def _accepts(column: Column, datatype: str) -> bool:
-    return datatype in ACCEPTED_DATATYPES[column.datatype]
+    return datatype in ACCEPTED_DATATYPES[column.kind]
 
 
 def _raw_parts(tensors: Sequence[Tensor], tail: memoryview) -> list[memoryview | None]:
@@ -222,7 +223,7 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
     width = len(schema.columns)
     if tensor.shape[1] != width:
         raise malformed("inputs[0].shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
-    if tensor.datatype in NUMPY and not all(tensor.datatype in ACCEPTED_DATATYPES[each] for each in schema.datatypes):
+    if tensor.datatype in NUMPY and not all(tensor.datatype in ACCEPTED_DATATYPES[each] for each in schema.kinds):
         column = next(column for column in schema.columns if not _accepts(column, tensor.datatype))
         raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     cells = _elements(tensor, raw, "inputs[0]")

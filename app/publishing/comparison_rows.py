@@ -18,9 +18,9 @@ from tableside.contract.table import Table
 from tableside.decoding.cells import limits
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected
-from tableside.publishing import sample
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.sample import Series
+from tableside.publishing.sample_rows import cells_of, rows_as_cells
 
 _CALL_ROWS = 1000
 _SMALL_CALL_ROWS = 32
@@ -43,7 +43,7 @@ def sample_rows(schema: Input, frame: pd.DataFrame, effort: Effort = FULL) -> li
     most = _bounded(effort.sample_rows, schema)
     step = max(1, len(frame) // most)
     try:
-        return [from_rows(sample.rows_as_cells(frame.iloc[::step].iloc[:most], schema), schema)]
+        return [from_rows(rows_as_cells(frame.iloc[::step].iloc[:most], schema), schema)]
     except RequestRejected:
         return []
 
@@ -88,11 +88,11 @@ def _table(
 def _cells(
     column: Column, series: Series, splits: Array, rng: np.random.Generator, rows: int, changed: bool
 ) -> list[Cell]:  # fmt: skip
-    present = series.dropna().tolist()
+    present = cells_of(series.dropna())
     cells: list[Cell] = [present[at] for at in rng.integers(len(present), size=rows)] if present else [None] * rows
     if column.datatype in ("FP64", "FP32", "INT64") and not column.closed and present:
         cells = _numbers(column, np.array(cells, dtype=np.float64), splits, rng, changed)
-    elif changed and column.datatype == "BYTES" and not column.closed:
+    elif changed and column.kind == "BYTES" and not column.closed:
         cells = [_UNKNOWN_CATEGORY if rng.random() < _UNKNOWN_SHARE else cell for cell in cells]
     if column.nullable:
         share = _MISSING_SHARE if present else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,39 +12,55 @@ import pandas as pd
 from tableside.contract import answers, schema, wide
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.environment import environment
-from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
+from tableside.contract.schema import Artifact, Cell, Contract, Input, Output
+from tableside.contract.table import EstimatorInput
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
-from tableside.publishing import batch_invariance, input_form, outputs, sample
+from tableside.publishing import batch_invariance, input_form, missing_cells, outputs, sample, sample_files, sample_rows
 from tableside.publishing.effort import FULL, Effort
-from tableside.publishing.sample import EstimatorInput
+from tableside.publishing.missing_cells import Nullable
+from tableside.publishing.readings import Known
 from tableside.repository import paths
 from tableside.runtimes import golden
 from tableside.runtimes.sklearn import SklearnRuntime
 
+COMPARED_ROWS = 200
+"""Rows of the sample, besides the golden rows, whose answers are compared with those of the same rows sent as JSON."""
+_COMPARED_CELLS = 500_000
 
-def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effort: Effort = FULL) -> Contract:
+
+def learn_contract(
+    name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effort: Effort = FULL, *, nullable: Nullable = (),
+    optional: Collection[str] = (),
+) -> Contract:  # fmt: skip
     """Return the contract of an estimator, as yet without its version, its artifact's hash and its backends.
 
+    nullable: columns that accept missing cells although the sample has none there. optional: those that do so where the
+    estimator answers a missing cell; others need a value.
     Raises PublishFailed when the sample does not fit the estimator, or when the estimator cannot answer it as the
     contract says, and RequestRejected when no request could send the sample's cells.
     """
     estimator = runtime.estimator
+    integers = sample.integer_names(frame, estimator)
     original = frame
     frame, form = sample.align(frame, estimator)
     frame, form = input_form.choose(runtime, original, frame, form)
-    fitted = sample.fitted_categories(estimator)
-    frame = sample.restore_none(frame, fitted)
-    described = _without_ranges(sample.describe(frame, form, fitted))
-    chosen = sample.golden_rows(frame)
-    rows = sample.rows_as_cells(frame.iloc[chosen], described)
+    known = sample_files.by_text(sample_files.known_columns(estimator, list(frame.columns)))
+    frame = missing_cells.as_fitted(frame, known)
+    missing_cells.check(frame, known)
+    described = sample.describe(frame, form, sample.fitted_categories(estimator), integers)
+    described = _without_ranges(described)
+    missing_cells.check_names(nullable, described.columns)
+    chosen = sample_rows.golden_rows(frame)
+    rows = sample_rows.rows_as_cells(frame.iloc[chosen], described)
     first = from_rows(rows, _nullable(described))
     available, _ = outputs.find(runtime, first.to_input(), first)
     _check_rows(runtime, from_rows(rows * 2, _nullable(described)).to_input(), len(rows) * 2, available[0])
-    described = _probe_missing(runtime, described, rows, available[0].source)
+    described = _mark_nullable(runtime, described, rows, available[0].source, nullable, optional)
+    _check_nullable(described, known)
     table = from_rows(rows, described)
     recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), available)
-    _compare_with_trained_dtypes(runtime, frame.iloc[chosen], described, available, recorded)
+    _compare_with_trained_dtypes(runtime, frame.iloc[_compared_rows(frame, chosen)], described, available)
     batch, batch_tolerance_ulp = batch_invariance.measure(runtime.run, described, recorded, available, effort)
     return Contract(
         format=schema.FORMAT,
@@ -61,6 +77,12 @@ def learn_contract(name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effo
         batch_invariance=batch,
         batch_tolerance_ulp=batch_tolerance_ulp,
     )
+
+
+def _compared_rows(frame: pd.DataFrame, chosen: Sequence[int]) -> list[int]:
+    """Return the positions of the golden rows and of evenly spaced others, fewer in a wide table."""
+    most = min(COMPARED_ROWS, len(frame), max(len(chosen), _COMPARED_CELLS // max(1, len(frame.columns))))
+    return sorted({*chosen, *np.linspace(0, len(frame) - 1, num=most, dtype=int).tolist()})
 
 
 def _without_ranges(described: Input) -> Input:
@@ -95,8 +117,16 @@ def _nullable(described: Input) -> Input:
     return msgspec.structs.replace(described, columns=columns)
 
 
-def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Cell]], method: str) -> Input:
-    """Mark a column as nullable when the sample has a missing value there, or the estimator answers a row with one."""
+def _mark_nullable(
+    runtime: SklearnRuntime, described: Input, rows: list[list[Cell]], method: str, nullable: Nullable,
+    optional: Collection[str],
+) -> Input:  # fmt: skip
+    """Mark the columns that accept missing cells: those of the sample that have one, and those that the trainer names.
+
+    Raises PublishFailed for a column of `nullable` whose missing cell the estimator refuses.
+    """
+    asked = {column.name for column in described.columns} if nullable == "all" else {*nullable, *optional}
+    named = set() if nullable == "all" else set(nullable)
     open_schema = _nullable(described)
 
     def make_input(cells: list[list[Cell]]) -> EstimatorInput:
@@ -107,33 +137,64 @@ def _probe_missing(runtime: SklearnRuntime, described: Input, rows: list[list[Ce
         return runtime.run(method, data)
 
     complete = next((row for row in rows if None not in row), rows[0])
-    columns = tuple(
-        column
-        if column.nullable
-        else msgspec.structs.replace(column, nullable=sample.accepts_missing(run, make_input, complete, at))
-        for at, column in enumerate(described.columns)
-    )
-    return msgspec.structs.replace(described, columns=columns)
+    columns = list(described.columns)
+    for at, column in enumerate(described.columns):
+        if column.nullable or column.name not in asked:
+            continue
+        refusal = missing_cells.refusal(run, make_input, complete, at)
+        if refusal and column.name in named:
+            raise PublishFailed(
+                f"--nullable {column.name}: the estimator refuses a missing cell there: {refusal}. "
+                "Leave the column out, or "
+                "fit the model with an imputer"
+            )
+        columns[at] = msgspec.structs.replace(column, nullable=not refusal)
+    return msgspec.structs.replace(described, columns=tuple(columns))
+
+
+def _check_nullable(described: Input, known: Mapping[str, Known]) -> None:
+    for column in described.columns:
+        if column.nullable and column.name in known and len(known[column.name].missing) > 1:
+            raise PublishFailed(missing_cells.two_kinds(column.name, known[column.name]))
 
 
 def _as_trained(frame: pd.DataFrame, described: Input) -> EstimatorInput:
     if described.form == "matrix":
         return np.ascontiguousarray(frame.to_numpy())
-    return frame.iloc[:, 0].tolist() if described.form == "texts" else frame
+    if described.form == "texts":
+        return frame.iloc[:, 0].tolist()
+    return frame.set_axis([column.label for column in described.columns], axis=1)
 
 
 def _compare_with_trained_dtypes(
-    runtime: SklearnRuntime, frame: pd.DataFrame, described: Input, available: Sequence[Output], recorded: Golden
+    runtime: SklearnRuntime, frame: pd.DataFrame, described: Input, available: Sequence[Output]
 ) -> None:
     """Raise PublishFailed unless the trainer's own rows have the same answers as the rows decoded from JSON.
 
     Numbers are compared within the tolerance of golden rows: BLAS adds the columns of a DataFrame in another order than
     those of a decoded table, where the numbers lie otherwise in memory.
     """
-    data = _as_trained(frame, described)
-    for name, array in answers.collect(available, runtime.run, data).items():
-        if not golden.all_agree(golden.cells_of(array), recorded.answers[name]):
+    decoded = from_rows(sample_rows.rows_as_cells(frame, described), described).to_input()
+    from_json = answers.collect(available, runtime.run, decoded)
+    for name, array in answers.collect(available, runtime.run, _as_trained(frame, described)).items():
+        if not golden.all_agree(golden.cells_of(array), golden.cells_of(from_json[name])):
             raise PublishFailed(
-                f"{name} gives other answers for the sample than for the same rows sent as JSON. This is a defect of "
-                "Tableside: please report it with the sample's dtypes"
+                f"{name} gives other answers for the sample than for the same rows sent as JSON. "
+                f"{_reason(frame, described)}"
             )
+
+
+def _reason(frame: pd.DataFrame, described: Input) -> str:
+    """Return the likely cause of other answers: missing cells of another kind than the one that requests get."""
+    for column in described.columns:
+        others = missing_cells.kinds_of(frame[column.name]).keys() - {column.missing}
+        if others and column.nullable:
+            words = [missing_cells.NAMES[kind] for kind in sorted({*others, column.missing})]
+            return (
+                f"Column {column.name!r} has missing cells of the kinds {' and '.join(words)}, which "
+                "the estimator tells "
+                "apart, and a request has only null, which is given as "
+                f"{missing_cells.NAMES[column.missing]}. Make them "
+                f"one kind before fit, for instance frame[{column.name!r}].fillna('missing')"
+            )
+    return "This is a defect of Tableside: please report it with the sample's dtypes"

@@ -13,8 +13,9 @@ import pandas as pd
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.contract.answers import MethodAnswer
+from tableside.contract.table import EstimatorInput
 from tableside.errors import PublishFailed
-from tableside.publishing.sample import EstimatorInput, Form
+from tableside.publishing.sample import Form
 from tableside.runtimes.sklearn import METHODS, SklearnRuntime, parts
 
 _ROWS = 20

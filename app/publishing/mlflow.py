@@ -22,7 +22,8 @@ from tableside.contract.environment import environment
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.own_code.importer import OwnCode
-from tableside.publishing import estimator_files, mlflow_code, mlflow_signature, sample
+from tableside.publishing import column_types, estimator_files, mlflow_code, mlflow_signature, sample, sample_files
+from tableside.publishing.column_types import Types
 from tableside.publishing.mlflow_signature import Spec
 from tableside.settings import Repository
 
@@ -100,29 +101,33 @@ class Prepared:
 
 def prepare(
     folder: Path, sample_file: Path | None, settings: Repository, *, target: str | None = None,
-    allow_pickle: bool = False, allow_code: bool = False, code: OwnCode | None = None,
+    types: Types | None = None, allow_pickle: bool = False, allow_code: bool = False, code: OwnCode | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:  # fmt: skip
     """Read the estimator of a model directory, and a sample with the column names and types of its signature.
 
     sample_file: a sample to use instead of the directory's input example. target: the name of its column to drop.
+    types: dtypes by column name, which outrank the signature's.
     code: own code to use instead of the directory's (MLflow's `code_paths`), which needs `allow_code`.
     Raises PublishFailed with what to change.
     """
     model = read(folder)
     specs = mlflow_signature.parse(model.mlmodel.signature)
-    if sample_file:
-        text = [spec.name for spec in specs or () if spec.name is not None and spec.type == "string"]
-        rows = sample.as_frame(sample.read(sample_file, text), target)
-        notes: list[str] = []
-    else:
-        rows, notes = _from_example(model, specs)
+    example = None if sample_file else _from_example(model, specs)
     progress("loading the estimator")
     if code is None:
         allowed = allow_code or allow_pickle
         code = mlflow_code.find(folder, model.mlmodel.flavors, partial(_resolve, folder), allowed=allowed)
     estimator, content = load(model, settings, allow_pickle=allow_pickle, code=code)
+    if sample_file:
+        declared = {**mlflow_signature.types(specs), **(types or {})}
+        rows, notes = sample_files.read(sample_file, estimator, target, declared)
+        rows = sample.as_frame(rows, None)
+    elif example is not None:
+        rows, notes = example
     fitted = mlflow_signature.apply_signature(rows, specs, estimator)
+    if not sample_file:
+        fitted = column_types.apply(fitted, types or {})
     optional = tuple(spec.name for spec in specs or () if spec.name is not None and not spec.required)
     notes = [*_notes(model, specs, settings), *notes]
     return Prepared(estimator, fitted, _source(model), tuple(notes), optional, code, content)

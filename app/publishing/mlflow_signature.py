@@ -1,7 +1,7 @@
 """Reads MLflow signatures and input examples, and gives a sample the columns and dtypes of a signature.
 
 The types are those of `mlflow.types.DataType`: `boolean`, `integer` (32 bits), `long`, `float` (32 bits), `double` and
-`string`; or one tensor of shape [-1, columns].
+`string` and `datetime`; or one tensor of shape [-1, columns].
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tableside.errors import PublishFailed
-from tableside.publishing import sample
+from tableside.publishing import column_types, sample
 from tableside.publishing.sample import Series
 
 _DTYPES: dict[str, tuple[str, ...]] = {
@@ -27,6 +27,7 @@ _DTYPES: dict[str, tuple[str, ...]] = {
     "integer": ("int32", "int16", "int8", "uint16", "uint8"),
     "boolean": ("bool",),
     "string": (),
+    "datetime": ("datetime64[ns]", "datetime64[us]", "datetime64[ms]", "datetime64[s]"),
 }
 """The dtypes that MLflow maps to each type. A sample column with one of them keeps it; others get the first."""
 _TENSOR_TYPES = {
@@ -88,6 +89,15 @@ def parse(signature: Mapping[str, str | None] | None) -> tuple[Spec, ...] | None
                 f"{', '.join(_DTYPES)}"
             )
     return specs
+
+
+def types(specs: tuple[Spec, ...] | None) -> dict[str, str]:
+    """Return the dtypes that a signature gives the columns of a CSV file, by name.
+
+    Numbers are left to be read as they are written: `apply_signature` gives them their width, or says what differs.
+    """
+    declared = {"string": "str", "datetime": "datetime64[ns]"}
+    return {spec.name: declared[spec.type] for spec in specs or () if spec.name is not None and spec.type in declared}
 
 
 def _of_tensor(inputs: list[_Input]) -> tuple[Spec, ...] | None:
@@ -222,6 +232,8 @@ def _cast(series: Series, spec: Spec, label: str, *, none: bool) -> Series:
         return series
     if spec.type == "string":
         return _to_text(series, label, none)
+    if spec.type == "datetime":
+        return _to_dates(series, label)
     if spec.type == "boolean":
         return _to_booleans(series, label, none)
     return _to_numbers(series, spec.type, label)
@@ -240,6 +252,18 @@ def _to_text(series: Series, label: str, none: bool) -> Series:
     if none:
         return _with_missing_as(None, series)
     return series.astype(pd.StringDtype(na_value=np.nan))
+
+
+def _to_dates(series: Series, label: str) -> Series:
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return series
+    if not all(isinstance(value, str) for value in series.dropna()):
+        raise _type_mismatch(series, label, "a date")
+    cells = [None if is_missing else value for value, is_missing in zip(series, series.isna(), strict=True)]
+    try:
+        return column_types.of_text(cells, "datetime64[ns]", label).set_axis(series.index)
+    except PublishFailed as problem:
+        raise _type_mismatch(series, label, "a date") from problem
 
 
 def _to_booleans(series: Series, label: str, none: bool) -> Series:

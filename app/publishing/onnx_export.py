@@ -104,7 +104,7 @@ def _inputs(estimator: object, schema: Input, number: TensorType, text: TensorTy
     """Return the inputs of the graph: one matrix, or one for each column before a ColumnTransformer."""
     require(schema.form != "texts", "a list of texts as input")
     for column in schema.columns:
-        fits = column.dtype in NUMBERS or (column.datatype == "BYTES" and schema.form == "frame")
+        fits = column.dtype in NUMBERS or (column.kind == "BYTES" and schema.form == "frame")
         require(fits, f"a column of dtype {column.dtype}")
     if not _chooses_columns(estimator):
         require(

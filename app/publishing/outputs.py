@@ -11,9 +11,8 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Datatype, Output, plain
-from tableside.contract.table import Table
+from tableside.contract.table import EstimatorInput, Table
 from tableside.errors import PublishFailed
-from tableside.publishing.sample import EstimatorInput
 from tableside.runtimes import failure_place
 from tableside.runtimes.sklearn import METHODS, SklearnRuntime
 

@@ -6,7 +6,7 @@ renamed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +20,21 @@ from tableside.own_code.importer import OwnCode
 from tableside.publishing import (
     artifact_files,
     batch_invariance,
+    column_types,
     consent_record,
     draft_folder,
     equivalence,
     held_objects,
+    missing_cells,
     sample,
+    sample_files,
 )
 from tableside.publishing.artifact_files import Parts
 from tableside.publishing.code_files import collect
+from tableside.publishing.column_types import Types
 from tableside.publishing.contract_learning import learn_contract
 from tableside.publishing.effort import FULL, QUICK, Effort
+from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.warning_counts import warn_once
 from tableside.repository import integrity, model_toml, paths
@@ -56,6 +61,9 @@ def publish(
     code: Sequence[Path | str] | OwnCode = (),
     as_pickle: bool | bytes = False,
     consent_path: Path | None = None,
+    types: Types | None = None,
+    nullable: Nullable = (),
+    optional: Collection[str] = (),
     progress: Progress = silent,
     quick: bool = False,
 ) -> Contract:
@@ -70,6 +78,9 @@ def publish(
     code: the files and packages of the trainer's own modules that the estimator needs; the version carries them.
     as_pickle: write a pickle and no skops file; bytes are those of the trainer's own file, which is taken as it is.
     consent_path: the consent file; by default that of the settings. Publishing code or a pickle records consent there.
+    types: dtypes by column name, which outrank those of the sample: `{"zip": "str", "born": "datetime64[ns]"}`.
+    nullable: columns that accept missing cells although the sample has none, or `all` where the estimator answers one.
+    optional: the same, but a column that the estimator requires is left as it is.
     progress: is called with the name of each step.
     quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
 
@@ -78,7 +89,7 @@ def publish(
     root = Path(repository)
     _check_arguments(root, name, version, alias, tolerance)
     progress("reading the sample")
-    frame = sample.as_frame(sample_data, target)
+    frame = column_types.apply(sample.as_frame(sample_data, target), types or {})
     own = code if isinstance(code, OwnCode) else collect(code)
     if as_pickle is False:
         held_objects.refuse_unnamed(estimator)
@@ -87,7 +98,7 @@ def publish(
     estimator_runtime, effort = SklearnRuntime(estimator), QUICK if quick else FULL
     progress("learning the contract")
     try:
-        contract = learn_contract(name, estimator_runtime, frame, effort)
+        contract = learn_contract(name, estimator_runtime, frame, effort, nullable=nullable, optional=optional)
     except RequestRejected as problem:
         raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
     contract = msgspec.structs.replace(contract, source=source or {}, quick=quick)
@@ -141,7 +152,8 @@ def _check_backends(
 ) -> tuple[Contract, bytes | None]:  # fmt: skip
     """Return the contract with the result of the equivalence check, and the ONNX graph if one is used."""
     aligned, _ = sample.align(frame, runtime.estimator)
-    aligned = sample.restore_none(aligned, sample.fitted_categories(runtime.estimator))
+    known = sample_files.known_columns(runtime.estimator, list(aligned.columns))
+    aligned = missing_cells.as_fitted(aligned, sample_files.by_text(known))
     report = equivalence.check_backends(
         runtime,
         contract.input,

@@ -106,7 +106,7 @@ def _feed(schema: Input, session: Any) -> Feed:
     gathers: dict[str, Callable[[Table], Array]] = {}
     for each in wanted:
         require(each.name in known, f"an input {each.name!r} that is no column")
-        texts = known[each.name].datatype == "BYTES"
+        texts = known[each.name].kind == "BYTES"
         gathers[each.name] = _texts(each.name) if texts else _numbers(schema, [each.name], each.type)
     return lambda table: {name: gather(table) for name, gather in gathers.items()}
 

@@ -49,25 +49,26 @@ def dataframe_split(content: object, schema: Input, rules: Rules) -> Table:
     rows, columns, label = content.get("data"), content.get("columns"), "dataframe_split.data"
     if not _is_array_of_arrays(rows):
         raise malformed(label, "expected an array of rows, each an array")
-    if columns is None or _is_default_index(columns, len(schema.columns)):
+    if columns is None or _is_default_index(columns, schema):
         return from_rows(rows, schema, rules, label)
-    if not _is_array_of_strings(columns):
+    if not _is_array_of_names(columns):
         raise malformed("dataframe_split.columns", f"expected an array of names ({names(schema)})")
-    return _split_by_name(columns, rows, schema, rules)
+    return _split_by_name([str(name) for name in columns], rows, schema, rules)
 
 
 def _is_array_of_arrays(rows: object) -> TypeGuard[list[list[object]]]:
     return isinstance(rows, list) and all(isinstance(row, list) for row in rows)
 
 
-def _is_array_of_strings(columns: object) -> TypeGuard[list[str]]:
-    return isinstance(columns, list) and all(isinstance(name, str) for name in columns)
+def _is_array_of_names(columns: object) -> TypeGuard[list[str | int]]:
+    """Whether these are names. A DataFrame whose columns have numbers as names is written with numbers."""
+    return isinstance(columns, list) and all(type(name) in (str, int) for name in columns)
 
 
-def _is_default_index(columns: object, width: int) -> bool:
-    """Whether these are the column names 0, 1, 2, ... that pandas gives to a table without names."""
+def _is_default_index(columns: object, schema: Input) -> bool:
+    """Whether these are the numbers 0, 1, 2, ... that pandas gives to a table without names, and no names."""
     numbered = isinstance(columns, list) and all(type(name) is int for name in columns)
-    return numbered and columns == list(range(width))
+    return numbered and columns == list(range(len(schema.columns))) and "0" not in schema.names
 
 
 def _split_by_name(columns: list[str], rows: list[list[object]], schema: Input, rules: Rules) -> Table:

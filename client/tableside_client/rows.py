@@ -36,7 +36,7 @@ def body(rows: object) -> dict[str, object]:
         columns: Mapping[object, Sequence[object]] = rows.to_dict("list")
         return {"inputs": {str(name): [cell(value) for value in cells] for name, cells in columns.items()}}
     if isinstance(rows, Array):
-        rows = rows.tolist()
+        rows = listed(rows)
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Sequence):
         raise TypeError(
             f"rows: expected a list of rows, an array or a DataFrame, got {type(rows).__name__}; send one row as [row]"
@@ -49,18 +49,32 @@ def row(entry: object) -> object:
     if isinstance(entry, Mapping):
         return {str(name): cell(value) for name, value in entry.items()}
     if isinstance(entry, Array):
-        entry = entry.tolist()
+        entry = listed(entry)
     if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)):
         return [cell(value) for value in entry]
     return cell(entry)
 
 
+def listed(array: Any) -> Any:
+    """Return an array as nested lists. Dates become text: `tolist()` would make numbers of nanoseconds of them."""
+    is_dates = getattr(getattr(array, "dtype", None), "kind", "") == "M" and hasattr(array, "astype")
+    return (array.astype(str) if is_dates else array).tolist()
+
+
 def cell(value: Any) -> object:
-    """Return one cell as a JSON value: a numpy scalar becomes a Python number, a missing value becomes None."""
+    """Return one cell as a JSON value.
+
+    A numpy scalar becomes a Python number, a date ISO 8601 text, and a missing value None.
+    """
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if type(value).__name__ == "datetime64":
+        return None if str(value) == "NaT" else str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
-    is_nan = isinstance(value, float) and math.isnan(value)
-    return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def nan_for_null(answers: list[Any]) -> list[Any]:

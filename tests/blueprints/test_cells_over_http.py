@@ -67,6 +67,8 @@ def body(cells: str) -> str:
         ("whole", "5e3", 5000),
         ("byte", "-128", -128),
         ("flag", "true", True),
+        ("flag", "1", True),
+        ("flag", "0.0", False),
         ("text", '""', ""),
         ("text", '"\\u0000"', "\0"),
         ("text", '"e\\u0301"', "e\u0301"),  # not normalized to one character
@@ -103,8 +105,8 @@ def test_a_cell_is_exact(served: Any, kind: str, cells: str, given: Any) -> None
         ("whole", "false", "expected an integer, got a boolean"),
         ("whole?", "null, 9007199254740993", "integers beyond 2^53 are not exact in a column with missing values"),
         ("byte", "128", "expected an integer of -128 to 127"),
-        ("flag", "1", "expected true or false, got an integer"),
-        ("flag", '"true"', "expected true or false, got a string"),
+        ("flag", "2", "expected true, false, 1 or 0, got an integer"),
+        ("flag", '"true"', "expected true, false, 1 or 0, got a string"),
         ("text", "7", "expected a string, got an integer"),
         ("text", "null", "expected a string, got null"),
         ("shade", '"green"', "not a category of this column; expected one of red, pale"),
@@ -225,14 +227,15 @@ def test_values_are_shown_only_where_the_operator_says_so(make_two: Any) -> None
 
 
 def test_every_bad_cell_is_named_at_once(make_two: Any) -> None:
-    """The error lists all bad cells of a request up to `predict.max_cell_errors`, and counts the rest."""
-    client, _ = make_two({"predict__max_cell_errors": "4"})
+    """The error lists all bad cells of a request up to `predict.max_cell_errors`; more are one for each message."""
     rows = [{"a": "x", "b": None}, {"a": 1.0, "b": 10**400}, {"a": True, "b": 1.0}, {"a": [], "b": {}}]
     text = json.dumps({"instances": rows})
-    content = error_of(client.post("/v1/models/two:predict", data=text.encode()))
-    assert len(content["errors"]) == 4
-    assert "2 more not shown" in content["error"]
-    assert content["errors"][0] == {"path": "instances[0].a", "message": "expected a number or null, got a string"}
+    for most in (6, 5):
+        client, _ = make_two({"predict__max_cell_errors": str(most)})
+        content = error_of(client.post("/v1/models/two:predict", data=text.encode()))
+        assert len(content["errors"]) == most
+        assert content["errors"][0] == {"path": "instances[0].a", "message": "expected a number or null, got a string"}
+    assert "6 errors, those with one message listed as one" in content["error"]
 
 
 class Endless(RecordingRuntime):

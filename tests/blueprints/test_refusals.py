@@ -32,9 +32,9 @@ def error(response: Any, status: int) -> dict[str, Any]:
 
 def test_the_exact_error_object(client: FlaskClient) -> None:
     """The error object has exactly these members, and `instance` is the client's request id."""
-    response = client.post(V1, json={"instances": [[*GOOD[:5], 1]]}, headers={"X-Request-ID": "abc-1"})
+    response = client.post(V1, json={"instances": [[*GOOD[:5], 2]]}, headers={"X-Request-ID": "abc-1"})
     detail = "the input does not fit the model's contract"
-    cell = {"path": "instances[0][5] (aromatic)", "message": "expected true or false, got an integer"}
+    cell = {"path": "instances[0][5] (aromatic)", "message": "expected true, false, 1 or 0, got an integer"}
     shown = f"{detail}: {cell['path']}: {cell['message']}"
     assert error(response, 400) == {
         "error": shown, "type": "about:blank", "title": "Bad Request", "status": 400, "detail": shown,

@@ -66,7 +66,8 @@ def test_a_missing_number_is_nan() -> None:
         (WHOLE, [1e300], 0, "64 bits"),
         (WHOLE, [True], 0, "got a boolean"),
         (nullable(WHOLE), [None, 2**53 + 1], 1, "2^53"),
-        (FLAG, [1], 0, "expected true or false, got an integer"),
+        (FLAG, [2], 0, "expected true, false, 1 or 0, got an integer"),
+        (FLAG, [True, 0.5], 1, "expected true, false, 1 or 0, got a number"),
         (FLAG, ["true"], 0, "got a string"),
         (TEXT, [1], 0, "expected a string, got an integer"),
         (nullable(TEXT), [1], 0, "expected a string or null"),
@@ -101,10 +102,15 @@ def test_a_missing_integer_widens_the_column() -> None:
 
 
 def test_booleans_are_booleans() -> None:
-    """A boolean column takes true and false only, and keeps its dtype."""
-    array = good([True, False], FLAG)
-    assert array.dtype == bool
-    assert array.tolist() == [True, False]
+    """A boolean column takes true and false, 1 and 0, and keeps its dtype."""
+    for values in ([True, False], [1, 0], [1.0, 0.0], [True, 0]):
+        array = good(values, FLAG)
+        assert array.dtype == bool
+        assert array.tolist() == [True, False]
+    assert good([1, None], nullable(FLAG))[0] is True
+    closed = Column("c", "BOOL", "category", categories=(True,), closed=True)
+    assert good([1], closed).tolist() == [True]
+    assert bad([0], closed).found[0].message.startswith("not a category")
 
 
 @pytest.mark.parametrize(("missing", "mark"), [("nan", np.nan), ("none", None)])

@@ -21,10 +21,8 @@ NOTE = Input("texts", (Column("note", "BYTES", "object", nullable=True),))
     ("schema", "text"),
     [
         (DIGITS, "1,0\n0,0\n1,1\n"),
-        (DIGITS, "0,1\n1,1\n"),
         (WORDS, "title,note\nxx,yy\n"),
         (WORDS, "note,other\nxx,yy\n"),
-        (MIXED, "1,note\n2,x\n"),
         (NOTE, "note\nhello\n"),
     ],
 )
@@ -44,6 +42,8 @@ def test_a_first_line_that_could_be_a_row_is_never_dropped(schema: Input, text: 
     ("schema", "text", "rows"),
     [
         (WORDS, "note,title\nxx,yy\n", 1),
+        (DIGITS, "0,1\n1,1\n", 1),
+        (MIXED, "1,note\n2,x\n", 1),
         (WORDS, "xx,yy\nzz,zz", 2),
         (DIGITS, "1.5,0\n", 1),
         (DIGITS, "\n\n1,2.5\n\n3,4\n", 2),
@@ -122,6 +122,7 @@ def test_lenient_rules_read_the_first_of_repeated_columns() -> None:
     [
         ("INT64", "int64", "9223372036854775807", 2**63 - 1), ("INT64", "int64", "+5", 5), ("INT64", "int64", "2.0", 2),
         ("FP64", "float64", " .5 ", 0.5), ("FP64", "float64", "-1E-3", -0.001), ("BOOL", "bool", "TRUE", True),
+        ("BOOL", "bool", "1", True), ("BOOL", "bool", " 0.0", False),
         ("BOOL", "bool", "false", False), ("BYTES", "object", " a ", " a "), ("BYTES", "object", "1", "1"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from tableside.contract.schema import Column, Input
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import FailureKind
 from tableside.preflight.checks import check_version
-from tableside.publishing import equivalence, outputs, sample
+from tableside.publishing import equivalence, outputs, sample, sample_rows
 from tableside.publishing.publish import publish
 from tableside.runtimes.fast.backend import BACKENDS, FastRuntime, build
 from tableside.runtimes.fast.numerics import EstimatorRequired, Unsupported, check_finite
@@ -79,7 +79,7 @@ def test_every_backend_over_the_zoo_is_equal_to_the_bit() -> None:
         except Exception:
             continue
         for backend, direct, schema, frame in found:
-            rows = sample.rows_as_cells(frame.iloc[: SIZES[-1]], schema)
+            rows = sample_rows.rows_as_cells(frame.iloc[: SIZES[-1]], schema)
             for size in SIZES:
                 table = from_rows(rows[:size], schema)
                 for method in direct.methods:

@@ -73,7 +73,7 @@ def test_a_nullable_column_may_be_left_out() -> None:
     ("rows", "path", "message"),
     [
         ([[1.5, 2, "red"]], "rows[0]", "expected 4 values (age, count, shade, fresh), got 3"),
-        ([[1.5, 2, "red", "yes"]], "rows[0][3] (fresh)", "true or false"),
+        ([[1.5, 2, "red", "yes"]], "rows[0][3] (fresh)", "true, false, 1 or 0"),
         ([{"age": 1.5, "fresh": True}], "rows[0].count", "missing"),
         ([{"count": 1, "fresh": True, "agee": 1}], "rows[0].agee", "no such column"),
         ([{"count": "1", "fresh": True}], "rows[0].count", "expected an integer, got a string"),
@@ -95,7 +95,7 @@ def test_a_bad_row_is_named(rows: list[Any], path: str, message: str) -> None:
         ({"count": [1], "fresh": [True], "x": [1]}, "inputs.x", "no such column"),
         ({"count": [1, 2], "fresh": [True]}, "inputs.fresh", "expected 2 values"),
         ({"count": [1], "age": [None], "shade": [None]}, "inputs.fresh", "missing"),
-        ({"count": [1], "fresh": [3], "age": [None], "shade": [None]}, "inputs.fresh[0]", "true or false"),
+        ({"count": [1], "fresh": [3], "age": [None], "shade": [None]}, "inputs.fresh[0]", "true, false, 1 or 0"),
     ],
 )
 def test_a_bad_column_is_named(columns: dict[str, Any], path: str, message: str) -> None:
@@ -107,10 +107,17 @@ def test_a_bad_column_is_named(columns: dict[str, Any], path: str, message: str)
 
 
 def test_every_bad_cell_is_named_up_to_the_limit() -> None:
-    """All bad cells are listed in one error, and the number of those left out."""
-    error = refusal([["x", "y", 1, 1]] * 3, rules=Rules(most_errors=5))
-    assert len(error.cells) == 5
-    assert "7 more not shown" in str(error)
+    """All bad cells are listed in one error; more than the limit are one for each message, with the columns."""
+    error = refusal([["x", "y", 1, 2]] * 3, rules=Rules(most_errors=12))
+    assert len(error.cells) == 12
+    error = refusal([["x", "y", 1, 2]] * 3, rules=Rules(most_errors=5))
+    assert [(cell.path, cell.message.partition(" (")[2]) for cell in error.cells] == [
+        ("rows[0][0] (age)", "3 cells of age; this is the first)"),
+        ("rows[0][1] (count)", "3 cells of count; this is the first)"),
+        ("rows[0][2] (shade)", "3 cells of shade; this is the first)"),
+        ("rows[0][3] (fresh)", "3 cells of fresh; this is the first)"),
+    ]
+    assert "12 errors, those with one message listed as one" in str(error)
 
 
 def test_an_empty_table_is_refused_by_require_rows() -> None:
@@ -129,7 +136,7 @@ def test_a_number_past_the_doubles_is_refused(rows: list[Any]) -> None:
 
 def test_every_error_of_uneven_rows_is_listed() -> None:
     """Rows of a wrong width are listed together with the bad cells of the other rows."""
-    error = refusal([[1.5, 2], ["x", 2, "red", True], [1.5, 2, "red", 0]])
+    error = refusal([[1.5, 2], ["x", 2, "red", True], [1.5, 2, "red", 7]])
     assert [cell.path for cell in error.cells] == ["rows[0]", "rows[1][0] (age)", "rows[2][3] (fresh)"]
 
 

@@ -140,11 +140,11 @@ def test_a_directory_with_an_example_needs_no_sample(name: str, tmp_path: Path) 
 
 
 def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
-    """Names, types and order are the signature's; a column is nullable where the estimator takes a missing value."""
+    """Names, types and order are the signature's; a column is nullable where the example or the signature says so."""
     contract = published(DATA / "churn_cloudpickle", tmp_path, "--allow-pickle")
     assert [(c.name, c.datatype, c.dtype, c.nullable) for c in contract.input.columns] == [
         ("plan", "BYTES", "str", True),
-        ("zip", "BYTES", "str", True),
+        ("zip", "BYTES", "str", False),
         ("months", "INT64", "int64", False),
         ("visits", "INT64", "int32", False),
         ("spend", "FP64", "float64", True),
@@ -226,7 +226,7 @@ def test_an_optional_column_that_the_estimator_requires_is_noted(copied: Callabl
         (lambda i: i[0].update(name="tariff"), "only the signature has tariff; only the estimator has plan"),
         (lambda i: i.pop(), "only the estimator has abroad"),
         (lambda i: i.append({"type": "double", "name": "x"}), "only the signature has x"),
-        (lambda i: i[0].update(type="datetime"), "column 'plan' has the type datetime"),
+        (lambda i: i[0].update(type="datetime"), "column 'plan' is a date in the signature, but str in"),
         (lambda i: i[0].update(type={"a": 1}), "column 'plan' has the type"),
         (lambda i: i[1].update(name="plan"), "two columns with the same name"),
         (lambda i: i[0].update(type="double"), "'plan' is numbers in the signature, but"),
@@ -251,7 +251,10 @@ def test_a_signature_that_does_not_fit_is_refused(
         ("area,rooms\n1,2\n", "lacks columns that the model takes: age"),
         ("area,rooms,age,price\n1,2,3,4\n", "does not take: price. If that is the target, add --target price"),
         ("area,rooms,age\n1,2.5,3\n", "'rooms' is long in the signature"),
-        ("area,rooms,age\nsmall,2,3\n", "'area' is numbers in the signature, but str in the sample"),
+        (
+            "area,rooms,age\nsmall,2,3\n",
+            "column 'area': SimpleImputer takes numbers or booleans, but the CSV sample has 'small'",
+        ),
         ("area,rooms,age\n", "no rows"),
     ],
 )

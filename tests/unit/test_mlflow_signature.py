@@ -168,7 +168,7 @@ def test_a_missing_value_is_what_the_encoder_was_fitted_on(is_missing: Any, show
     ).fit(trained, [1.0, 2.0, 9.0, 1.0, 9.0, 2.0])
     example = read(tmp_path, json.dumps({"columns": ["a"], "data": [["x"], [None if shown else "y"]]}))
     frame = apply_signature(example, (Spec("a", "string", False),), pipeline)
-    contract = publish("m", pipeline, frame, repository=tmp_path / "r")
+    contract = publish("m", pipeline, frame, repository=tmp_path / "r", optional=["a"])
     assert contract.input.columns[0].nullable
     answer = pipeline.predict(from_rows([[None]], contract.input).to_input())
     assert answer == pytest.approx([9.0])

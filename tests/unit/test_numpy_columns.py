@@ -67,7 +67,8 @@ def test_a_missing_integer_widens_the_column() -> None:
         (np.array([1.0, 2.0**63]), INTEGER, 1, "expected an integer of 64 bits"),
         (np.array([127, 128]), SMALL, 1, "expected an integer of -128 to 127"),
         (np.array([np.nan, 2.0**53 + 2]), NULLABLE_INTEGER, 1, "beyond 2^53 are not exact"),
-        (np.array([1, 0])[:1], FLAG, 0, "expected true or false, got an integer"),
+        (np.array([1, 2]), FLAG, 1, "expected true, false, 1 or 0, got an integer"),
+        (np.array([0.0, 0.5]), FLAG, 1, "expected true, false, 1 or 0, got a number"),
         (np.array([True]), FLOAT, 0, "expected a number, got a boolean"),
         (np.array([1.5]), TEXT, 0, "expected a string or null, got a number"),
         (np.array(["1"]), FLOAT, 0, "expected a number, got a string"),
@@ -79,6 +80,15 @@ def test_a_bad_cell_is_named(array: Any, column: Column, row: int, message: str)
     convert(array, column, problems, lambda row: f"c[{row}]")
     assert [error.path for error in problems.found] == [f"c[{row}]"]
     assert message in problems.found[0].message
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "float32", "float64", "bool"])
+def test_ones_and_zeros_are_booleans(dtype: str) -> None:
+    """A column of booleans takes numbers that are 1 and 0, whatever their width."""
+    problems = Problems()
+    array = convert(np.array([1, 0]).astype(dtype), FLAG, problems, str)
+    assert not problems
+    assert (array.dtype, array.tolist()) == (np.dtype(bool), [True, False])
 
 
 def test_a_whole_column_of_a_wrong_type_is_counted() -> None:

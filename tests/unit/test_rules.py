@@ -47,12 +47,31 @@ def test_rows_after_the_limit_are_counted() -> None:
 
 
 def test_the_refusal_has_all_listed_errors() -> None:
-    """The exception has the listed errors as data, and the number of the others in its text."""
-    problems = Problems(Rules(most_errors=2))
+    """The exception has each error as data, as long as there are not more than may be listed."""
+    problems = Problems(Rules(most_errors=3))
     for name in "abc":
         problems.add(name, "bad")
     refusal = problems.refusal()
-    assert [error.path for error in refusal.cells] == ["a", "b"]
-    text = "the input does not fit the model's contract; 1 more not shown: a: bad (and 1 more)"
-    assert str(refusal) == text
+    assert [error.path for error in refusal.cells] == ["a", "b", "c"]
+    assert str(refusal) == "the input does not fit the model's contract: a: bad (and 2 more)"
+
+
+def test_more_errors_are_grouped_by_message() -> None:
+    """More errors than may be listed are one for each message: the first place, the number and the columns."""
+    problems = Problems(Rules(most_errors=3))
+    for column in "abcd":
+        problems.column = column
+        problems.add_rows(lambda row, column=column: f"{column}[{row}]", np.arange(5), "no number")
+    problems.add("d[7]", "too large")
+    refusal = problems.refusal()
+    assert refusal.cells == (
+        CellError("a[0]", "no number (20 cells of a, b, c and 1 more; this is the first)"),
+        CellError("d[7]", "too large"),
+    )
+    assert refusal.detail.endswith("; 21 errors, those with one message listed as one")
+    assert problems.count == 21
+
+
+def test_a_structure_is_malformed_at_its_place() -> None:
+    """The error of a structure has one place."""
     assert str(malformed("inputs", "missing")) == "the request is malformed: inputs: missing"

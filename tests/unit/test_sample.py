@@ -14,7 +14,8 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from tableside.contract.schema import Cell, Input
 from tableside.errors import PublishFailed
-from tableside.publishing import sample
+from tableside.publishing import missing_cells, sample, sample_files, sample_rows
+from tableside.publishing.readings import Known
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -25,10 +26,10 @@ def described(frame: pd.DataFrame, form: Any = "frame", fitted: sample.FittedCat
     return sample.describe(frame, form, fitted or {})
 
 
-def test_a_csv_column_read_as_text_keeps_its_zeros(tmp_path: Path) -> None:
-    """A column named in `text` is not read as a number; the others are."""
+def test_a_csv_column_declared_as_text_keeps_its_zeros(tmp_path: Path) -> None:
+    """A column declared as text is not read as a number; the others are."""
     (tmp_path / "s.csv").write_text("zip,n\n00017,1\n10115,2\n")
-    frame = sample.read(tmp_path / "s.csv", ["zip"])
+    frame, _ = sample_files.read(tmp_path / "s.csv", types={"zip": "str"})
     assert frame["zip"].tolist() == ["00017", "10115"]
     assert frame["n"].tolist() == [1, 2]
 
@@ -36,7 +37,7 @@ def test_a_csv_column_read_as_text_keeps_its_zeros(tmp_path: Path) -> None:
 def test_parquet_keeps_its_dtypes(tmp_path: Path) -> None:
     """A parquet file comes back as it was written; the ending counts in either case."""
     FRAME.astype({"a": "float32"}).to_parquet(tmp_path / "s.PARQUET")
-    assert str(sample.read(tmp_path / "s.PARQUET")["a"].dtype) == "float32"
+    assert str(sample_files.read(tmp_path / "s.PARQUET")[0]["a"].dtype) == "float32"
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,8 @@ def test_parquet_keeps_its_dtypes(tmp_path: Path) -> None:
     [
         ("s.txt", b"a\n1\n", "a sample must be a .csv or .parquet file"),
         ("s.csv", None, "no such file"),
-        ("s.csv", b"", "No columns to parse"),
-        ("s.csv", b"a,b\n1,2,3\n1,2,3,4\n", "Error tokenizing"),
+        ("s.csv", b"", "the file is empty; a header line"),
+        ("s.csv", b"a,b\n1,2,3\n1,2,3,4\n", "CSV parse error: Expected 2 columns, got 3"),
         ("s.parquet", b"not parquet", "arquet"),
     ],
 )
@@ -54,7 +55,7 @@ def test_a_file_that_is_no_sample_is_named(tmp_path: Path, name: str, content: b
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PublishFailed, match=message) as failed:
-        sample.read(tmp_path / name)
+        sample_files.read(tmp_path / name)
     assert str(failed.value).startswith(f"{tmp_path / name}: ")
 
 
@@ -170,20 +171,20 @@ def test_golden_rows_hold_the_extremes_and_a_missing_value() -> None:
     values = np.sin(np.arange(1000.0))
     values[501] = np.nan
     frame = pd.DataFrame({"n": values, "t": ["rare" if at == 777 else "common" for at in range(1000)]})
-    rows = sample.golden_rows(frame)
+    rows = sample_rows.golden_rows(frame)
     assert {501, int(np.nanargmin(values)), int(np.nanargmax(values)), 777, 0, 999} <= set(rows)
     assert rows == sorted(set(rows))
-    assert len(rows) <= sample.MAX_GOLDEN_ROWS
-    assert len(sample.golden_rows(frame, most=3)) == 3
-    assert sample.golden_rows(frame.iloc[:1]) == [0]
+    assert len(rows) <= sample_rows.MAX_GOLDEN_ROWS
+    assert len(sample_rows.golden_rows(frame, most=3)) == 3
+    assert sample_rows.golden_rows(frame.iloc[:1]) == [0]
 
 
 def test_cells_are_those_of_json() -> None:
     """Missing values become None, and whole numbers of a float column stay floats."""
     frame = pd.DataFrame({"n": [1, 2], "t": ["x", None]})
     schema = described(frame.astype({"n": float}))
-    assert sample.rows_as_cells(frame, schema) == [[1.0, "x"], [2.0, None]]
-    assert isinstance(sample.rows_as_cells(frame, schema)[0][0], float)
+    assert sample_rows.rows_as_cells(frame, schema) == [[1.0, "x"], [2.0, None]]
+    assert isinstance(sample_rows.rows_as_cells(frame, schema)[0][0], float)
 
 
 def test_whether_a_missing_value_is_accepted_is_found_by_a_call() -> None:
@@ -196,8 +197,9 @@ def test_whether_a_missing_value_is_accepted_is_found_by_a_call() -> None:
         if rows[0][1] is None:
             raise RuntimeError("no missing value here")
 
-    assert sample.accepts_missing(picky, lambda rows: rows, row, 0)  # type: ignore[arg-type,return-value]
-    assert not sample.accepts_missing(picky, lambda rows: rows, row, 1)  # type: ignore[arg-type,return-value]
+    assert missing_cells.refusal(picky, lambda rows: rows, row, 0) == ""  # type: ignore[arg-type,return-value]
+    reason = missing_cells.refusal(picky, lambda rows: rows, row, 1)  # type: ignore[arg-type,return-value]
+    assert reason == "RuntimeError: no missing value here"
     assert calls == [[[None, 2.0]], [[1.0, None]]]
     assert row == [1.0, 2.0]
 
@@ -205,11 +207,12 @@ def test_whether_a_missing_value_is_accepted_is_found_by_a_call() -> None:
 def test_none_is_restored_only_for_encoders_fitted_on_it() -> None:
     """Other columns keep NaN, and a frame without such an encoder is returned as it is."""
     frame = pd.DataFrame({"a": ["x", np.nan], "b": ["x", np.nan]})
-    restored = sample.restore_none(frame, {"a": (["x", None], False), "b": (["x"], False), "gone": ([None], True)})
+    on_none, on_nothing = (Known("text", "OneHotEncoder", ("x",), frozenset(kinds)) for kinds in (("none",), ()))
+    restored = missing_cells.as_fitted(frame, {"a": on_none, "b": on_nothing, "gone": on_none})
     assert restored["a"].tolist() == ["x", None]
     assert restored["b"].isna().tolist() == [False, True]
     assert None not in restored["b"].tolist()
-    assert sample.restore_none(frame, {"b": (["x"], False)}) is frame
+    assert missing_cells.as_fitted(frame, {"b": on_nothing}) is frame
 
 
 def test_only_encoders_with_named_columns_are_found() -> None:

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_contract_is_refused(text: bytes) -> None:
         (Column("c", "FP64", "float64"), "a number"),
         (Column("c", "FP32", "float32", nullable=True), "a number or null"),
         (Column("c", "INT64", "int64"), "an integer"),
-        (Column("c", "BOOL", "bool"), "true or false"),
+        (Column("c", "BOOL", "bool"), "true, false, 1 or 0"),
         (Column("c", "BYTES", "object", nullable=True), "a string or null"),
     ],
 )

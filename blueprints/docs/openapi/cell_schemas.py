@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tableside.contract.schema import Cell, Column, Contract, Output
-from tableside.decoding.cells import MAX_EXACT_INTEGER, limits
+from tableside.decoding import dates
+from tableside.decoding.cells import INT64_MAX, INT64_MIN, MAX_EXACT_INTEGER, limits
 
 Schema: TypeAlias = dict[str, Any]
 """A JSON Schema, or another object of the OpenAPI document."""
@@ -23,16 +24,29 @@ _FP32_MAX = float(np.finfo(np.float32).max)
 
 def bare(column: Column) -> Schema:
     """Return the schema of a cell without descriptions, so that columns that accept the same have equal schemas."""
+    if column.is_date:
+        return _date(column)
     name = JSON_TYPES[column.datatype]
-    schema: Schema = {"type": [name, "null"] if column.nullable else name}
+    kinds = [name, *(["integer"] if name == "boolean" else []), *(["null"] if column.nullable else [])]
+    schema: Schema = {"type": kinds if len(kinds) > 1 else name}
+    if column.datatype == "BOOL" and not column.closed:
+        return schema | {"minimum": 0, "maximum": 1}
     if column.closed and column.categories is not None:
-        return schema | {"enum": [*column.categories, *([None] if column.nullable else [])]}
+        numbers = (
+            [int(each) for each in column.categories if isinstance(each, bool)] if column.datatype == "BOOL" else []
+        )
+        return schema | {"enum": [*column.categories, *numbers, *([None] if column.nullable else [])]}
     if column.datatype == "FP32":
         return schema | {"minimum": -_FP32_MAX, "maximum": _FP32_MAX}
     if column.datatype == "INT64":
         low, high, _ = limits(column)
         return schema | {"minimum": low, "maximum": high}
     return schema
+
+
+def _date(column: Column) -> Schema:
+    kinds = ["string", "integer", *(["null"] if column.nullable else [])]
+    return {"type": kinds, "pattern": f"^{dates.PATTERN}$", "minimum": INT64_MIN, "maximum": INT64_MAX}
 
 
 def cell(column: Column) -> Schema:
@@ -51,6 +65,11 @@ def cell(column: Column) -> Schema:
 
 def _sentences(column: Column) -> list[str]:
     sentences = []
+    if column.is_date:
+        zone = "with" if dates.has_zone(column.dtype) else "without"
+        sentences.append(f"A date in ISO 8601 {zone} a time zone, or in milliseconds since 1970.")
+    if column.datatype == "BOOL":
+        sentences.append("1 and 0 are true and false.")
     if column.minimum is not None and column.maximum is not None:
         seen = f"{column.minimum:g} to {column.maximum:g}"
         sentences.append(f"The training data had values from {seen}; other values are accepted.")

@@ -39,7 +39,9 @@ def row(contract: Contract, rules: Rules) -> Schema:
     needed = [column.name for column in found if not column.nullable]
     if needed:
         schema["required"] = needed
-    return schema | ({"additionalProperties": False} if rules.extra == "refuse" else {})
+    if rules.extra == "refuse":
+        return schema | {"additionalProperties": False} | ({} if needed else {"minProperties": 1})
+    return schema | ({} if needed else {"anyOf": [{"required": [column.name]} for column in found]})
 
 
 def values(contract: Contract) -> Schema:
@@ -189,7 +191,7 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of one tensor per column. Columns that accept the same cells share a schema."""
     groups: dict[str, list[Column]] = {}
     for column in contract.input.columns:
-        groups.setdefault(repr((bare(column), column.datatype)), []).append(column)
+        groups.setdefault(repr((bare(column), column.kind)), []).append(column)
     kinds = [_tensor(found) for found in groups.values()]
     if rules.extra == "ignore":
         kinds.append(_any_tensor())
@@ -225,7 +227,7 @@ _DATA = "Flat or nested. The number of cells must match the shape, and each cell
 
 def _datatype(found: Sequence[Column]) -> Schema:
     """Return the schema of a tensor's datatype: the column's own first, then others that are converted to it."""
-    accepted = frozenset.intersection(*(ACCEPTED_DATATYPES[column.datatype] for column in found))
+    accepted = frozenset.intersection(*(ACCEPTED_DATATYPES[column.kind] for column in found))
     own = found[0].datatype
     return {"type": "string", "enum": [own, *sorted(accepted - {own})]}
 
@@ -269,12 +271,14 @@ def _matrix(contract: Contract) -> Schema:
 def invocations(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a body of MLflow, which has one of four keys, or of SageMaker, which is the rows alone."""
     names = [column.name for column in contract.input.columns]
+    labels = [column.label for column in contract.input.columns]
+    spelled = [{"const": names}, *([{"const": labels}] if labels != names else [])]
     split = {
         "type": "object",
         "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns`.",
         "required": ["data"],
         "properties": {
-            "columns": {"anyOf": [{"const": names}, {"const": list(range(len(names)))}, {"type": "null"}]},
+            "columns": {"anyOf": [*spelled, {"const": list(range(len(names)))}, {"type": "null"}]},
             "data": {"type": "array", "items": model_ref(contract, "Values"), "minItems": 1},
             "index": {"description": "It is ignored."},
         },
