@@ -186,6 +186,10 @@ class PublishFailed(TablesideError):
     """An estimator or its sample cannot be published. The text says what to change."""
 
 
+class EnvironmentFailed(TablesideError):
+    """An environment for model processes cannot be made, or does not work. The text says what to change."""
+
+
 class SettingsError(TablesideError):
     """A setting is unknown, malformed or out of range. The text names the setting."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Flask
 
 from tableside.blueprints import BLUEPRINTS, FAST_ENDPOINTS
+from tableside.model_process.known_environments import known
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PREFLIGHT_FOLDER
 from tableside.process.delayed_calls import make_call_later
@@ -33,7 +36,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     if registry is None:
         loading = make_offload(1)
         preflights = PreflightCoordinator(
-            settings.run_dir / PREFLIGHT_FOLDER, loading, settings.run_dir / SHARED_STORE_FOLDER
+            settings.run_dir / PREFLIGHT_FOLDER,
+            loading,
+            settings.run_dir / SHARED_STORE_FOLDER,
+            partial(known, settings),
         )
         registry = Registry(settings, counters, loading, preflights)
     app = FastDispatchFlask(__name__, static_folder=None)

@@ -6,6 +6,7 @@ Environment variables (`TABLESIDE__SECTION__KEY`) override the TOML file, which 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,10 +25,13 @@ CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
 TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
 ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
+ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,31}\Z"
+ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
     TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
     ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+    ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
 }
 """What an error says in place of a regular expression."""
 
@@ -35,6 +39,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
+EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +57,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Number of gunicorn workers. Each worker loads every model."""
     run_dir: str = "run"
     """Folder of the pid files, sockets, logs and the admin key."""
+    environments_dir: str = ""
+    """Folder of the environments that `tableside env create` makes; empty: `environments` beside the run folder."""
     nginx: Literal["auto", "on", "off"] = "auto"
     """Whether nginx runs in front of gunicorn. `auto` uses it if it is installed; `on` refuses to start without it."""
     predict_threads: Positive = 2
@@ -136,6 +143,15 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lowest level that is written. Successful health probes have the level `debug`."""
 
 
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[environments.NAME]`: a Python environment in which models may run (`environment` in model.toml)."""
+
+    python: str
+    """Path of its interpreter, such as `/srv/old/bin/python`; Python 3.8 or later, with scikit-learn and skops."""
+    processes: Annotated[int, Meta(ge=0)] = 0
+    """Number of model processes; 0: as many as `server.workers`."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that an operator can set. docs/reference/settings.md lists every field with its default."""
 
@@ -143,11 +159,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: Repository = Repository()
     predict: Predict = Predict()
     log: Logs = Logs()
+    environments: dict[EnvironmentName, Environment] = {}
 
     @property
     def run_dir(self) -> Path:
         """Absolute path of the run folder."""
         return Path(self.server.run_dir).absolute()
+
+    @property
+    def environments_path(self) -> Path:
+        """Absolute path of the folder of the environments that `tableside env create` makes."""
+        return Path(self.server.environments_dir or self.run_dir.parent / "environments").absolute()
 
     @property
     def repository_path(self) -> Path:
@@ -221,6 +243,9 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
         raise SettingsError(
             f"{variable}: unknown setting. Write {ENV_PREFIX}SECTION__KEY with a section of {_names(known)}"
         )
+    if section == "environments":
+        _override_environment(merged, variable, key, value)
+        return
     section_type = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]
     keys = {field.name: field for field in msgspec.structs.fields(section_type)}
     if key not in keys:
@@ -237,6 +262,16 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
     values = merged.setdefault(section, {})
     if isinstance(values, dict):  # `load` refuses a section that is not a table
         values[key] = parsed
+
+
+def _override_environment(merged: dict[str, object], variable: str, key: str, value: str) -> None:
+    """Set a key of an environment: `TABLESIDE__ENVIRONMENTS__NAME__PYTHON`. `load` checks name, key and value."""
+    name, separator, key = key.rpartition("__")
+    if not separator:
+        raise SettingsError(f"{variable}: unknown setting. Write {ENV_PREFIX}ENVIRONMENTS__NAME__PYTHON")
+    environments = merged.setdefault("environments", {})
+    if isinstance(environments, dict):
+        environments[name] = {**environments.get(name, {}), key: value}
 
 
 def _names(names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from examples import train
 from tableside import settings as app_settings
 from tableside.contract.schema import Input
 from tableside.factory import create_app
+from tableside.model_process.environment_pools import Environments
 from tableside.process import worker_slots
 from tableside.process.offload import make_offload
 from tableside.repository.model_toml import ColumnConfig, ModelConfig
@@ -143,13 +144,14 @@ def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path
     """Make an application for one test, over `small_repository`.
 
     load=False: the repository is not read. empty=True: another repository, without models, is read; see `serve`.
+    environments: the model processes of models that name an environment.
     Models are loaded without a preflight, which would start a process in each test; `app` runs preflights.
     """
 
-    def make(load: bool = True, empty: bool = False, **more: str) -> Flask:
+    def make(load: bool = True, empty: bool = False, environments: Environments | None = None, **more: str) -> Flask:
         (tmp_path / "empty").mkdir(exist_ok=True)
         settings = make_settings(tmp_path / "empty" if empty else small_repository, tmp_path / "run", **more)
-        made = create_app(settings, Registry(settings, metrics.make(), make_offload(1)))
+        made = create_app(settings, Registry(settings, metrics.make(), make_offload(1), None, environments))
         if load:
             registry_of(made).reload(1)
         return made

@@ -110,7 +110,7 @@ class Batcher(Generic[P, R]):
         now_s, policy = self._clock(), self.policy
         if now_s >= request.deadline_at_s:
             raise self._deadline_error(request)
-        if request.may_inline:
+        if request.may_inline and not policy.waits:
             least_s = self.cost.least_s(rows)
             if least_s < policy.inline_below_s and self._is_inline(least_s, policy.shares_calls, now_s):
                 return self._run_inline(item, rows, now_s)
@@ -211,7 +211,8 @@ class Batcher(Generic[P, R]):
                 self._loops -= 1
             waiting = self._queue.rows
         # `may_inline` of every request in the batch counts, not only that of the request that started this loop.
-        inline = bool(batch) and self.cost.least_s(rows) < policy.inline_below_s and all(j.may_inline for j in batch)
+        is_quick = policy.waits or self.cost.least_s(rows) < policy.inline_below_s
+        inline = bool(batch) and is_quick and all(j.may_inline for j in batch)
         self._drop(dropped, now_s)
         with suppress(Exception):  # an error of the metrics must not end the loop
             self.metrics.waiting(waiting)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from tableside.errors import DeadlineExceeded, ModelNotReady
+
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -14,13 +16,16 @@ def run_isolated(items: Sequence[P], run: Callable[[Sequence[P]], list[R]]) -> l
 
     run: returns one result for each item, in order. It must not keep or change the items.
     If a call raises, or returns another number of results than items, each half of the items is run again by itself,
-    down to single items. One bad item among n costs about 2 * log2(n) more calls.
+    down to single items. One bad item among n costs about 2 * log2(n) more calls. A call that took too long, or
+    found no model process, is not run again.
     """
     try:
         results = run(items)
         if len(results) != len(items):
             raise TypeError(f"the model returned {len(results)} results for {len(items)} requests")
         return list(results)
+    except (DeadlineExceeded, ModelNotReady) as problem:  # says nothing about an item
+        return [problem] * len(items)
     except Exception as problem:  # noqa: BLE001 - a model may raise anything, and it belongs to one request
         if len(items) == 1:
             return [problem]

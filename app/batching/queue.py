@@ -43,6 +43,8 @@ class BatchPolicy(msgspec.Struct, frozen=True):
     max_batch_rows: the most rows of a shared call. max_queue_rows: the most rows that may wait.
     max_concurrent_calls: how many calls may run at the same time. shares_calls: whether requests may share a call.
     inline_below_s: calls that are expected to be shorter run on the event loop; 0 runs every call in a native thread.
+    waits: whether a call waits for another process instead of computing here; it then runs on the event loop, and other
+    requests are answered meanwhile.
     """
 
     max_batch_rows: int = 1024
@@ -50,6 +52,7 @@ class BatchPolicy(msgspec.Struct, frozen=True):
     max_concurrent_calls: int = 1
     shares_calls: bool = True
     inline_below_s: float = 0.0
+    waits: bool = False
 
 
 @dataclass(eq=False, slots=True)

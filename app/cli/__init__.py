@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, consent, log_viewer, models, publish_command, reload
+from tableside.cli import client, consent, env_commands, log_viewer, models, publish_command, reload
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -74,6 +74,7 @@ for command in (
     reload.reload,
     client.client,
     log_viewer.logs,
+    env_commands.env,
 ):
     main.add_command(command)
 

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 def _versions(root: Path, settings: Settings) -> list[render.Row]:
     """Return one row per version, with the problems that can be found without loading the version."""
+    from tableside.model_process.known_environments import LibrariesByName
     from tableside.repository import consent_file, integrity, model_toml, paths
 
+    libraries = LibrariesByName(settings)
     worker_problems = _problems_seen_by_workers(root, settings)
     rows: list[render.Row] = []
     for name in paths.models(root):
-        aliases, config_problem = {}, None
+        aliases, environment, config_problem = {}, "", None
         try:
-            aliases = model_toml.read(root, name).aliases
+            config = model_toml.read(root, name)
+            aliases, environment = config.aliases, config.environment
         except ContractBroken as problem:
             config_problem = problem
         for number in paths.versions(root, name):
@@ -37,7 +40,9 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
             }  # fmt: skip
             try:
                 row |= render.summary(integrity.read_contract(root, name, number), pointing)
-                warning = integrity.check_unloaded(root, name, number, settings.repository.environment_skew)
+                warning = integrity.check_unloaded(
+                    root, name, number, settings.repository.environment_skew, libraries.find(environment)
+                )
                 consent_file.check(
                     root, integrity.read_contract(root, name, number), Path(settings.repository.consent_file)
                 )
@@ -122,10 +127,12 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
         render.as_json(msgspec.to_builtins(contract))
     else:
-        render.contract(
-            contract,
-            [*integrity.environment_differences(contract), *filter(None, [integrity.missing_libraries(contract)])],
-        )
+        from tableside.model_process.known_environments import LibrariesByName
+        from tableside.repository import model_toml
+
+        libraries = LibrariesByName(load()).find(model_toml.read(root, name).environment)
+        missing = integrity.missing_libraries(contract) if libraries is None else ""
+        render.contract(contract, [*integrity.environment_differences(contract, libraries), *filter(None, [missing])])
 
 
 @click.command()
@@ -148,11 +155,13 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
         wanted = [find(model, repository)[1:]]
     results: list[render.Row] = []
     with render.progress() as step:
+        from tableside.model_process.known_environments import known
         from tableside.preflight import runner
         from tableside.preflight.results import VersionFiles
 
         step(f"verifying {', '.join(f'{name}/{number}' for name, number in wanted)}")
-        for found in runner.run(root, [VersionFiles(name, n, None) for name, n in wanted], settings.repository):
+        versions = [VersionFiles(name, number, None) for name, number in wanted]
+        for found in runner.run(root, versions, settings.repository, None, known(settings)):
             if found is not None:
                 results.append(_verify_row(root, *found))
     position = {version: at for at, version in enumerate(wanted)}

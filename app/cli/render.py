@@ -256,6 +256,19 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
         click.echo(f"source       {', '.join(f'{name} {value}' for name, value in found.source.items())}")
 
 
+def environments(rows: Sequence[Row], folder: Path) -> None:
+    """Print the table of `env list`. folder: where `env create` makes environments."""
+    if not rows:
+        click.echo(f"no environments in the settings or in {folder}; make one with `tableside env create`")
+        return
+    cells = []
+    for row in rows:
+        versions = row["versions"] if isinstance(row["versions"], dict) else {}
+        shown = (versions.get("python", "-"), versions.get("scikit-learn", "-"), row["processes"], row["python"])
+        cells.append((row["name"], *shown, row["problem"]))
+    _table(("environment", "python", "scikit-learn", "processes", "interpreter", "problem"), cells)
+
+
 def verified(results: Sequence[Row]) -> None:
     """Print one line per verified version: `ok` with the number of golden rows, or `FAIL` with the reason."""
     for result in results:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tableside.contract import conversion
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Input
 
@@ -39,33 +40,13 @@ class Table:
 
         That is a DataFrame with the trained dtypes, a C-ordered writable array, or a list of strings.
         """
+        columns = self.schema.columns
         if self.schema.form == "matrix":
-            return self._to_matrix()
+            return conversion.to_matrix(columns, self.rows, self.arrays, self.matrix)
         if self.schema.form == "texts":
             texts: list[str] = _arrays(self)[self.schema.columns[0].name].tolist()
             return texts
-        return self._to_frame()
-
-    def _to_matrix(self) -> Array:
-        columns = self.schema.columns
-        if self.matrix is not None:
-            # Some of scikit-learn's compiled code does not accept read-only memory, such as a request's body.
-            return np.require(self.matrix, requirements=["C", "W"])
-        assert self.arrays is not None
-        parts = [self.arrays[column.name] for column in columns]
-        return np.ascontiguousarray(np.column_stack(parts)) if parts else np.empty((self.rows, 0))
-
-    def _to_frame(self) -> pd.DataFrame:
-        import pandas as pd
-
-        if self.arrays is None:
-            assert self.matrix is not None
-            columns = self.schema.columns
-            dtypes = {column.dtype for column in columns}
-            if len(dtypes) == 1 and str(self.matrix.dtype) in dtypes:
-                return pd.DataFrame(self.matrix, columns=[column.label for column in columns])
-            return pd.DataFrame({c.label: _trained(self.matrix[:, at], c) for at, c in enumerate(columns)})
-        return pd.DataFrame({c.label: _trained(self.arrays[c.name], c) for c in self.schema.columns})
+        return conversion.to_frame(columns, self.arrays, self.matrix)
 
     def batch_key(self) -> Hashable:
         """Return a key for batching. Tables of one schema with equal keys can be joined without changing a dtype.
@@ -115,47 +96,3 @@ def _kept_dtype(array: Array, column: Column) -> Hashable:
     if column.datatype == "INT64" and array.dtype.kind == "f":
         return (array.dtype, bool(np.isnan(array).any()))
     return array.dtype
-
-
-def _trained(array: Array, column: Column) -> object:
-    """Convert an array to the column's trained dtype, as something that a DataFrame takes.
-
-    Integers with a missing value stay float64, which is what pandas reads them as.
-    """
-    import pandas as pd
-
-    if column.dtype == "category":
-        categories = dict.fromkeys(column.categories or ())
-        if not column.closed:  # the encoder handles unknown categories, which a Categorical would make missing
-            categories |= dict.fromkeys(cell for cell in array.tolist() if cell is not None and cell == cell)
-        known = pd.Index(list(categories), dtype=column.categories_dtype or None)
-        return pd.Categorical(array, categories=known, ordered=column.ordered)
-    if column.is_date:
-        return dates_with_zone(array, column.dtype)
-    if (
-        column.dtype in ("str", "string", "boolean") or column.dtype[0].isupper()
-    ):  # a nullable dtype of pandas, such as Int64
-        nullable_dtype: Any = column.dtype  # the stubs list every name of a dtype; this one is known at run time
-        return pd.array(array, dtype=nullable_dtype)
-    if array.dtype == object:
-        if column.missing == "na":
-            array = np.array([pd.NA if cell is None else cell for cell in array.tolist()], dtype=object)
-        return pd.Series(array, dtype=object)  # from an array of text, pandas would infer its own text dtype
-    if column.dtype in ("object", "bool") or column.datatype == "INT64":
-        return array if column.dtype in ("bool", "object") else _whole(array, column)
-    return array.astype(column.dtype, copy=False)
-
-
-def dates_with_zone(array: Array, dtype: str) -> pd.Series[Any]:
-    """Return an array of datetime64, which is in UTC if the dtype has a time zone, with that dtype."""
-    import pandas as pd
-
-    dates: pd.Series[Any] = pd.Series(array)
-    zoned: Any = dtype
-    return dates.dt.tz_localize("UTC").astype(zoned) if "," in dtype else dates
-
-
-def _whole(array: Array, column: Column) -> Array:
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        return array
-    return array.astype(column.dtype, copy=False)

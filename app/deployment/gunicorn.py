@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from tableside.deployment import model_programs
 from tableside.deployment.layout import PROJECT
 from tableside.deployment.socket_holder import fetch, for_gunicorn, pass_on
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
@@ -26,6 +27,7 @@ def main() -> None:
     forget_failures(
         settings.run_dir / PREFLIGHT_FOLDER
     )  # versions that crashed or hung are tried again after a restart
+    model_programs.update(settings)  # environments may have been added since supervisord was started
     descriptors = for_gunicorn(fetch(settings.run_dir), os.environ.get("TABLESIDE_NGINX") == "true")
     pass_on(descriptors, _FIRST_LISTEN_FD)
     os.environ.update(LISTEN_FDS=str(len(descriptors)), LISTEN_PID=str(os.getpid()))

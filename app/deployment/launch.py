@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tableside.deployment import banner, running_stack
+from tableside.deployment import banner, model_programs, running_stack
 from tableside.deployment.layout import MAX_RUN_DIR_BYTES, PROJECT, SUPERVISORD_CONF, addresses, environment, find_nginx
 from tableside.deployment.nginx import write
 from tableside.deployment.running_stack import command_has, supervisor_pid
@@ -53,6 +53,7 @@ def prepare(settings: Settings) -> None:
     _prepare_run_dir(settings)
     _check_ports(settings)
     make_key(settings.run_dir)
+    model_programs.write(settings)
     running_stack.record(settings)
 
 
@@ -90,7 +91,7 @@ def _prepare_run_dir(settings: Settings) -> None:
     for folder in ("worker_slots", "metrics"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
         (run_dir / folder).mkdir()
-    for leftover in (*run_dir.glob("*.sock"), *run_dir.glob("*.pid")):
+    for leftover in (*run_dir.glob("*.sock"), *run_dir.glob("*.pid"), *run_dir.glob("model_*.json")):
         leftover.unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from tableside.errors import StackError
 from tableside.settings import Settings, split_address
 
 WEB_SOCKET, CONTROL_SOCKET = "web.sock", "ctl.sock"
+MODEL_PROGRAMS = "model_programs.conf"
 DATA, ADMIN = "data", "admin"
 PROJECT = Path(__file__).resolve().parents[2]
 SUPERVISORD_CONF = PROJECT / "supervisord.conf"
@@ -52,10 +54,16 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
         "TABLESIDE_RUN_DIR": str(settings.run_dir),
+        "TABLESIDE_MODEL_PROGRAMS": as_pattern(settings.run_dir / MODEL_PROGRAMS),
         "TABLESIDE_PYTHON": sys.executable,
         "TABLESIDE_STOP_WAIT_S": str(settings.server.stop_wait_s),
         "TABLESIDE_NGINX": "true" if uses_nginx(settings, environ) else "false",
     }
+
+
+def as_pattern(path: Path) -> str:
+    """Return a glob pattern without spaces that matches the path: supervisor splits a list of patterns at spaces."""
+    return glob.escape(str(path)).replace(" ", "?")
 
 
 def addresses(settings: Settings) -> dict[str, tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import msgspec
 from tableside.contract.consent_digest import FOLDER, is_pickle, needs_consent, own_types
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.model_process.environment_pools import Environments, private
+from tableside.model_process.process_pool import load_version
 from tableside.own_code import importer
 from tableside.preflight import shared_entries
-from tableside.repository import consent_file, integrity, paths, verified_files
+from tableside.repository import consent_file, integrity, model_toml, paths, verified_files
 from tableside.runtimes import golden
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import (
@@ -24,6 +27,7 @@ from tableside.runtimes.router import (
 from tableside.runtimes.shared_store import SharedStore
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.runtimes.sklearn import load as load_sklearn
+from tableside.runtimes.trusted_types import TRUSTED
 from tableside.settings import Repository
 
 PICKLE_NOT_LOADED = (
@@ -33,16 +37,23 @@ PICKLE_NOT_LOADED = (
 """The reason of a version that holds a pickle and has no process of its own."""
 
 
-def check_version(root: Path, name: str, number: int, policy: Repository, store: SharedStore | None = None) -> Runtime:
+def check_version(
+    root: Path, name: str, number: int, policy: Repository, store: SharedStore | None = None,
+    environments: Environments | None = None,
+) -> Runtime:  # fmt: skip
     """Load a version and return its runtime. Raises ContractBroken for the first check that fails.
 
     The checks, in order: the hashes of artifact and own code, the environment, the consent to what the version brings,
     the types in the skops file, the golden rows, the checksums. Nothing is imported before the consent is checked.
     Checksums come last because a golden row shows better what is wrong. A version whose forest is in the shared store
     skips the check of types: another process of this host has made it when it wrote the entry.
+    A version whose model.toml names an environment is loaded in a model process of it, from `environments`.
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
+    environment = model_toml.read(root, name).environment
+    if environment:
+        return _load_in_environment(root, contract, artifact, policy, environments or private({}, 1.0), environment)
     integrity.check_environment(contract, policy.environment_skew)
     policy = _admit_code(root, contract, policy)
     if store is None or not shared_entries.should_share(contract, artifact, policy):
@@ -71,6 +82,22 @@ def _admit_code(root: Path, contract: Contract, policy: Repository) -> Repositor
     folder = paths.version_folder(root, contract.name, contract.version) / FOLDER
     importer.install(verified_files.read_code(root, contract), lambda path: str(folder / path))
     return msgspec.structs.replace(policy, trusted_types=(*policy.trusted_types, *own_types(contract)))
+
+
+def _load_in_environment(
+    root: Path, contract: Contract, artifact: Path, policy: Repository, environments: Environments, environment: str
+) -> Runtime:
+    processes = environments.processes(environment)
+    give_up_at_s = time.monotonic() + policy.load_timeout_s
+    here = processes.versions_of_libraries(give_up_at_s)
+    warning = integrity.check_environment(contract, policy.environment_skew, here)
+    if needs_consent(contract):
+        consent_file.check(root, contract, Path(policy.consent_file))
+    runtime = load_version(processes, contract, artifact, (*TRUSTED, *policy.trusted_types), give_up_at_s)
+    runtime.warning = warning
+    _replay(contract, runtime)
+    integrity.check_checksums(root, contract)
+    return runtime
 
 
 def _load_checked_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
@@ -109,7 +136,7 @@ def _routed(original: SklearnRuntime, contract: Contract, folder: Path) -> Runti
 
 def _replay(contract: Contract, runtime: Runtime) -> None:
     try:
-        golden.replay(contract, runtime.run)
+        golden.replay(contract, runtime.run, runtime.prepare)
     except ContractBroken as problem:
         raise ContractBroken(str(problem), FailureKind.GOLDEN) from problem
     except Exception as problem:

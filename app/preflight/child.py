@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tableside.errors import ContractBroken, FailureKind
-from tableside.settings import Repository
+from tableside.settings import Environment, Repository
 
 START_S = 60.0
 """The time limit for starting the interpreter and importing libraries. Each version has its own limit after that."""
@@ -28,7 +28,7 @@ class PreflightJob(msgspec.Struct, frozen=True):
     """The argument of a preflight process.
 
     root: the repository. versions: (name, number), in the order to load them. parent: the pid of the starting process.
-    store: the folder of the shared store; empty for none.
+    store: the folder of the shared store; empty for none. environments: those that models may name.
     """
 
     root: str
@@ -36,6 +36,7 @@ class PreflightJob(msgspec.Struct, frozen=True):
     policy: Repository
     parent: int
     store: str = ""
+    environments: dict[str, Environment] = {}
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,18 +59,20 @@ def main() -> None:
     _end_with_parent(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
+    from tableside.model_process.environment_pools import private
     from tableside.preflight.checks import check_version
     from tableside.runtimes.shared_store import SharedStore
     from tableside.runtimes.sklearn import warm_up
 
     warm_up()
     store = SharedStore(Path(job.store)) if job.store else None
+    environments = private(job.environments, job.policy.load_timeout_s)
     for at, (name, number) in enumerate(job.versions):
         _write(messages, Message(at))
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
         failure_kind, reason = FailureKind.NONE, ""
         try:
-            check_version(Path(job.root), name, number, job.policy, store)
+            check_version(Path(job.root), name, number, job.policy, store, environments)
         except ContractBroken as problem:
             failure_kind, reason = problem.failure_kind, str(problem)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything

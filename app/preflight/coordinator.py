@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from tableside.preflight import runner
 from tableside.preflight.results import PreflightResult, PreflightResults, ResultStore, VersionFiles
 from tableside.process.offload import Offload
-from tableside.settings import Repository
+from tableside.settings import Environment, Repository
 from tableside.telemetry import logs
 
 PAUSE_S = 1.0
@@ -23,15 +23,19 @@ log = logs.get_logger("preflight")
 class PreflightCoordinator:
     """Runs the preflights of new versions. One process of the host runs them; the others wait and read its results."""
 
-    def __init__(self, folder: Path, offload: Offload, store: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, offload: Offload, store: Path | None = None,
+        environments: Callable[[], Mapping[str, Environment]] = dict,
+    ) -> None:  # fmt: skip
         """Make a coordinator; it starts nothing.
 
         folder: the folder of the results. offload: reads and writes files in native threads. store: the folder of the
-        shared store, which preflights fill; None for none.
+        shared store, which preflights fill; None for none. environments: returns those that models may name.
         """
         self._folder = folder
         self._offload = offload
         self._store = store
+        self._environments = environments
 
     def rounds(
         self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]]
@@ -77,7 +81,7 @@ class PreflightCoordinator:
         known: dict[VersionFiles, PreflightResult],
     ) -> Iterator[PreflightResults]:  # fmt: skip
         reported_at_s, unreported = time.monotonic(), 0
-        for found in runner.run(root, missing, policy, self._store):
+        for found in runner.run(root, missing, policy, self._store, self._environments()):
             if found is not None:
                 files, result = found
                 known[files] = result

@@ -35,11 +35,16 @@ KEEP = 2000
 
 @dataclass(frozen=True)
 class VersionFiles:
-    """A version, identified by its name, number and the fingerprint of its files."""
+    """A version, identified by its name, number and the fingerprint of its files.
+
+    environment: the stamp of the environment in which it runs (see known_environments.stamp), after the
+    environment's name; empty for the server's own.
+    """
 
     name: str
     version: int
     fingerprint: Fingerprint
+    environment: str = ""
 
 
 class PreflightResult(msgspec.Struct, frozen=True):
@@ -83,7 +88,7 @@ class ResultStore:
         parts = (
             files.name, files.version, files.fingerprint, libraries, sys.executable, __version__,
             policy.trusted_types, policy.environment_skew, policy.load_timeout_s, policy.shared_memory_above_mb,
-            policy.consent_file,
+            policy.consent_file, files.environment,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import msgspec
 from tableside.errors import FailureKind
 from tableside.preflight.child import START_S, Message, PreflightJob
 from tableside.preflight.results import PreflightResult, VersionFiles
-from tableside.settings import Repository
+from tableside.settings import Environment, Repository
 
 BATCH = 50
 """The most versions of one process. They share one start of the interpreter; Linux limits their argument to 128 kB."""
@@ -37,22 +37,30 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 def run(
-    root: Path, wanted: Sequence[VersionFiles], policy: Repository, store: Path | None = None
-) -> Iterator[tuple[VersionFiles, PreflightResult] | None]:
+    root: Path, wanted: Sequence[VersionFiles], policy: Repository, store: Path | None = None,
+    environments: Mapping[str, Environment] | None = None,
+) -> Iterator[tuple[VersionFiles, PreflightResult] | None]:  # fmt: skip
     """Run the preflights of the versions in `wanted`, BATCH of them in a process.
 
     A version that ends its process gets that as its result, and the versions behind it go to the next process. If a
     version takes longer than SLOW_S, the versions behind it go to a second process at once, up to MAX_PROCESSES.
+    environments: those that models may name.
 
     Yields each version with its result, and None after each POLL_S seconds without one. The caller must be a greenlet
     of the hub's thread or a plain thread, because the generator sleeps.
     """
     missing: list[VersionFiles] = list(wanted)
     running: list[_BatchRun] = []
+
+    def make_job(batch: Sequence[VersionFiles]) -> PreflightJob:
+        versions = tuple((files.name, files.version) for files in batch)
+        named = dict(environments or {})
+        return PreflightJob(str(root), versions, policy, os.getpid(), str(store) if store else "", named)
+
     try:
         while missing or running:
             if missing and all(batch.is_slow for batch in running) and len(running) < MAX_PROCESSES:
-                running.append(_BatchRun(root, missing[:BATCH], policy, store))
+                running.append(_BatchRun(missing[:BATCH], make_job))
                 del missing[:BATCH]
             for batch in list(running):
                 yield batch.step()
@@ -68,9 +76,9 @@ def run(
 class _BatchRun:
     """One process and the versions that it has not finished, in its order."""
 
-    def __init__(self, root: Path, batch: Sequence[VersionFiles], policy: Repository, store: Path | None) -> None:
+    def __init__(self, batch: Sequence[VersionFiles], make_job: Callable[[Sequence[VersionFiles]], PreflightJob]):
         self._left = list(batch)
-        self._steps = _preflight(root, batch, policy, store)
+        self._steps = _preflight(make_job(batch), batch)
         self._since_s = time.monotonic()
         self._ended = False
 
@@ -109,12 +117,9 @@ class _BatchRun:
         self._steps.close()
 
 
-def _preflight(
-    root: Path, batch: Sequence[VersionFiles], policy: Repository, store: Path | None
-) -> Generator[PreflightResult | None, None, None]:
+def _preflight(job: PreflightJob, batch: Sequence[VersionFiles]) -> Generator[PreflightResult | None, None, None]:
     """Yield the results of the batch in order; the version that ends the process gets the last one."""
-    versions = tuple((files.name, files.version) for files in batch)
-    job = PreflightJob(str(root), versions, policy, os.getpid(), str(store) if store else "")
+    policy = job.policy
     try:
         process = _Process(job)
     except OSError as problem:

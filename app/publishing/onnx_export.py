@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tableside.contract.conversion import parts
 from tableside.contract.schema import Input
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported, require
 from tableside.runtimes.onnx import NUMBERS
-from tableside.runtimes.sklearn import parts
 
 LIBRARY = "skl2onnx"
 MATRIX = "table"

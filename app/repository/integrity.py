@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -122,19 +123,23 @@ def _part(line: str) -> str:
     )
 
 
-def check_environment(contract: Contract, policy: Literal["refuse", "warn"]) -> str:
+def check_environment(
+    contract: Contract, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
+) -> str:
     """Return a warning about libraries that differ from publish or are missing; empty when there is none.
 
+    here: the versions of the environment that runs the version; by default those of this process.
     Raises ContractBroken with FailureKind.ENVIRONMENT when a version differs and `policy` is `refuse`.
     """
-    differences = "; ".join(environment_differences(contract))
+    differences = "; ".join(environment_differences(contract, here))
     if differences and policy == "refuse":
         raise ContractBroken(
             f"{differences}. Publish the model again in this environment, or set repository.environment_skew = 'warn'",
             FailureKind.ENVIRONMENT,
         )
     warning = f"{differences}. Served because repository.environment_skew is 'warn'" if differences else ""
-    return "; ".join(filter(None, (warning, missing_libraries(contract))))
+    missing = missing_libraries(contract) if here is None else ""
+    return "; ".join(filter(None, (warning, missing)))
 
 
 def missing_libraries(contract: Contract) -> str:
@@ -152,23 +157,27 @@ def missing_libraries(contract: Contract) -> str:
     )
 
 
-def check_unloaded(root: Path, name: str, number: int, policy: Literal["refuse", "warn"]) -> str:
+def check_unloaded(
+    root: Path, name: str, number: int, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
+) -> str:  # fmt: skip
     """Check a version's contract, hashes, checksums and environment without loading its artifact.
 
-    Returns a warning, empty when there is none. Raises ContractBroken with what is wrong.
+    here: as for check_environment. Returns a warning, empty when there is none.
+    Raises ContractBroken with what is wrong.
     """
     contract = read_contract(root, name, number)
     check_artifact(root, contract)
     check_checksums(root, contract)
-    return check_environment(contract, policy)
+    return check_environment(contract, policy, here)
 
 
-def environment_differences(contract: Contract) -> list[str]:
-    """Return one text for each package of STRICT whose minor version differs from publish."""
-    here = environment()
+def environment_differences(contract: Contract, here: Mapping[str, str] | None = None) -> list[str]:
+    """Return one text for each package of STRICT whose minor version differs from publish. See check_environment."""
+    place = "here" if here is None else "in its environment"
+    here = environment() if here is None else here
     differences = []
     for package in STRICT:
         then, now = contract.environment.get(package, ""), here.get(package, "none")
         if then.split(".")[:2] != now.split(".")[:2]:
-            differences.append(f"{package} was {then or 'not recorded'} at publish and is {now} here")
+            differences.append(f"{package} was {then or 'not recorded'} at publish and is {now} {place}")
     return differences

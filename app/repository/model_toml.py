@@ -66,7 +66,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: whether the model is served at all; the repository API's `unload` sets it to false. aliases: alias to
     version number. versions: the published versions to serve. columns, batching, cache: one table each. runtime: `auto`
-    uses the fast backends that publish chose; `sklearn` always calls the estimator.
+    uses the fast backends that publish chose; `sklearn` always calls the estimator. environment: the environment of the
+    operator's settings in whose model processes the versions run; empty for the server's own.
     """
 
     enabled: bool = True
@@ -76,6 +77,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime: Literal["auto", "sklearn"] = "auto"
     batching: BatchConfig = BatchConfig()
     cache: CacheConfig = CacheConfig()
+    environment: str = ""
 
     def wanted(self, published: list[int]) -> list[int]:
         """Return the published versions to serve: those that `versions` selects, and the target of every alias."""

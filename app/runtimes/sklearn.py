@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tableside.contract.answers import MethodAnswer
-from tableside.contract.array_type import Array
+from tableside.contract.conversion import as_array, single_threaded
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes.trusted_types import TRUSTED
@@ -42,18 +40,6 @@ class SklearnRuntime:
         return [as_array(part) for part in answer] if isinstance(answer, list) else as_array(answer)
 
 
-def as_array(answer: Any) -> Array:
-    """One answer of an estimator as an array: float16 becomes float32, and long double becomes float64."""
-    if hasattr(answer, "toarray"):
-        answer = answer.toarray()
-    if hasattr(answer, "to_numpy"):
-        answer = answer.to_numpy()
-    array: Array = np.asarray(answer)
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    return array.astype(np.float64) if array.dtype == np.longdouble != np.float64 else array
-
-
 def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) -> SklearnRuntime:
     """Load a skops file. Each type in it must be trusted by skops, by this project's list, or by the operator.
 
@@ -79,31 +65,3 @@ def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) 
         raise ContractBroken(
             f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER
         ) from damage
-
-
-def single_threaded(estimator: Any) -> Any:
-    """Set every `n_jobs` in the estimator and its parts to 1, because the worker processes share the cores already."""
-    for part in parts(estimator):
-        if getattr(part, "n_jobs", None) not in (None, 1):
-            part.n_jobs = 1
-    return estimator
-
-
-def parts(estimator: Any) -> Iterator[Any]:
-    """Iterate over the estimator and every estimator inside it: steps, members of ensembles, fitted attributes."""
-    seen: set[int] = set()
-    stack = [estimator]
-    while stack:
-        part = stack.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, (list, tuple)):
-            stack.extend(part)
-        elif isinstance(part, np.ndarray) and part.dtype == object:
-            stack.extend(part.ravel())
-        elif isinstance(part, dict):
-            stack.extend(part.values())
-        elif hasattr(part, "get_params") and hasattr(part, "__dict__"):
-            yield part
-            stack.extend(vars(part).values())

@@ -9,6 +9,8 @@ from pathlib import Path
 from tableside.contract.consent_digest import FOLDER, PICKLE
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.model_process.environment_pools import Environments
+from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.preflight import shared_entries
 from tableside.preflight.checks import check_version
 from tableside.preflight.results import Fingerprint, PreflightResults, VersionFiles
@@ -33,25 +35,29 @@ UNLOADED = "unloaded: enabled is false in model.toml"
 
 def load_catalog(
     root: Path, policy: Repository, generation: int, before: Catalog, preflight_results: PreflightResults | None = None,
-    store: SharedStore | None = None,
+    store: SharedStore | None = None, environments: Environments | None = None,
 ) -> Catalog:  # fmt: skip
     """Read the repository below `root` and return its catalog.
 
     before: the current catalog; versions that it serves from unchanged files are reused. preflight_results: versions
     that passed are loaded, and versions without a result stay LOADING; None loads every version. store: where workers
-    share large forests; None gives each worker a copy.
+    share large forests; None gives each worker a copy. environments: the model processes of
+    versions that name an environment.
     Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot be read.
     """
-    load = _Load(root, policy, before, preflight_results, store)
+    load = _Load(root, policy, before, preflight_results, store, environments)
     return Catalog(generation, {name: load.model(name) for name in _names(root)})
 
 
-def versions_to_load(root: Path, before: Catalog, policy: Repository | None = None) -> list[VersionFiles]:
+def versions_to_load(
+    root: Path, before: Catalog, policy: Repository | None = None, environments: Environments | None = None
+) -> list[VersionFiles]:
     """Return the versions that `load_catalog` would load now. Raises OSError if `root` cannot be read.
 
-    policy: that of `load_catalog`; without one, a change of consent is not seen.
+    policy: that of `load_catalog`; without one, a change of consent is not seen. environments: as for `load_catalog`.
     """
-    return [version for name in _names(root) for version in _versions_to_load(root, name, before, policy)]
+    names = _names(root)
+    return [version for name in names for version in _versions_to_load(root, name, before, policy, environments)]
 
 
 def _names(root: Path) -> list[str]:
@@ -61,8 +67,8 @@ def _names(root: Path) -> list[str]:
 
 
 def _versions_to_load(
-    root: Path, name: str, before: Catalog, policy: Repository | None
-) -> Iterator[VersionFiles]:  # fmt: skip
+    root: Path, name: str, before: Catalog, policy: Repository | None, environments: Environments | None
+) -> Iterator[VersionFiles]:
     try:
         config = model_toml.read(root, name)
     except ContractBroken:
@@ -70,8 +76,9 @@ def _versions_to_load(
     kept = _served_before(before, name)
     for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
         fingerprint_now = fingerprint(root, name, number, policy)
-        if not _is_unchanged(kept.get(number), fingerprint_now):
-            yield VersionFiles(name, number, fingerprint_now)
+        environment = _stamp(config.environment, environments)
+        if not _is_unchanged(kept.get(number), fingerprint_now, environment):
+            yield VersionFiles(name, number, fingerprint_now, environment)
 
 
 def _served_before(before: Catalog, name: str) -> dict[int, Servable]:
@@ -79,8 +86,17 @@ def _served_before(before: Catalog, name: str) -> dict[int, Servable]:
     return {servable.version: servable for servable in model.servables} if model else {}
 
 
-def _is_unchanged(old: Servable | None, fingerprint_now: Fingerprint) -> bool:
-    return old is not None and old.state is State.READY and old.fingerprint == fingerprint_now
+def _stamp(environment: str, environments: Environments | None) -> str:
+    return environments.stamp(environment) if environment and environments is not None else environment
+
+
+def _is_unchanged(old: Servable | None, fingerprint_now: Fingerprint, environment: str) -> bool:
+    return (
+        old is not None
+        and old.state is State.READY
+        and old.fingerprint == fingerprint_now
+        and old.environment == environment
+    )
 
 
 def _without_config(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
@@ -136,13 +152,14 @@ class _Load:
 
     def __init__(
         self, root: Path, policy: Repository, before: Catalog, results: PreflightResults | None,
-        store: SharedStore | None,
+        store: SharedStore | None, environments: Environments | None,
     ) -> None:  # fmt: skip
         self._root = root
         self._policy = policy
         self._before = before
         self._results = results
         self._store = store
+        self._environments = environments
 
     def model(self, name: str) -> Model:
         kept = _served_before(self._before, name)
@@ -154,20 +171,21 @@ class _Load:
         numbers = config.wanted(published)
         if not config.enabled:
             return Model(name, tuple(_failed(name, n, UNLOADED) for n in numbers), config.aliases)
-        servables = tuple(self._version(name, number, kept.get(number)) for number in numbers)
+        environment = _stamp(config.environment, self._environments)
+        servables = tuple(self._version(name, number, kept.get(number), environment) for number in numbers)
         return Model(name, servables, config.aliases, config=config)
 
-    def _version(self, name: str, number: int, old: Servable | None) -> Servable:
+    def _version(self, name: str, number: int, old: Servable | None, environment: str) -> Servable:
         """The servable of a version: `old` if its files are unchanged, or if the changed files do not load.
 
         A version whose consent was revoked is not served any more.
         """
         fingerprint_now = fingerprint(self._root, name, number, self._policy)
-        if old is not None and _is_unchanged(old, fingerprint_now):
+        if old is not None and _is_unchanged(old, fingerprint_now, environment):
             old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
             return old
         fresh = Servable(name, number)
-        fresh.fingerprint = fingerprint_now
+        fresh.fingerprint, fresh.environment = fingerprint_now, environment
         self._load(fresh)
         revoked = fresh.failure_kind is FailureKind.CONSENT
         if fresh.state is State.READY or old is None or old.state is not State.READY or revoked:
@@ -187,19 +205,27 @@ class _Load:
                 return
             contract = integrity.read_contract(self._root, fresh.name, fresh.version)
             fresh.contract = contract
-            runtime = check_version(self._root, fresh.name, fresh.version, self._policy, self._store)
+            runtime = check_version(
+                self._root, fresh.name, fresh.version, self._policy, self._store, self._environments
+            )
             if contract.artifact.size_bytes > LARGE_BYTES:
                 release_free_memory()
-            warning = integrity.check_environment(contract, self._policy.environment_skew)
-            warning = warning or _unused_backends(contract, runtime)
+            warning = self._warning(contract, runtime)
             fresh.ready(runtime, time.monotonic() - started_s, warning)
-            if self._store is not None and not fresh.reason:
+            if self._store is not None and not fresh.reason and not isinstance(runtime, RemoteRuntime):
                 unshared = shared_entries.unshared_warning(self._root, contract, self._policy, runtime)
                 fresh.report_problem(unshared, fresh.failure_kind)
         except ContractBroken as problem:
             fresh.fail(str(problem), problem.failure_kind)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; other versions still load
             fresh.fail(f"{type(problem).__name__}: {problem}", FailureKind.OTHER)
+
+    def _warning(self, contract: Contract, runtime: Runtime) -> str:
+        """What differs from publish where the version runs; empty if nothing does."""
+        if isinstance(runtime, RemoteRuntime):
+            return runtime.warning
+        warning = integrity.check_environment(contract, self._policy.environment_skew)
+        return warning or _unused_backends(contract, runtime)
 
 
 def _unused_backends(contract: Contract, runtime: Runtime) -> str:
@@ -218,7 +244,9 @@ def _unused_backends(contract: Contract, runtime: Runtime) -> str:
 
 def _passed(fresh: Servable, preflight_results: PreflightResults) -> bool:
     """Whether the version passed its preflight; False while the preflight runs. Raises ContractBroken if it failed."""
-    preflight_result = preflight_results.known.get(VersionFiles(fresh.name, fresh.version, fresh.fingerprint))
+    preflight_result = preflight_results.known.get(
+        VersionFiles(fresh.name, fresh.version, fresh.fingerprint, fresh.environment)
+    )
     if preflight_result is None:
         if preflight_results.complete:
             raise ContractBroken(

@@ -1,9 +1,16 @@
-"""Prometheus metrics of one version's batcher and cache."""
+"""Prometheus metrics of one version's batcher and cache, and of model processes."""
 
 from __future__ import annotations
 
+import time
+
 from tableside.batching.queue import DropReason
+from tableside.model_process.environment_pools import Environments
+from tableside.model_process.process_pool import SupervisedProcesses
 from tableside.telemetry.metrics import Metrics
+
+PROCESSES_EVERY_S = 1.0
+"""How often a worker looks which model processes are running."""
 
 
 class PrometheusBatchMetrics:
@@ -43,3 +50,27 @@ class PrometheusCacheMetrics:
     def held(self, more_bytes: int) -> None:
         """Add to `tableside_cache_bytes`."""
         self._bytes.inc(more_bytes)
+
+
+class ProcessMetrics:
+    """The metrics of the environments that this worker uses. `update` is called often, on the event loop's thread."""
+
+    def __init__(self, metrics: Metrics, environments: Environments) -> None:
+        self._metrics = metrics
+        self._environments = environments
+        self._counted: dict[str, int] = {}
+        self._next_s = 0.0
+
+    def update(self) -> None:
+        """Set `tableside_model_processes_up` and count `tableside_model_process_retries_total`, every second."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + PROCESSES_EVERY_S
+        for processes in self._environments.in_use:
+            if isinstance(processes, SupervisedProcesses):
+                retries = processes.retries
+                new = retries - self._counted.get(processes.name, 0)
+                self._counted[processes.name] = retries
+                self._metrics.model_processes_up.labels(processes.name).set(processes.running())
+                self._metrics.model_process_retries.labels(processes.name).inc(new)

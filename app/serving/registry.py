@@ -15,6 +15,7 @@ import msgspec
 
 from tableside import __version__
 from tableside.errors import FailureKind, ModelNotReady
+from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PreflightResults
 from tableside.process import worker_slots
@@ -25,7 +26,7 @@ from tableside.serving import generations
 from tableside.serving.catalog import EMPTY, Catalog
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog, versions_to_load
-from tableside.serving.model_metrics import PrometheusBatchMetrics, PrometheusCacheMetrics
+from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
 from tableside.serving.policy import make_policy
 from tableside.serving.servable import Servable
 from tableside.serving.version_status import status_of_servable
@@ -47,16 +48,22 @@ class Registry:
     """Holds the current catalog. `reload` replaces it in one assignment, so that no request sees parts of two."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, loading: Offload, preflights: PreflightCoordinator | None = None
-    ) -> None:
+        self, settings: Settings, metrics: Metrics, loading: Offload, preflights: PreflightCoordinator | None = None,
+        environments: Environments | None = None,
+    ) -> None:  # fmt: skip
         """Make a registry with an empty catalog; `reload` or `follow` fills it.
 
         loading: runs loads in a native thread. preflights: runs the preflights of new versions; None skips them.
+        environments: the model processes; by default those that supervisord runs.
         """
         self._settings = settings
         self.metrics = metrics
         self._loading = loading
         self._preflights = preflights
+        self.worker_number = 0
+        """The number of this worker's slot: workers with different numbers prefer different model processes."""
+        self._environments = environments or supervised(settings, lambda: self.worker_number)
+        self._process_metrics = ProcessMetrics(metrics, self._environments)
         self._reported: dict[tuple[str, int], tuple[State, FailureKind, str]] = {}
         self._on_change: Callable[[], None] = lambda: None
         self._first_load = threading.Event()
@@ -130,7 +137,8 @@ class Registry:
                 for results in self._rounds(root, policy):
                     complete = results is None or results.complete
                     number = generation if complete else self.catalog.generation
-                    load = partial(load_catalog, root, policy, number, self.catalog, results, store)
+                    load = partial(load_catalog, root, policy, number, self.catalog, results, store,
+                                   self._environments)  # fmt: skip
                     self._adopt(self._loading.call(load), complete)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
@@ -141,7 +149,8 @@ class Registry:
     def _rounds(self, root: Path, policy: Repository) -> Iterator[PreflightResults | None]:
         if self._preflights is None:
             return iter([None])
-        return self._preflights.rounds(root, policy, partial(versions_to_load, root, self.catalog, policy))
+        find = partial(versions_to_load, root, self.catalog, policy, self._environments)
+        return self._preflights.rounds(root, policy, find)
 
     def _adopt(self, catalog: Catalog, complete: bool) -> None:
         for model in catalog.models.values():
@@ -224,6 +233,7 @@ class Registry:
                     self.reload(newest)
                     seen = newest
                     self._on_change()
+                self._process_metrics.update()
             except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
             self._stop.wait(interval_s)
@@ -255,6 +265,7 @@ def start_worker(registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Pat
     def acknowledge() -> None:
         slot.write_status(status_of(registry, instance, started_at))
 
+    registry.worker_number = slot.number
     acknowledge()
     registry.follow(run_dir / "generations", acknowledge)
 

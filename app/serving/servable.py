@@ -15,6 +15,7 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output
 from tableside.contract.table import Table
 from tableside.errors import FailureKind, InferenceFailed, ModelNotReady, RequestRejected, TablesideError
+from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.preflight.results import Fingerprint
 from tableside.process.offload import Offload
 from tableside.runtimes import failure_place
@@ -59,6 +60,7 @@ class Servable:
         self.warning = ""
         self.load_s = 0.0
         self.fingerprint: Fingerprint = None
+        self.environment = ""
         self.answered = 0
         self.policy = Policy()
         self.cache: ResponseCache | None = None
@@ -121,7 +123,8 @@ class Servable:
         Call it on the event loop's thread, and before `renew_cache`.
         """
         self.policy = policy
-        self.batcher.policy = policy.batching
+        waits = isinstance(self.runtime, RemoteRuntime)
+        self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True) if waits else policy.batching
         if isinstance(self.runtime, RoutedRuntime) and self.runtime.wanted is not policy.fast:
             self.runtime.wanted = policy.fast
 

@@ -97,6 +97,14 @@ class Metrics:
             "tableside_model_problem", "Workers that found this class of problem in the version.",
             (*BY_MODEL, "reason"), registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        self.model_processes_up = Gauge(
+            "tableside_model_processes_up", "Model processes of the environment that accept connections.",
+            ("environment",), registry=registry, multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.model_process_retries = Counter(
+            "tableside_model_process_retries", "Calls sent again because their model process ended before it answered.",
+            ("environment",), registry=registry,
+        )  # fmt: skip
         self.generation = Gauge(
             "tableside_generation", "Repository generation that is served: the lowest of all workers.",
             registry=registry, multiprocess_mode="livemin",

@@ -35,6 +35,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.NotFinite: 500,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
+    errors.EnvironmentFailed: 500,
     errors.SettingsError: 500,
     errors.StackError: 500,
     errors.ModelNotReady: 503,

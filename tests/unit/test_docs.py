@@ -16,7 +16,7 @@ from tableside.cli import main
 from tableside.contract import schema
 from tableside.factory import create_app
 from tableside.repository.model_toml import ModelConfig
-from tableside.settings import Settings
+from tableside.settings import Environment, Settings
 from tableside.telemetry.metrics import Metrics
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
 from tableside.web.error_replies import STATUS
@@ -59,6 +59,7 @@ def test_every_setting_has_its_line() -> None:
     expected = {
         f"{group.name}.{field.name}": getattr(getattr(Settings(), group.name), field.name)
         for group in msgspec.structs.fields(Settings)
+        if isinstance(getattr(Settings(), group.name), msgspec.Struct)
         for field in msgspec.structs.fields(group.type)
     }
     assert [name for name, _ in rows] == list(dict.fromkeys(name for name, _ in rows))
@@ -68,6 +69,13 @@ def test_every_setting_has_its_line() -> None:
             name, f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
         )
         assert dict(rows)[name] == ("none" if default in ("", ()) else shown), name
+
+
+def test_every_key_of_an_environment_has_its_line() -> None:
+    """settings.md lists the keys of `[environments.NAME]` in order, and no other."""
+    rows = table_rows(section((REFERENCE / "settings.md").read_text(), "## Environments"))
+    keys = [code_in(row[0])[0] for row in rows if row[0].startswith("`")]
+    assert keys == [field.name for field in msgspec.structs.fields(Environment)]
 
 
 def test_every_metric_has_its_line() -> None:
@@ -126,27 +134,38 @@ def test_every_struct_of_the_contract_has_a_section() -> None:
     assert {each.__name__ for each in structs if each.__module__ == schema.__name__} == set(CONTRACT_STRUCTS)
 
 
+def all_commands(group: click.Group = main, before: str = "") -> dict[str, click.Command]:
+    """Each command by its words: those of a group have two."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found |= all_commands(command, f"{name} ") if isinstance(command, click.Group) else {before + name: command}
+    return found
+
+
+COMMANDS = all_commands()
+
+
 def test_every_command_has_its_section() -> None:
     """cli.md has a section for each command of `tableside`, and no other."""
-    listed = re.findall(r"^## `tableside (\w+)`$", (REFERENCE / "cli.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(main.commands)
+    listed = re.findall(r"^## `tableside ([\w ]+)`$", (REFERENCE / "cli.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_has_its_line(name: str) -> None:
     """A command's section lists each of its options with every spelling, and no other; arguments are named."""
     text = section((REFERENCE / "cli.md").read_text(), f"## `tableside {name}`")
     listed = [word.split()[0] for row in table_rows(text) for word in code_in(row[0])]
-    options = [each for each in main.commands[name].params if isinstance(each, click.Option)]
+    options = [each for each in COMMANDS[name].params if isinstance(each, click.Option)]
     assert sorted(listed) == sorted(spelling for option in options for spelling in option.opts)
-    for argument in set(main.commands[name].params) - set(options):
+    for argument in set(COMMANDS[name].params) - set(options):
         assert str(argument.name).upper() in text, argument.name
 
 
 def test_documented_defaults_of_options_are_true() -> None:
     """Where an option has a default of its own, its line shows it."""
     page = (REFERENCE / "cli.md").read_text()
-    for name, command in main.commands.items():
+    for name, command in COMMANDS.items():
         rows = {code_in(row[0])[-1].split()[0]: row for row in table_rows(section(page, f"## `tableside {name}`"))
                 if row[0].startswith("`")}  # fmt: skip
         for option in command.params:

@@ -30,6 +30,7 @@ from sklearn.svm import SVC, SVR
 
 from tableside.cli import main
 from tableside.contract import schema
+from tableside.contract.conversion import as_array
 from tableside.contract.environment import sha256
 from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input
 from tableside.decoding.json_tables import from_matrix
@@ -43,7 +44,7 @@ from tableside.repository import integrity, paths
 from tableside.runtimes import onnx
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, difference
-from tableside.runtimes.sklearn import SklearnRuntime, as_array
+from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.catalog import Catalog
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog

@@ -1,0 +1,1 @@
+"""Model processes: supervised processes that run models in Python environments of their own."""

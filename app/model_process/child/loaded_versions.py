@@ -1,0 +1,195 @@
+"""The versions that a model process has loaded, and calls of their estimators.
+
+Runs in other environments: Python 3.8, no import of Tableside (see tableside.model_process.child.wire).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import traceback
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from tableside.contract import conversion
+    from tableside.model_process.child import sample_tables, wire
+    from tableside.model_process.child.report import environment, say
+    from tableside.model_process.child.wire import Message, Writer
+else:
+    import conversion
+    import sample_tables
+    import wire
+    from report import environment, say
+    from wire import Message, Writer
+
+
+class LoadRefused(Exception):
+    """A version cannot be loaded. kind: a FailureKind of the server."""
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Loaded:
+    """One version: its estimator and the table that it takes."""
+
+    def __init__(self, estimator: Any, request: dict[str, Any]) -> None:
+        self.estimator = conversion.single_threaded(estimator)
+        self.form = request["form"]
+        self.columns: Any = [SimpleNamespace(**column) for column in request["columns"]]
+        self.names = [column.name for column in self.columns]
+
+    def prepare(self, header: dict[str, Any], payload: bytearray) -> Any:
+        """Return what the estimator takes, as Table.to_input makes it in the server."""
+        arrays, matrix = None, None
+        if header["matrix"] is not None:
+            matrix = wire.read_array(header["matrix"], payload)
+        else:
+            read = [wire.read_array(spec, payload) for spec in header["arrays"]]
+            arrays = dict(zip(self.names, read))
+        if self.form == "matrix":
+            return conversion.to_matrix(self.columns, header["rows"], arrays, matrix)
+        if self.form == "texts":
+            assert arrays is not None
+            return arrays[self.names[0]].tolist()
+        return conversion.to_frame(self.columns, arrays, matrix)
+
+
+class Versions:
+    """The loaded versions by key. Several threads may use it.
+
+    state: the file in which the versions that were loaded are kept, so that a process that starts loads them before it
+    listens; empty for none.
+    """
+
+    def __init__(self, state: str = "") -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._requests: dict[str, dict[str, Any]] = {}
+
+    def answer(self, message: Message, writer: Writer) -> dict[str, Any]:
+        """Return the header of the answer to a request; arrays go to the writer. Never raises an Exception."""
+        header = message.header
+        try:
+            if header["op"] == "run":
+                return self._run(header, message.payload, writer)
+            if header["op"] == "ask":
+                return self._ask(header, message.payload, writer)
+            if header["op"] == "load":
+                self.load(header)
+                return {"ok": True}
+            if header["op"] == "hello":
+                return {"ok": True, "pid": os.getpid(), "environment": environment()}
+            return {"refused": "unknown operation {!r}".format(header["op"]), "kind": "other"}
+        except LoadRefused as problem:
+            return {"refused": str(problem), "kind": problem.kind}
+        except Exception as problem:
+            return _raised(problem)
+
+    def _run(self, header: dict[str, Any], payload: bytearray, writer: Writer) -> dict[str, Any]:
+        loaded = self._loaded.get(header["key"])
+        if loaded is None:
+            return {"unknown": True}
+        return _answer(loaded.estimator, header["method"], loaded.prepare(header, payload), writer)
+
+    def _ask(self, header: dict[str, Any], payload: bytearray, writer: Writer) -> dict[str, Any]:
+        """Call a method on exactly the table that publish has, instead of one that a request decodes to."""
+        data = sample_tables.read(header["input"], payload)
+        return _answer(self._loaded[header["key"]].estimator, header["method"], data, writer)
+
+    def load(self, request: dict[str, Any]) -> None:
+        """Load a version unless it is loaded. Raises LoadRefused."""
+        key = request["key"]
+        with self._lock:
+            lock = self._loading.setdefault(key, threading.Lock())
+        with lock:
+            if key in self._loaded:
+                return
+            loaded = Loaded(_read_artifact(request), request)
+            with self._lock:
+                self._loaded[key] = loaded
+                self._requests[key] = request
+                self._drop_removed()
+                self._write_state()
+
+    def _drop_removed(self) -> None:
+        """Forget the versions whose files are no longer in the repository."""
+        for key in [key for key, request in self._requests.items() if not os.path.exists(request["path"])]:
+            del self._requests[key], self._loaded[key]
+
+    def _write_state(self) -> None:
+        if self._state:
+            draft = f"{self._state}.{os.getpid()}"
+            try:
+                with open(draft, "w", encoding="utf-8") as file:
+                    json.dump(list(self._requests.values()), file)
+                os.replace(draft, self._state)
+            except OSError as problem:  # a full disk: the next process loads each version at its first request
+                say("state_not_written", path=self._state, reason=str(problem))
+
+    def load_state(self) -> int:
+        """Load the versions that earlier processes had loaded; those that fail are left out. Return their number."""
+        try:
+            with open(self._state, encoding="utf-8") as file:
+                requests: list[dict[str, Any]] = json.load(file)
+        except (OSError, ValueError):
+            return 0
+        for request in requests:
+            try:
+                self.load(request)
+            except Exception as problem:  # a worker that needs it gets the reason
+                say("version_not_loaded", key=request.get("key"), reason=str(problem))
+        return len(self._loaded)
+
+
+def _answer(estimator: Any, method: str, data: Any, writer: Writer) -> dict[str, Any]:
+    answer = getattr(estimator, method)(data)
+    if isinstance(answer, list):
+        return {"parts": [writer.add(conversion.as_array(part)) for part in answer]}
+    return {"array": writer.add(conversion.as_array(answer))}
+
+
+def _read_artifact(request: dict[str, Any]) -> Any:
+    path = request["path"]
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    if digest.hexdigest() != request["sha256"]:
+        raise LoadRefused(f"{os.path.basename(path)} has another sha256 than the contract says", "damaged")
+    if request["format"] != "skops":
+        raise LoadRefused("a model process loads skops files, not {}".format(request["format"]), "other")
+    return _read_skops(path, set(request["trusted"]))
+
+
+def _read_skops(path: str, allowed: Any) -> Any:
+    name = os.path.basename(path)
+    try:
+        import skops.io
+    except ImportError as problem:
+        raise LoadRefused(f"skops cannot be imported ({problem}); install it into the environment", "environment")
+    try:
+        found = skops.io.get_untrusted_types(file=path)
+        unknown = sorted(set(found) - allowed)
+        if not unknown:
+            return skops.io.load(path, trusted=list(found))
+    except Exception as problem:
+        raise LoadRefused(f"{name} cannot be loaded: {type(problem).__name__}: {problem}", "other")
+    raise LoadRefused("{} holds types that are not trusted: {}".format(name, ", ".join(unknown)), "untrusted")
+
+
+def _raised(problem: Exception) -> dict[str, Any]:
+    """The answer for an exception of the estimator: its type, text and traceback without texts of other exceptions."""
+    stack = "".join(traceback.format_tb(problem.__traceback__))
+    return {
+        "raised": type(problem).__name__,
+        "text": str(problem),
+        "is_value_error": isinstance(problem, ValueError),
+        "traceback": stack,
+    }

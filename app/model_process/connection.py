@@ -1,0 +1,95 @@
+"""One connection to a model process: sends a request and receives its answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from tableside.model_process.child import wire
+from tableside.model_process.child.wire import Buffer, Message, WireError
+from tableside.process import plain_sockets
+from tableside.process.plain_sockets import PlainSocket
+
+_FIRST_READ_BYTES = 65536
+
+
+class ProcessEnded(Exception):
+    """The model process has closed the connection without an answer: it has ended, or is about to."""
+
+
+class Connection:
+    """A connected socket; one exchange at a time. After an exchange that raises, it must be closed."""
+
+    def __init__(self, connected: PlainSocket) -> None:
+        self._socket = connected
+
+    def exchange(self, request: Sequence[Buffer], give_up_at_s: float) -> Message:
+        """Send a request and return the answer.
+
+        give_up_at_s: on time.monotonic's clock. Raises TimeoutError then, ProcessEnded if the process ends first, and
+        WireError for an answer in another format.
+        """
+        try:
+            for buffer in request:
+                self._send(memoryview(buffer), give_up_at_s)
+            return self._receive(give_up_at_s)
+        except TimeoutError:
+            raise
+        except OSError as problem:
+            raise ProcessEnded(str(problem)) from problem
+
+    def is_stale(self) -> bool:
+        """Whether the process has closed the connection since the last exchange."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True  # the end of the connection, or bytes that nobody asked for
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _send(self, view: memoryview, give_up_at_s: float) -> None:
+        while len(view):
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                plain_sockets.wait_until_ready(self._socket, True, give_up_at_s)
+
+    def _receive(self, give_up_at_s: float) -> Message:
+        start = self._some(give_up_at_s)
+        while len(start) < wire.PREFIX.size:
+            start += self._some(give_up_at_s)
+        header_bytes, payload_bytes = wire.sizes(start[: wire.PREFIX.size])
+        body = bytearray(header_bytes + payload_bytes)
+        arrived = start[wire.PREFIX.size :]
+        if len(arrived) > len(body):
+            raise WireError("more bytes than one answer")
+        body[: len(arrived)] = arrived
+        self._fill(memoryview(body)[len(arrived) :], give_up_at_s)
+        return Message(wire.read_header(body[:header_bytes]), body[header_bytes:])
+
+    def _some(self, give_up_at_s: float) -> bytes:
+        while True:
+            plain_sockets.wait_until_ready(self._socket, False, give_up_at_s)
+            try:
+                found = self._socket.recv(_FIRST_READ_BYTES)
+            except BlockingIOError:
+                continue
+            if not found:
+                raise ProcessEnded("the connection ended")
+            return found
+
+    def _fill(self, view: memoryview, give_up_at_s: float) -> None:
+        while len(view):
+            try:
+                count = self._socket.recv_into(view)
+            except BlockingIOError:
+                plain_sockets.wait_until_ready(self._socket, False, give_up_at_s)
+                continue
+            if not count:
+                raise ProcessEnded("the connection ended within an answer")
+            view = view[count:]

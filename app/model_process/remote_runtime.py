@@ -1,0 +1,145 @@
+"""RemoteRuntime: runs a version in a model process, as if its estimator were loaded here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from tableside.contract.answers import MethodAnswer
+from tableside.contract.schema import Column, Contract, Input
+from tableside.contract.table import Table
+from tableside.errors import ContractBroken, FailureKind
+from tableside.model_process.child import wire
+from tableside.model_process.child.wire import Buffer, Message
+from tableside.model_process.connection import Connection
+
+
+class EstimatorError(Exception):
+    """The estimator raised an exception in its model process. The traceback of there is a note of this exception."""
+
+
+class EstimatorValueError(ValueError):
+    """The estimator raised a ValueError in its model process, as it does for values that it does not take."""
+
+
+class Caller(Protocol):
+    """Sends requests to a model process of one environment."""
+
+    def call(self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+        """Send a request, after `load` if the process does not have the version. See `exchange`."""
+
+    @property
+    def call_timeout_s(self) -> float:
+        """The time limit of one call."""
+
+
+def load_request(key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str]) -> list[Buffer]:
+    """Return the message that makes a model process load a version. trusted: types that its skops file may hold."""
+    columns = [_described(column) for column in schema.columns]
+    header = {
+        "op": "load", "key": key, "path": str(artifact.absolute()), "sha256": sha256, "format": "skops",
+        "form": schema.form, "columns": msgspec.to_builtins(columns), "trusted": sorted(trusted),
+    }  # fmt: skip
+    return wire.Writer().message(header)
+
+
+def _described(column: Column) -> dict[str, object]:
+    """Every field and every property of a column, for the conversion in the model process."""
+    properties = [name for name, value in vars(type(column)).items() if isinstance(value, property)]
+    return {name: getattr(column, name) for name in (*column.__struct_fields__, *properties)}
+
+
+class RemoteRuntime:
+    """A version in a model process. Several native threads, and greenlets, may call its methods at the same time."""
+
+    platform = "scikit-learn_skops"
+
+    def __init__(self, caller: Caller, key: str, load: Sequence[Buffer]) -> None:
+        """caller: the processes of the version's environment. key: names the version and its files. load: the message
+        of `load_request`, for a process that has started since.
+        """
+        self._caller = caller
+        self._key = key
+        self._load = load
+        self.warning = ""
+        """What differs in its environment from that of publish; empty if nothing does."""
+
+    def prepare(self, table: Table) -> Table:
+        """Return the table: the model process converts it to what the estimator takes."""
+        return table
+
+    def run(self, method: str, data: Any) -> MethodAnswer:
+        """Run `method` on `data`, a Table.
+
+        Raises EstimatorValueError or EstimatorError where the estimator raised, DeadlineExceeded at the time limit of a
+        call, ModelNotReady if no process of the environment runs, and ContractBroken if a new one cannot load the
+        version.
+        """
+        message = self._caller.call(
+            self.request(method, data), self._load, time.monotonic() + self._caller.call_timeout_s
+        )
+        return answer_of(message)
+
+    def request(self, method: str, table: Table) -> list[Buffer]:
+        """Return the message that asks for one method on a table."""
+        writer = wire.Writer()
+        header: dict[str, Any] = {
+            "op": "run", "key": self._key, "method": method, "rows": table.rows, "matrix": None, "arrays": None,
+        }  # fmt: skip
+        if table.arrays is None:
+            assert table.matrix is not None
+            header["matrix"] = writer.add(table.matrix)
+        else:
+            arrays = table.arrays
+            header["arrays"] = [writer.add(arrays[column.name]) for column in table.schema.columns]
+        return writer.message(header)
+
+
+def answer_of(message: Message) -> MethodAnswer:
+    """Return the arrays of an answer. Raises the exception that an answer without arrays stands for."""
+    header = message.header
+    if "array" in header:
+        return wire.read_array(header["array"], message.payload)
+    if "parts" in header:
+        return [wire.read_array(spec, message.payload) for spec in header["parts"]]
+    raise error_of(header)
+
+
+def error_of(header: dict[str, Any]) -> Exception:
+    """Return the exception that an answer without arrays stands for."""
+    if "refused" in header:
+        return ContractBroken(str(header["refused"]), FailureKind(header["kind"]))
+    text = f"{header.get('raised')}: {header.get('text')}"
+    problem: Exception = EstimatorValueError(text) if header.get("is_value_error") else EstimatorError(text)
+    problem.add_note(f"traceback in the model process:\n{header.get('traceback')}")
+    return problem
+
+
+def exchange(connection: Connection, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+    """Send a request, after loading the version if this process does not have it. Raises what `Connection.exchange`
+    raises, and ContractBroken if the version cannot be loaded.
+    """
+    answer = connection.exchange(request, give_up_at_s)
+    if "unknown" not in answer.header:
+        return answer
+    loaded = connection.exchange(load, give_up_at_s)
+    if "ok" not in loaded.header:
+        raise error_of(loaded.header)
+    return connection.exchange(request, give_up_at_s)
+
+
+def key_of(contract: Contract) -> str:
+    """The key of a version in model processes. It changes with the artifact and with the table that it takes."""
+    schema = msgspec.json.encode(contract.input)
+    return f"{contract.name}/{contract.version}/{contract.artifact.sha256[:16]}/{hash_of(schema)}"
+
+
+def hash_of(content: bytes) -> str:
+    """Eight hexadecimal digits that stand for some bytes, the same in every process."""
+    import zlib
+
+    return f"{zlib.crc32(content):08x}"
