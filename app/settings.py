@@ -244,6 +244,7 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
             f"{variable}: unknown setting. Write {ENV_PREFIX}SECTION__KEY with a section of {_names(known)}"
         )
     if section == "environments":
+        setting_texts.check_variable(value, variable)
         _override_environment(merged, variable, key, value)
         return
     section_type = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]

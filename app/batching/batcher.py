@@ -85,6 +85,10 @@ class Batcher(Generic[P, R]):
         self.policy = policy or BatchPolicy()
         self.metrics: BatchMetrics = NoBatchMetrics()
         self.cost = CostModel()
+        self.setbacks: Callable[[], int] = lambda: 0
+        """Returns how often calls have been delayed by what is not their cost, such as a model process that restarts. The
+        estimates learn nothing from a call meanwhile.
+        """
         self._run = run
         self._key_of = key_of
         self._clock = clock
@@ -226,6 +230,7 @@ class Batcher(Generic[P, R]):
         self, batch: list[QueuedRequest[P, R]], rows: int, offload: Offload, inline: bool, end_at_s: float
     ) -> None:
         work = partial(_call, batch, self._run, self._clock)
+        setbacks = self.setbacks()
         outcomes: Sequence[R | Exception]
         try:
             outcomes, calls, started_at_s, ended_at_s = work() if inline else offload.call(work)
@@ -234,13 +239,14 @@ class Batcher(Generic[P, R]):
             started_at_s = ended_at_s
         with self._lock:
             self._ends_at_s.remove(end_at_s)
-        if calls == 1:
+        is_usual = self.setbacks() == setbacks
+        if calls == 1 and is_usual:
             self.cost.learn(rows, ended_at_s - started_at_s)
         if batch[0].key is not None:
             self._mean_batch_requests += _SMOOTHING * 3 * (len(batch) - self._mean_batch_requests)
         for job, outcome in zip(batch, outcomes, strict=True):
             job.started_at_s, job.ended_at_s, job.outcome = started_at_s, ended_at_s, outcome
-            if not isinstance(outcome, Exception):  # an early error means little about the cost
+            if is_usual and not isinstance(outcome, Exception):  # an early error means little about the cost
                 self._correct_estimate(job, ended_at_s)
             job.done.set()
         with suppress(Exception):

@@ -57,6 +57,7 @@ class SupervisedProcesses:
         self.name = name
         self.call_timeout_s = call_timeout_s
         self.retries = 0
+        self.setbacks = 0
         at = first % len(paths)
         self._paths = [*paths[at:], *paths[:at]]
         self._idle: dict[str, list[Connection]] = {path: [] for path in paths}
@@ -79,6 +80,7 @@ class SupervisedProcesses:
                 connection.close()
                 deaths += 1
                 self.retries += 1
+                self.setbacks += 1
                 if deaths >= MAX_DEATHS:
                     raise
             except ContractBroken as problem:
@@ -138,6 +140,7 @@ class SupervisedProcesses:
                     f"no model process of the environment {self.name!r} is running; see `supervisorctl -c "
                     f"supervisord.conf status` and log/model_{self.name}.log in the run folder"
                 )
+            self.setbacks += 1
             plain_sockets.pause(LOOK_EVERY_S)
 
     def _open(self, path: str) -> Connection | None:
@@ -169,6 +172,7 @@ class PrivateProcess:
         """Start the process. Raises ContractBroken if the interpreter cannot be started."""
         self.name = name
         self.call_timeout_s = call_timeout_s
+        self.setbacks = 0
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(

@@ -36,6 +36,10 @@ class Caller(Protocol):
     def call_timeout_s(self) -> float:
         """The time limit of one call."""
 
+    @property
+    def setbacks(self) -> int:
+        """How often a call has waited for a process, or was sent again."""
+
 
 def load_request(key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str]) -> list[Buffer]:
     """Return the message that makes a model process load a version. trusted: types that its skops file may hold."""
@@ -83,6 +87,10 @@ class RemoteRuntime:
             self.request(method, data), self._load, time.monotonic() + self._caller.call_timeout_s
         )
         return answer_of(message)
+
+    def setbacks(self) -> int:
+        """Return how often calls in this environment have waited for a process, or were sent again."""
+        return self._caller.setbacks
 
     def request(self, method: str, table: Table) -> list[Buffer]:
         """Return the message that asks for one method on a table."""

@@ -123,8 +123,10 @@ class Servable:
         Call it on the event loop's thread, and before `renew_cache`.
         """
         self.policy = policy
-        waits = isinstance(self.runtime, RemoteRuntime)
-        self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True) if waits else policy.batching
+        self.batcher.policy = policy.batching
+        if isinstance(self.runtime, RemoteRuntime):
+            self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True)
+            self.batcher.setbacks = self.runtime.setbacks
         if isinstance(self.runtime, RoutedRuntime) and self.runtime.wanted is not policy.fast:
             self.runtime.wanted = policy.fast
 

@@ -130,7 +130,11 @@ def test_a_file_that_is_not_what_it_looks_like(tmp_path: Path, text: str, error:
     ("variable", "value", "text"),
     [
         ("TABLESIDE__SERVER__WORKER", "1", "workers"),
-        ("TABLESIDE__SERVR__WORKERS", "1", "SECTION__KEY with a section of log, predict, repository, server"),
+        (
+            "TABLESIDE__SERVR__WORKERS",
+            "1",
+            "SECTION__KEY with a section of environments, log, predict, repository, server",
+        ),
         ("TABLESIDE__WORKERS", "1", "unknown setting"),
         ("TABLESIDE__LOG__COLOR", "1", "Section 'log' has format, level"),
         ("TABLESIDE__SERVER__WORKERS", "many", "int"),
