@@ -86,8 +86,8 @@ class Batcher(Generic[P, R]):
         self.metrics: BatchMetrics = NoBatchMetrics()
         self.cost = CostModel()
         self.setbacks: Callable[[], int] = lambda: 0
-        """Returns how often calls have been delayed by what is not their cost, such as a model process that restarts. The
-        estimates learn nothing from a call meanwhile.
+        """Returns how often calls have been delayed by what is not their cost, such as a model process that restarts.
+        The estimates learn nothing from a call meanwhile.
         """
         self._run = run
         self._key_of = key_of

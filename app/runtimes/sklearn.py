@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tableside.contract.answers import MethodAnswer
-from tableside.contract.conversion import as_array, single_threaded
+from tableside.contract.conversion import as_array as as_array
+from tableside.contract.conversion import parts as parts
+from tableside.contract.conversion import single_threaded as single_threaded
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes.trusted_types import TRUSTED
