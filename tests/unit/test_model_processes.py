@@ -120,6 +120,14 @@ DTYPES: dict[str, tuple[Column, list[Any]]] = {
     "boolean": (Column("c", "BOOL", "boolean", True), [True, None, False]),
     "category": (Column("c", "BYTES", "category", True, categories=("a", "b"), closed=True), ["b", None, "a"]),
     "category open": (Column("c", "BYTES", "category", categories=("a", "b")), ["b", "z", "a"]),
+    "category ordered": (
+        Column("c", "BYTES", "category", categories=("b", "a"), closed=True, ordered=True, categories_dtype="object"),
+        ["b", "a", "a"],
+    ),
+    "dates": (Column("c", "BYTES", "datetime64[ns]", True), ["2024-01-01T12:00:00", None, "1969-12-31"]),
+    "dates with a zone": (Column("c", "BYTES", "datetime64[us, Europe/Vienna]"), ["2024-07-01T12:00:00Z"] * 3),
+    "integer name": (Column("7", "FP64", "float64", integer_name=True), [1.5, 2.0, 3.0]),
+    "object na": (Column("c", "BYTES", "object", True, "na"), ["a", None, "b"]),
     "category int": (Column("c", "INT64", "category", categories=(1, 2), closed=True), [2, 1, 1]),
 }
 
