@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem e2e bench bench-quick publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -42,7 +42,7 @@ run: $(VENV)/.base ## install everything and serve the models in models/
 stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
-STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem e2e
+STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e
 # The tests start these programs: nginx, and a browser that opens /docs.
 PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium
 
@@ -82,6 +82,12 @@ unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel
 unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
 	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
 
+environments: $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
+	$(BIN)/python -m pytest tests/environments -n 2 --dist loadfile
+
+test-environments: $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
+	TABLESIDE_TEST_ALL_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/environments -n 2
+
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
@@ -104,6 +110,7 @@ UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
 	cd requirements && for each in installer base onnx dev bench; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
+	cd requirements/environments && for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(LOCK_OPTIONS:3.11=3.8); done
 
 clean: ## remove the environment, the run folder and caches, but no models
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -100,11 +100,12 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_interval_ms: Positive = 100
     """Milliseconds between two checks of a worker for a newer generation."""
     environment_skew: Literal["refuse", "warn"] = "refuse"
-    """What to do with a version that was published with another minor version of scikit-learn."""
+    """What to do with a version that was trained or published with another minor version of scikit-learn. `warn`
+    serves it if its golden answers are the trainer's."""
     trusted_types: tuple[TypeName, ...] = ()
     """Types that a skops file may contain in addition to the reviewed list."""
     allowed_pickles: tuple[Sha256, ...] = ()
-    """SHA-256 of the pickle files that `publish` may read from MLflow directories."""
+    """SHA-256 of the pickle files that `publish` may read from MLflow directories and training records."""
     consent_file: Annotated[str, Meta(min_length=1)] = "consent.jsonl"
     """File that lists the versions whose own code or pickle may be loaded. It must be outside of the repository."""
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, consent, env_commands, log_viewer, models, publish_command, reload
+from tableside.cli import client, consent, contract, env_commands, log_viewer, models, publish_command, reload
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -67,6 +67,7 @@ def config(as_json: bool) -> None:
 
 for command in (
     publish_command.publish,
+    contract.contract,
     models.list_models,
     models.show,
     models.verify,

@@ -19,8 +19,6 @@ from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
     from tableside.contract.schema import Contract
-    from tableside.own_code.importer import OwnCode
-    from tableside.publishing import mlflow
 
 Step = Callable[[str], None]
 WIDE = 1000
@@ -43,6 +41,11 @@ class Published(NamedTuple):
     type=click.Path(path_type=Path),
     help="File with rows like the training data, .csv or .parquet. Not needed for an MLflow directory that has an "
     "input example.",
+)
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path),
+    help="File with the trainer's answers to the rows of the sample, .csv or .parquet, which must agree.",
 )
 @click.option("--version", type=int, help="Version number. Default: the next free number.")
 @click.option("--alias", help="Point this alias at the new version.")
@@ -74,7 +77,7 @@ class Published(NamedTuple):
 @click.option(
     "--allow-pickle",
     is_flag=True,
-    help="Read the pickle file of an MLflow directory. Reading it runs the code it contains.",
+    help="Read the pickle file of an MLflow directory or a training record. Reading it runs the code it contains.",
 )
 @click.option(
     "--allow-code",
@@ -110,7 +113,8 @@ def publish(
 ) -> None:  # fmt: skip
     """Publish a fitted ESTIMATOR as the next version of model NAME.
 
-    ESTIMATOR is a joblib file (with --sample) or an MLflow model directory with the scikit-learn flavour.
+    ESTIMATOR is a joblib, pickle or skops file (with --sample), a training record, or an MLflow model directory with
+    the scikit-learn flavour.
 
     Reading a joblib or pickle file runs the code in it, so publish only files that you trust. The server never reads
     such a file.
@@ -199,19 +203,24 @@ def publish_one(
     step: is called with the name of each step. Raises PublishFailed.
     """
     step("loading scikit-learn")
+    from tableside.publishing import code_files, sources, warning_counts
     from tableside.publishing import publish as publishing
-    from tableside.publishing import warning_counts
 
     consent_path = Path(settings.repository.consent_file)
     with warning_counts.counted() as warned:
         step(f"reading {estimator}")
-        prepared = _prepare(estimator, options, settings, step)
+        request = sources.Request(
+            options.sample, options.target, options.declared_types(), options.expect, options.allow_pickle,
+            options.allow_code, code_files.collect(options.code), options.as_pickle,
+        )  # fmt: skip
+        prepared = sources.prepare(estimator, request, settings.repository, step)
         contract = publishing.publish(
             name, prepared.estimator, prepared.sample, repository=root, version=options.version, alias=options.alias,
             trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
             runtime=options.runtime, tolerance=options.tolerance, quick=options.quick, code=prepared.code or (),
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
-            nullable=options.nullable_columns(), optional=prepared.optional,
+            nullable=options.nullable_columns(), optional=prepared.optional, trained_with=prepared.trained_with,
+            expect=prepared.answers, environment_skew=settings.repository.environment_skew,
         )  # fmt: skip
     notes = [*prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines()]
     return Published(contract, notes, options.alias)
@@ -226,32 +235,3 @@ def _advice(contract: Contract) -> list[str]:
         f"clients have to send all {width} columns. If a vectorizer or encoder makes them, put it into the model, "
         "make_pipeline(vectorizer, model), and publish that: clients then send its few columns or texts"
     ]
-
-
-def _prepare(estimator: Path, options: PublishOptions, settings: Settings, step: Step) -> mlflow.Prepared:
-    """Return the estimator of a file or a directory with its sample. Raises PublishFailed."""
-    from tableside.publishing import code_files, mlflow
-
-    code = code_files.collect(options.code)
-    if estimator.is_dir():
-        return mlflow.prepare(
-            estimator, options.sample, settings.repository, target=options.target, types=options.declared_types(),
-            allow_pickle=options.allow_pickle, allow_code=options.allow_code, code=code, progress=step,
-        )  # fmt: skip
-    return _from_joblib(estimator, options, code)
-
-
-def _from_joblib(estimator: Path, options: PublishOptions, code: OwnCode | None) -> mlflow.Prepared:
-    from tableside.publishing import estimator_files, mlflow, sample_files
-
-    content = estimator_files.read(estimator) if options.as_pickle else None
-    if content is None:
-        fitted = estimator_files.load(estimator, code)
-    else:
-        fitted = estimator_files.load_bytes(content, str(estimator), code)
-    if options.sample is None:
-        raise PublishFailed(
-            f"{estimator}: a joblib file needs a sample; add --sample FILE with rows like the training data"
-        )
-    rows, notes = sample_files.read(options.sample, fitted, options.target, options.declared_types())
-    return mlflow.Prepared(fitted, rows, {}, tuple(notes), code=code, content=content)

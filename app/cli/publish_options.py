@@ -16,6 +16,7 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     sample: Path | None = None
+    expect: Path | None = None
     version: int | None = None
     alias: str | None = None
     target: str | None = None

@@ -246,10 +246,13 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
         click.echo(f"own code     {file.file}, {size(file.size_bytes)}, sha256 {file.sha256}")
     if is_pickle(found):
         click.echo("             a PICKLE: only the model's own process loads it, with consent")
-    click.echo(f"golden rows  {len(found.golden.rows)}")
+    origin = "the trainer's answers" if found.golden.origin == "trainer" else "answered by publish"
+    click.echo(f"golden rows  {len(found.golden.rows)}, {origin}")
     if found.quick:
         click.echo("published    with --quick: fast backends were compared on few rows")
-    click.echo(f"environment  {', '.join(f'{name} {version}' for name, version in found.environment.items())}")
+    if found.trained_with:
+        click.echo(f"trained with {_versions_in_words(found.trained_with)}")
+    click.echo(f"environment  {_versions_in_words(found.environment)}")
     for difference in here:
         click.echo(f"here         {difference}")
     if found.source:
@@ -267,6 +270,10 @@ def environments(rows: Sequence[Row], folder: Path) -> None:
         shown = (versions.get("python", "-"), versions.get("scikit-learn", "-"), row["processes"], row["python"])
         cells.append((row["name"], *shown, row["problem"]))
     _table(("environment", "python", "scikit-learn", "processes", "interpreter", "problem"), cells)
+
+
+def _versions_in_words(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def verified(results: Sequence[Row]) -> None:

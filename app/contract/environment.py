@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib", "onnxruntime", "treelite")
+from tableside_contract import environment as training_environment
+
+PACKAGES = (*training_environment.PACKAGES, "onnxruntime", "treelite")
 
 
-def environment() -> dict[str, str]:
-    """Return the versions of Python and of the installed PACKAGES, and the machine type such as `x86_64`."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+def environment(libraries: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of the installed PACKAGES, and the machine type such as `x86_64`.
+
+    libraries: more top-level modules whose versions count, such as `xgboost`.
+    """
+    return training_environment.environment(libraries, PACKAGES)
 
 
 def sha256(path: Path) -> str:

@@ -133,11 +133,16 @@ class Artifact(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Golden(msgspec.Struct, frozen=True):
-    """Golden rows and the estimator's answers at publish: `rows[i][column]` and `answers[output][i][k]`."""
+class Golden(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Golden rows and the estimator's answers: `rows[i][column]` and `answers[output][i][k]`.
+
+    origin: where the answers were computed: in the environment of training (`trainer`), or by publish itself. Then
+    they prove later loads against publish only.
+    """
 
     rows: tuple[tuple[Cell, ...], ...]
     answers: dict[str, tuple[tuple[Cell, ...], ...]]
+    origin: Literal["publish", "trainer"] = "publish"
 
 
 class EquivalenceCheck(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -175,6 +180,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a server must know about one version to load, check and serve it.
 
+    environment: the versions of publish. trained_with: those that wrote the artifact, as far as it says.
     types: the Python types in the artifact that skops does not trust by itself.
     source: where the estimator came from, for information; the keys are those of an MLmodel file.
     tolerance: the largest relative difference that publish allowed between the backends in `routes` and the estimator.
@@ -196,6 +202,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     golden: Golden
     artifact: Artifact
     environment: dict[str, str]
+    trained_with: dict[str, str] = {}
     types: tuple[str, ...] = ()
     equivalence_checks: tuple[EquivalenceCheck, ...] = ()
     routes: tuple[Route, ...] = ()

@@ -12,14 +12,24 @@ import pandas as pd
 from tableside.contract import answers, schema, wide
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.environment import environment
-from tableside.contract.schema import Artifact, Cell, Contract, Input, Output
+from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
 from tableside.contract.table import EstimatorInput
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
-from tableside.publishing import batch_invariance, input_form, missing_cells, outputs, sample, sample_files, sample_rows
+from tableside.publishing import (
+    batch_invariance,
+    input_form,
+    missing_cells,
+    outputs,
+    sample,
+    sample_files,
+    sample_rows,
+    trainers_answers,
+)
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.readings import Known
+from tableside.publishing.trainers_answers import TrainersAnswers
 from tableside.repository import paths
 from tableside.runtimes import golden
 from tableside.runtimes.sklearn import SklearnRuntime
@@ -31,12 +41,13 @@ _COMPARED_CELLS = 500_000
 
 def learn_contract(
     name: str, runtime: SklearnRuntime, frame: pd.DataFrame, effort: Effort = FULL, *, nullable: Nullable = (),
-    optional: Collection[str] = (),
+    optional: Collection[str] = (), expected: TrainersAnswers | None = None,
 ) -> Contract:  # fmt: skip
     """Return the contract of an estimator, as yet without its version, its artifact's hash and its backends.
 
     nullable: columns that accept missing cells although the sample has none there. optional: those that do so where the
-    estimator answers a missing cell; others need a value.
+    estimator answers a missing cell; others need a value. expected: the trainer's answers to the rows of the frame,
+    which must agree and become the golden answers.
     Raises PublishFailed when the sample does not fit the estimator, or when the estimator cannot answer it as the
     contract says, and RequestRejected when no request could send the sample's cells.
     """
@@ -61,22 +72,36 @@ def learn_contract(
     table = from_rows(rows, described)
     recorded = golden.record(runtime.run, table, tuple(tuple(row) for row in rows), available)
     _compare_with_trained_dtypes(runtime, frame.iloc[_compared_rows(frame, chosen)], described, available)
+    if expected is not None:
+        recorded = _with_trainers_answers(runtime, frame, described, available, recorded, expected, chosen)
     batch, batch_tolerance_ulp = batch_invariance.measure(runtime.run, described, recorded, available, effort)
     return Contract(
         format=schema.FORMAT,
         name=name,
         version=0,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        kind=outputs.kind_of(estimator),
-        estimator=_class_name(estimator),
+        kind=runtime.facts["kind"],
+        estimator=runtime.facts["estimator"],
         input=described,
         outputs=available,
         golden=recorded,
         artifact=Artifact(paths.ARTIFACT, "", 0),
-        environment=environment(),
+        environment=environment(runtime.facts["libraries"]),
         batch_invariance=batch,
         batch_tolerance_ulp=batch_tolerance_ulp,
     )
+
+
+def _with_trainers_answers(
+    runtime: SklearnRuntime, frame: pd.DataFrame, described: Input, available: Sequence[Output], recorded: Golden,
+    expected: TrainersAnswers, chosen: Sequence[int],
+) -> Golden:  # fmt: skip
+    """Compare the trainer's answers to every row of the sample, and return the golden rows with them."""
+    wanted = expected.for_outputs(available, len(frame))
+    covered = [output for output in available if output.name in wanted]
+    answered = answers.collect(covered, runtime.run, _as_trained(frame, described))
+    trainers_answers.compare(wanted, answered, expected.label)
+    return trainers_answers.into_golden(recorded, wanted, chosen)
 
 
 def _compared_rows(frame: pd.DataFrame, chosen: Sequence[int]) -> list[int]:
@@ -104,12 +129,6 @@ def _check_rows(runtime: SklearnRuntime, data: EstimatorInput, rows: int, output
             f"{output.name} gives {answered} answers for {rows} rows. If the estimator takes a list of texts and not a "
             "table, put it into a ColumnTransformer, with the column's name as a string"
         )
-
-
-def _class_name(estimator: object) -> str:
-    steps = getattr(estimator, "steps", None)
-    inner = f"({', '.join(type(part).__name__ for _, part in steps)})" if steps else ""
-    return f"{type(estimator).__name__}{inner}"
 
 
 def _nullable(described: Input) -> Input:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
+import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.own_code import importer
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import held_objects
+from tableside.settings import Repository
+from tableside_contract.environment import same_minor
 
 _SAVE = "Save the fitted estimator with joblib.dump(estimator, 'model.joblib'), and publish that file"
 _TABLE = "holds rows, not an estimator. Name the estimator's file first, and this one with --sample"
@@ -26,18 +31,19 @@ _LOST = re.compile(r"Can't get attribute '(\w+)' on <module '(?:[\w.]+\.)?__(?:m
 """What unpickling says about a class or function of the script that trained the model."""
 
 
-def load(path: Path, code: OwnCode | None = None) -> object:
+def load(path: Path, code: OwnCode | None = None, versions: Sequence[str] = ()) -> object:
     """Return the fitted estimator in a joblib or pickle file.
 
     code: the own code that the file names by the trainer's module names. Reading such a file runs the code in it, so it
-    must be the trainer's own.
-    Raises PublishFailed when the file does not exist, cannot be read, or holds no fitted estimator.
+    must be the trainer's own. versions: the versions of scikit-learn that are known to have written it.
+    Raises PublishFailed when the file does not exist, cannot be read, holds no fitted estimator, or one of another
+    minor version of scikit-learn than these and the installed one.
     """
     if not path.is_file():
         raise PublishFailed(f"{path}: no such file")
     if path.suffix.lower() in _OTHER_FILES:
         raise PublishFailed(f"{path} {_OTHER_FILES[path.suffix.lower()]}")
-    return check(_unpickle(path, str(path), code), str(path))
+    return check(_unpickle(path, str(path), code, versions), str(path))
 
 
 def read(path: Path) -> bytes:
@@ -48,15 +54,53 @@ def read(path: Path) -> bytes:
         raise PublishFailed(f"{path}: {problem.strerror}") from problem
 
 
-def load_bytes(content: bytes, label: str, code: OwnCode | None = None) -> object:
+def load_bytes(
+    content: bytes, label: str, code: OwnCode | None = None, versions: Sequence[str] = ()
+) -> object:  # fmt: skip
     """Return the fitted estimator in the bytes of a joblib, pickle or cloudpickle file.
 
-    label: the name of the file in errors. code: as for `load`. Raises PublishFailed, as `load` does.
+    label: the name of the file in errors. code, versions: as for `load`. Raises PublishFailed, as `load` does.
     """
-    return check(_unpickle(io.BytesIO(content), label, code), label)
+    return check(_unpickle(io.BytesIO(content), label, code, versions), label)
 
 
-def _unpickle(file: Path | io.BytesIO, label: str, code: OwnCode | None) -> object:
+def check_pickle_allowed(path: Path, content: bytes, kind: str, settings: Repository, allow_pickle: bool) -> None:
+    """Raise PublishFailed unless the command line or `repository.allowed_pickles` allows to read these bytes."""
+    digest = hashlib.sha256(content).hexdigest()
+    if not allow_pickle and digest not in {allowed.lower() for allowed in settings.allowed_pickles}:
+        raise PublishFailed(
+            f"{path} is a {kind} file, and reading one runs the code in it. If you trust its source, add "
+            f"--allow-pickle, or add its sha256 to repository.allowed_pickles: {digest}"
+        )
+
+
+def _unpickle(file: Path | io.BytesIO, label: str, code: OwnCode | None, versions: Sequence[str]) -> object:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = _read(file, label, code)
+    _check_warnings(caught, label, versions)
+    return loaded
+
+
+def _check_warnings(caught: Sequence[warnings.WarningMessage], label: str, versions: Sequence[str]) -> None:
+    """Raise PublishFailed if scikit-learn warned of another minor version that nobody has allowed."""
+    import sklearn
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    allowed = (sklearn.__version__, *versions)
+    for warning in caught:
+        if not isinstance(warning.message, InconsistentVersionWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            continue
+        written = str(warning.message.original_sklearn_version)
+        if not any(same_minor(written, each) for each in allowed):
+            raise PublishFailed(
+                f"{label} was written with scikit-learn {written}, but this environment has {sklearn.__version__}. "
+                f"Train the model again with {sklearn.__version__}"
+            )
+
+
+def _read(file: Path | io.BytesIO, label: str, code: OwnCode | None) -> object:
     import joblib
 
     try:

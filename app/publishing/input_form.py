@@ -16,7 +16,7 @@ from tableside.contract.answers import MethodAnswer
 from tableside.contract.table import EstimatorInput
 from tableside.errors import PublishFailed
 from tableside.publishing.sample import Form
-from tableside.runtimes.sklearn import METHODS, SklearnRuntime, parts
+from tableside.runtimes.sklearn import SklearnRuntime, parts
 
 _ROWS = 20
 
@@ -57,7 +57,7 @@ def _has_own_steps(estimator: object) -> bool:
 
 def _answer(runtime: SklearnRuntime, data: EstimatorInput) -> MethodAnswer | None:
     """The answer of the estimator's first method; None where it raises."""
-    method = next((name for name in METHODS if hasattr(runtime.estimator, name)), None)
+    method = next(iter(runtime.facts["methods"]), None)
     if method is None:
         return None
     try:

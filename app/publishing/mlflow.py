@@ -7,8 +7,7 @@ pickle is opened only when the command line or a setting allows it.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,13 +17,21 @@ import msgspec
 import pandas as pd
 import yaml
 
-from tableside.contract.environment import environment
-from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.own_code.importer import OwnCode
-from tableside.publishing import column_types, estimator_files, mlflow_code, mlflow_signature, sample, sample_files
+from tableside.publishing import (
+    column_types,
+    estimator_files,
+    mlflow_code,
+    mlflow_signature,
+    mlflow_versions,
+    sample,
+    sample_files,
+    skew,
+)
 from tableside.publishing.column_types import Types
 from tableside.publishing.mlflow_signature import Spec
+from tableside.publishing.prepared import Prepared
 from tableside.settings import Repository
 
 MLMODEL = "MLmodel"
@@ -71,66 +78,43 @@ class MLflowModel:
     flavor: Flavor
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The arguments of `publish` that come from a file or a model directory, and the notes to print.
-
-    optional: the columns that the signature does not require. code: own code that goes into the version. content: the
-    bytes of the trainer's pickle, None for a skops file.
-    """
-
-    estimator: object
-    sample: object
-    source: dict[str, str]
-    notes: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    code: OwnCode | None = None
-    content: bytes | None = None
-
-    def notes_for(self, contract: Contract) -> list[str]:
-        """Return the notes to print after publish, with those that depend on the published contract."""
-        strict = [c.name for c in contract.input.columns if c.name in self.optional and not c.nullable]
-        if not strict:
-            return list(self.notes)
-        return [
-            *self.notes,
-            f"the signature calls {', '.join(strict)} optional, but the estimator raises for a missing value there: "
-            "the contract requires a value",
-        ]
-
-
 def prepare(
-    folder: Path, sample_file: Path | None, settings: Repository, *, target: str | None = None,
+    folder: Path, given: object, settings: Repository, *, target: str | None = None,
     types: Types | None = None, allow_pickle: bool = False, allow_code: bool = False, code: OwnCode | None = None,
+    has_answers: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:  # fmt: skip
     """Read the estimator of a model directory, and a sample with the column names and types of its signature.
 
-    sample_file: a sample to use instead of the directory's input example. target: the name of its column to drop.
+    given: rows, or the path of a file with rows, to use instead of the directory's input example; None for that.
+    target: the name of its column to drop. has_answers: whether the trainer's answers to them will be compared.
     types: dtypes by column name, which outrank the signature's.
     code: own code to use instead of the directory's (MLflow's `code_paths`), which needs `allow_code`.
     Raises PublishFailed with what to change.
     """
     model = read(folder)
     specs = mlflow_signature.parse(model.mlmodel.signature)
-    example = None if sample_file else _from_example(model, specs)
+    example = None if given is not None else _from_example(model, specs)
     progress("loading the estimator")
+    trained_with, versions = _check_release(model, settings, has_answers)
     if code is None:
         allowed = allow_code or allow_pickle
         code = mlflow_code.find(folder, model.mlmodel.flavors, partial(_resolve, folder), allowed=allowed)
-    estimator, content = load(model, settings, allow_pickle=allow_pickle, code=code)
-    if sample_file:
+    estimator, content = load(model, settings, allow_pickle=allow_pickle, code=code, versions=versions)
+    if isinstance(given, (str, Path)):
         declared = {**mlflow_signature.types(specs), **(types or {})}
-        rows, notes = sample_files.read(sample_file, estimator, target, declared)
+        rows, notes = sample_files.read(Path(given), estimator, target, declared)
         rows = sample.as_frame(rows, None)
     elif example is not None:
         rows, notes = example
+    else:
+        rows, notes = sample.as_frame(given, target), []
     fitted = mlflow_signature.apply_signature(rows, specs, estimator)
-    if not sample_file:
+    if not isinstance(given, (str, Path)):
         fitted = column_types.apply(fitted, types or {})
     optional = tuple(spec.name for spec in specs or () if spec.name is not None and not spec.required)
-    notes = [*_notes(model, specs, settings), *notes]
-    return Prepared(estimator, fitted, _source(model), tuple(notes), optional, code, content)
+    notes = [*_notes(model, specs), *notes]
+    return Prepared(estimator, fitted, _source(model), tuple(notes), optional, code, content, trained_with)
 
 
 def read(folder: Path) -> MLflowModel:
@@ -186,11 +170,12 @@ def _resolve(folder: Path, name: str) -> Path:
 
 
 def load(
-    model: MLflowModel, settings: Repository, *, allow_pickle: bool = False, code: OwnCode | None = None
+    model: MLflowModel, settings: Repository, *, allow_pickle: bool = False, code: OwnCode | None = None,
+    versions: Sequence[str] = (),
 ) -> tuple[object, bytes | None]:  # fmt: skip
     """Return the fitted estimator, and the bytes of its file if that is a pickle.
 
-    code: the own code that the file needs; its types are trusted.
+    code: the own code that the file needs; its types are trusted. versions: of scikit-learn, which were allowed.
 
     A skops file may hold only types of the server's own list and of `repository.trusted_types`. Reading a pickle runs
     the code in it, so that needs `allow_pickle`, or the file's SHA-256 in `repository.allowed_pickles`.
@@ -198,7 +183,6 @@ def load(
     """
     flavor = model.flavor
     path = inside(model.folder, flavor.pickled_model)
-    _check_version(model, settings)
     if flavor.serialization_format == "skops":
         try:
             loaded = mlflow_code.load_skops(path, settings.trusted_types, code)
@@ -212,38 +196,28 @@ def load(
             f"{', '.join(PICKLES)}"
         )
     content = path.read_bytes()  # read once: the bytes that are hashed are the bytes that are loaded
-    digest = hashlib.sha256(content).hexdigest()
-    if not allow_pickle and digest not in {allowed.lower() for allowed in settings.allowed_pickles}:
+    estimator_files.check_pickle_allowed(path, content, flavor.serialization_format, settings, allow_pickle)
+    return estimator_files.load_bytes(content, str(path), code, versions), content
+
+
+def _check_release(
+    model: MLflowModel, settings: Repository, has_answers: bool
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    """Return the versions that wrote the model, and those of scikit-learn. Raises PublishFailed for another minor."""
+    path = inside(model.folder, model.flavor.pickled_model)
+    beside = mlflow_versions.read(model.folder, model.flavor.sklearn_version)
+    trained_with, versions = skew.written_with(path, beside)
+    if not versions:
         raise PublishFailed(
-            f"{path} is a {flavor.serialization_format} file, and reading one runs the code in it. If you trust its "
-            f"source, add --allow-pickle, or add its sha256 to repository.allowed_pickles: {digest}"
+            f"{model.folder} does not say which scikit-learn wrote the model: {MLMODEL} has no sklearn_version, and "
+            "there is none in its other files. Save the model again with MLflow"
         )
-    return estimator_files.load_bytes(content, str(path), code), content
+    skew.Gate(settings.environment_skew, has_answers).check(str(model.folder), versions)
+    return trained_with, versions
 
 
-def _version_difference(model: MLflowModel) -> str | None:
-    """Return how the model's minor version of scikit-learn differs from this environment's; None if it does not."""
-    saved, here = model.flavor.sklearn_version, environment()["scikit-learn"]
-    if saved is None:
-        return f"{MLMODEL} has no sklearn_version, and this environment has scikit-learn {here}"
-    if saved.split(".")[:2] != here.split(".")[:2]:
-        return f"the model was saved with scikit-learn {saved}, but this environment has {here}"
-    return None
-
-
-def _check_version(model: MLflowModel, settings: Repository) -> None:
-    difference = _version_difference(model)
-    if difference and settings.environment_skew == "refuse":
-        raise PublishFailed(
-            f"{model.folder}: {difference}. Answers may change with the minor version. Publish in an environment with "
-            'the version it was saved with, save it again with this one, or set repository.environment_skew = "warn"'
-        )
-
-
-def _notes(model: MLflowModel, specs: tuple[Spec, ...] | None, settings: Repository) -> list[str]:
+def _notes(model: MLflowModel, specs: tuple[Spec, ...] | None) -> list[str]:
     notes = []
-    if (difference := _version_difference(model)) and settings.environment_skew == "warn":
-        notes.append(f"{difference} (repository.environment_skew is warn). Compare the answers with the trainer's")
     if specs is None:
         notes.append(f"{MLMODEL} has no signature with columns: the column types are those of the sample")
     method = model.mlmodel.flavors.get("python_function", {}).get("predict_fn", "predict")

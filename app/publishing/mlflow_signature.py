@@ -19,6 +19,7 @@ import pandas as pd
 from tableside.errors import PublishFailed
 from tableside.publishing import column_types, sample
 from tableside.publishing.sample import Series
+from tableside_contract import facts
 
 _DTYPES: dict[str, tuple[str, ...]] = {
     "double": ("float64",),
@@ -161,9 +162,9 @@ def apply_signature(frame: pd.DataFrame, specs: tuple[Spec, ...] | None, estimat
     specs: from `parse`; with None the columns keep their dtypes. Raises PublishFailed that names the columns in which
     signature, estimator and sample disagree.
     """
-    fitted_on = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    fitted_on = facts.feature_names(estimator) or []
     if specs is not None:
-        _check_columns(specs, fitted_on, getattr(estimator, "n_features_in_", len(specs)))
+        _check_columns(specs, fitted_on, facts.n_features(estimator) or len(specs))
     named = [spec.name for spec in specs or () if spec.name is not None] or fitted_on
     frame = _named(frame, named, len(specs) if specs is not None else len(named) or len(frame.columns))
     if specs is None:

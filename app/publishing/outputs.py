@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
@@ -14,29 +13,15 @@ from tableside.contract.schema import Datatype, Output, plain
 from tableside.contract.table import EstimatorInput, Table
 from tableside.errors import PublishFailed
 from tableside.runtimes import failure_place
-from tableside.runtimes.sklearn import METHODS, SklearnRuntime
+from tableside.runtimes.base import DescribedRuntime
+from tableside_contract import cells
+from tableside_contract.facts import METHODS
 
 _MAX_REASON_CHARS = 300
-Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
-
-
-def kind_of(estimator: object) -> Kind:
-    """Return the kind of estimator, as the contract names it."""
-    if hasattr(estimator, "__sklearn_tags__"):  # without them, scikit-learn's checks raise AttributeError
-        if is_classifier(estimator):
-            return "classifier"
-        if is_regressor(estimator):
-            return "regressor"
-        if is_outlier_detector(estimator):
-            return "outlier_detector"
-    if hasattr(estimator, "predict"):
-        is_clusterer = getattr(estimator, "_estimator_type", "") == "clusterer" or hasattr(estimator, "labels_")
-        return "clusterer" if is_clusterer else "other"
-    return "transformer" if hasattr(estimator, "transform") else "other"
 
 
 def find(
-    runtime: SklearnRuntime, data: EstimatorInput, table: Table | None = None
+    runtime: DescribedRuntime, data: EstimatorInput, table: Table | None = None
 ) -> tuple[tuple[Output, ...], dict[str, str]]:
     """Call each method of METHODS on `data`. Return the outputs in that order, and why a method was left out.
 
@@ -47,7 +32,7 @@ def find(
     outputs: list[Output] = []
     left_out: dict[str, str] = {}
     for method in METHODS:
-        if not hasattr(runtime.estimator, method):
+        if method not in runtime.facts["methods"]:
             continue
         try:
             outputs += _of_method(runtime, method, data)
@@ -67,16 +52,16 @@ def find(
     return tuple(outputs), left_out
 
 
-def _of_method(runtime: SklearnRuntime, method: str, data: EstimatorInput) -> list[Output]:
+def _of_method(runtime: DescribedRuntime, method: str, data: EstimatorInput) -> list[Output]:
     answer, repeated = runtime.run(method, data), runtime.run(method, data)
     if not _same(answer, repeated):
         raise TypeError("the answer for the same rows changes from call to call, so golden rows could not be checked")
-    classes = getattr(runtime.estimator, "classes_", None)
     if not isinstance(answer, list):
-        return [_describe(method, answer, len(data), classes)]
+        return [_describe(method, answer, len(data), runtime.facts["classes"])]
+    by_target = runtime.facts["classes_by_target"] or []
     outputs = []
     for part, array in enumerate(answer):
-        labels = classes[part] if isinstance(classes, list) and len(classes) == len(answer) else None
+        labels = by_target[part] if len(by_target) == len(answer) else None
         described = _describe(method, array, len(data), labels)
         outputs.append(msgspec.structs.replace(described, name=f"{method}_{part}", method=method, part=part))
     return outputs
@@ -88,15 +73,15 @@ def _same(one: MethodAnswer, other: MethodAnswer) -> bool:
     return np.array_equal(one, other, equal_nan=getattr(one, "dtype", np.dtype(object)).kind == "f")
 
 
-def _describe(method: str, answer: Array, rows: int, classes: object) -> Output:
+def _describe(method: str, answer: Array, rows: int, classes: Sequence[cells.Cell] | None) -> Output:
     if answer.ndim not in (1, 2):
         raise TypeError(f"the answer has {answer.ndim} dimensions, expected 1 or 2")
     if len(answer) != rows:
         raise TypeError(f"the answer has {len(answer)} rows for {rows} rows of input")
     width = 1 if answer.ndim == 1 else answer.shape[1]
     labels = None
-    if method in ("predict_proba", "decision_function") and isinstance(classes, np.ndarray) and len(classes) == width:
-        labels = tuple(plain(label) for label in classes)
+    if method in ("predict_proba", "decision_function") and classes is not None and len(classes) == width:
+        labels = tuple(plain(cells.from_json(label)) for label in classes)
     return Output(method, datatype_of(answer), width, answer.ndim == 1, labels)
 
 

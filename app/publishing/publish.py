@@ -6,7 +6,8 @@ renamed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,11 @@ import pandas as pd
 
 from tableside.contract import schema
 from tableside.contract.schema import Contract
-from tableside.errors import ContractBroken, PublishFailed, RequestRejected
+from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import (
     artifact_files,
     batch_invariance,
-    column_types,
     consent_record,
     draft_folder,
     equivalence,
@@ -28,6 +28,7 @@ from tableside.publishing import (
     missing_cells,
     sample,
     sample_files,
+    sources,
 )
 from tableside.publishing.artifact_files import Parts
 from tableside.publishing.code_files import collect
@@ -42,13 +43,14 @@ from tableside.runtimes import golden
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_router, difference_from_estimator
 from tableside.runtimes.sklearn import SklearnRuntime
+from tableside.settings import Repository
 
 
 @warn_once
 def publish(
     name: str,
     estimator: object,
-    sample_data: object,
+    sample_data: object = None,
     *,
     repository: Path | str = "models",
     version: int | None = None,
@@ -58,6 +60,10 @@ def publish(
     tolerance: float = 0.0,
     trusted_types: tuple[str, ...] = (),
     source: dict[str, str] | None = None,
+    trained_with: Mapping[str, str] | None = None,
+    expect: object = None,
+    environment_skew: Literal["refuse", "warn"] = "refuse",
+    allow_pickle: bool = False,
     code: Sequence[Path | str] | OwnCode = (),
     as_pickle: bool | bytes = False,
     consent_path: Path | None = None,
@@ -69,9 +75,17 @@ def publish(
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
-    sample_data: rows like the training data: a DataFrame or array of shape [rows, columns], or a list of texts.
+    estimator: the estimator itself, or the path of a joblib, pickle or skops file, of a training record or of an MLflow
+    directory, as `tableside publish` takes it.
+    sample_data: rows like the training data: a DataFrame or array of shape [rows, columns], a list of texts, or the
+    path of a .csv or .parquet file.
     target: the name of a column of the sample to drop. version: a number from 1; by default the next free one.
-    alias: is set to the new version. source: where the estimator came from, for the contract.
+    alias: is set to the new version. source, trained_with: where the estimator came from, and the versions that wrote
+    its file, for the contract; an estimator in memory counts as trained here.
+    expect: the trainer's answers to the rows of the sample: a .csv or .parquet file, a DataFrame, or a dict of arrays
+    by output. They must agree with the answers here, and become the golden answers.
+    environment_skew: `warn` accepts another minor version of scikit-learn if `expect` covers every output.
+    allow_pickle: read a pickle in a directory, which runs the code in it.
     runtime: `auto` uses the fast backends that pass the equivalence check; `sklearn` always calls the estimator.
     tolerance: the relative difference that a fast backend may have; 0 compares to the bit.
     trusted_types: types that a skops file may hold besides the server's own list (`repository.trusted_types`).
@@ -89,28 +103,60 @@ def publish(
     root = Path(repository)
     _check_arguments(root, name, version, alias, tolerance)
     progress("reading the sample")
-    frame = column_types.apply(sample.as_frame(sample_data, target), types or {})
     own = code if isinstance(code, OwnCode) else collect(code)
+    request = sources.Request(sample_data, target, types, expect, allow_pickle, False, own, as_pickle is True)
+    if isinstance(estimator, (str, Path)):
+        settings = Repository(trusted_types=trusted_types, environment_skew=environment_skew)
+        given = sources.prepare(Path(estimator), request, settings)
+    else:
+        given = sources.in_memory(estimator, request, trained_with, source)
+    frame = sample.as_frame(given.sample, None)
     if as_pickle is False:
-        held_objects.refuse_unnamed(estimator)
+        held_objects.refuse_unnamed(given.estimator)
     if own is not None or as_pickle is not False:
         consent_path = consent_record.place(consent_path, root)
-    estimator_runtime, effort = SklearnRuntime(estimator), QUICK if quick else FULL
+    estimator_runtime, effort = SklearnRuntime(given.estimator), QUICK if quick else FULL
     progress("learning the contract")
-    try:
-        contract = learn_contract(name, estimator_runtime, frame, effort, nullable=nullable, optional=optional)
-    except RequestRejected as problem:
-        raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
-    contract = msgspec.structs.replace(contract, source=source or {}, quick=quick)
+    learn = partial(learn_contract, nullable=nullable, optional=optional or given.optional, expected=given.answers)
+    contract = _learned(partial(learn, name, estimator_runtime, frame, effort), estimator_runtime)
+    contract = msgspec.structs.replace(
+        contract, source=given.source, trained_with=dict(given.trained_with), quick=quick
+    )
+    _check_skew(contract, environment_skew)
     graph: bytes | None = None
     if runtime == "auto" and as_pickle is False:
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
-    parts = Parts(estimator, graph, own, as_pickle)
+    parts = Parts(given.estimator, graph, own, (given.content or True) if as_pickle is True else as_pickle)
     contract = _write_version(root / name, version, contract, parts, trusted_types, progress)
     consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
     return contract
+
+
+def _learned(learn: Callable[[], Contract], runtime: SklearnRuntime) -> Contract:
+    """Return the contract that `learn` learns. Raises PublishFailed for whatever stands in its way."""
+    try:
+        return learn()
+    except RequestRejected as problem:
+        raise PublishFailed(f"the sample has cells that no request could send: {problem}") from problem
+    except TablesideError:
+        raise
+    except Exception as problem:
+        raise PublishFailed(
+            f"the contract of {runtime.facts['estimator']} cannot be learned: {type(problem).__name__}: {problem}"
+        ) from problem
+
+
+def _check_skew(contract: Contract, policy: Literal["refuse", "warn"]) -> None:
+    """Raise PublishFailed where a load would refuse the version: the golden answers must all be the trainer's then."""
+    try:
+        integrity.check_environment(contract, policy)
+    except ContractBroken as problem:
+        raise PublishFailed(
+            f"{problem}. The trainer's answers must cover every output: "
+            f"{', '.join(output.name for output in contract.outputs)}"
+        ) from problem
 
 
 def _check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from tableside_contract.facts import attribute
+
 Reading = Literal["text", "number", "boolean", "date", "numeric"]
 """What cells are. `numeric` is numbers or booleans: what an estimator takes that computes with its columns."""
 Missing = Literal["nan", "none", "na"]
@@ -88,32 +90,25 @@ def _reading_of_type(kind: type) -> Reading | None:
     return "date" if issubclass(kind, (pd.Timestamp, np.datetime64)) else None
 
 
-def _attribute(part: object, name: str) -> Any:
-    try:
-        return getattr(part, name, None)
-    except Exception:  # noqa: BLE001 - a property of a foreign class may raise anything
-        return None
-
-
 def _walk(part: object, columns: list[Label], found: dict[Label, Known]) -> list[Label]:
     """Add to `found` what a step says of the columns. Return the columns whose own cells it passes on."""
     if isinstance(part, str) or part is None:
         return columns if part == "passthrough" else []
-    steps = _attribute(part, "steps")
+    steps = attribute(part, "steps")
     if isinstance(steps, list) and all(isinstance(step, tuple) and len(step) == 2 for step in steps):
         for _, step in steps:
             columns = _walk(step, columns, found)
         return columns
-    if isinstance(_attribute(part, "transformers_"), list):
+    if isinstance(attribute(part, "transformers_"), list):
         return _walk_column_transformer(part, columns, found)
-    if isinstance(union := _attribute(part, "transformer_list"), list):
+    if isinstance(union := attribute(part, "transformer_list"), list):
         return [left for _, step in union for left in _walk(step, columns, found)]
     return _of_step(part, columns, found)
 
 
 def _walk_column_transformer(part: object, columns: list[Label], found: dict[Label, Known]) -> list[Label]:
     passed_on: list[Label] = []
-    for entry in _attribute(part, "transformers_"):
+    for entry in attribute(part, "transformers_"):
         if isinstance(entry, tuple) and len(entry) == 3:
             passed_on += _walk(entry[1], _selected(entry[2], columns), found)
     return passed_on
@@ -145,7 +140,7 @@ def _of_step(part: object, columns: list[Label], found: dict[Label, Known]) -> l
         for column, group in zip(columns, groups, strict=True):
             _add_values(found, column, name, group)
         return []
-    if isinstance(mapping := _attribute(part, "encoder_dict_"), Mapping):  # feature-engine
+    if isinstance(mapping := attribute(part, "encoder_dict_"), Mapping):  # feature-engine
         for column, values in mapping.items():
             _add_values(found, column, name, list(values) if hasattr(values, "__iter__") else [])
         return [column for column in columns if column not in mapping]
@@ -153,7 +148,7 @@ def _of_step(part: object, columns: list[Label], found: dict[Label, Known]) -> l
         for column, value in zip(columns, statistics, strict=True):
             _add_values(found, column, name, [value], is_list=False)
         return columns
-    if isinstance(_attribute(part, "vocabulary_"), Mapping) or name.endswith("Vectorizer"):
+    if isinstance(attribute(part, "vocabulary_"), Mapping) or name.endswith("Vectorizer"):
         _add(found, columns, Known("text", name))
         return []
     return _of_other(part, name, columns, found)
@@ -161,22 +156,22 @@ def _of_step(part: object, columns: list[Label], found: dict[Label, Known]) -> l
 
 def _of_other(part: object, name: str, columns: list[Label], found: dict[Label, Known]) -> list[Label]:
     before = len(found)
-    for attribute in _NESTED:
-        nested = _attribute(part, attribute)
+    for name_inside in _NESTED:
+        nested = attribute(part, name_inside)
         for inner in nested[:1] if isinstance(nested, list) else [] if nested is None else [nested]:
             if hasattr(inner, "__dict__"):
-                _walk(_attribute(inner, "estimator") if attribute.startswith("calibrated") else inner, columns, found)
+                _walk(attribute(inner, "estimator") if name_inside.startswith("calibrated") else inner, columns, found)
     library = type(part).__module__.partition(".")[0]
     if len(found) == before and library in _NUMERIC_LIBRARIES and name not in _OPAQUE:
-        flags = _attribute(part, "is_categorical_")  # categories of a `category` column may be text
+        flags = attribute(part, "is_categorical_")  # categories of a `category` column may be text
         is_numeric = [True] * len(columns) if flags is None else [not flag for flag in flags]
         if len(is_numeric) == len(columns):
             _add(found, [c for c, known in zip(columns, is_numeric, strict=True) if known], Known("numeric", name))
     return []
 
 
-def _groups(part: object, attribute: str, columns: list[Label]) -> list[Any] | None:
-    values = _attribute(part, attribute)
+def _groups(part: object, name: str, columns: list[Label]) -> list[Any] | None:
+    values = attribute(part, name)
     is_list = isinstance(values, list) or (isinstance(values, np.ndarray) and values.ndim == 1)
     return list(values) if is_list and len(values) == len(columns) else None
 

@@ -13,6 +13,7 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Datatype, Input, plain
 from tableside.errors import PublishFailed
 from tableside.publishing import column_types, missing_cells
+from tableside_contract import cells, facts
 
 MAX_CATEGORIES = 200
 """A text column of a frame with more distinct values than this gets no list of categories in the contract."""
@@ -115,9 +116,8 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
     An estimator that was fitted on a DataFrame selects columns by name; others take all columns by position.
     Raises PublishFailed that names missing or surplus columns.
     """
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is not None:
-        wanted = [str(name) for name in names]
+    wanted = facts.feature_names(estimator)
+    if wanted is not None:
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
         missing = [name for name in wanted if name not in frame.columns]
         known = set(wanted)
@@ -128,7 +128,7 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
             hint = f"If that is the target, add --target {extra[0]}" if len(extra) == 1 else "Drop them"
             raise PublishFailed(f"the sample has columns that the estimator does not take: {', '.join(extra)}. {hint}")
         return frame[wanted], "frame"
-    width = getattr(estimator, "n_features_in_", len(frame.columns))
+    width = facts.n_features(estimator) or len(frame.columns)
     if width != len(frame.columns):
         raise PublishFailed(
             f"the estimator takes {width} columns, but the sample has {len(frame.columns)}. If one is the target, "
@@ -140,7 +140,7 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
     renamed.columns = pd.Index([f"x{at}" if default else str(name) for at, name in enumerate(frame.columns)])
     kinds = {_datatype(frame[column]) for column in frame.columns}
     # A text vectorizer iterates over its input. From a DataFrame it would get the column names, not the texts.
-    if kinds == {"BYTES"} and len(frame.columns) == 1 and not hasattr(estimator, "n_features_in_"):
+    if kinds == {"BYTES"} and len(frame.columns) == 1 and facts.n_features(estimator) is None:
         return renamed.rename(columns={"x0": TEXT}), "texts"
     if kinds & {"BYTES", "BOOL"}:
         return renamed, "frame"
@@ -152,7 +152,7 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
 
 def integer_names(frame: pd.DataFrame, estimator: object) -> frozenset[str]:
     """Return the columns of a sample, before `align`, that have a whole number as their name, as text."""
-    if getattr(estimator, "feature_names_in_", None) is not None:
+    if facts.feature_names(estimator) is not None:
         return frozenset()  # scikit-learn keeps names only if all are text
     return frozenset(str(name) for name in frame.columns if not isinstance(name, str))
 
@@ -235,30 +235,7 @@ def _categories(
 
 def fitted_categories(estimator: object) -> FittedCategories:
     """Return the categories of the encoders inside a ColumnTransformer that selects its columns by name."""
-    categories: FittedCategories = {}
-    for step in _steps(estimator):
-        for _, transformer, columns in getattr(step, "transformers_", ()):
-            names = [columns] if isinstance(columns, str) else list(columns) if _are_names(columns) else []
-            for encoder in _steps(transformer):
-                if not _keeps_cells(encoder):
-                    break
-                groups = getattr(encoder, "categories_", None)
-                if groups is not None and len(groups) == len(names):
-                    closed = getattr(encoder, "handle_unknown", "") == "error"
-                    categories.update({name: (list(group), closed) for name, group in zip(names, groups, strict=True)})
-                    break
-    return categories
-
-
-def _keeps_cells(step: object) -> bool:
-    """Whether the next step sees the column's own cells. After KBinsDiscretizer, say, it sees numbers of bins."""
-    return type(step).__name__ in ("SimpleImputer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
-
-
-def _are_names(columns: object) -> bool:
-    return isinstance(columns, (list, tuple, np.ndarray, pd.Index)) and all(isinstance(c, str) for c in columns)
-
-
-def _steps(estimator: object) -> list[Any]:
-    steps = getattr(estimator, "steps", None)
-    return [part for _, part in steps] if steps else [estimator]
+    return {
+        name: ([cells.from_json(cell) for cell in found["values"]], found["closed"])
+        for name, found in facts.fitted_categories(estimator).items()
+    }

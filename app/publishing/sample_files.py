@@ -11,6 +11,7 @@ from tableside.errors import PublishFailed
 from tableside.publishing import column_types, csv_samples, missing_cells, readings, sample
 from tableside.publishing.column_types import Types
 from tableside.publishing.readings import Known, Label
+from tableside_contract import facts
 
 Sample = tuple[pd.DataFrame, list[str]]
 """The rows of a file, and the notes to print."""
@@ -51,18 +52,18 @@ def _sparse(path: Path) -> pd.DataFrame:
 
 def known_columns(estimator: object, names: Sequence[Label]) -> dict[Label, Known]:
     """Return what the model says of its columns: those it was fitted on by name, or those of the sample in order."""
-    fitted_on = getattr(estimator, "feature_names_in_", None)
-    return readings.of_model(estimator, [str(name) for name in fitted_on] if fitted_on is not None else names)
+    fitted_on = facts.feature_names(estimator)
+    return readings.of_model(estimator, fitted_on if fitted_on is not None else names)
 
 
 def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sample:
     texts = csv_samples.read_text(path)
     kept: list[str] = sample.without_target(list(texts), target)
     _check_declared(types, kept)
-    fitted_on = getattr(estimator, "feature_names_in_", None)
+    fitted_on = facts.feature_names(estimator)
     known = known_columns(estimator, kept)
     guesses = csv_samples.Guesses()
-    wanted = kept if fitted_on is None else [name for name in kept if name in set(map(str, fitted_on))]
+    wanted = kept if fitted_on is None else [name for name in kept if name in set(fitted_on)]
     frame = csv_samples.typed({name: texts[name] for name in wanted}, types, known, guesses)
     for name in kept:
         if name not in frame.columns:  # a surplus column is refused later, by its name and not by its look

@@ -17,6 +17,7 @@ from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.repository import verified_files
 from tableside.repository.paths import CHECKSUMS, CONTRACT, GRAPH, version_folder
+from tableside_contract.environment import same_minor
 
 STRICT = ("scikit-learn",)
 """Packages that must have the minor version of publish: fitted attributes change between minor versions."""
@@ -125,21 +126,26 @@ def _part(line: str) -> str:
 
 def check_environment(
     contract: Contract, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
-) -> str:
+) -> str:  # fmt: skip
     """Return a warning about libraries that differ from publish or are missing; empty when there is none.
 
-    here: the versions of the environment that runs the version; by default those of this process.
-    Raises ContractBroken with FailureKind.ENVIRONMENT when a version differs and `policy` is `refuse`.
+    here: the versions of the environment that runs the version; by default those of this process. Raises ContractBroken
+    with FailureKind.ENVIRONMENT when a version differs, unless `policy` is `warn` and the golden answers, which every
+    load replays, are the trainer's.
     """
     differences = "; ".join(environment_differences(contract, here))
-    if differences and policy == "refuse":
-        raise ContractBroken(
-            f"{differences}. Publish the model again in this environment, or set repository.environment_skew = 'warn'",
-            FailureKind.ENVIRONMENT,
-        )
+    if differences and (policy == "refuse" or contract.golden.origin != "trainer"):
+        raise ContractBroken(f"{differences}. {_ways_out(contract)}", FailureKind.ENVIRONMENT)
     warning = f"{differences}. Served because repository.environment_skew is 'warn'" if differences else ""
     missing = missing_libraries(contract) if here is None else ""
     return "; ".join(filter(None, (warning, missing)))
+
+
+def _ways_out(contract: Contract) -> str:
+    ways = "Publish the model again in this environment, or serve it in its own: environment = NAME in model.toml"
+    if contract.golden.origin == "trainer":
+        return f"{ways}. Its golden answers are the trainer's: to rely on them set repository.environment_skew = 'warn'"
+    return f"{ways}. (repository.environment_skew = 'warn' holds only for golden answers of the trainer)"
 
 
 def missing_libraries(contract: Contract) -> str:
@@ -172,12 +178,18 @@ def check_unloaded(
 
 
 def environment_differences(contract: Contract, here: Mapping[str, str] | None = None) -> list[str]:
-    """Return one text for each package of STRICT whose minor version differs from publish. See check_environment."""
+    """Return one text for each package of STRICT whose minor version differs from publish or from training.
+
+    here: the versions to compare with; by default those of this process.
+    """
     place = "here" if here is None else "in its environment"
     here = environment() if here is None else here
     differences = []
     for package in STRICT:
         then, now = contract.environment.get(package, ""), here.get(package, "none")
-        if then.split(".")[:2] != now.split(".")[:2]:
+        trained = contract.trained_with.get(package, then)
+        if not same_minor(then, now):
             differences.append(f"{package} was {then or 'not recorded'} at publish and is {now} {place}")
+        elif not same_minor(trained, now):
+            differences.append(f"{package} was {trained} in training and is {now} {place}")
     return differences

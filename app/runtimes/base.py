@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.table import Table
+from tableside_contract.facts import Facts
 
 
 class Runtime(Protocol):
@@ -23,3 +24,11 @@ class Runtime(Protocol):
         Returns an array of shape [rows] or [rows, width]; a list of such arrays, one for each target, where the
         estimator's method returns one.
         """
+
+
+class DescribedRuntime(Runtime, Protocol):
+    """A runtime whose estimator says what it takes and answers, from which publish learns a contract."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the fitted estimator says of itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from tableside.contract.conversion import single_threaded as single_threaded
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes.trusted_types import TRUSTED
-
-METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+from tableside_contract.facts import Facts, describe
 
 
 def warm_up() -> None:
@@ -31,6 +31,11 @@ class SklearnRuntime:
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = single_threaded(estimator)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the fitted estimator says of itself."""
+        return describe(self.estimator)
 
     def prepare(self, table: Table) -> Any:
         """The table as the DataFrame, matrix or list of texts that the estimator takes."""

@@ -137,11 +137,13 @@ def test_a_load_of_a_skewed_version_is_refused_with_the_reason(skew_stack: Stack
 
 
 def test_with_warn_a_minor_version_is_served_and_its_answers_still_held(make_stack: Callable[..., Stack]) -> None:
-    """With `warn` a version of another minor release is served with a warning, unless its golden rows differ."""
+    """With `warn` a version of another minor release is served with a warning, unless the trainer's answers differ."""
     stack = make_stack(start=False, **environment(TABLESIDE__REPOSITORY__ENVIRONMENT_SKEW="warn"))
-    skewed_environment.another_minor(skewed_environment.next_version(models(stack), "diabetes"))
+    skewed_environment.another_minor(agreeing := skewed_environment.next_version(models(stack), "diabetes"))
+    skewed_environment.with_the_trainers_answers(agreeing)
     both = skewed_environment.next_version(models(stack), "breast-cancer")
     skewed_environment.another_minor(both)
+    skewed_environment.with_the_trainers_answers(both)
     skewed_environment.move_a_threshold(both)
     stack.start()
     assert ask_repository(stack, "models/diabetes/load")[0] == 200

@@ -173,16 +173,31 @@ def test_a_version_without_checksums_passes(root: Path) -> None:
 
 
 def test_another_minor_version_of_scikit_learn_is_refused_or_reported(root: Path) -> None:
-    """The policy decides: `refuse` raises with the two remedies, `warn` returns the difference as a warning."""
+    """`refuse` raises with the remedies; `warn` returns a warning only where the golden answers are the trainer's."""
     contract = rewrite(root, lambda contract: with_library_version(contract, "0.24.2"))
-    with pytest.raises(ContractBroken, match=r"^scikit-learn was 0\.24\.2 at publish and is ") as broken:
+    for policy in ("refuse", "warn"):
+        with pytest.raises(ContractBroken, match=r"^scikit-learn was 0\.24\.2 at publish and is ") as broken:
+            integrity.check_environment(contract, policy)
+        assert broken.value.failure_kind is FailureKind.ENVIRONMENT
+        assert "Publish the model again in this environment" in str(broken.value)
+        assert "holds only for golden answers of the trainer" in str(broken.value)
+    contract = msgspec.structs.replace(contract, golden=msgspec.structs.replace(contract.golden, origin="trainer"))
+    with pytest.raises(ContractBroken, match=r"set repository\.environment_skew = 'warn'"):
         integrity.check_environment(contract, "refuse")
-    assert broken.value.failure_kind is FailureKind.ENVIRONMENT
-    assert "Publish the model again in this environment" in str(broken.value)
-    assert "set repository.environment_skew = 'warn'" in str(broken.value)
     warning = integrity.check_environment(contract, "warn")
     assert warning.startswith("scikit-learn was 0.24.2 at publish and is ")
     assert warning.endswith("Served because repository.environment_skew is 'warn'")
+
+
+def test_the_version_of_training_counts_as_well(root: Path) -> None:
+    """A version that was trained elsewhere and published here is of another environment, and says so."""
+    contract = integrity.read_contract(root, "iris", 1)
+    here = contract.environment["scikit-learn"]
+    contract = msgspec.structs.replace(contract, trained_with={"scikit-learn": "1.2.2"})
+    assert integrity.environment_differences(contract) == [f"scikit-learn was 1.2.2 in training and is {here} here"]
+    assert integrity.environment_differences(contract, {"scikit-learn": "1.2.0"}) == [
+        f"scikit-learn was {here} at publish and is 1.2.0 here"
+    ]
 
 
 def test_another_patch_version_is_the_same_environment(root: Path) -> None:

@@ -155,8 +155,10 @@ def test_a_repaired_version_is_served_again(small_repository: Path) -> None:
 
 
 def test_skew_may_be_allowed(small_repository: Path) -> None:
-    """With `environment_skew = "warn"` another library is only a warning, if the golden rows pass."""
+    """With `environment_skew = "warn"` another library is only a warning, if the trainer's golden answers agree."""
     change_the_library(small_repository / "iris" / "1")
+    assert load_catalog(small_repository, Repository(environment_skew="warn"), 1, EMPTY).find("iris").reason
+    skewed_environment.with_the_trainers_answers(small_repository / "iris" / "1")
     policy = Repository(environment_skew="warn")
     catalog = load_catalog(small_repository, policy, 1, EMPTY)
     served = catalog.servable("iris")

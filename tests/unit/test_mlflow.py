@@ -167,7 +167,8 @@ def test_a_row_of_whole_numbers_does_not_make_whole_columns(tmp_path: Path) -> N
         ("age", "FP64"),
     ]
     notes = json.loads(publish(DATA / "house_one_row", tmp_path, "--json").stdout)["notes"]
-    assert len(notes) == 1
+    assert len(notes) == 2
+    assert "prove this server against itself" in notes[1]
 
 
 def test_without_a_signature_whole_numbers_stay_open(copied: Callable[..., Path], tmp_path: Path) -> None:
@@ -291,14 +292,14 @@ def test_another_flavour_is_named(copied: Callable[..., Path], tmp_path: Path) -
 def test_another_scikit_learn_is_refused(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another minor version is refused, and both are named; with environment_skew "warn" it is a note."""
+    """A minor version that MLmodel names is refused, and both are named, also with environment_skew "warn"."""
     here = environment()["scikit-learn"]
     folder = copied("iris_skops", lambda words: words["flavors"]["sklearn"].update(sklearn_version="1.2.0"))
     message = error_of_publish(folder, tmp_path / "r")
-    assert f"saved with scikit-learn 1.2.0, but this environment has {here}." in message
-    assert 'repository.environment_skew = "warn"' in message
+    assert f"was written with scikit-learn 1.2.0, but this environment has {here}." in message
+    assert 'repository.environment_skew = "warn" publishes it here if they agree' in message
     monkeypatch.setenv("TABLESIDE__REPOSITORY__ENVIRONMENT_SKEW", "warn")
-    assert "note: the model was saved with scikit-learn 1.2.0" in publish(folder, tmp_path / "r").stdout
+    assert "needs the trainer's answers" in error_of_publish(folder, tmp_path / "r")
 
 
 def test_the_directory_cannot_extend_the_trusted_types(copied: Callable[..., Path], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.publishing import estimator_files, outputs
 from tableside.runtimes.sklearn import SklearnRuntime
+from tableside_contract.facts import describe
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -54,7 +55,7 @@ def found(estimator: object) -> tuple[list[str], dict[str, str]]:
 )
 def test_the_kind_is_named_as_in_the_contract(estimator: object, kind: str) -> None:
     """scikit-learn's tags decide; the methods do for an object that is not of scikit-learn."""
-    assert outputs.kind_of(estimator) == kind
+    assert describe(estimator)["kind"] == kind
 
 
 def test_outputs_come_in_a_fixed_order() -> None:

@@ -1,0 +1,122 @@
+"""Real environments with other releases of scikit-learn, made once and kept in the user's cache folder.
+
+Each is named after its interpreter and the hash of its locked requirements (requirements/environments/), so that a
+changed lock makes a new one. An installation that fails fails the test.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOCKS = PROJECT / "requirements" / "environments"
+RELEASES = {
+    "1.0.2": ((3, 8), (3, 10)), "1.2.2": ((3, 8), (3, 11)), "1.4.2": ((3, 9), (3, 12)), "1.6.1": ((3, 9), (3, 13)),
+    "1.7.2": ((3, 10), (3, 14)),
+}  # fmt: skip
+"""Release of scikit-learn: the first and the last Python that it has wheels for."""
+ALL = "TABLESIDE_TEST_ALL_ENVIRONMENTS"
+"""Environment variable: if set, every interpreter that is found is used, with each release that it has wheels for."""
+PYTHONS = "TABLESIDE_TEST_PYTHONS"
+"""Environment variable: folders to search for python3.8 to python3.14 besides PATH, separated by colons."""
+
+
+@dataclass(frozen=True)
+class TrainingEnvironment:
+    """An interpreter and a release of scikit-learn. `python` makes the environment when it is first asked for."""
+
+    interpreter: str
+    python_version: str
+    release: str
+
+    @property
+    def name(self) -> str:
+        return f"scikit-learn-{self.release}-python{self.python_version}"
+
+    def python(self) -> Path:
+        """The interpreter of the environment, which is made if it is not there yet."""
+        lock = LOCKS / f"scikit-learn-{self.release}.txt"
+        digest = hashlib.sha256(lock.read_bytes() + self.interpreter.encode()).hexdigest()[:12]
+        return _made(self.interpreter, lock, cache_folder() / f"{self.name}-{digest}")
+
+    def run(self, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run this environment's Python with `training/` importable."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TABLESIDE"))}
+        environ |= {"PYTHONPATH": str(PROJECT / "training"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [str(self.python()), *map(str, words)]
+        return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=240)
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "tableside" / "test-environments"
+
+
+def _made(interpreter: str, lock: Path, folder: Path) -> Path:
+    """Make a virtual environment from a locked file, unless it is there; other processes wait meanwhile."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    complete, python = folder / "complete", folder / "bin" / "python"
+    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _call(interpreter, "-m", "venv", str(folder))
+            _call(
+                str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
+                "--no-deps", "--only-binary", ":all:", "-r", str(lock),
+            )  # fmt: skip
+            complete.touch()
+    return python
+
+
+def _call(*words: str) -> None:
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+@cache
+def interpreters() -> dict[str, str]:
+    """Version (`3.11`) to the path of each CPython from 3.8 to 3.14 that runs here: on PATH, and in PYTHONS."""
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), *os.environ.get(PYTHONS, "").split(os.pathsep)]
+    found = {".".join(map(str, sys.version_info[:2])): sys.executable}
+    for minor in range(8, 15):
+        for folder in filter(None, folders):
+            candidate = Path(folder) / f"python3.{minor}"
+            if f"3.{minor}" not in found and os.access(candidate, os.X_OK) and _runs(candidate, f"3.{minor}"):
+                found[f"3.{minor}"] = str(candidate)
+    return found
+
+
+def _runs(candidate: Path, version: str) -> bool:
+    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([str(candidate), "-c", code], capture_output=True, text=True, timeout=60)
+    return done.returncode == 0 and done.stdout.strip() == version
+
+
+def chosen() -> list[TrainingEnvironment]:
+    """The environments to test with: two at most for the Python that runs, or all of them (see ALL)."""
+    running = ".".join(map(str, sys.version_info[:2]))
+    if os.environ.get(ALL):
+        return [_environment(version, release) for version in interpreters() for release in releases_for(version)]
+    releases = [release for release in releases_for(running) if release in ("1.2.2", "1.6.1")] or releases_for(running)
+    return [_environment(running, release) for release in releases[:2]]
+
+
+def _environment(version: str, release: str) -> TrainingEnvironment:
+    return TrainingEnvironment(interpreters()[version], version, release)
+
+
+def releases_for(version: str) -> list[str]:
+    """The releases that have wheels for a Python such as `3.11`."""
+    major, minor = (int(part) for part in re.findall(r"\d+", version))
+    return [release for release, (first, last) in RELEASES.items() if first <= (major, minor) <= last]

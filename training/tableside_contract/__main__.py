@@ -1,0 +1,52 @@
+"""`python -m tableside_contract MODEL --sample FILE --out FOLDER`: writes a training record where MODEL was trained."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from tableside_contract.errors import RecordFailed
+
+DESCRIPTION = (
+    "Write a training record: the estimator, rows of its sample and its answers to them. Run it in the environment "
+    "where the estimator was trained, and publish the folder with `tableside publish NAME FOLDER`."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns its exit status: 0, or 2 after an error, which is one line on standard error."""
+    parser = argparse.ArgumentParser(prog="tableside_contract", description=DESCRIPTION)
+    parser.add_argument("model", type=Path, help="joblib, pickle or skops file of the fitted estimator")
+    parser.add_argument("--sample", type=Path, required=True, help="rows like the training data, .csv or .parquet")
+    parser.add_argument("--out", type=Path, required=True, help="the new folder to write")
+    parser.add_argument("--target", help="name of the target column, which is dropped from the sample")
+    parser.add_argument("--rows", type=int, default=1000, help="rows of the sample to keep at most (default: 1000)")
+    given = parser.parse_args(arguments)
+    try:
+        print(write(given.model, given.sample, given.out, given.target, given.rows))  # noqa: T201 - the result
+    except RecordFailed as problem:
+        print(f"tableside_contract: {problem}", file=sys.stderr)  # noqa: T201 - a command's error
+        return 2
+    return 0
+
+
+def write(model: Path, sample: Path, out: Path, target: str | None, rows: int) -> str:
+    """Write the training record, and return the lines that tell so. Raises RecordFailed."""
+    from tableside_contract import record
+
+    made = record.contract(record.load(model), sample, out, target=target, max_rows=rows)
+    versions = made["trained_with"]
+    lines = [
+        f"wrote {out}: {made['facts']['estimator']}, {len(made['rows'])} rows, answers of {', '.join(made['answers'])}",
+        f"  {made['artifact']['file']}, scikit-learn {versions.get('scikit-learn', 'unknown')}, "
+        f"Python {versions['python']}",
+        *(f"note: {method} is left out: {reason}" for method, reason in made["left_out"].items()),
+        f"next: copy the folder to the server, and there: tableside publish NAME {out.name}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

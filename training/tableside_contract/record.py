@@ -1,0 +1,175 @@
+"""Writes a training record: the estimator, what it says of itself, rows of its sample, and its answers to them.
+
+A record is made in the environment where the estimator was trained, because only there its answers are known to be the
+trainer's. Tableside compares them with the answers that the estimator gives on the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, TypedDict
+
+import sklearn
+
+from tableside_contract import cells, tables
+from tableside_contract.answers import answer
+from tableside_contract.artifact_versions import sklearn_versions
+from tableside_contract.cells import Cell
+from tableside_contract.environment import environment, same_minor
+from tableside_contract.errors import RecordFailed
+from tableside_contract.facts import Facts, describe, written_by
+from tableside_contract.tables import Column
+
+FORMAT = 1
+"""The format of `training.json`."""
+FILE = "training.json"
+SKOPS, JOBLIB = "model.skops", "model.joblib"
+MAX_ROWS = 1000
+
+
+class Answers(TypedDict):
+    """The answers of one output: `rows[i][k]`, and the dtype of the array that the estimator returned."""
+
+    dtype: str
+    flat: bool
+    rows: list[list[Cell]]
+
+
+class Artifact(TypedDict):
+    """The file that holds the estimator."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+class Record(TypedDict):
+    """The content of `training.json`. rows: `rows[i][column]`. answers: by output, for all rows in one call."""
+
+    format: int
+    facts: Facts
+    trained_with: dict[str, str]
+    columns: list[Column]
+    rows: list[list[Cell]]
+    answers: dict[str, Answers]
+    left_out: dict[str, str]
+    artifact: Artifact
+
+
+def contract(
+    estimator: Any, sample: Any, folder: Path | str, *, target: str | None = None, max_rows: int = MAX_ROWS
+) -> Record:
+    """Write the training record of a fitted estimator as a new folder, and return the content of its training.json.
+
+    Run it where the estimator was trained. sample: rows like the training data, as the estimator takes them: a
+    DataFrame or array of shape [rows, columns], or a list of texts; or the path of a .csv or .parquet file. target: the
+    name of a column of the sample to drop. max_rows: of a longer sample so many rows are kept, the extremes among them.
+
+    Raises RecordFailed, and leaves no folder, when the estimator does not answer the sample or was made elsewhere.
+    """
+    out = Path(folder)
+    if out.exists():
+        raise RecordFailed(f"{out} exists already. Give the name of a new folder")
+    _check_origin(estimator)
+    facts = describe(estimator)
+    if isinstance(sample, (str, Path)):
+        sample = tables.read(Path(sample), facts)
+    frame = tables.choose(tables.align(tables.as_frame(sample, target), facts), max_rows)
+    answers, left_out = answer(estimator, facts["methods"], tables.as_trained(frame, facts))
+    if "predict" in left_out or not answers:
+        reasons = "; ".join(f"{method}: {reason}" for method, reason in left_out.items())
+        raise RecordFailed(f"the {facts['estimator']} does not answer its own sample. {reasons or 'It has no method'}")
+    draft = out.parent / f".{out.name}-{uuid.uuid4().hex}"
+    draft.mkdir(parents=True)
+    try:
+        record = Record(
+            format=FORMAT,
+            facts=facts,
+            trained_with=environment(facts["libraries"]),
+            columns=tables.columns_of(frame),
+            rows=tables.rows_of(frame),
+            answers={name: _as_answers(array) for name, array in answers.items()},
+            left_out=left_out,
+            artifact=_write_artifact(estimator, draft),
+        )
+        text = json.dumps(record, indent=None, ensure_ascii=False, allow_nan=False)
+        (draft / FILE).write_text(text + "\n", encoding="utf-8")
+        draft.rename(out)
+    finally:
+        shutil.rmtree(str(draft), ignore_errors=True)
+    return record
+
+
+def load(path: Path) -> Any:
+    """Load the estimator of a joblib, pickle or skops file that was written with the scikit-learn that is installed.
+
+    Loading a joblib or pickle file runs the code in it. Raises RecordFailed.
+    """
+    if not path.is_file():
+        raise RecordFailed(f"{path}: no such file")
+    for version in sklearn_versions(path):
+        if not same_minor(version, sklearn.__version__):
+            raise RecordFailed(
+                f"{path} was written with scikit-learn {version}, and this environment has {sklearn.__version__}. Run "
+                "this command in the environment where the estimator was trained"
+            )
+    try:
+        return _load_skops(path) if zipfile.is_zipfile(path) else _load_joblib(path)
+    except Exception as problem:
+        raise RecordFailed(f"{path} cannot be loaded: {type(problem).__name__}: {problem}") from problem
+
+
+def _load_skops(path: Path) -> Any:
+    import skops.io
+
+    return skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+
+
+def _load_joblib(path: Path) -> Any:
+    import joblib
+
+    return joblib.load(path)
+
+
+def _check_origin(estimator: Any) -> None:
+    """Raise RecordFailed for an estimator that another scikit-learn made, as far as that shows."""
+    elsewhere = written_by(estimator)
+    if elsewhere:
+        raise RecordFailed(
+            f"{elsewhere}, and this environment has {sklearn.__version__}. Make the record in the environment where "
+            "the estimator was trained"
+        )
+
+
+def _as_answers(array: Any) -> Answers:
+    wide = array.reshape(len(array), -1)
+    return Answers(
+        dtype=str(array.dtype), flat=array.ndim == 1, rows=[[cells.to_json(cell) for cell in row] for row in wide]
+    )
+
+
+def _write_artifact(estimator: Any, folder: Path) -> Artifact:
+    """Write the estimator with skops if that is installed and can hold it; else with joblib."""
+    path = folder / SKOPS
+    try:
+        import skops.io
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            skops.io.dump(estimator, path)
+            skops.io.get_untrusted_types(file=path)
+    except Exception:  # noqa: BLE001 - whatever skops cannot hold, joblib may
+        if path.exists():
+            path.unlink()
+        import joblib
+
+        path = folder / JOBLIB
+        joblib.dump(estimator, path)
+    content = path.read_bytes()
+    return Artifact(file=path.name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
