@@ -105,7 +105,7 @@ def test_the_warning_of_scikit_learn_is_the_second_guard() -> None:
     content = written_elsewhere(pickle.dumps(MODEL))
     with pytest.raises(PublishFailed, match=f"^m was written with scikit-learn {OTHER}, but this environment has"):
         estimator_files.load_bytes(content, "m")
-    assert estimator_files.load_bytes(content, "m", ["1.2.0"])
+    assert estimator_files.load_bytes(content, "m", versions=["1.2.0"])
 
 
 def test_the_gate_passes_what_may_be_compared() -> None:
