@@ -52,7 +52,6 @@ from tableside.serving.registry import Registry
 from tableside.settings import Repository
 from tableside.telemetry import metrics
 from tableside.web.extensions import EXTENSION_KEY
-from tableside_contract.answers import as_array
 from tests.conftest import MakeSettings
 
 pytestmark = pytest.mark.no_greenlets
