@@ -15,7 +15,6 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
-from sklearn.tree import DecisionTreeRegressor
 
 ROWS = 120
 CODES = np.array(["00501", "08028", "10115", "90210", "02139"], dtype=object)
@@ -120,4 +119,4 @@ def unused_date() -> TypedModel:
 def integer_names() -> TypedModel:
     """A model of a DataFrame whose columns are 2, 0 and 1."""
     frame = pd.DataFrame(np.random.default_rng(3).normal(size=(ROWS, 3)).round(6), columns=[2, 0, 1])
-    return fit("numbered", frame, DecisionTreeRegressor(random_state=0))
+    return fit("numbered", frame, make_pipeline(StandardScaler(), Ridge()))

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tableside.contract.conversion import dates_with_zone
 from tableside.contract.schema import Column
+from tableside.decoding import dates
 from tableside.decoding.cells import to_array
 from tableside.decoding.csv_tables import cell_of_text
 from tableside.decoding.rules import Problems
@@ -63,7 +64,8 @@ def _from_file(path: Path) -> dict[str, str]:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as problem:
         raise PublishFailed(
-            f"--types {path}: {problem}. Give COLUMN=DTYPE,... or a JSON file, such as "
+            f"--types {path}: {getattr(problem, 'strerror', None) or problem}. Give COLUMN=DTYPE,... "
+            "or a JSON file, such as "
             "frame.dtypes.astype(str).to_json() "
             "writes it"
         ) from problem
@@ -91,6 +93,19 @@ def is_date(dtype: str) -> bool:
     except (TypeError, ValueError, KeyError):
         return False
     return True
+
+
+def date_dtype(texts: Sequence[str | None]) -> str | None:
+    """Return the dtype of dates that these texts are, if each is one in ISO 8601; None if not."""
+    present = [text for text in texts if text is not None]
+    for dtype in ("datetime64[us]", "datetime64[us, UTC]"):
+        if present and all(dates.is_date(text) for text in present):
+            try:
+                of_text(texts, dtype, "")
+            except PublishFailed:  # with another kind of zone, or finer than microseconds
+                continue
+            return dtype
+    return None
 
 
 def of_text(texts: Sequence[str | None], dtype: str, label: str) -> Series:

@@ -63,6 +63,17 @@ def of_model(estimator: object, columns: Sequence[Label]) -> dict[Label, Known]:
     return found
 
 
+def dropped(estimator: object, columns: Sequence[Label]) -> list[Label]:
+    """Return the columns that the model's first step drops: no answer depends on them."""
+    steps = _attribute(estimator, "steps")
+    first = steps[0][1] if isinstance(steps, list) and steps and isinstance(steps[0], tuple) else estimator
+    entries = _attribute(first, "transformers_")
+    if not isinstance(entries, list) or not all(isinstance(entry, tuple) and len(entry) == 3 for entry in entries):
+        return []
+    taken = {column for _, step, chosen in entries if step != "drop" for column in _selected(chosen, [*columns])}
+    return [column for column in columns if column not in taken]
+
+
 def missing_kind(value: object) -> Missing | None:
     """Return the kind of a missing value; None for a value that is there."""
     if value is None:

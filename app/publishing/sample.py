@@ -142,8 +142,8 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
     # A text vectorizer iterates over its input. From a DataFrame it would get the column names, not the texts.
     if kinds == {"BYTES"} and len(frame.columns) == 1 and facts.n_features(estimator) is None:
         return renamed.rename(columns={"x0": TEXT}), "texts"
-    if kinds & {"BYTES", "BOOL"}:
-        return renamed, "frame"
+    if kinds & {"BYTES", "BOOL"} or (not default and not all(isinstance(name, str) for name in names_given)):
+        return renamed, "frame"  # of numbers as names scikit-learn keeps none, but only a DataFrame has them
     if "FP32" in kinds and kinds != {"FP32"}:
         # numpy converts mixed widths to one float64 array, and the estimator was fitted on that.
         renamed = renamed.astype(np.float64)

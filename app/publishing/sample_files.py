@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from tableside.publishing.column_types import Types
 from tableside.publishing.readings import Known, Label
 from tableside_contract import facts
 
+T = TypeVar("T")
 Sample = tuple[pd.DataFrame, list[str]]
 """The rows of a file, and the notes to print."""
 
@@ -52,8 +54,7 @@ def _sparse(path: Path) -> pd.DataFrame:
 
 def known_columns(estimator: object, names: Sequence[Label]) -> dict[Label, Known]:
     """Return what the model says of its columns: those it was fitted on by name, or those of the sample in order."""
-    fitted_on = facts.feature_names(estimator)
-    return readings.of_model(estimator, fitted_on if fitted_on is not None else names)
+    return readings.of_model(estimator, _names(estimator, names))
 
 
 def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sample:
@@ -62,18 +63,31 @@ def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sam
     _check_declared(types, kept)
     fitted_on = facts.feature_names(estimator)
     known = known_columns(estimator, kept)
+    unused = readings.dropped(estimator, _names(estimator, kept))
     guesses = csv_samples.Guesses()
     wanted = kept if fitted_on is None else [name for name in kept if name in set(fitted_on)]
-    frame = csv_samples.typed({name: texts[name] for name in wanted}, types, known, guesses)
+    dates = {name: dtype for name in unused if (dtype := column_types.date_dtype(texts.get(str(name), [])))}
+    frame = csv_samples.typed({name: texts[name] for name in wanted}, {**by_text(dates), **types}, known, guesses)
     for name in kept:
         if name not in frame.columns:  # a surplus column is refused later, by its name and not by its look
             frame[name] = pd.Series(texts[name], dtype="str")
-    if fitted_on is None:
-        frame.columns = pd.Index(csv_samples.labels(kept))
+    frame = _numbered(frame, estimator)
     return missing_cells.as_fitted(frame, by_text(known), is_file=True), guesses.notes()
 
 
-def by_text(known: Mapping[Label, Known]) -> dict[str, Known]:
+def _names(estimator: object, names: Sequence[Label]) -> list[Label]:
+    fitted_on = facts.feature_names(estimator)
+    return [*fitted_on] if fitted_on is not None else list(names)
+
+
+def _numbered(frame: pd.DataFrame, estimator: object) -> pd.DataFrame:
+    """Return the frame with numbers as names, if all are numbers and the estimator was fitted without text as names."""
+    if facts.feature_names(estimator) is not None:
+        return frame
+    return frame.set_axis(pd.Index(csv_samples.labels([str(name) for name in frame.columns])), axis=1)
+
+
+def by_text(known: Mapping[Label, T]) -> dict[str, T]:
     """Return what is known by the columns' names as text."""
     return {str(name): each for name, each in known.items()}
 
@@ -82,7 +96,8 @@ def _typed(frame: pd.DataFrame, estimator: object, target: str | None, types: Ty
     frame = frame[sample.without_target(list(frame.columns), target)]
     _check_declared(types, list(frame.columns))
     known = known_columns(estimator, list(frame.columns))
-    return missing_cells.as_fitted(column_types.apply(frame, types), by_text(known), is_file=True), []
+    frame = _numbered(column_types.apply(frame, types), estimator)
+    return missing_cells.as_fitted(frame, by_text(known), is_file=True), []
 
 
 def _check_declared(types: Types, names: Sequence[Label]) -> None:

@@ -97,12 +97,10 @@ def test_every_spelling_is_answered_as_in_memory(name: str, ending: str, make_ap
     frame = model.frame.iloc[:ROWS]
     expected = model.estimator.predict(frame)
     rows = rows_of(frame)
-    if name == "unused-date" and ending == "csv":  # the sample's text, with a space: nothing depends on it
-        rows = [[date.replace("T", " "), amount] for date, amount in rows]
     asked = 0
     for spelling, request in [*spellings(contract.input, rows, random.Random(7)), *own_spellings(frame)]:
-        if name == "unused-date" and ending == "csv" and spelling in ("to_parquet", "Arrow from pandas"):
-            continue  # the column is text there
+        if name == "integer-names" and spelling == "CSV, header by content":
+            continue  # the names in another order could be a row, which is refused
         answer = client.post(request.path.replace("MODEL", "m"), data=request.body, headers=request.headers)
         assert answer.status_code == 200, (spelling, answer.get_data(as_text=True)[:500])
         content = answer.get_json()
