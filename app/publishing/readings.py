@@ -65,9 +65,9 @@ def of_model(estimator: object, columns: Sequence[Label]) -> dict[Label, Known]:
 
 def dropped(estimator: object, columns: Sequence[Label]) -> list[Label]:
     """Return the columns that the model's first step drops: no answer depends on them."""
-    steps = _attribute(estimator, "steps")
+    steps = attribute(estimator, "steps")
     first = steps[0][1] if isinstance(steps, list) and steps and isinstance(steps[0], tuple) else estimator
-    entries = _attribute(first, "transformers_")
+    entries = attribute(first, "transformers_")
     if not isinstance(entries, list) or not all(isinstance(entry, tuple) and len(entry) == 3 for entry in entries):
         return []
     taken = {column for _, step, chosen in entries if step != "drop" for column in _selected(chosen, [*columns])}
