@@ -161,7 +161,7 @@ class FailureKind(StrEnum):
     GOLDEN = "golden"
     """The answers to the golden rows differ from those of publish, or there are none."""
     UNTRUSTED = "untrusted"
-    """The artifact contains types that are neither on the reviewed list nor in `repository.trusted_types`."""
+    """The artifact contains types that neither the reviewed lists nor the settings trust."""
     CONSENT = "consent"
     """The version brings own code or a pickle to which nobody has consented on this host."""
     CRASHED = "crashed"

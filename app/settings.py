@@ -27,11 +27,15 @@ TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
 ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
 ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,31}\Z"
 ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
+LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-engine", "skrub")
+"""Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
+LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
     TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
     ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
+    LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
 }
 """What an error says in place of a regular expression."""
 
@@ -40,6 +44,7 @@ Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
+Library = Annotated[str, Meta(pattern=LIBRARY_PATTERN)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +109,8 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     serves it if its golden answers are the trainer's."""
     trusted_types: tuple[TypeName, ...] = ()
     """Types that a skops file may contain in addition to the reviewed list."""
+    trusted_libraries: tuple[Library, ...] = ()
+    """Libraries whose reviewed types a skops file may contain: LIBRARIES."""
     allowed_pickles: tuple[Sha256, ...] = ()
     """SHA-256 of the pickle files that `publish` may read from MLflow directories and training records."""
     consent_file: Annotated[str, Meta(min_length=1)] = "consent.jsonl"

@@ -216,7 +216,8 @@ def publish_one(
         prepared = sources.prepare(estimator, request, settings.repository, step)
         contract = publishing.publish(
             name, prepared.estimator, prepared.sample, repository=root, version=options.version, alias=options.alias,
-            trusted_types=settings.repository.trusted_types, source=prepared.source, progress=step,
+            trusted_types=settings.repository.trusted_types, trusted_libraries=settings.repository.trusted_libraries,
+            source=prepared.source, progress=step,
             runtime=options.runtime, tolerance=options.tolerance, quick=options.quick, code=prepared.code or (),
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
             nullable=options.nullable_columns(), optional=prepared.optional, trained_with=prepared.trained_with,

@@ -114,7 +114,7 @@ def summary(contract: Contract, aliases: Sequence[str]) -> Row:
         "columns": len(contract.input.columns),
         "outputs": [output.name for output in contract.outputs],
         "golden_rows": len(contract.golden.rows),
-        "size_bytes": contract.artifact.size_bytes,
+        "size_bytes": contract.size_bytes,
         "artifact": artifact_in_words(contract),
         "sha256": contract.artifact.sha256,
         "created_at": contract.created_at,
@@ -140,7 +140,7 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_
         if check.outcome == "used":
             click.echo(f"  fast backend {check.backend} answers calls of {row_range(contract, check)}")
             click.echo(f"    equal on {check.rows} compared rows{_speed_up_in_words(check)}")
-    click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.artifact.size_bytes)}")
+    click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.size_bytes)}")
     if contract.code:
         click.echo(f"  own code: {', '.join(file.file for file in contract.code)}")
     for note in notes:
@@ -240,6 +240,8 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     if found.equivalence_checks:
         _table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
+    for booster in found.boosters:
+        click.echo(f"booster      {booster.file}, {size(booster.size_bytes)}, sha256 {booster.sha256}")
     if found.graph is not None:
         click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
     for file in found.code:

@@ -1,7 +1,7 @@
 """Conversion between arrays and what an estimator takes and answers.
 
 This file also runs in model processes, by the interpreters of other environments (tableside.model_process.child).
-Therefore it needs Python 3.8 only, with any numpy and pandas, and imports nothing of this project when it runs.
+Therefore it needs Python 3.8 only, with any numpy and pandas, and imports only files of its own folder when it runs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
+
+if TYPE_CHECKING or __package__:
+    from tableside.contract import native_boosters, object_graph
+else:
+    import native_boosters
+    import object_graph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,28 +109,17 @@ def as_array(answer: Any) -> Array:
 
 
 def single_threaded(estimator: Any) -> Any:
-    """Set every `n_jobs` in the estimator and its parts to 1, because the worker processes share the cores already."""
-    for part in parts(estimator):
-        if getattr(part, "n_jobs", None) not in (None, 1):
-            part.n_jobs = 1
+    """Make the estimator and its parts compute with one thread, because the worker processes share the cores already.
+
+    Every `n_jobs` becomes 1; boosters have settings of their own.
+    """
+    for part in object_graph.objects(estimator):
+        if hasattr(part, "get_params") and getattr(part, "n_jobs", None) not in (None, 1):
+            part.n_jobs = 1  # type: ignore[attr-defined]
+        native_boosters.use_one_thread(part)
     return estimator
 
 
 def parts(estimator: Any) -> Iterator[Any]:
     """Iterate over the estimator and every estimator inside it: steps, members of ensembles, fitted attributes."""
-    seen: set[int] = set()
-    stack = [estimator]
-    while stack:
-        part = stack.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, (list, tuple)):
-            stack.extend(part)
-        elif isinstance(part, np.ndarray) and part.dtype == object:
-            stack.extend(part.ravel())
-        elif isinstance(part, dict):
-            stack.extend(part.values())
-        elif hasattr(part, "get_params") and hasattr(part, "__dict__"):
-            yield part
-            stack.extend(vars(part).values())
+    return (part for part in object_graph.objects(estimator) if hasattr(part, "get_params"))

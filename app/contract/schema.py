@@ -186,6 +186,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     tolerance: the largest relative difference that publish allowed between the backends in `routes` and the estimator.
     graph: the ONNX file of the backend `onnx`. quick: publish compared fast backends on few rows only (`--quick`).
     code: the modules that the trainer published with the estimator, as files below `code/`.
+    boosters: the files of boosters in the format of their own library, which `artifact` names.
     batch_invariance: how much an answer depends on the other rows of the call: not at all (`exact`), by up to
     `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contract.tolerances), or by more, so that rows
     of several requests may not share a call (`none`). None means that it was not measured.
@@ -213,6 +214,12 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     graph: Artifact | None = None
     quick: bool = False
     code: tuple[Artifact, ...] = ()
+    boosters: tuple[Artifact, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the artifact with its boosters."""
+        return self.artifact.size_bytes + sum(booster.size_bytes for booster in self.boosters)
 
     @property
     def default_output(self) -> Output:

@@ -16,7 +16,7 @@ from tableside.model_process.process_pool import load_version
 from tableside.own_code import importer
 from tableside.preflight import shared_entries
 from tableside.repository import consent_file, integrity, model_toml, paths, verified_files
-from tableside.runtimes import golden
+from tableside.runtimes import golden, trusted_types
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import (
     RoutedRuntime,
@@ -51,6 +51,8 @@ def check_version(
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
+    trusted = trusted_types.expand(policy.trusted_types, policy.trusted_libraries)
+    policy = msgspec.structs.replace(policy, trusted_types=trusted)
     environment = model_toml.read(root, name).environment
     if environment:
         return _load_in_environment(root, contract, artifact, policy, environments or private({}, 1.0), environment)

@@ -87,8 +87,8 @@ class ResultStore:
         policy = self._policy
         parts = (
             files.name, files.version, files.fingerprint, libraries, sys.executable, __version__,
-            policy.trusted_types, policy.environment_skew, policy.load_timeout_s, policy.shared_memory_above_mb,
-            policy.consent_file, files.environment,
+            policy.trusted_types, policy.trusted_libraries, policy.environment_skew, policy.load_timeout_s,
+            policy.shared_memory_above_mb, policy.consent_file, files.environment,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 

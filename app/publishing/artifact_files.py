@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from tableside.contract import native_boosters
 from tableside.contract.consent_digest import FOLDER, PICKLE, own_types
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
@@ -65,15 +66,20 @@ def write_skops(draft: Path, estimator: object, contract: Contract, code: OwnCod
 
     buffer = io.BytesIO()
     try:
-        skops.io.dump(estimator, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
+        bare, boosters = native_boosters.detach(estimator)
+        skops.io.dump(bare, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
     except Exception as problem:
         raise held_objects.refuse_unheld(estimator, problem) from problem
     content = buffer.getvalue()
     if code is not None:
         content = skops_names.rename_modules(content, code.own_name)
     (draft / paths.ARTIFACT).write_bytes(content)
-    types = tuple(sorted(skops.io.get_untrusted_types(data=content)))
-    return msgspec.structs.replace(contract, artifact=_described(paths.ARTIFACT, content), types=types)
+    types = tuple(sorted({*skops.io.get_untrusted_types(data=content), *native_boosters.classes(bare)}))
+    for name, booster in boosters.items():
+        (draft / name).write_bytes(booster)
+    described = tuple(_described(name, booster) for name, booster in boosters.items())
+    artifact = _described(paths.ARTIFACT, content)
+    return msgspec.structs.replace(contract, artifact=artifact, boosters=described, types=types)
 
 
 def write_pickle(draft: Path, estimator: object, contract: Contract, content: bytes | None) -> Contract:
@@ -127,7 +133,7 @@ def load_back(
         if problem.failure_kind is not FailureKind.UNTRUSTED or failure is not None:
             raise held_objects.refuse_unheld(estimator, failure or problem) from problem
         where = held_objects.hint_of_types(estimator, list(contract.types))
-        raise PublishFailed(f"{problem}{estimator_files.trusted_types_hint(problem)}{where}") from problem
+        raise PublishFailed(f"{problem}{where}") from problem
 
 
 def _write_graph(draft: Path, graph: bytes | None, contract: Contract) -> Contract:

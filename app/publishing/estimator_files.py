@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from tableside.errors import ContractBroken, FailureKind, PublishFailed
+from tableside.errors import PublishFailed
 from tableside.own_code import importer
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import held_objects
@@ -185,10 +185,3 @@ def _without_methods(content: object) -> str:
     if hasattr(content, "fit_predict"):
         return f"holds a {kind}, which has no predict: it labels only the rows that it was fitted on"
     return f"holds an object of type {kind}, not an estimator with predict or transform. {_SAVE}"
-
-
-def trusted_types_hint(problem: ContractBroken) -> str:
-    """Return what to add to the error text for a skops file that holds types on no list; else an empty text."""
-    if problem.failure_kind is not FailureKind.UNTRUSTED:
-        return ""
-    return ". If you trust them, add them to repository.trusted_types"

@@ -32,6 +32,7 @@ from tableside.publishing import (
 from tableside.publishing.column_types import Types
 from tableside.publishing.mlflow_signature import Spec
 from tableside.publishing.prepared import Prepared
+from tableside.runtimes import trusted_types
 from tableside.settings import Repository
 
 MLMODEL = "MLmodel"
@@ -185,10 +186,11 @@ def load(
     path = inside(model.folder, flavor.pickled_model)
     if flavor.serialization_format == "skops":
         try:
-            loaded = mlflow_code.load_skops(path, settings.trusted_types, code)
+            loaded = mlflow_code.load_skops(
+                path, trusted_types.expand(settings.trusted_types, settings.trusted_libraries), code
+            )
         except ContractBroken as problem:
-            hint = estimator_files.trusted_types_hint(problem)
-            raise PublishFailed(f"{model.folder}: {problem}{hint}") from problem
+            raise PublishFailed(f"{model.folder}: {problem}") from problem
         return estimator_files.check(loaded, str(path)), None
     if flavor.serialization_format not in PICKLES:
         raise PublishFailed(

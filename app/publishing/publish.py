@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
+from tableside import settings
 from tableside.contract import schema
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
@@ -40,6 +41,7 @@ from tableside.publishing.progress import Progress, silent
 from tableside.publishing.warning_counts import warn_once
 from tableside.repository import integrity, model_toml, paths
 from tableside.runtimes import golden
+from tableside.runtimes import trusted_types as trusted_library_types
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_router, difference_from_estimator
 from tableside.runtimes.sklearn import SklearnRuntime
@@ -59,6 +61,7 @@ def publish(
     runtime: Literal["auto", "sklearn"] = "auto",
     tolerance: float = 0.0,
     trusted_types: tuple[str, ...] = (),
+    trusted_libraries: tuple[str, ...] | None = None,
     source: dict[str, str] | None = None,
     trained_with: Mapping[str, str] | None = None,
     expect: object = None,
@@ -89,6 +92,7 @@ def publish(
     runtime: `auto` uses the fast backends that pass the equivalence check; `sklearn` always calls the estimator.
     tolerance: the relative difference that a fast backend may have; 0 compares to the bit.
     trusted_types: types that a skops file may hold besides the server's own list (`repository.trusted_types`).
+    trusted_libraries: libraries whose types it may hold; by default those of `repository.trusted_libraries`.
     code: the files and packages of the trainer's own modules that the estimator needs; the version carries them.
     as_pickle: write a pickle and no skops file; bytes are those of the trainer's own file, which is taken as it is.
     consent_path: the consent file; by default that of the settings. Publishing code or a pickle records consent there.
@@ -102,12 +106,13 @@ def publish(
     """
     root = Path(repository)
     _check_arguments(root, name, version, alias, tolerance)
+    libraries = _libraries(trusted_libraries)
     progress("reading the sample")
     own = code if isinstance(code, OwnCode) else collect(code)
     request = sources.Request(sample_data, target, types, expect, allow_pickle, False, own, as_pickle is True)
     if isinstance(estimator, (str, Path)):
-        settings = Repository(trusted_types=trusted_types, environment_skew=environment_skew)
-        given = sources.prepare(Path(estimator), request, settings)
+        policy = Repository(trusted_types=trusted_types, trusted_libraries=libraries, environment_skew=environment_skew)
+        given = sources.prepare(Path(estimator), request, policy)
     else:
         given = sources.in_memory(estimator, request, trained_with, source)
     frame = sample.as_frame(given.sample, None)
@@ -127,7 +132,8 @@ def publish(
     if runtime == "auto" and as_pickle is False:
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
     parts = Parts(given.estimator, graph, own, (given.content or True) if as_pickle is True else as_pickle)
-    contract = _write_version(root / name, version, contract, parts, trusted_types, progress)
+    trusted = trusted_library_types.expand(trusted_types, libraries)
+    contract = _write_version(root / name, version, contract, parts, trusted, progress)
     consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
@@ -157,6 +163,10 @@ def _check_skew(contract: Contract, policy: Literal["refuse", "warn"]) -> None:
             f"{problem}. The trainer's answers must cover every output: "
             f"{', '.join(output.name for output in contract.outputs)}"
         ) from problem
+
+
+def _libraries(given: tuple[str, ...] | None) -> tuple[str, ...]:
+    return settings.load().repository.trusted_libraries if given is None else given
 
 
 def _check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:

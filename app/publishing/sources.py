@@ -26,6 +26,7 @@ from tableside.publishing.prepared import Prepared
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.sample_files import Sample
 from tableside.publishing.trainers_answers import TrainersAnswers
+from tableside.runtimes import trusted_types
 from tableside.settings import Repository
 from tableside_contract import facts
 
@@ -136,9 +137,10 @@ def _from_record(folder: Path, request: Request, settings: Repository, progress:
 
 def _load_skops(path: Path, settings: Repository, code: OwnCode | None) -> object:
     try:
-        loaded = mlflow_code.load_skops(path, settings.trusted_types, code)
+        trusted = trusted_types.expand(settings.trusted_types, settings.trusted_libraries)
+        loaded = mlflow_code.load_skops(path, trusted, code)
     except ContractBroken as problem:
-        raise PublishFailed(f"{path}: {problem}{estimator_files.trusted_types_hint(problem)}") from problem
+        raise PublishFailed(f"{path}: {problem}") from problem
     return estimator_files.check(loaded, str(path))
 
 

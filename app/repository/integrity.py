@@ -44,13 +44,13 @@ def read_contract(root: Path, name: str, number: int) -> Contract:
 
 
 def check_artifact(root: Path, contract: Contract) -> Path:
-    """Return the path of the artifact after comparing its SHA-256, and those of graph and own code, with the contract.
+    """Return the path of the artifact after comparing its SHA-256, and those of graph, own code and boosters.
 
     Raises ContractBroken with FailureKind.DAMAGED when a file is missing, cannot be read or has another hash.
     """
     folder = version_folder(root, contract.name, contract.version)
-    if contract.graph is not None:
-        _check_file(folder, contract.graph)
+    for booster_or_graph in filter(None, (contract.graph, *contract.boosters)):
+        _check_file(folder, booster_or_graph)
     for file in contract.code:
         verified_files.read(folder, file)
     return _check_file(folder, contract.artifact)
@@ -76,7 +76,7 @@ def _check_file(folder: Path, published: Artifact) -> Path:
 
 
 def checksum_lines(contract: Contract) -> str:
-    """Return the content of `checksums.sha256`: the hashes of artifact, columns, outputs, graph and own code.
+    """Return the content of `checksums.sha256`: the hashes of artifact, columns, outputs and of each other file.
 
     The order of columns and outputs counts. Golden rows alone do not detect every change of a contract:
     for an estimator that was fitted on an array they may also hold when two columns are swapped.
@@ -88,7 +88,7 @@ def checksum_lines(contract: Contract) -> str:
         f"{contract.artifact.sha256}  {contract.artifact.file}",
         f"{columns}  columns",
         f"{outputs}  outputs",
-        *(f"{file.sha256}  {file.file}" for file in filter(None, (contract.graph, *contract.code))),
+        *(f"{file.sha256}  {file.file}" for file in filter(None, (contract.graph, *contract.code, *contract.boosters))),
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -120,7 +120,7 @@ def _part(line: str) -> str:
     """What a line of `checksums.sha256` is about, for an error message."""
     name = line.partition("  ")[2]
     return {"columns": "the columns or their order", "outputs": "the outputs", GRAPH: "the graph"}.get(
-        name, name if name.startswith("code/") else "the artifact" if name else "a line"
+        name, name if name.startswith(("code/", "booster-")) else "the artifact" if name else "a line"
     )
 
 

@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tableside.contract import native_boosters
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.conversion import as_array as as_array
 from tableside.contract.conversion import parts as parts
 from tableside.contract.conversion import single_threaded as single_threaded
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
+from tableside.runtimes import trusted_types
 from tableside.runtimes.trusted_types import TRUSTED
 from tableside_contract.facts import Facts, describe
 
@@ -48,9 +50,9 @@ class SklearnRuntime:
 
 
 def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) -> SklearnRuntime:
-    """Load a skops file. Each type in it must be trusted by skops, by this project's list, or by the operator.
+    """Load a skops file and the boosters beside it. Each type must be trusted by skops, this project or the operator.
 
-    trusted: the operator's list, from `repository.trusted_types`, and the types of own code to which there is consent.
+    trusted: the operator's types (`trusted_types.expand`), and the types of own code to which there is consent.
     content: the bytes of the file, which is not read then. Raises ContractBroken, which names the types that nobody
     trusts, or the reason why the file cannot be read.
     """
@@ -60,14 +62,20 @@ def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) 
     try:
         source = {"file": path} if content is None else {"data": content}
         held = skops.io.get_untrusted_types(**source)
-        unknown = sorted(set(held) - allowed)
-        if unknown:
-            raise ContractBroken(
-                f"{path.name} holds types that are not trusted: {', '.join(unknown)}", FailureKind.UNTRUSTED
-            )
-        return SklearnRuntime(skops.io.load(path if content is None else io.BytesIO(content), trusted=held))
+        trusted_types.check(path.name, held, allowed)
+        loaded = skops.io.load(path if content is None else io.BytesIO(content), trusted=held)
+        trusted_types.check(path.name, native_boosters.classes(loaded), allowed)
+        return SklearnRuntime(native_boosters.attach(loaded, str(path.parent)))
     except ContractBroken:
         raise
+    except native_boosters.BoosterError as problem:
+        raise ContractBroken(str(problem), FailureKind(problem.kind)) from problem
+    except ModuleNotFoundError as missing:
+        raise ContractBroken(
+            f"{path.name} needs the package {missing.name}, which is not installed here. Install it into the "
+            f"environment of the server{native_boosters.install_hint(missing.name)}",
+            FailureKind.ENVIRONMENT,
+        ) from missing
     except Exception as damage:
         raise ContractBroken(
             f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER

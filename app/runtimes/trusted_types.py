@@ -8,6 +8,10 @@ Therefore an artifact's hash is compared with its contract before the artifact i
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+
+from tableside.errors import ContractBroken, FailureKind
+
 _SKLEARN = """
 _loss.link.HalfLogitLink _loss.link.IdentityLink _loss.link.Interval _loss.link.LogLink _loss.link.LogitLink
 _loss.link.MultinomialLogit _loss.loss.AbsoluteError _loss.loss.ExponentialLoss _loss.loss.HalfBinomialLoss
@@ -37,10 +41,64 @@ utils._metadata_requests.MetadataRequest utils._metadata_requests.MethodMetadata
 """
 
 _OTHERS = """
-functools.partial numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median numpy.number
+collections.OrderedDict functools.partial numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median numpy.number
 scipy._lib.array_api_compat.numpy._aliases.asarray scipy.interpolate._bsplines.BSpline
 scipy.interpolate._interpolate.interp1d scipy.sparse._coo.coo_matrix scipy.sparse._csc.csc_matrix
 scipy.sparse._csr.csr_matrix
 """
 
 TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in _SKLEARN.split()) | frozenset(_OTHERS.split())
+
+_LIBRARIES = {
+    "xgboost": """
+xgboost.core.Booster xgboost.callback.EarlyStopping xgboost.callback.EvaluationMonitor
+xgboost.callback.LearningRateScheduler xgboost.sklearn.XGBClassifier xgboost.sklearn.XGBModel xgboost.sklearn.XGBRanker
+xgboost.sklearn.XGBRFClassifier xgboost.sklearn.XGBRFRegressor xgboost.sklearn.XGBRegressor
+""",
+    "lightgbm": """
+lightgbm.basic.Booster lightgbm.sklearn.LGBMClassifier lightgbm.sklearn.LGBMModel lightgbm.sklearn.LGBMRanker
+lightgbm.sklearn.LGBMRegressor
+""",
+    "catboost": """
+catboost.core.CatBoost catboost.core.CatBoostClassifier catboost.core.CatBoostRanker catboost.core.CatBoostRegressor
+""",
+}
+
+LIBRARIES: Mapping[str, frozenset[str]] = {name: frozenset(types.split()) for name, types in _LIBRARIES.items()}
+"""Library, as `repository.trusted_libraries` names it, to its reviewed types."""
+
+
+def expand(types: Iterable[str], libraries: Iterable[str]) -> tuple[str, ...]:
+    """Return the types that the operator trusts: single ones, and the reviewed types of libraries.
+
+    types, libraries: the lists `repository.trusted_types` and `repository.trusted_libraries`.
+    """
+    return (*types, *(kind for library in libraries for kind in sorted(LIBRARIES.get(library, ()))))
+
+
+def check(file: str, found: Iterable[str], allowed: Collection[str]) -> None:
+    """Raise ContractBroken for a skops file with a type that is not in `allowed`.
+
+    found: the types that skops does not trust by itself.
+    """
+    unknown = sorted(set(found) - set(allowed))
+    if unknown:
+        raise ContractBroken(_refusal(file, unknown, allowed), FailureKind.UNTRUSTED)
+
+
+def _refusal(file: str, unknown: Collection[str], allowed: Collection[str]) -> str:
+    """Return the error text with the lines that trust these types."""
+    needed = {library for library, types in LIBRARIES.items() for kind in unknown if kind in types}
+    others = [kind for kind in unknown if not any(kind in types for types in LIBRARIES.values())]
+    text = f"{file} holds types that are not trusted: {', '.join(unknown)}"
+    if needed:
+        names = sorted(needed | {library for library, types in LIBRARIES.items() if types <= set(allowed)})
+        quoted = ", ".join(f'"{name}"' for name in names)
+        text += (
+            f". If you trust {' and '.join(sorted(needed))}, write below [repository] in tableside.toml: "
+            f"trusted_libraries = [{quoted}]; or set TABLESIDE__REPOSITORY__TRUSTED_LIBRARIES={','.join(names)}"
+        )
+    if others:
+        them = f"also trust {', '.join(others)}" if needed else "trust them"
+        text += f". If you {them}, add them to repository.trusted_types"
+    return text

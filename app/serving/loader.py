@@ -208,7 +208,7 @@ class _Load:
             runtime = check_version(
                 self._root, fresh.name, fresh.version, self._policy, self._store, self._environments
             )
-            if contract.artifact.size_bytes > LARGE_BYTES:
+            if contract.size_bytes > LARGE_BYTES:
                 release_free_memory()
             warning = self._warning(contract, runtime)
             fresh.ready(runtime, time.monotonic() - started_s, warning)

@@ -14,7 +14,7 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from tableside.errors import ContractBroken, FailureKind, PublishFailed
+from tableside.errors import PublishFailed
 from tableside.publishing import estimator_files, outputs
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside_contract.facts import describe
@@ -166,10 +166,3 @@ def test_only_fitted_estimators_pass(tmp_path: Path) -> None:
     assert isinstance(loaded, LinearRegression)
     strange = Answering(len)
     assert estimator_files.check(strange, "x") is strange
-
-
-def test_the_hint_on_trusted_types_is_for_untrusted_files_only() -> None:
-    """It would mislead for any other error of a skops file."""
-    untrusted = ContractBroken("holds types that are not trusted: a.b", FailureKind.UNTRUSTED)
-    assert "repository.trusted_types" in estimator_files.trusted_types_hint(untrusted)
-    assert estimator_files.trusted_types_hint(ContractBroken("not trusted", FailureKind.DAMAGED)) == ""

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import conversion
+    from tableside.contract import conversion, native_boosters
     from tableside.model_process.child import sample_tables, wire
     from tableside.model_process.child.report import environment, say
     from tableside.model_process.child.wire import Message, Writer
 else:
     import conversion
+    import native_boosters
     import sample_tables
     import wire
     from report import environment, say
@@ -178,7 +179,12 @@ def _read_skops(path: str, allowed: Any) -> Any:
         found = skops.io.get_untrusted_types(file=path)
         unknown = sorted(set(found) - allowed)
         if not unknown:
-            return skops.io.load(path, trusted=list(found))
+            loaded = skops.io.load(path, trusted=list(found))
+            unknown = sorted(native_boosters.classes(loaded) - allowed)
+            if not unknown:
+                return native_boosters.attach(loaded, os.path.dirname(path))
+    except native_boosters.BoosterError as problem:
+        raise LoadRefused(str(problem), problem.kind)
     except Exception as problem:
         raise LoadRefused(f"{name} cannot be loaded: {type(problem).__name__}: {problem}", "other")
     raise LoadRefused("{} holds types that are not trusted: {}".format(name, ", ".join(unknown)), "untrusted")

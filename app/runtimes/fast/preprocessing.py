@@ -29,6 +29,8 @@ Gather = Callable[[Table], Array]
 """Converts a table to a float64 matrix of shape [rows, columns]."""
 
 _NUMBERS = ("float64", "int64", "int32", "int16", "int8", "bool")
+_NAN = object()
+"""The key of NaN among the categories of a column; NaN itself is not equal to itself."""
 
 
 @dataclass(frozen=True)
@@ -176,22 +178,24 @@ def encoded_categories(schema: Input, names: Sequence[str], steps: Sequence[Any]
 
 
 def _codes(encoder: Any, at: int, fill: Any) -> dict[Any, int]:
-    """Category to position for one column; the key None stands for a missing cell."""
+    """Category to position for one column. None and NaN are different keys, as they are different categories."""
     categories = encoder.categories_[at].tolist()
-    found: dict[Any, int] = {}
-    for position, category in enumerate(categories):
-        found[None if category is None or _is_nan(category) else category] = position
-    require(len(found) == len(categories), "both None and NaN among the categories")
+    found: dict[Any, int] = {_key(category): position for position, category in enumerate(categories)}
+    require(len(found) == len(categories), "a category that occurs twice")
     if fill is not None:
         require(fill in found, "an imputed value that is not a category")
-        found[None] = found[fill]
+        found[_NAN] = found[fill]
     return found
+
+
+def _key(cell: Any) -> Any:
+    return cell if cell == cell else _NAN
 
 
 def _places(table: Table, name: str, codes: dict[Any, int]) -> list[int]:
     assert table.arrays is not None
     cells = table.arrays[name].tolist()
-    return [codes.get(None if cell is None or cell != cell else cell, -1) for cell in cells]
+    return [codes.get(cell if cell == cell else _NAN, -1) for cell in cells]
 
 
 def _one_hot(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]) -> Gather:
@@ -216,20 +220,31 @@ def _one_hot(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]
 
 
 def _ordinal(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]) -> Gather:
+    """Ordinals. A missing cell and an unknown category each have a number of their own, which may be NaN."""
     require(not getattr(encoder, "_infrequent_enabled", False), "infrequent categories")
-    require(not any(None in each for each in codes), "a missing cell among ordinal categories")
     require(encoder.dtype is np.float64, "ordinals of another dtype")
+    refuses = encoder.handle_unknown == "error"
+    unknown = np.nan if refuses else float(encoder.unknown_value)
+    numbers = [
+        _numbers_of(each.tolist(), float(encoder.encoded_missing_value), unknown) for each in encoder.categories_
+    ]
 
     def gather(table: Table) -> Array:
         found = np.empty((table.rows, len(names)))
         for at, name in enumerate(names):
             places = _places(table, name, codes[at])
-            if -1 in places:
+            if refuses and -1 in places:
                 raise EstimatorRequired
-            found[:, at] = places
+            found[:, at] = numbers[at][places]
         return found
 
     return gather
+
+
+def _numbers_of(categories: list[Any], missing: float, unknown: float) -> Array:
+    """The number of each place; the last one is that of unknown categories, whose place is -1."""
+    known = [missing if each is None or _is_nan(each) else float(at) for at, each in enumerate(categories)]
+    return np.array([*known, unknown])
 
 
 def source_of(schema: Input, transformer: Any, order: str) -> Source:
