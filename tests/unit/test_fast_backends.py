@@ -23,7 +23,7 @@ from tableside.contract.schema import Column, Input
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import FailureKind
 from tableside.preflight.checks import check_version
-from tableside.publishing import equivalence, outputs, sample, sample_rows
+from tableside.publishing import equivalence, missing_cells, outputs, sample, sample_files, sample_rows
 from tableside.publishing.publish import publish
 from tableside.runtimes.fast.backend import BACKENDS, FastRuntime, build
 from tableside.runtimes.fast.numerics import EstimatorRequired, Unsupported, check_finite
@@ -54,7 +54,8 @@ def cases() -> dict[str, estimator_zoo.Case]:
 def described(case: estimator_zoo.Case) -> tuple[Any, Input]:
     frame, form = sample.align(sample.as_frame(case.rows, None), case.estimator)
     fitted = sample.fitted_categories(case.estimator)
-    return frame, sample.describe(sample.restore_none(frame, fitted), form, fitted)
+    known = sample_files.by_text(sample_files.known_columns(case.estimator, list(frame.columns)))
+    return frame, sample.describe(missing_cells.as_fitted(frame, known), form, fitted)
 
 
 def ways_of(case: estimator_zoo.Case) -> list[tuple[str, FastRuntime, Input, Any]]:

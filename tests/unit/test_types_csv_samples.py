@@ -190,4 +190,17 @@ def test_the_command_prints_the_note(tmp_path: Path) -> None:
     ]
     assert "--types zip=str" in CliRunner().invoke(main, [*command, "--runtime", "sklearn"]).output
     done = CliRunner().invoke(main, [*command, "--types", "zip=str", "--json"])
-    assert '"notes": []' in done.output, done.output
+    assert done.exit_code == 0, done.output
+    assert "--types" not in done.output
+
+
+def test_a_training_record_refuses_codes_in_a_csv_sample(tmp_path: Path) -> None:
+    """The step that runs in the training environment has no other reader: it asks for a sample with types."""
+    from tableside_contract import errors, facts, tables
+
+    (tmp_path / "s.csv").write_text("zip,n\n00501,1\n10115,2\n")
+    with pytest.raises(errors.RecordFailed, match="column 'zip' of .* has the cell '00501', which could be a text or"):
+        tables.read(tmp_path / "s.csv", facts.describe(FunctionTransformer()))
+    known = facts.describe(typed_models.text_models()["zip-onehot"].estimator)
+    (tmp_path / "s.csv").write_text("code,amount\n00501,1\n10115,0.5\n")
+    assert tables.read(tmp_path / "s.csv", known)["code"].tolist() == ["00501", "10115"]

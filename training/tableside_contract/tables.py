@@ -53,11 +53,28 @@ def read(path: Path, facts: Facts) -> pd.DataFrame:
         )
     except (OSError, ValueError, ImportError) as problem:
         raise RecordFailed(f"{path}: {problem}") from problem
+    if path.suffix.lower() == ".csv":
+        _check_codes(path, frame, text)
     for name in text:
         if name in frame.columns and None in fitted[name] and {"type": "nan"} not in fitted[name]:
             column = frame[name].astype(object)
             frame[name] = column.where(column.notna(), None)
     return frame
+
+
+def _check_codes(path: Path, frame: pd.DataFrame, text: list[str]) -> None:
+    """Raise RecordFailed for a column that was read as numbers although its zeros say that it may be text."""
+    numeric = [name for name in frame.columns if name not in text and frame[name].dtype.kind in "iuf"]
+    written = pd.read_csv(path, dtype=str, usecols=numeric) if numeric else frame[numeric]
+    for name in numeric:
+        codes = written[name].dropna()
+        codes = codes[codes.str.match(r"\s*[+-]?0\d")]
+        if len(codes):
+            raise RecordFailed(
+                f"column {name!r} of {path} has the cell {codes.iloc[0]!r}, which could be a text or "
+                "a number. Give a Parquet "
+                "sample, which has types, or a DataFrame"
+            )
 
 
 def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
