@@ -43,8 +43,9 @@ stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
 STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e
-# The tests start these programs: nginx, and a browser that opens /docs.
-PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium
+# The tests start these programs: nginx, a browser that opens /docs, and curl. libatomic is for Playwright, which drives the
+# browser.
+PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl libatomic.so.1:libatomic1
 
 programs:
 	@sh deploy/need.sh $(PROGRAMS:%='%')

@@ -1,14 +1,18 @@
 #!/bin/sh
-# Make sure that programs are there: install what is missing where that is possible, else say in one line what to install.
+# Make sure that programs and shared libraries are there: install what is missing where that is possible, else say in one
+# line what to install.
 #
-# Usage: sh deploy/need.sh PROGRAM:PACKAGE...     nginx:nginx-light, or with other names for the program: a|b:PACKAGE
+# Usage: sh deploy/need.sh NAME:PACKAGE...     nginx:nginx-light, with other names for it: a|b:PACKAGE, or libx.so.1:PACKAGE
 # Installs with apt-get, as root only. Exit status: 0 when everything is there.
 set -u
 PATH="$PATH:/usr/sbin:/usr/local/sbin" # Debian keeps nginx there, which is not on an ordinary user's PATH
 
 is_there() {
-    for program in $(echo "$1" | tr '|' ' '); do
-        command -v "$program" >/dev/null 2>&1 && return 0
+    for name in $(echo "$1" | tr '|' ' '); do
+        case $name in
+        *.so.*) ldconfig -p 2>/dev/null | grep -q "^[[:space:]]*$name " && return 0 ;;
+        *) command -v "$name" >/dev/null 2>&1 && return 0 ;;
+        esac
     done
     return 1
 }

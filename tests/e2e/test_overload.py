@@ -176,7 +176,7 @@ def test_three_times_too_much(stack: Stack, slow: Any, record_property: RecordPr
 def test_late_and_abandoned_requests_never_reach_the_estimator(stack: Stack, slow: Any) -> None:
     """Behind long calls, requests past their deadline or without a client are dropped before they are predicted."""
     sample = slow[1]
-    count = int(0.75 / seconds_a_row(stack, sample))
+    count = int(2.0 / seconds_a_row(stack, sample))  # all requests below arrive while the first calls run
     rows = sample.sample(count, replace=True, random_state=1).values.tolist()
     abandoned = metric(stack, "tableside_dropped_total", reason="abandoned")
     predicted = metric(stack, "tableside_batch_rows_sum", model="slow")
@@ -186,7 +186,7 @@ def test_late_and_abandoned_requests_never_reach_the_estimator(stack: Stack, slo
     hung_up = [socket.create_connection(("127.0.0.1", stack.data)) for _ in range(4)]
     for connection in hung_up:
         connection.sendall(short)
-    until(lambda: metric(stack, "tableside_in_flight", model="slow") >= 10, 1)
+    assert until(lambda: metric(stack, "tableside_in_flight", model="slow") >= 8 + len(hung_up))
     for connection in hung_up:
         connection.close()
     thread.join(60)
