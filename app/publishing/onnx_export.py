@@ -22,6 +22,9 @@ LIBRARY = "skl2onnx"
 MATRIX = "table"
 """The name of the input of a graph that takes all columns as one matrix."""
 _MAX_REASON_CHARS = 160
+MAX_TREE_NODES = 400_000
+_NODE_S = 25e-6
+"""Seconds in which skl2onnx converts one node of a tree, as measured. Its time grows with their number."""
 MAX_CONVERSION_S = 60.0
 """A conversion that takes longer is given up."""
 
@@ -45,6 +48,11 @@ def convert(estimator: object, schema: Input, single: bool) -> list[bytes]:
             from skl2onnx.common import data_types as types
         except (ImportError, OSError) as absent:
             raise LibraryMissing(LIBRARY) from absent
+    nodes = _tree_nodes(estimator)
+    require(
+        nodes <= MAX_TREE_NODES,
+        f"{nodes} tree nodes, which take skl2onnx more than {MAX_TREE_NODES * _NODE_S:.0f} s to convert",
+    )
     require(not _splits_at_infinity(estimator), "a tree with a split at infinity, on which skl2onnx never ends")
     graphs: list[bytes] = []
     first_error = ""
@@ -92,6 +100,11 @@ def run_with_timeout(make: Callable[[], bytes]) -> bytes:
     if isinstance(result[0], Exception):
         raise result[0]
     return result[0]
+
+
+def _tree_nodes(estimator: object) -> int:
+    trees = (getattr(part, "tree_", None) for part in parts(estimator))
+    return sum(int(getattr(tree, "node_count", 0)) for tree in trees if tree is not None)
 
 
 def _splits_at_infinity(estimator: object) -> bool:
