@@ -24,8 +24,8 @@ from tableside.publishing.sample_rows import cells_of, rows_as_cells
 
 _CALL_ROWS = 1000
 _SMALL_CALL_ROWS = 32
-MAX_CELLS = 4_000_000
-"""The most cells of all large calls together: a table of more than 400 columns is compared on fewer rows."""
+MAX_CELLS = 2_000_000
+"""The most cells of all large calls together: a table of more than 200 columns is compared on fewer rows."""
 _MIN_ROWS = 2 * _SMALL_CALL_ROWS
 _UNKNOWN_CATEGORY = "\u2063no such category"
 _LARGE_NUMBERS = (1.7e9, 1.7e12, -3e6, 123456789.0)
@@ -62,6 +62,9 @@ def tables(
     """
     rng = np.random.default_rng(20)
     rows = _bounded(effort.rows, schema)
+    most = _bounded(len(frame), schema)
+    if most < len(frame):
+        frame = frame.iloc[np.linspace(0, len(frame) - 1, num=most, dtype=int)]
     first = min(_CALL_ROWS, rows // 2)
     unchanged = _table(schema, frame, split_points, rng, first, changed=False)
     changed = _table(schema, frame, split_points, rng, rows - first, changed=True)

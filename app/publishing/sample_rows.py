@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Input, plain
 from tableside.publishing import missing_cells
 
@@ -50,12 +51,22 @@ def _first_missing(series: Series) -> list[int]:
 
 def cells_of(series: Series) -> list[Cell]:
     """Return the cells of a column as JSON values: None for a missing one, ISO 8601 text for a date."""
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
+        return _numbers(series.to_numpy())
     if not pd.api.types.is_datetime64_any_dtype(series.dtype):
         return [plain(value) for value in series]
     zoned = isinstance(series.dtype, pd.DatetimeTZDtype)
     in_utc = series.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else series
     texts = np.datetime_as_string(in_utc.to_numpy())
     return [None if text == "NaT" else f"{text}{'Z' if zoned else ''}" for text in texts.tolist()]
+
+
+def _numbers(cells: Array) -> list[Cell]:
+    """Return what `plain` gives for each cell, faster."""
+    found: list[Cell] = cells.tolist()
+    if cells.dtype.kind == "f" and not np.isfinite(cells).all():
+        return [cell if is_finite else None for cell, is_finite in zip(found, np.isfinite(cells).tolist(), strict=True)]
+    return found
 
 
 def rows_as_cells(frame: pd.DataFrame, schema: Input) -> list[list[Cell]]:

@@ -117,7 +117,8 @@ def _numbers(schema: Input, names: Sequence[str], kind: str) -> Callable[[Table]
     for name in names:
         require(known[name].dtype in NUMBERS, f"a column of dtype {known[name].dtype} among the numbers")
     require(kind in _DTYPES, f"an input of {kind}")
-    dtype, places = _DTYPES[kind], [every.index(name) for name in names]
+    place_of = {name: at for at, name in enumerate(every)}
+    dtype, places = _DTYPES[kind], [place_of[name] for name in names]
     may_miss = np.array([known[name].nullable for name in names])
     whole = list(names) == every
 

@@ -53,8 +53,8 @@ def numeric_columns(schema: Input, names: Sequence[str], order: str = "C") -> Ga
     for name in names:
         require(known[name].dtype in _NUMBERS, f"a column of dtype {known[name].dtype} among the numbers")
     every = [column.name for column in schema.columns]
-    whole = list(names) == every
-    places = [every.index(name) for name in names]
+    whole, place_of = list(names) == every, {name: at for at, name in enumerate(every)}
+    places = [place_of[name] for name in names]
 
     def gather(table: Table) -> Array:
         if table.arrays is None:
