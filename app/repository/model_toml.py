@@ -119,6 +119,13 @@ def set_alias(root: Path, name: str, alias: str, version: int) -> None:
         document["aliases"][alias] = version
 
 
+def set_environment(root: Path, name: str, environment: str) -> None:
+    """Make the model's versions run in an environment. The rest of the file, with its comments, stays as it is."""
+    if read(root, name).environment != environment:
+        with _edit(root, name) as document:
+            document["environment"] = environment
+
+
 def set_enabled(root: Path, name: str, enabled: bool) -> bool:
     """Set whether the model is served, and return whether that changed the file. Its comments stay as they are.
 
