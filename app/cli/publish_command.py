@@ -97,6 +97,11 @@ class Published(NamedTuple):
     help="Write the artifact as a pickle, for an estimator that no skops file can hold. Only the model's own process "
     "loads it.",
 )
+@click.option(
+    "--environment",
+    metavar="NAME",
+    help="Publish a model that runs in this environment: its interpreter reads the file, and answers the requests.",
+)
 @click.option("--quick", is_flag=True, help="Compare fast backends on fewer rows: about 1 s for a small model.")
 @click.option(
     "--from",
@@ -203,6 +208,8 @@ def publish_one(
     step: is called with the name of each step. Raises PublishFailed.
     """
     step("loading scikit-learn")
+    if options.environment:
+        return _publish_in_environment(name, estimator, options, root, settings, step)
     from tableside.publishing import code_files, sources, warning_counts
     from tableside.publishing import publish as publishing
 
@@ -225,6 +232,31 @@ def publish_one(
         )  # fmt: skip
     notes = [*prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines()]
     return Published(contract, notes, options.alias)
+
+
+NOT_IN_ENVIRONMENTS = (
+    "expect", "runtime", "tolerance", "types", "allow_pickle", "allow_code", "code", "as_pickle",
+)  # fmt: skip
+"""Options that do not go together with --environment."""
+
+
+def _publish_in_environment(
+    name: str, estimator: Path, options: PublishOptions, root: Path, settings: Settings, step: Step
+) -> Published:
+    from tableside.publishing.in_environment import publish_in_environment
+
+    default = PublishOptions()
+    given = [each for each in NOT_IN_ENVIRONMENTS if getattr(options, each) != getattr(default, each)]
+    if given:
+        words = ", ".join("--" + each.replace("_", "-") for each in given)
+        raise PublishFailed(f"{words} does not go together with --environment")
+    assert options.environment is not None
+    contract = publish_in_environment(
+        name, estimator, options.environment, settings, repository=root, sample_file=options.sample,
+        target=options.target, version=options.version, alias=options.alias, nullable=options.nullable_columns(),
+        quick=options.quick, progress=step,
+    )  # fmt: skip
+    return Published(contract, [f"it runs in the environment {options.environment} (model.toml)"], options.alias)
 
 
 def _advice(contract: Contract) -> list[str]:

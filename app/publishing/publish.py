@@ -105,7 +105,7 @@ def publish(
     Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published.
     """
     root = Path(repository)
-    _check_arguments(root, name, version, alias, tolerance)
+    check_arguments(root, name, version, alias, tolerance)
     libraries = _libraries(trusted_libraries)
     progress("reading the sample")
     own = code if isinstance(code, OwnCode) else collect(code)
@@ -169,7 +169,7 @@ def _libraries(given: tuple[str, ...] | None) -> tuple[str, ...]:
     return settings.load().repository.trusted_libraries if given is None else given
 
 
-def _check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:
+def check_arguments(root: Path, name: str, version: int | None, alias: str | None, tolerance: float) -> None:
     """Raise PublishFailed for an argument that is not valid, before any work is done."""
     paths.check_name(name)
     draft_folder.check_repository(root, name)
@@ -197,7 +197,7 @@ def _write_version(
             loaded = artifact_files.load_back(draft, contract, parts.estimator, parts.code, trusted_types)
             artifact_files.replay(contract, loaded, parts.code)
             _check_loaded_backends(build_router(loaded, contract, draft), contract)
-            return _rename_to_version(folder, draft, contract, version)
+            return rename_to_version(folder, draft, contract, version)
         except ContractBroken as problem:
             raise PublishFailed(str(problem)) from problem
 
@@ -253,7 +253,7 @@ def _check_loaded_backends(loaded_runtime: Runtime, contract: Contract) -> None:
             )
 
 
-def _rename_to_version(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
+def rename_to_version(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
     """Rename the finished draft to its version number, and return the contract with that number.
 
     rename(2) fails when the target is a folder with files, so two publishers never get the same number. Without a

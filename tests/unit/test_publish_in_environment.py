@@ -1,0 +1,200 @@
+"""Models of scikit-learn 1.2.2, published and answered in an environment with that release, made by `tableside env`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+
+from tableside import settings as app_settings
+from tableside.cli import main
+from tableside.errors import PublishFailed
+from tableside.model_process import known_environments, venvs
+from tableside.model_process.environment_pools import Environments, private
+from tableside.process.file_locks import try_lock
+from tableside.publishing.in_environment import publish_in_environment
+from tableside.repository import model_toml
+from tableside.settings import Environment, Settings
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(900)]
+
+RELEASE = "1.2.2"
+REQUIREMENTS = f"scikit-learn=={RELEASE}\nnumpy<2\npandas\nskops\n"
+TRAIN = """
+import sys, pathlib, joblib, numpy as np
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_wine
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+out = pathlib.Path(sys.argv[1])
+X, y = load_wine(return_X_y=True, as_frame=True)
+model = make_pipeline(StandardScaler(), LogisticRegression(multi_class="ovr", max_iter=1000)).fit(X, y)
+joblib.dump(model, out / "ovr.joblib")
+X.assign(target=y).to_csv(out / "ovr.csv", index=False)
+np.savez(out / "ovr.npz", proba=model.predict_proba(X))
+Z = X[["alcohol", "hue"]].assign(shade=np.where(X["hue"] > 1, "light", "dark"), strong=X["alcohol"] > 13)
+columns = make_column_transformer((OneHotEncoder(), ["shade"]), ("passthrough", ["alcohol", "hue", "strong"]))
+mixed = make_pipeline(columns, LogisticRegression(multi_class="ovr", max_iter=2000)).fit(Z, y)
+joblib.dump(mixed, out / "mixed.joblib")
+Z.assign(target=y).to_csv(out / "mixed.csv", index=False)
+np.savez(out / "mixed.npz", proba=mixed.predict_proba(Z))
+"""
+"""LogisticRegression(multi_class="ovr") answers probabilities that no later release gives for the same file."""
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "tableside" / "model-environments"
+
+
+@pytest.fixture(scope="session")
+def old_python() -> str:
+    """The interpreter of an environment with RELEASE, made once by `env create` and kept in the user's cache folder."""
+    digest = hashlib.sha256((REQUIREMENTS + sys.base_prefix).encode()).hexdigest()[:8]
+    folder = cache_folder() / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    held: list[int | None] = []
+
+    def lock() -> bool:
+        held.append(try_lock(folder / "lock"))
+        return held[-1] is not None
+
+    assert wait_until(lock, 600)
+    try:
+        settings = app_settings.load({"TABLESIDE__SERVER__ENVIRONMENTS_DIR": str(folder)})
+        if "old" not in known_environments.known(settings):
+            shutil.rmtree(folder / "old", ignore_errors=True)
+            (folder / "old.txt").write_text(REQUIREMENTS)
+            venvs.create(settings, "old", folder / "old.txt", venvs.default_python(), lambda step: None)
+            assert "--hash=sha256:" in (folder / "old.locked.txt").read_text()
+        return known_environments.known(settings)["old"].python
+    finally:
+        if held[-1] is not None:
+            os.close(held[-1])
+
+
+@pytest.fixture(scope="session")
+def trained_before(old_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that a trainer has: estimators, samples, and the answers in memory."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = subprocess.run([old_python, "-c", TRAIN, str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def settings(old_python: str) -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="pe-") as made:
+        folder = Path(made)
+        (folder / "run").mkdir()
+        (folder / "models").mkdir()
+        yield app_settings.load(
+            {
+                "TABLESIDE__SERVER__RUN_DIR": str(folder / "run"),
+                "TABLESIDE__REPOSITORY__PATH": str(folder / "models"),
+                "TABLESIDE__ENVIRONMENTS__OLD__PYTHON": old_python,
+            }
+        )
+
+
+def publish(settings: Settings, trained: Path, name: str, **more: Any) -> Any:
+    return publish_in_environment(
+        name, trained / f"{name}.joblib", "old", settings, repository=settings.repository_path,
+        sample_file=trained / f"{name}.csv", target="target", **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pool(old_python: str) -> Iterator[Environments]:
+    made = private({"old": Environment(old_python)}, 120.0)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("name", ["ovr", "mixed"])
+def test_a_model_of_another_release_gives_its_own_answers(
+    name: str, settings: Settings, trained_before: Path, pool: Environments, make_app: Callable[..., Flask],
+) -> None:  # fmt: skip
+    """Every row's probabilities over HTTP are those of the trainer to the bit, beside a model of this release."""
+    contract = publish(settings, trained_before, name)
+    assert contract.environment["scikit-learn"] == RELEASE
+    assert contract.trained_with["scikit-learn"] == RELEASE
+    assert contract.golden.origin == "trainer"
+    assert model_toml.read(settings.repository_path, name).environment == "old"
+    app = make_app(environments=pool, load=False)
+    root = app.extensions["tableside"].registry.repository
+    shutil.copytree(settings.repository_path / name, root / name)
+    app.extensions["tableside"].registry.reload(1)
+    frame = pd.read_csv(trained_before / f"{name}.csv").drop(columns="target")
+    expected = np.load(trained_before / f"{name}.npz")["proba"]
+    rows = frame.to_dict("records")
+    answer = app.test_client().post(f"/v1/models/{name}:predict?output=predict_proba", json={"instances": rows})
+    assert answer.status_code == 200, answer.get_json()
+    found = np.array(answer.get_json()["predictions"])
+    assert found.tobytes() == expected.tobytes()
+    body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+    assert app.test_client().post("/v1/models/iris:predict", json=body).get_json() == {"predictions": ["setosa"]}
+
+
+def test_the_commands_of_a_model_in_an_environment(
+    settings: Settings, trained_before: Path, old_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`publish`, `list` and `verify` know of the environment; without it the file is refused."""
+    root = settings.repository_path
+    for key, value in {
+        "SERVER__RUN_DIR": str(settings.run_dir), "REPOSITORY__PATH": str(root),
+        "ENVIRONMENTS__OLD__PYTHON": old_python,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"TABLESIDE__{key}", value)
+    run = CliRunner().invoke
+    words = [str(trained_before / "ovr.joblib"), "--sample", str(trained_before / "ovr.csv"), "--target", "target"]
+    refused = run(main, ["publish", "ovr", *words])
+    assert refused.exit_code == 2
+    assert f"scikit-learn {RELEASE}" in refused.output
+    assert "--environment NAME" in refused.output
+    done = run(main, ["publish", "ovr", *words, "--environment", "old"])
+    assert done.exit_code == 0, done.output
+    assert "it runs in the environment old" in done.output
+    assert RELEASE not in run(main, ["list", "--json"]).output.partition('"problem"')[2].partition("\n")[0]
+    verified = run(main, ["verify", "ovr"])
+    assert "ok    ovr/1: 37 golden rows" in verified.output, verified.output
+    model_toml.set_environment(root, "ovr", "")
+    listed = run(main, ["list", "--json"]).output
+    assert f"scikit-learn was {RELEASE}" in listed
+
+
+def test_refusals(settings: Settings, trained_before: Path) -> None:
+    """Each mistake has its sentence, and no version is left."""
+    root = settings.repository_path
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"environment": "gone"}, "names the environment 'gone', which is not defined"),
+        ({"sample_file": None}, "add --sample FILE"),
+        ({"source": trained_before / "none.joblib"}, "no such file"),
+        ({"target": "nope"}, "nope"),
+    ]
+    given: dict[str, Any] = {
+        "source": trained_before / "ovr.joblib", "environment": "old", "sample_file": trained_before / "ovr.csv",
+        "target": "target",
+    }  # fmt: skip
+    for change, said in cases:
+        words = {**given, **change}
+        with pytest.raises(PublishFailed, match=said):
+            publish_in_environment(
+                "ovr", words.pop("source"), words.pop("environment"), settings, repository=root, **words
+            )
+    assert not list(root.glob("*/*/contract.json"))
