@@ -27,13 +27,9 @@ from tableside.runtimes.router import (
 from tableside.runtimes.shared_store import SharedStore
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.runtimes.sklearn import load as load_sklearn
+from tableside.runtimes.trusted_types import TRUSTED
 from tableside.settings import Repository
 
-BOOSTERS_NOT_LOADED = (
-    "the version has boosters in files of their own, which a model process does not load. Serve it in the server's own "
-    "environment: leave `environment` out of model.toml"
-)
-"""The reason of a version with native boosters that names an environment."""
 PICKLE_NOT_LOADED = (
     "the artifact is a pickle, and a worker loads none. Set `environment` in model.toml, so that the model runs in a "
     "process of its own"
@@ -99,9 +95,7 @@ def _load_in_environment(
     warning = integrity.check_environment(contract, policy.environment_skew, here)
     if needs_consent(contract):
         consent_file.check(root, contract, Path(policy.consent_file))
-    if contract.boosters:
-        raise ContractBroken(BOOSTERS_NOT_LOADED, FailureKind.ENVIRONMENT)
-    runtime = load_version(processes, contract, artifact, tuple(trusted_types.allowed(policy.trusted_types, policy.trusted_libraries)), give_up_at_s)
+    runtime = load_version(processes, contract, artifact, (*TRUSTED, *policy.trusted_types), give_up_at_s)
     runtime.warning = warning
     _replay(contract, runtime)
     integrity.check_checksums(root, contract)

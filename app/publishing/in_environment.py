@@ -141,7 +141,7 @@ def _publish(
         )
     limit_s = settings.repository.load_timeout_s
     policy = settings.repository
-    trusted = tuple(trusted_types.allowed(policy.trusted_types, policy.trusted_libraries))
+    trusted = (*trusted_types.TRUSTED, *trusted_types.expand(policy.trusted_types, policy.trusted_libraries))
     process = PrivateProcess(environment, _python(environment, settings), limit_s)
     try:
         here = process.versions_of_libraries(time.monotonic() + limit_s)
