@@ -111,7 +111,7 @@ UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
 	cd requirements && for each in installer base onnx dev bench; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
-	cd requirements/environments && for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(LOCK_OPTIONS:3.11=3.8); done
+	cd requirements/environments && for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
 
 clean: ## remove the environment, the run folder and caches, but no models
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,18 @@ def _is_module(path: Path) -> bool:
 
 
 def load_skops(path: Path, trusted_types: tuple[str, ...], code: OwnCode | None) -> object:
-    """Load a skops file, which names own code by the trainer's module names. Raises ContractBroken."""
+    """Load a skops file, which names own code by the trainer's module names. Raises ContractBroken.
+
+    scikit-learn's warning of another release is dropped: `tableside.publishing.skew` has decided on that before.
+    """
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        return _load(path, trusted_types, code)
+
+
+def _load(path: Path, trusted_types: tuple[str, ...], code: OwnCode | None) -> object:
     if code is None:
         return runtime_sklearn.load(path, trusted_types).estimator
     import skops.io
