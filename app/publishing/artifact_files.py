@@ -124,7 +124,8 @@ def load_back(
     """Load the artifact that was written. Raises PublishFailed, which names the part that cannot be held."""
     path = draft / contract.artifact.file
     if contract.artifact.file == PICKLE:
-        return SklearnRuntime(estimator_files.load_bytes(path.read_bytes(), path.name, code))
+        versions = [contract.trained_with.get("scikit-learn", "")]  # which publish has decided on before
+        return SklearnRuntime(estimator_files.load_bytes(path.read_bytes(), path.name, code, versions))
     try:
         with trainers_names(code, hidden=True):
             return runtime_sklearn.load(path, (*trusted_types, *own_types(contract)))

@@ -78,7 +78,10 @@ def test_the_lock_meets_every_requirement_of_what_it_locks(names: tuple[str, ...
     assert not unmet
 
 
-@pytest.mark.parametrize("name", ["installer", "base", "onnx", "dev", "bench", "libraries"])
+OF_TESTS = sorted(f"environments/{file.stem}" for file in (REQUIREMENTS / "environments").glob("*.in"))
+
+
+@pytest.mark.parametrize("name", ["installer", "base", "onnx", "dev", "bench", "libraries", *OF_TESTS])
 def test_each_line_has_one_version_and_its_hashes(name: str) -> None:
     """`==` and at least one sha256 for each distribution, no address of an index, no option."""
     text = (REQUIREMENTS / f"{name}.txt").read_text()
