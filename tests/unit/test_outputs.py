@@ -151,7 +151,7 @@ def test_a_file_that_is_not_a_pickle_is_explained(tmp_path: Path) -> None:
 def test_a_missing_module_is_named() -> None:
     """A pickle of a class whose module cannot be imported names the module and two ways to provide it."""
     content = b"\x80\x04cchurnlib.models\nChurn\n."
-    with pytest.raises(PublishFailed, match="^x: the model uses the module 'churnlib', which .* pass `--code churnlib.py`; "):
+    with pytest.raises(PublishFailed, match=r"^x: the model uses the module 'churnlib', .* `--code churnlib\.py`; "):
         estimator_files.load_bytes(content, "x")
 
 
