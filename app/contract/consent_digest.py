@@ -39,9 +39,9 @@ def needs_consent(contract: Contract) -> bool:
 
 
 def consent_digest(contract: Contract) -> str:
-    """Return what consent is given to: a SHA-256 of the paths and hashes of the artifact and of every file of code.
+    """Return what consent is given to: a SHA-256 of the paths and hashes of artifact, boosters and every file of code.
 
     The artifact is part of it, because it decides with which arguments the code is called.
     """
-    files = (contract.artifact, *contract.code)
+    files = (contract.artifact, *contract.boosters, *contract.code)
     return digest_of({file.file: file.sha256 for file in files})

@@ -12,13 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from tableside.contract.schema import Contract, Input
+from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, DeadlineExceeded, FailureKind, ModelNotReady
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message
 from tableside.model_process.connection import Connection, ProcessEnded
 from tableside.model_process.known_environments import CHILD, child_environ
-from tableside.model_process.remote_runtime import Caller, RemoteRuntime, error_of, exchange, key_of, load_request
+from tableside.model_process.remote_runtime import (
+    NO_CODE,
+    Caller,
+    RemoteRuntime,
+    error_of,
+    exchange,
+    key_of,
+    load_request,
+)
 from tableside.process import plain_sockets
 
 MAX_DEATHS = 3
@@ -226,17 +234,14 @@ class PrivateProcess:
 
 
 def load_version(
-    processes: Processes, contract: Contract, artifact: Path, trusted: Sequence[str], give_up_at_s: float
-) -> RemoteRuntime:
-    """Load a published version in its environment and return a runtime for it. Raises what `Processes.load` raises."""
-    key = key_of(contract)
-    return _load(processes, key, artifact, contract.artifact.sha256, contract.input, trusted, give_up_at_s)
-
-
-def _load(
-    processes: Processes, key: str, artifact: Path, sha256: str, schema: Input, trusted: Sequence[str],
-    give_up_at_s: float,
+    processes: Processes, contract: Contract, artifact: Path, trusted: Sequence[str], give_up_at_s: float,
+    code: Mapping[str, bytes] = NO_CODE,
 ) -> RemoteRuntime:  # fmt: skip
-    request = load_request(key, artifact, sha256, schema, trusted)
+    """Load a published version in its environment and return a runtime for it. Raises what `Processes.load` raises.
+
+    code: its own code, as for `load_request`.
+    """
+    key = key_of(contract)
+    request = load_request(key, artifact, contract.artifact.sha256, contract.input, trusted, code)
     processes.load(request, give_up_at_s)
     return RemoteRuntime(processes, key, request)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from tableside.contract.answers import MethodAnswer
+from tableside.contract.consent_digest import PICKLE, package_of
 from tableside.contract.schema import Column, Contract, Input
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message
 from tableside.model_process.connection import Connection
+
+NO_CODE: Mapping[str, bytes] = {}
 
 
 class EstimatorError(Exception):
@@ -41,11 +45,19 @@ class Caller(Protocol):
         """How often a call has waited for a process, or was sent again."""
 
 
-def load_request(key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str]) -> list[Buffer]:
-    """Return the message that makes a model process load a version. trusted: types that its skops file may hold."""
+def load_request(
+    key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str], code: Mapping[str, bytes] = NO_CODE
+) -> list[Buffer]:
+    """Return the message that makes a model process load a version.
+
+    trusted: types that its skops file may hold. code: its own code, path below `code/` to content, which the caller has
+    verified. There must be consent to own code and to a pickle.
+    """
     columns = [_described(column) for column in schema.columns]
     header = {
-        "op": "load", "key": key, "path": str(artifact.absolute()), "sha256": sha256, "format": "skops",
+        "op": "load", "key": key, "path": str(artifact.absolute()), "sha256": sha256,
+        "format": "pickle" if artifact.name == PICKLE else "skops",
+        "code": {path: base64.b64encode(content).decode() for path, content in code.items()},
         "form": schema.form, "columns": msgspec.to_builtins(columns), "trusted": sorted(trusted),
     }  # fmt: skip
     return wire.Writer().message(header)
@@ -141,8 +153,8 @@ def exchange(connection: Connection, request: Sequence[Buffer], load: Sequence[B
 
 
 def key_of(contract: Contract) -> str:
-    """The key of a version in model processes. It changes with the artifact and with the table that it takes."""
-    schema = msgspec.json.encode(contract.input)
+    """The key of a version in model processes. It changes with the artifact, the own code and the table."""
+    schema = msgspec.json.encode((contract.input, package_of(contract)))
     return f"{contract.name}/{contract.version}/{contract.artifact.sha256[:16]}/{hash_of(schema)}"
 
 

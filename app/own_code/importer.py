@@ -21,12 +21,8 @@ from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import decode_source
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from tableside.own_code.resources import Resource, ResourceReader
-else:  # in a model process, whose interpreter has no Tableside
-    from resources import Resource, ResourceReader
+from .resources import Resource, ResourceReader  # relative: a model process knows this package by another name
 
 PREFIX = "tableside_code_"
 """Beginning of the names of the packages below which own code is imported."""

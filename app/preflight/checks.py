@@ -95,11 +95,31 @@ def _load_in_environment(
     warning = integrity.check_environment(contract, policy.environment_skew, here)
     if needs_consent(contract):
         consent_file.check(root, contract, Path(policy.consent_file))
-    runtime = load_version(processes, contract, artifact, (*TRUSTED, *policy.trusted_types), give_up_at_s)
+    if is_pickle(contract):
+        _check_alone(root, contract.name, environment)
+    trusted = (*TRUSTED, *policy.trusted_types, *own_types(contract))
+    code = verified_files.read_code(root, contract)
+    runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code)
     runtime.warning = warning
     _replay(contract, runtime)
     integrity.check_checksums(root, contract)
     return runtime
+
+
+def _check_alone(root: Path, name: str, environment: str) -> None:
+    """Raise ContractBroken if another model names the environment of a model with a pickle, which runs alone."""
+    for other in paths.models(root):
+        try:
+            shared = other != name and model_toml.read(root, other).environment == environment
+        except ContractBroken:  # the other model's problem, and it is not loaded
+            continue
+        if shared:
+            raise ContractBroken(
+                f"the artifact is a pickle, which runs in a process of its own, and the model {other} names the "
+                f"environment {environment!r} too. Define another environment with the same interpreter for one of "
+                "them, [environments.NAME] in tableside.toml",
+                FailureKind.ENVIRONMENT,
+            )
 
 
 def _load_checked_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:

@@ -13,10 +13,11 @@ import pandas as pd
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.contract.answers import MethodAnswer
+from tableside.contract.conversion import parts
 from tableside.contract.table import EstimatorInput
 from tableside.errors import PublishFailed
 from tableside.publishing.sample import Form
-from tableside.runtimes.sklearn import SklearnRuntime, parts
+from tableside.runtimes.sklearn import SklearnRuntime
 
 _ROWS = 20
 

@@ -5,7 +5,6 @@ Runs in other environments: Python 3.8, no import of Tableside (see tableside.mo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -14,25 +13,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import conversion, native_boosters
+    from tableside.contract import conversion
     from tableside.model_process.child import sample_tables, wire
+    from tableside.model_process.child.artifacts import LoadRefused, read_artifact, runs_code
     from tableside.model_process.child.report import environment, say
     from tableside.model_process.child.wire import Message, Writer
 else:
     import conversion
-    import native_boosters
     import sample_tables
     import wire
+    from artifacts import LoadRefused, read_artifact, runs_code
     from report import environment, say
     from wire import Message, Writer
-
-
-class LoadRefused(Exception):
-    """A version cannot be loaded. kind: a FailureKind of the server."""
-
-    def __init__(self, text: str, kind: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 class Loaded:
@@ -64,7 +56,7 @@ class Versions:
     """The loaded versions by key. Several threads may use it.
 
     state: the file in which the versions that were loaded are kept, so that a process that starts loads them before it
-    listens; empty for none.
+    listens; empty for none. Versions that run code of their own are not in it: only a worker can check the consent.
     """
 
     def __init__(self, state: str = "") -> None:
@@ -112,7 +104,7 @@ class Versions:
         with lock:
             if key in self._loaded:
                 return
-            loaded = Loaded(_read_artifact(request), request)
+            loaded = Loaded(read_artifact(request), request)
             with self._lock:
                 self._loaded[key] = loaded
                 self._requests[key] = request
@@ -129,7 +121,7 @@ class Versions:
             draft = f"{self._state}.{os.getpid()}"
             try:
                 with open(draft, "w", encoding="utf-8") as file:
-                    json.dump(list(self._requests.values()), file)
+                    json.dump([each for each in self._requests.values() if not runs_code(each)], file)
                 os.replace(draft, self._state)
             except OSError as problem:  # a full disk: the next process loads each version at its first request
                 say("state_not_written", path=self._state, reason=str(problem))
@@ -154,40 +146,6 @@ def _answer(estimator: Any, method: str, data: Any, writer: Writer) -> dict[str,
     if isinstance(answer, list):
         return {"parts": [writer.add(conversion.as_array(part)) for part in answer]}
     return {"array": writer.add(conversion.as_array(answer))}
-
-
-def _read_artifact(request: dict[str, Any]) -> Any:
-    path = request["path"]
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    if digest.hexdigest() != request["sha256"]:
-        raise LoadRefused(f"{os.path.basename(path)} has another sha256 than the contract says", "damaged")
-    if request["format"] != "skops":
-        raise LoadRefused("a model process loads skops files, not {}".format(request["format"]), "other")
-    return _read_skops(path, set(request["trusted"]))
-
-
-def _read_skops(path: str, allowed: Any) -> Any:
-    name = os.path.basename(path)
-    try:
-        import skops.io
-    except ImportError as problem:
-        raise LoadRefused(f"skops cannot be imported ({problem}); install it into the environment", "environment")
-    try:
-        found = skops.io.get_untrusted_types(file=path)
-        unknown = sorted(set(found) - allowed)
-        if not unknown:
-            loaded = skops.io.load(path, trusted=list(found))
-            unknown = sorted(native_boosters.classes(loaded) - allowed)
-            if not unknown:
-                return native_boosters.attach(loaded, os.path.dirname(path))
-    except native_boosters.BoosterError as problem:
-        raise LoadRefused(str(problem), problem.kind)
-    except Exception as problem:
-        raise LoadRefused(f"{name} cannot be loaded: {type(problem).__name__}: {problem}", "other")
-    raise LoadRefused("{} holds types that are not trusted: {}".format(name, ", ".join(unknown)), "untrusted")
 
 
 def _raised(problem: Exception) -> dict[str, Any]:
