@@ -9,7 +9,7 @@ import click
 
 from tableside.cli import render
 from tableside.cli.options import json_option, repository_option, repository_path
-from tableside.contract.consent_digest import consent_digest, needs_consent
+from tableside.contract.consent_digest import consent_digest, is_pickle, needs_consent
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken
 from tableside.repository import consent_file, integrity, paths, verified_files
@@ -49,8 +49,15 @@ def notes(contract: Contract, path: Path) -> list[str]:
         return []
     version, what = f"{contract.name}/{contract.version}", consent_file.what_it_brings(contract)
     if consent_file.is_granted(contract, path):
-        return [f"consent to {what} is recorded in {path}. Other hosts need `tableside consent {version}`"]
-    return [f"{path} cannot be written, so {what} waits for `tableside consent {version}`"]
+        said = [f"consent to {what} is recorded in {path}. Other hosts need `tableside consent {version}`"]
+    else:
+        said = [f"{path} cannot be written, so {what} waits for `tableside consent {version}`"]
+    if is_pickle(contract):
+        said.append(
+            f'a pickle runs in a process of its own: write environment = "NAME" into models/{contract.name}/'
+            "model.toml, and define NAME in tableside.toml: [environments.NAME]"
+        )
+    return said
 
 
 def _list(path: Path, as_json: bool) -> None:

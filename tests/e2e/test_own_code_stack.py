@@ -69,7 +69,8 @@ def test_a_version_from_another_host_waits_for_consent(
     consents.unlink()  # the folder was copied here from the host where it was published
     ask = {"instances": [[10.0, 2.0]]}
     reloaded = stack.cli("reload")
-    assert "waits for consent" in reloaded.stdout
+    assert reloaded.returncode == 1
+    assert "ratio/1 is UNAVAILABLE: waits for consent" in reloaded.stderr
     status, reply, _ = stack.call("/v1/models/ratio:predict", ask)
     assert status == 503
     assert "`tableside consent ratio/1`" in reply["error"]
