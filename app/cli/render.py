@@ -306,7 +306,10 @@ def consents(entries: Sequence[Entry], path: Path) -> None:
 def consent_question(found: Contract, digest: str, code: Mapping[str, bytes]) -> None:
     """Print what a version brings. code: the files whose text is printed, path below `code/` to content."""
     click.echo(f"{found.name}/{found.version}  {found.estimator}  published {found.created_at}")
-    _table(("file", "size", "sha256"), [(f.file, size(f.size_bytes), f.sha256) for f in (found.artifact, *found.code)])
+    _table(
+        ("file", "size", "sha256"),
+        [(f.file, size(f.size_bytes), f.sha256) for f in (found.artifact, *found.boosters, *found.code)],
+    )
     if is_pickle(found):
         click.echo("The artifact is a pickle: reading it runs code that nobody can read in it. Ask who made it.")
     for path, content in code.items():

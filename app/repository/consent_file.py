@@ -49,7 +49,8 @@ def entry_of(contract: Contract, root: Path, how: Literal["publish", "consent"])
     return Entry(
         action="grant", sha256=consent_digest(contract), name=contract.name, version=contract.version,
         repository=str(root.resolve()), how=how, by=_user(), host=socket.gethostname(),
-        at=datetime.now(UTC).isoformat(timespec="seconds"), files=(contract.artifact, *contract.code),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=(contract.artifact, *contract.boosters, *contract.code),
     )  # fmt: skip
 
 
