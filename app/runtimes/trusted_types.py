@@ -8,9 +8,10 @@ Therefore an artifact's hash is compared with its contract before the artifact i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from tableside.errors import ContractBroken, FailureKind
+from tableside.runtimes.library_types import LIBRARIES
 
 _SKLEARN = """
 _loss.link.HalfLogitLink _loss.link.IdentityLink _loss.link.Interval _loss.link.LogLink _loss.link.LogitLink
@@ -48,24 +49,6 @@ scipy.sparse._csr.csr_matrix
 """
 
 TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in _SKLEARN.split()) | frozenset(_OTHERS.split())
-
-_LIBRARIES = {
-    "xgboost": """
-xgboost.core.Booster xgboost.callback.EarlyStopping xgboost.callback.EvaluationMonitor
-xgboost.callback.LearningRateScheduler xgboost.sklearn.XGBClassifier xgboost.sklearn.XGBModel xgboost.sklearn.XGBRanker
-xgboost.sklearn.XGBRFClassifier xgboost.sklearn.XGBRFRegressor xgboost.sklearn.XGBRegressor
-""",
-    "lightgbm": """
-lightgbm.basic.Booster lightgbm.sklearn.LGBMClassifier lightgbm.sklearn.LGBMModel lightgbm.sklearn.LGBMRanker
-lightgbm.sklearn.LGBMRegressor
-""",
-    "catboost": """
-catboost.core.CatBoost catboost.core.CatBoostClassifier catboost.core.CatBoostRanker catboost.core.CatBoostRegressor
-""",
-}
-
-LIBRARIES: Mapping[str, frozenset[str]] = {name: frozenset(types.split()) for name, types in _LIBRARIES.items()}
-"""Library, as `repository.trusted_libraries` names it, to its reviewed types."""
 
 
 def expand(types: Iterable[str], libraries: Iterable[str]) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ MAKERS: dict[str, Callable[[], Iterator[Case]]] = {
     "xgboost": zoo.xgboost_cases,
     "lightgbm": zoo.lightgbm_cases,
     "catboost": zoo.catboost_cases,
+    "imbalanced-learn": zoo.imblearn_cases,
+    "feature-engine": zoo.feature_engine_cases,
+    "category-encoders": zoo.category_encoders_cases,
+    "skrub": zoo.skrub_cases,
 }
 CASES = [case for maker in MAKERS.values() for case in zoo.cases(maker)]
 FEW = 5

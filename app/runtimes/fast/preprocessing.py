@@ -242,8 +242,11 @@ def _ordinal(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]
 
 
 def _numbers_of(categories: list[Any], missing: float, unknown: float) -> Array:
-    """The number of each place; the last one is that of unknown categories, whose place is -1."""
-    known = [missing if each is None or _is_nan(each) else float(at) for at, each in enumerate(categories)]
+    """The number of each place; the last one is that of unknown categories, whose place is -1.
+
+    NaN alone is a missing value for the encoder: None is a category like others.
+    """
+    known = [missing if _is_nan(each) else float(at) for at, each in enumerate(categories)]
     return np.array([*known, unknown])
 
 
