@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -35,6 +35,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 	$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/.libraries: requirements/libraries.txt $(VENV)/.dev
+	$(INSTALL) -r requirements/libraries.txt
+	@touch $@
+
 run: $(VENV)/.base ## install everything and serve the models in models/
 	@sh deploy/need.sh nginx:nginx-light || echo "tableside: starting without nginx; gunicorn serves the port itself" >&2
 	@exec $(BIN)/tableside run
@@ -42,7 +46,7 @@ run: $(VENV)/.base ## install everything and serve the models in models/
 stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
-STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e
+STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e unit-libraries
 # The tests start these programs: nginx, a browser that opens /docs, and curl. libatomic is for Playwright, which drives the
 # browser.
 PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl libatomic.so.1:libatomic1
@@ -72,6 +76,9 @@ unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
 
 unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
 	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m slow
+
+unit-libraries: $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
+	$(BIN)/python -m pytest tests/libraries -n 2
 
 unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, like a worker
 	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets and not slow" -p no:xdist
@@ -110,7 +117,7 @@ publish-examples: $(VENV)/.base ## train the example models and publish each as 
 UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
-	cd requirements && for each in installer base onnx dev bench; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
+	cd requirements && for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
 	cd requirements/environments && for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
 
 clean: ## remove the environment, the run folder and caches, but no models
