@@ -103,6 +103,8 @@ def _from_file(path: Path, request: Request, settings: Repository, answers: Trai
     if request.sample is None:
         raise PublishFailed(f"{path}: a joblib file needs a sample; add --sample FILE with rows like the training data")
     rows, notes = _rows(estimator, request)
+    if not versions:
+        notes = [*notes, f"{path.name} does not say which scikit-learn wrote it, so no version was compared"]
     return Prepared(
         estimator, rows, notes=tuple(notes), code=request.code, content=content, trained_with=trained_with,
         answers=answers,

@@ -21,10 +21,11 @@ from sklearn.tree import DecisionTreeClassifier
 from tableside.cli import main
 from tableside.contract.schema import Output
 from tableside.errors import PublishFailed
-from tableside.publishing import training_record
+from tableside.publishing import sources, training_record
 from tableside.publishing.publish import publish
 from tableside.publishing.trainers_answers import TrainersAnswers, spellings
 from tableside.repository import integrity, paths
+from tableside.settings import Repository
 from tableside_contract import RecordFailed, contract
 from tableside_contract.__main__ import main as make_record
 
@@ -92,6 +93,21 @@ def test_without_answers_a_note_says_what_is_not_proved(files: Path) -> None:
     assert "note: the golden answers were computed here, so they prove this server against itself" in done.stdout
     assert "--expect FILE" in done.stdout
     assert integrity.read_contract(files / "r", "wine", 1).golden.origin == "publish"
+
+
+class Doubling:
+    """An estimator without any class of scikit-learn."""
+
+    def predict(self, data: Any) -> Any:
+        return np.asarray(data)[:, 0] * 2.0
+
+
+def test_a_file_without_a_version_is_noted(tmp_path: Path) -> None:
+    """A file without an estimator of scikit-learn names no version: nothing is compared, and a note says so."""
+    joblib.dump(Doubling(), tmp_path / "m.joblib")
+    prepared = sources.prepare(tmp_path / "m.joblib", sources.Request(WINE.data), Repository())
+    assert prepared.trained_with == {}
+    assert prepared.notes == ("m.joblib does not say which scikit-learn wrote it, so no version was compared",)
 
 
 def test_some_outputs_are_not_all(files: Path) -> None:
