@@ -24,7 +24,7 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
     from tableside.repository import consent_file, integrity, model_toml, paths
 
     libraries = LibrariesByName(settings)
-    worker_problems = _problems_seen_by_workers(root, settings)
+    seen = _seen_by_workers(root, settings)
     rows: list[render.Row] = []
     for name in paths.models(root):
         aliases, environment, config_problem = {}, "", None
@@ -51,7 +51,7 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
                     raise config_problem
             except ContractBroken as problem:
                 row |= {"problem": str(problem), "failure_kind": problem.failure_kind.value}
-            rows.append(row | worker_problems.get((name, number), {}))
+            rows.append(row | seen.get((name, number), {}))
         _add_dangling_aliases(rows[-1], aliases, paths.versions(root, name))
     return rows
 
@@ -64,8 +64,8 @@ def _add_dangling_aliases(row: render.Row, aliases: Mapping[str, int], published
             row["problem"] = "; ".join(filter(None, (str(row["problem"]), dangling)))
 
 
-def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], dict[str, str]]:
-    """Return, for each version that running workers cannot serve without a problem, the reason and the failure kind.
+def _seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], render.Row]:
+    """Return, for each version in running workers, how far its golden answers lie apart there, and any problem.
 
     Only workers of the stack in this run folder that serve the repository `root` count.
     """
@@ -74,11 +74,11 @@ def _problems_seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str,
 
     statuses = worker_slots.statuses(settings.run_dir / "worker_slots")
     entries = read_statuses(status for status in statuses if status.get("repository") == str(root.absolute()))
-    return {
-        key: {"problem": entry.reason, "failure_kind": entry.failure_kind.value}
-        for key, entry in merge_statuses(entries).items()
-        if entry.reason
-    }
+    found: dict[tuple[str, int], render.Row] = {}
+    for key, entry in merge_statuses(entries).items():
+        problem = {"problem": entry.reason, "failure_kind": entry.failure_kind.value} if entry.reason else {}
+        found[key] = {**problem, "golden_difference": entry.golden_difference}
+    return found
 
 
 @click.command("list")

@@ -187,7 +187,7 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     if not rows:
         click.echo(f"no models in {root}; add one with `tableside publish`")
         return
-    cells = [
+    cells: list[tuple[object, ...]] = [
         (
             row["name"], row["version"], _joined(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
             row.get("artifact", "-"), size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16],
@@ -195,7 +195,14 @@ def versions(rows: Sequence[Row], root: Path) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    _table(("model", "version", "aliases", "kind", "estimator", "artifact", "size", "published", "problem"), cells)
+    headings: tuple[str, ...] = (
+        "model", "version", "aliases", "kind", "estimator", "artifact", "size", "published", "problem",
+    )  # fmt: skip
+    apart = [float(str(row.get("golden_difference", 0.0))) for row in rows]
+    if any(apart):
+        headings = (*headings[:-1], "apart", "problem")
+        cells = [(*cell[:-1], f"{far:.1e}", cell[-1]) for cell, far in zip(cells, apart, strict=True)]
+    _table(headings, cells)
 
 
 def _joined(names: object) -> str:

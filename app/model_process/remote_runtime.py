@@ -83,6 +83,8 @@ class RemoteRuntime:
         self._load = load
         self.warning = ""
         """What differs in its environment from that of publish; empty if nothing does."""
+        self.golden_difference = 0.0
+        """The largest relative difference of its golden answers there from those of publish."""
 
     def prepare(self, table: Table) -> Table:
         """Return the table: the model process converts it to what the estimator takes."""

@@ -13,6 +13,7 @@ from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments, private
 from tableside.model_process.process_pool import load_version
+from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.own_code import importer
 from tableside.preflight import shared_entries
 from tableside.repository import consent_file, integrity, model_toml, paths, verified_files
@@ -156,9 +157,9 @@ def _routed(original: SklearnRuntime, contract: Contract, folder: Path) -> Runti
     return routed
 
 
-def _replay(contract: Contract, runtime: Runtime) -> None:
+def _replay(contract: Contract, runtime: SklearnRuntime | RemoteRuntime) -> None:
     try:
-        golden.replay(contract, runtime.run, runtime.prepare)
+        runtime.golden_difference = golden.largest_difference(contract, runtime.run, runtime.prepare)
     except ContractBroken as problem:
         raise ContractBroken(str(problem), FailureKind.GOLDEN) from problem
     except Exception as problem:

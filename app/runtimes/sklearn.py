@@ -33,6 +33,8 @@ class SklearnRuntime:
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = single_threaded(estimator)
+        self.golden_difference = 0.0
+        """The largest relative difference of its golden answers here from those of publish."""
 
     @cached_property
     def facts(self) -> Facts:

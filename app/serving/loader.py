@@ -22,6 +22,7 @@ from tableside.runtimes.router import (
     RoutedRuntime,
 )
 from tableside.runtimes.shared_store import SharedStore
+from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
@@ -211,6 +212,9 @@ class _Load:
             if contract.size_bytes > LARGE_BYTES:
                 release_free_memory()
             warning = self._warning(contract, runtime)
+            original = runtime.original if isinstance(runtime, RoutedRuntime) else runtime
+            if isinstance(original, (SklearnRuntime, RemoteRuntime)):
+                fresh.golden_difference = original.golden_difference
             fresh.ready(runtime, time.monotonic() - started_s, warning)
             if self._store is not None and not fresh.reason and not isinstance(runtime, RemoteRuntime):
                 unshared = shared_entries.unshared_warning(self._root, contract, self._policy, runtime)

@@ -61,6 +61,7 @@ class Servable:
         self.load_s = 0.0
         self.fingerprint: Fingerprint = None
         self.environment = ""
+        self.golden_difference = 0.0
         self.answered = 0
         self.policy = Policy()
         self.cache: ResponseCache | None = None

@@ -19,6 +19,7 @@ class VersionStatus(msgspec.Struct, frozen=True):
 
     reason: why it is not served, or a warning; empty if there is nothing to report. current: whether the files in the
     repository are what the worker serves; False if it still serves what it had loaded before they changed.
+    golden_difference: the largest relative difference of the golden answers here from those of publish.
     """
 
     name: str
@@ -27,13 +28,20 @@ class VersionStatus(msgspec.Struct, frozen=True):
     failure_kind: FailureKind = FailureKind.NONE
     reason: str = ""
     current: bool = True
+    golden_difference: float = 0.0
 
 
 def status_of_servable(servable: Servable) -> VersionStatus:
     """Return the status of a version in this worker, as the worker writes it to its status file."""
     current = servable.reason == servable.warning
     return VersionStatus(
-        servable.name, servable.version, servable.state, servable.failure_kind, servable.reason, current
+        servable.name,
+        servable.version,
+        servable.state,
+        servable.failure_kind,
+        servable.reason,
+        current,
+        servable.golden_difference,
     )
 
 

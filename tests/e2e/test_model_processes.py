@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.e2e.conftest import Stack, until
 from tests.e2e.traffic import Traffic
+from tests.model_environments import RELEASE, old_python, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -153,3 +156,24 @@ def test_a_hung_model_process_is_a_504_and_not_a_frozen_worker(make_stack: Calla
             os.kill(pid, signal.SIGCONT)
     assert until(lambda: stack.call(PATH, BODY)[0] == 200)
     stack.stop()
+
+
+def test_two_releases_of_scikit_learn_stand_side_by_side(stack: Stack, tmp_path: Path) -> None:
+    """In one stack, each model gives its own answers to the bit: one of release 1.2.2, and one of this release."""
+    old = f"[environments.old]\npython = '{old_python()}'\n"
+    (stack.folder / "tableside.toml").write_text(old)
+    stack.ctl("restart", "web:*")
+    stack.wait_ready()
+    train(tmp_path)
+    words = [str(tmp_path / "ovr.joblib"), "--sample", str(tmp_path / "ovr.csv"), "--target", "target"]
+    done = stack.cli("publish", "ovr", *words, "--environment", "old", "--reload")
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_csv(tmp_path / "ovr.csv").drop(columns="target")
+    expected = np.load(tmp_path / "ovr.npz")["proba"]
+    path = "/v1/models/ovr:predict?output=predict_proba"
+    status, answer, _ = stack.call(path, {"instances": frame.to_dict("records")})
+    assert status == 200, answer
+    assert np.array(answer["predictions"]).tobytes() == expected.tobytes()
+    assert stack.call(PATH, BODY)[:2] == (200, EXPECTED)
+    assert "model_old:model_old_0" in stack.ctl("status")
+    assert RELEASE in stack.cli("env", "list").stdout

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from tableside.contract.schema import Contract, Output
 from tableside.errors import ContractBroken
+from tableside.publishing.publish import publish
 from tableside.runtimes import golden
 from tests.fakes import SumRuntime, numbers, sum_contract
 
@@ -76,3 +82,57 @@ def test_recorded_answers_replay() -> None:
         recorded = golden.record(SumRuntime().run, table, rows, contract.outputs)
         assert recorded.answers["predict"] == ((None,), (None,), (5.0,))
         assert golden.replay(msgspec.structs.replace(contract, golden=recorded), SumRuntime().run) == 3
+
+
+def test_the_tolerance_fits_the_dtype() -> None:
+    """A float32 answer may differ by some of its last places, a float64 answer by some of its own."""
+    contract = changed(((3.0 * (1 + 1e-6),), (7.5,)))
+    with pytest.raises(ContractBroken):
+        golden.largest_difference(contract, SumRuntime().run)
+    single = tuple(msgspec.structs.replace(output, datatype="FP32") for output in contract.outputs)
+    contract = msgspec.structs.replace(contract, outputs=single)
+    assert golden.largest_difference(contract, SumRuntime().run) == pytest.approx(1e-6, rel=1e-3)
+    assert golden.largest_difference(sum_contract(), SumRuntime().run) == 0.0
+
+
+def test_the_tolerance_fits_the_estimator() -> None:
+    """An estimator whose answers moved far between batches at publish may move as far on another processor."""
+    contract, output = sum_contract(), sum_contract().outputs[0]
+    assert golden.tolerance_of(contract, output) == golden.RELATIVE_TOLERANCE
+    moved = msgspec.structs.replace(contract, batch_invariance="ulp", batch_tolerance_ulp=1e9)
+    assert golden.tolerance_of(moved, output) > golden.RELATIVE_TOLERANCE
+
+
+CHECK = """
+import sys
+from pathlib import Path
+from tableside.preflight.checks import check_version
+from tableside.settings import Repository
+for name in ("single", "double"):
+    print(check_version(Path(sys.argv[1]), name, 1, Repository()).golden_difference)
+"""
+
+
+@pytest.mark.processes
+def test_a_version_of_another_processor_is_served(tmp_path: Path) -> None:
+    """With other BLAS kernels, numbers move within the tolerance, and it is known how far. Labels stay."""
+    chance = np.random.default_rng(0)
+    rows = chance.normal(size=(200, 64))
+    rows[:, 0] = np.arange(200) % 2
+    for name, dtype in (("single", np.float32), ("double", np.float64)):
+        table = rows.astype(dtype)
+        model = LogisticRegression().fit(table, rows[:, 0] > 0.5)
+        publish(name, model, table, repository=tmp_path, runtime="sklearn")
+    found = []
+    for kernels in ("Nehalem", "Haswell"):
+        environ = {**os.environ, "OPENBLAS_CORETYPE": kernels, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            [sys.executable, "-c", CHECK, str(tmp_path)], env=environ, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        found.append([float(line) for line in done.stdout.split()])
+    single, double = np.array(found).T
+    assert (single <= golden.FLOAT32_TOLERANCE).all()
+    assert (double <= golden.RELATIVE_TOLERANCE).all()
+    assert single.max() > golden.RELATIVE_TOLERANCE  # one tolerance for both would refuse this version
+    assert 0 < double.max() < single.max()
