@@ -20,6 +20,7 @@ from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import (
+    arrow_samples,
     artifact_files,
     batch_invariance,
     consent_record,
@@ -80,8 +81,8 @@ def publish(
 
     estimator: the estimator itself, or the path of a joblib, pickle or skops file, of a training record or of an MLflow
     directory, as `tableside publish` takes it.
-    sample_data: rows like the training data: a DataFrame or array of shape [rows, columns], a list of texts, or the
-    path of a .csv or .parquet file.
+    sample_data: rows like the training data: a DataFrame of pandas or polars, an Arrow table, an array of shape
+    [rows, columns], a list of texts, or the path of a .csv or .parquet file.
     target: the name of a column of the sample to drop. version: a number from 1; by default the next free one.
     alias: is set to the new version. source, trained_with: where the estimator came from, and the versions that wrote
     its file, for the contract; an estimator in memory counts as trained here.
@@ -127,6 +128,8 @@ def publish(
     contract = msgspec.structs.replace(
         contract, source=given.source, trained_with=dict(given.trained_with), quick=quick
     )
+    if arrow_samples.is_arrow(sample_data):
+        arrow_samples.check(estimator_runtime, sample_data, contract)
     _check_skew(contract, environment_skew)
     graph: bytes | None = None
     if runtime == "auto" and as_pickle is False:

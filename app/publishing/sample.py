@@ -12,7 +12,7 @@ import pandas as pd
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Datatype, Input, plain
 from tableside.errors import PublishFailed
-from tableside.publishing import column_types, missing_cells
+from tableside.publishing import arrow_samples, column_types, missing_cells
 from tableside_contract import cells, facts
 
 MAX_CATEGORIES = 200
@@ -33,7 +33,8 @@ FittedCategories = dict[str, tuple[list[Any], bool]]
 def as_frame(sample: object, target: str | None) -> pd.DataFrame:
     """Return the sample as a DataFrame with a fresh index, without its target column.
 
-    sample: a DataFrame, Series, array or sparse matrix of shape [rows, columns], or a list of texts.
+    sample: a DataFrame of pandas or polars, Arrow table, Series, array or sparse matrix of shape [rows, columns], or a
+    list of texts.
     Raises PublishFailed when the target column is missing, when there are no rows, or for a column that a
     contract cannot describe.
     """
@@ -92,6 +93,8 @@ def _is_supported(dtype: object) -> bool:
 
 def _as_columns(sample: Any) -> pd.DataFrame | dict[str, Sequence[str]] | Array:
     """Return what pd.DataFrame makes columns of: a Series, or a list of texts, becomes one column."""
+    if arrow_samples.is_arrow(sample):
+        return arrow_samples.to_frame(sample)
     if hasattr(sample, "toarray"):
         sample = dense(sample)
     if isinstance(sample, pd.Series):
