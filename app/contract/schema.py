@@ -53,7 +53,7 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_date(self) -> bool:
         """Whether the column holds dates, such as `datetime64[ns]` or `datetime64[us, Europe/Vienna]`."""
-        return self.dtype.startswith("datetime64")
+        return self.datatype == "BYTES" and self.dtype.startswith("datetime64")
 
     @property
     def kind(self) -> Kind:

@@ -47,11 +47,12 @@ def to_array(values: Sequence[object], column: Column, problems: Problems, path_
     Errors are added to `problems` under `path_of(row)`. If there are any, the returned array must not be used.
     """
     types = set(map(type, values))
-    allowed = ACCEPTED_TYPES[column.kind] | ({NoneType} if column.nullable else set())
+    is_date = column.is_date
+    allowed = ACCEPTED_TYPES["DATE" if is_date else column.datatype] | ({NoneType} if column.nullable else set())
     if not types <= allowed:
         values, path_of = _split_off_bad_cells(values, column, allowed, problems, path_of)
         types &= allowed
-    if column.is_date:
+    if is_date:
         return dates.from_cells(cast("Sequence[str | float | None]", values), column, problems, path_of)
     if column.datatype == "BOOL" and types & _NUMBERS:
         values = _booleans(values, column, problems, path_of)

@@ -58,7 +58,13 @@ def row(entry: object) -> object:
 def listed(array: Any) -> Any:
     """Return an array as nested lists. Dates become text: `tolist()` would make numbers of nanoseconds of them."""
     is_dates = getattr(getattr(array, "dtype", None), "kind", "") == "M" and hasattr(array, "astype")
-    return (array.astype(str) if is_dates else array).tolist()
+    return _null_for_nat(array.astype(str).tolist()) if is_dates else array.tolist()
+
+
+def _null_for_nat(dates: Any) -> Any:
+    if isinstance(dates, list):
+        return [_null_for_nat(date) for date in dates]
+    return None if dates == "NaT" else dates
 
 
 def cell(value: Any) -> object:

@@ -221,3 +221,18 @@ def test_other_types_of_time_are_refused_at_publish(values: Any, message: str, t
     frame = pd.DataFrame({"when": values, "amount": [1.0, 2.0]})
     with pytest.raises(PublishFailed, match=message):
         publish("m", model.estimator, frame, repository=tmp_path)
+
+
+def test_the_client_sends_dates_as_text() -> None:
+    """`datetime` objects, pandas' and numpy's dates become ISO 8601 text, which the column takes; NaT becomes null."""
+    from datetime import UTC, datetime
+
+    from tableside_client import rows
+
+    frame = pd.DataFrame({"when": pd.to_datetime(["2026-05-31T12:00:00.5", None], format="ISO8601")})
+    assert rows.body(frame) == {"inputs": {"when": ["2026-05-31T12:00:00.500000", None]}}
+    array = frame["when"].to_numpy()
+    assert rows.body(array) == {"instances": [str(array[0]), None]}
+    zoned = [[datetime(2026, 5, 31, 12, tzinfo=UTC)], [np.datetime64("2026-05-31")], [np.datetime64("NaT")]]
+    assert rows.body(zoned) == {"instances": [["2026-05-31T12:00:00+00:00"], ["2026-05-31"], [None]]}
+    assert decoded("2026-05-31T12:00:00+00:00", "datetime64[s, UTC]") == "2026-05-31T12:00:00"
