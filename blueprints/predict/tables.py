@@ -51,7 +51,7 @@ def dataframe_split(content: object, schema: Input, rules: Rules) -> Table:
         raise malformed(label, "expected an array of rows, each an array")
     if columns is None or _is_default_index(columns, schema):
         return from_rows(rows, schema, rules, label)
-    if not _is_array_of_names(columns):
+    if not _is_array_of_names(columns, schema):
         raise malformed("dataframe_split.columns", f"expected an array of names ({names(schema)})")
     return _split_by_name([str(name) for name in columns], rows, schema, rules)
 
@@ -60,9 +60,12 @@ def _is_array_of_arrays(rows: object) -> TypeGuard[list[list[object]]]:
     return isinstance(rows, list) and all(isinstance(row, list) for row in rows)
 
 
-def _is_array_of_names(columns: object) -> TypeGuard[list[str | int]]:
-    """Whether these are names. A DataFrame whose columns have numbers as names is written with numbers."""
-    return isinstance(columns, list) and all(type(name) in (str, int) for name in columns)
+def _is_array_of_names(columns: object, schema: Input) -> TypeGuard[list[str | int]]:
+    """Whether these are names. Numbers are names only where the model has such a one, as the trainer's DataFrame had."""
+    if not isinstance(columns, list) or not all(type(name) in (str, int) for name in columns):
+        return False
+    numbers = [name for name in columns if type(name) is int]
+    return not numbers or any(str(name) in schema.names for name in numbers)
 
 
 def _is_default_index(columns: object, schema: Input) -> bool:
