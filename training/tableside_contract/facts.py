@@ -17,6 +17,7 @@ METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "tr
 """The methods that can be served, the default one first."""
 Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
 _KEEP_CELLS = ("SimpleImputer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+_MAX_DEPTH = 8
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -115,18 +116,51 @@ def _declared_kind(estimator: object) -> Kind | None:
 
 def feature_names(estimator: object) -> list[str] | None:
     """Return the column names that the estimator was fitted on; None if it has no list of distinct names."""
-    names = _list(attribute(estimator, "feature_names_in_"))
+    names = _list(attribute(estimator, "feature_names_in_")) or _boosters_names(estimator)
     if not names or any(isinstance(name, (list, dict)) for name in names):
         return None
     texts = [str(name) for name in names]
+    if _is_invented(estimator, texts):
+        return None
     return texts if len(set(texts)) == len(texts) else None
+
+
+def _boosters_names(estimator: object) -> list[Any] | None:
+    """Return the names in a booster that has no `feature_names_in_`, or in the first step of a pipeline."""
+    first = _first(estimator)
+    if not type(first).__module__.startswith(("catboost.", "lightgbm.")):
+        return None
+    found = attribute(first, "feature_names_")
+    if found is None and callable(attribute(first, "feature_name")):
+        found = first.feature_name()
+    names = _list(found)
+    return None if names is None or _is_invented(first, [str(name) for name in names]) else names
+
+
+def _is_invented(estimator: object, names: list[str]) -> bool:
+    """Whether a booster made these names up for an array: CatBoost counts from "0", LightGBM from "Column_0"."""
+    prefix = {"catboost": "", "lightgbm": "Column_"}.get(type(_first(estimator)).__module__.partition(".")[0])
+    return prefix is not None and names == [f"{prefix}{at}" for at in range(len(names))]
+
+
+def _first(estimator: object) -> Any:
+    """Return what is given the columns: of a search its best estimator, of a pipeline its first step."""
+    for _ in range(_MAX_DEPTH):
+        inside = attribute(estimator, "best_estimator_") or next(iter(steps(estimator)), None)
+        if inside is None:
+            break
+        estimator = inside
+    return estimator
 
 
 def n_features(estimator: object) -> int | None:
     """Return the number of columns that the estimator was fitted on; None if it says none, or not a positive number."""
     number = attribute(estimator, "n_features_in_")
     number = number.item() if hasattr(number, "item") and getattr(number, "ndim", 1) == 0 else number
-    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
+    if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+        return number
+    names = _list(attribute(_first(estimator), "feature_names_"))  # CatBoost's, which may say 0 columns
+    return len(names) if names else None
 
 
 def steps(estimator: object) -> list[Any]:
