@@ -149,7 +149,7 @@ def test_agreeing_answers_are_published_where_skew_is_allowed(
     trained: Path, trainer: TrainingEnvironment, tmp_path: Path
 ) -> None:
     """With `warn`, a linear regression's record is published with the trainer's answers, and loads with `warn`."""
-    publish("m", trained / "line_record", repository=tmp_path, environment_skew="warn")
+    publish("m", trained / "line_record", repository=tmp_path, environment_skew="warn", allow_pickle=True)
     contract = integrity.read_contract(tmp_path, "m", 1)
     assert (contract.golden.origin, contract.trained_with["scikit-learn"]) == ("trainer", trainer.release)
     assert contract.environment["scikit-learn"] == HERE
