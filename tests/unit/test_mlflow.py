@@ -362,7 +362,7 @@ def test_a_module_that_a_pickle_needs_is_named(
     for module in [name for name in sys.modules if name.partition(".")[0] == "cloudpickle"]:
         monkeypatch.setitem(sys.modules, module, None)
     message = error_of_publish(folder, tmp_path / "r", "--allow-pickle")
-    assert "the estimator uses the module 'cloudpickle" in message
+    assert "the model uses the module 'cloudpickle" in message
 
 
 @pytest.mark.parametrize("name", ["../outside.skops", "sub/../../outside.skops", "/etc/hostname", "link", "dir/x", ""])
