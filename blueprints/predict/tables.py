@@ -61,7 +61,7 @@ def _is_array_of_arrays(rows: object) -> TypeGuard[list[list[object]]]:
 
 
 def _is_array_of_names(columns: object, schema: Input) -> TypeGuard[list[str | int]]:
-    """Whether these are names. Numbers are names only where the model has such a one, as the trainer's DataFrame had."""
+    """Whether these are names. Numbers are names only where the model has such, as the trainer's DataFrame had."""
     if not isinstance(columns, list) or not all(type(name) in (str, int) for name in columns):
         return False
     numbers = [name for name in columns if type(name) is int]
