@@ -88,7 +88,7 @@ def _start_hint(settings: Settings) -> str:
         f"a stack runs in {other.run_dir}: set TABLESIDE__SERVER__RUN_DIR={other.run_dir}"
         for other in running_stack.others(settings)
     ]
-    return "; ".join(elsewhere) or "start the stack with `tableside run`, or set server.run_dir"
+    return "; ".join(["start the stack with `tableside run`, or set server.run_dir", *elsewhere])
 
 
 @click.command()
