@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tableside.cli import render
+from tableside.cli import render, step_progress
 from tableside.errors import ContractBroken
 from tableside.settings import load
 
@@ -33,7 +33,7 @@ def create(name: str, requirements: Path, python: str | None) -> None:
     from tableside.model_process import venvs
 
     settings = load()
-    with render.progress() as step:
+    with step_progress.progress() as step:
         made = venvs.create(settings, name, requirements, python or venvs.default_python(), step)
     if supervisor_pid(settings.run_dir):
         model_programs.update(settings)

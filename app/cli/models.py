@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import render
+from tableside.cli import render, step_progress
 from tableside.cli.options import json_option, repository_option, repository_path
 from tableside.cli.reload import find_stack
 from tableside.errors import ContractBroken
@@ -154,7 +154,7 @@ def verify(model: str | None, repository: Path | None, as_json: bool) -> None:
     else:
         wanted = [find(model, repository)[1:]]
     results: list[render.Row] = []
-    with render.progress() as step:
+    with step_progress.progress() as step:
         from tableside.model_process.known_environments import known
         from tableside.preflight import runner
         from tableside.preflight.results import VersionFiles

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from tableside.cli import consent, manifest, publish_options, render
+from tableside.cli import consent, manifest, publish_options, render, step_progress
 from tableside.cli.manifest import Entry
 from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
@@ -168,7 +168,7 @@ def _publish_all(
     done: list[Published] = []
     failures: list[str] = []
     for at, entry in enumerate(entries, 1):
-        with render.progress(f"{at}/{len(entries)} {entry.name}: " if is_list else "") as step:
+        with step_progress.progress(f"{at}/{len(entries)} {entry.name}: " if is_list else "") as step:
             try:
                 done.append(publish_one(entry.name, entry.estimator, entry.options, root, settings, step))
             except TablesideError as problem:
@@ -186,7 +186,7 @@ def _wait(done: Sequence[Published], settings: Settings, failures: list[str]) ->
     """Wait until the running stack serves each new version. Return its number of workers, and add to the failures."""
     workers = 0
     for contract, *_ in done:
-        with render.progress() as step:
+        with step_progress.progress() as step:
             step(f"waiting until every worker serves {contract.name}/{contract.version}")
             try:
                 workers = wait_until_served(settings, contract.name, contract.version)

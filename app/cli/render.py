@@ -6,10 +6,8 @@ Results go to stdout and progress goes to stderr, so that the output of a comman
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -18,9 +16,6 @@ from tableside.contract.consent_digest import is_pickle
 from tableside.contract.schema import Column, Contract, EquivalenceCheck
 from tableside.repository.consent_file import Entry
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 Row = dict[str, object]
 """One line of a result: JSON object keys to values."""
 
@@ -28,59 +23,6 @@ Row = dict[str, object]
 def as_json(content: object) -> None:
     """Print `content` as one indented JSON document on stdout."""
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-
-
-class StepLines:
-    """Prints each step as one line, for a log or a pipe."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix, self._step = prefix, ""
-
-    def __call__(self, step: str) -> None:
-        """Print the step, unless it was the last one."""
-        if step != self._step:
-            click.echo(f"... {self._prefix}{step}", err=True)
-        self._step = step
-
-
-class StepBar:
-    """Shows the current step on a terminal: with a bar and the time that is left where its share is known."""
-
-    def __init__(self, bar: Progress, prefix: str = "") -> None:
-        self._bar, self._prefix, self._step = bar, prefix, ""
-        self._task = bar.add_task(f"{prefix}starting", total=None)
-
-    def __call__(self, step: str) -> None:
-        """Show that a step begins."""
-        if step != self._step:
-            self._bar.reset(self._task, description=f"{self._prefix}{step}", total=None)
-        self._step = step
-
-    def show_share(self, share: float) -> None:
-        """Show how much of the step is done, from 0 to 1."""
-        self._bar.update(self._task, total=1.0, completed=share)
-
-
-@contextmanager
-def progress(prefix: str = "") -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the current step: with a bar on a terminal, otherwise as one line for each step.
-
-    prefix: stands before each step.
-    """
-    if not sys.stderr.isatty():
-        yield StepLines(prefix)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left:"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as bar:
-        yield StepBar(bar, prefix)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

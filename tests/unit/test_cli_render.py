@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
-from tableside.cli import render
+from tableside.cli import render, step_progress
 from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input, Route
+from tableside.publishing.progress import show_share
 from tests.fakes import sum_contract
 
 pytestmark = pytest.mark.no_greenlets
@@ -136,3 +140,24 @@ def test_verify_prints_one_line_per_version(capsys: pytest.CaptureFixture[str]) 
     ]
     render.verified([])
     assert capsys.readouterr().out == "nothing to verify: the repository has no models\n"
+
+
+def test_a_step_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal each step is one line, with its prefix, however often it is told."""
+    with step_progress.progress("1/2 m: ") as step:
+        for name in ("reading", "comparing", "comparing"):
+            step(name)
+        show_share(step, 1, 2)
+    assert capsys.readouterr().err == "... 1/2 m: reading\n... 1/2 m: comparing\n"
+
+
+def test_a_bar_shows_the_share_of_a_step() -> None:
+    """On a terminal the bar of a step is as long as its share, and begins anew with the next step."""
+    with Progress(console=Console(file=io.StringIO())) as bar:
+        step = step_progress.StepBar(bar, "1/2 m: ")
+        step("comparing")
+        show_share(step, 1, 4)
+        (task,) = bar.tasks
+        assert (task.description, task.completed, task.total) == ("1/2 m: comparing", 0.25, 1.0)
+        step("writing")
+        assert (task.description, task.completed, task.total) == ("1/2 m: writing", 0, None)
