@@ -160,4 +160,5 @@ def test_a_bar_shows_the_share_of_a_step() -> None:
         (task,) = bar.tasks
         assert (task.description, task.completed, task.total) == ("1/2 m: comparing", 0.25, 1.0)
         step("writing")
+        (task,) = bar.tasks
         assert (task.description, task.completed, task.total) == ("1/2 m: writing", 0, None)
