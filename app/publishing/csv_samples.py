@@ -199,6 +199,8 @@ def _of_look(texts: Texts, name: str, guesses: Guesses) -> Series:
     if all(_ANY_NUMBER.fullmatch(text) for text in present):
         odd = next(text for text in present if not _REAL.fullmatch(text))
         raise PublishFailed(_ambiguous(name, odd, f"the number {float(odd):g}", "float64"))
+    if column_types.date_dtype(_without_missing(texts)):
+        raise PublishFailed(_ambiguous(name, present[0], "a date", "datetime64[ns]"))
     word = next((text for text in texts if text in MISSING_WORDS), None)
     if word is not None:
         raise PublishFailed(_ambiguous_word(name, word))

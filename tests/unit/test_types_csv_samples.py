@@ -76,6 +76,7 @@ def test_a_column_of_which_the_model_says_nothing_is_what_it_looks_like(
         (["+5", "2"], "could be a text or the number 5"),
         (["True", "False"], "'True', which could be a text or a boolean"),
         (["NA", "AT"], "'NA', which could be a text or a missing cell"),
+        (["2026-05-31", "2026-06-01"], "'2026-05-31', which could be a text or a date"),
     ],
 )
 def test_what_looks_like_two_things_is_refused(cells: list[str], message: str, tmp_path: Path) -> None:
