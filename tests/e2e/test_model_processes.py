@@ -57,7 +57,7 @@ def test_a_model_runs_in_supervised_processes(stack: Stack) -> None:
     status = stack.ctl("status")
     for process in PROCESSES:
         assert any(line.split()[:2] == [process, "RUNNING"] for line in status.splitlines()), status
-    assert until(lambda: is_up(stack))
+    assert until(lambda: is_up(stack), 120)
     assert stack.cli("verify", "iris").returncode == 0
     assert "own" in stack.cli("env", "list").stdout
 
@@ -71,7 +71,7 @@ def test_kill_of_a_model_process_fails_no_request(stack: Stack) -> None:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
             load.wait_for_more(50)
-            assert until(lambda: is_up(stack))
+            assert until(lambda: is_up(stack), 120)
             assert all(pid_of(stack, process) not in pids for process in names)
     assert load.failures == []
 
@@ -83,7 +83,7 @@ def test_restart_of_model_processes_fails_no_request(stack: Stack) -> None:
         for name in (PROCESSES[0], "model_own:*"):
             stack.ctl("restart", name)
             load.wait_for_more(50)
-            assert until(lambda: is_up(stack))
+            assert until(lambda: is_up(stack), 120)
     assert load.failures == []
 
 
@@ -154,7 +154,7 @@ def test_a_hung_model_process_is_a_504_and_not_a_frozen_worker(make_stack: Calla
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-    assert until(lambda: stack.call(PATH, BODY)[0] == 200)
+    assert until(lambda: stack.call(PATH, BODY)[0] == 200, 120)
     stack.stop()
 
 
