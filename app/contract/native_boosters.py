@@ -1,8 +1,8 @@
 """Keeps boosters beside the skops file, each in the format of its own library.
 
 XGBoost, LightGBM and CatBoost each have a documented format that later releases read: `.ubj`, `.txt` and `.cbm`. At
-publish every booster in the estimator is replaced by a mark that names its file. At load it is read from there, with
-one thread. A booster must not be loaded before a worker is forked: OpenMP would hang in the worker.
+publish every booster in the estimator is replaced by a mark that names its file. At load it is read from there, and
+predicts with one thread. A booster must not be loaded before a worker is forked: OpenMP would hang in the worker.
 
 This file also runs in model processes, as tableside.contract.conversion does: Python 3.8, no import of Tableside.
 """
@@ -140,7 +140,7 @@ def _write_lightgbm(booster: Any) -> tuple[bytes, Attributes]:
 
 
 def _read_lightgbm(kind: Any, content: bytes, attributes: Attributes) -> Any:
-    booster = kind(params={"num_threads": 1, "verbosity": -1}, model_str=content.decode())
+    booster = kind(model_str=content.decode())
     for name in _LIGHTGBM:
         setattr(booster, name, attributes[name])
     return booster
