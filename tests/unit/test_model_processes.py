@@ -251,6 +251,7 @@ def started() -> Iterator[Callable[..., Started]]:
                 process.wait()
 
 
+@pytest.mark.slow
 def test_another_process_answers_while_one_is_away(started: Callable[..., Started], artifact: Path) -> None:
     """SIGKILL of the preferred process loses nothing; when it is back, it answers again, with the version loaded."""
     stack = started(2)
@@ -265,6 +266,7 @@ def test_another_process_answers_while_one_is_away(started: Callable[..., Starte
     assert np.array_equal(np.asarray(runtime.run("predict", table)), expected)
 
 
+@pytest.mark.slow
 def test_requests_wait_while_no_process_runs(started: Callable[..., Started], artifact: Path) -> None:
     """With one process, requests wait for its successor, which loads its versions before it listens."""
     stack = started(1)
@@ -298,6 +300,7 @@ def slow(folder: Path) -> Path:
     return dump(folder, "slow", RandomForestClassifier(300, random_state=0).fit(rows, rows[:, 0] > 0))
 
 
+@pytest.mark.slow
 def test_a_restart_finishes_the_call_that_runs(started: Callable[..., Started], slow: Path) -> None:
     """SIGTERM waits for the answer and then ends the process."""
     stack = started(1)
@@ -335,6 +338,7 @@ def test_a_request_that_ends_processes_fails_at_last(folder: Path) -> None:
     assert processes.retries == MAX_DEATHS
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_ends_at_its_deadline(started: Callable[..., Started], slow: Path) -> None:
     """The worker gives up at the time limit, and the process ends itself, so that supervisord starts another."""
     stack = started(1, call_timeout_s=1.0)
