@@ -196,7 +196,7 @@ def test_the_version_of_training_counts_as_well(root: Path) -> None:
     contract = msgspec.structs.replace(contract, trained_with={"scikit-learn": "1.2.2"})
     assert integrity.environment_differences(contract) == [f"scikit-learn was 1.2.2 in training and is {here} here"]
     assert integrity.environment_differences(contract, {"scikit-learn": "1.2.0"}) == [
-        f"scikit-learn was {here} at publish and is 1.2.0 here"
+        f"scikit-learn was {here} at publish and is 1.2.0 in its environment"
     ]
 
 
