@@ -32,7 +32,7 @@ from tableside.cli import main
 from tableside.contract import schema
 from tableside.contract.conversion import as_array
 from tableside.contract.environment import sha256
-from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input
+from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input, Route
 from tableside.decoding.json_tables import from_matrix
 from tableside.errors import ContractBroken, FailureKind
 from tableside.factory import create_app
@@ -369,9 +369,12 @@ def test_without_treelite_the_next_fastest_backend_answers(tmp_path: Path, witho
     table, target = diabetes()
     fitted = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(table, target)
     contract = publish("m", fitted, table[:200], repository=tmp_path)
-    first = contract.routes[0]
-    assert first.backend == "treelite"
-    assert first.fallback is not None
+    assert {check_of(contract, name).outcome for name in ("treelite", "tree_walk")} <= {"used", "slower"}
+    # Which of the two is faster depends on the machine and its load; here it is treelite.
+    contract = msgspec.structs.replace(contract, routes=(Route("treelite", fallback=Route("tree_walk")),))
+    path = tmp_path / "m" / "1" / "contract.json"
+    path.unlink()
+    path.write_bytes(schema.encode(contract))
     without("treelite")
     one = served(tmp_path)
     assert one.warning.startswith("treelite is not installed")
