@@ -86,9 +86,7 @@ class Batcher(Generic[P, R]):
         self.metrics: BatchMetrics = NoBatchMetrics()
         self.cost = CostModel()
         self.setbacks: Callable[[], int] = lambda: 0
-        """Returns how often calls have been delayed by what is not their cost, such as a model process that restarts.
-        The estimates learn nothing from a call meanwhile.
-        """
+        """Returns how often something else delayed calls (a restarting model process); estimates skip such a call."""
         self._run = run
         self._key_of = key_of
         self._clock = clock
@@ -229,8 +227,7 @@ class Batcher(Generic[P, R]):
     def _run_batch(
         self, batch: list[QueuedRequest[P, R]], rows: int, offload: Offload, inline: bool, end_at_s: float
     ) -> None:
-        work = partial(_call, batch, self._run, self._clock)
-        setbacks = self.setbacks()
+        work, setbacks = partial(_call, batch, self._run, self._clock), self.setbacks()
         outcomes: Sequence[R | Exception]
         try:
             outcomes, calls, started_at_s, ended_at_s = work() if inline else offload.call(work)

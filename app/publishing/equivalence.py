@@ -6,7 +6,6 @@ than 10,000, in calls of 1,000, 32 and one), on the sample and on the golden row
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tableside.contract import answers
 from tableside.contract.array_type import Array
 from tableside.contract.schema import EquivalenceCheck, Input, Output, Route
 from tableside.contract.table import Table
-from tableside.publishing import comparison_rows, onnx_export
+from tableside.publishing import backend_timing, comparison_rows, onnx_export
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.progress import Progress, show_share, silent
 from tableside.repository.integrity import LIBRARIES
@@ -254,8 +253,9 @@ def _speed_ups(
     output = next(output for output in outputs if output.source in candidate.runtime.methods)
     speed_ups = {}
     for size in SIZES:
-        table = _repeated(sample_table, size)
-        speed_ups[size] = _seconds(original, output, table, effort) / _seconds(candidate.runtime, output, table, effort)
+        table = backend_timing.repeated(sample_table, size)
+        estimator_s = backend_timing.best_s(original, output, table, effort)
+        speed_ups[size] = estimator_s / backend_timing.best_s(candidate.runtime, output, table, effort)
     return speed_ups
 
 
@@ -293,20 +293,3 @@ def _fastest(ratios: Sequence[tuple[float, _CandidateBackend]]) -> Route:
 def _range_in_words(routes: Sequence[Route], at: int) -> str:
     low = routes[at - 1].up_to_rows + 1 if at else 1
     return f"from {low} rows" if not routes[at].up_to_rows else f"{low} to {routes[at].up_to_rows} rows"
-
-
-def _repeated(table: Table, size: int) -> Table:
-    """Return `size` rows: those of the table, repeated as often as needed."""
-    return Table.concat([table] * (size // table.rows + 1)).take(0, size)
-
-
-def _seconds(runtime: SklearnRuntime | FastRuntime, output: Output, table: Table, effort: Effort) -> float:
-    """Return the shortest time of the calls that fit into the effort's time, at least one."""
-    best, deadline_at_s = float("inf"), time.perf_counter() + effort.timing_s
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        while time.perf_counter() < deadline_at_s or best == float("inf"):
-            began_s = time.perf_counter()
-            runtime.run(output.source, runtime.prepare(table))
-            best = min(best, time.perf_counter() - began_s)
-    return best

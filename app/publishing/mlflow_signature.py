@@ -1,6 +1,6 @@
 """Reads MLflow signatures and input examples, and gives a sample the columns and dtypes of a signature.
 
-The types are those of `mlflow.types.DataType`: `boolean`, `integer` (32 bits), `long`, `float` (32 bits), `double` and
+The types are those of `mlflow.types.DataType`: `boolean`, `integer` (32 bits), `long`, `float` (32 bits), `double`,
 `string` and `datetime`; or one tensor of shape [-1, columns].
 """
 
@@ -31,11 +31,8 @@ _DTYPES: dict[str, tuple[str, ...]] = {
     "datetime": ("datetime64[ns]", "datetime64[us]", "datetime64[ms]", "datetime64[s]"),
 }
 """The dtypes that MLflow maps to each type. A sample column with one of them keeps it; others get the first."""
-_TENSOR_TYPES = {
-    **{dtype: kind for kind, dtypes in _DTYPES.items() for dtype in dtypes},
-    "str": "string",
-    "object": "string",
-}
+_TENSOR_TYPES = {dtype: kind for kind, dtypes in _DTYPES.items() for dtype in dtypes}
+_TENSOR_TYPES |= {"str": "string", "object": "string"}
 _TYPES_IN_WORDS = {"double": "numbers", "float": "numbers", "long": "whole numbers", "integer": "whole numbers"}
 _WRAPPER_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tableside import __version__
-from tableside.blueprints.docs.openapi import components, examples, requests, responses
+from tableside.blueprints.docs.openapi import components, examples, queries, requests, responses
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
 from tableside.blueprints.docs.openapi.components import (
     BINARY,
@@ -133,7 +133,7 @@ def _predict(model: Described) -> Schema:
     content = {JSON: {"schema": model_ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
     response = success(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
     operation = _posting(model, "predict", "Predict (V1)")
-    operation["parameters"] += requests.output_query(contract)
+    operation["parameters"] += queries.output_query(contract)
     return {
         **operation,
         "requestBody": {"required": True, "content": content},
@@ -184,7 +184,7 @@ def _invocations(model: Described) -> Schema:
     response = success(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
     response["content"][CSV] = {"schema": {"type": "string", "description": "One line per row, if Accept is text/csv."}}
     operation = _posting(model, "invocations", "Predict (MLflow and SageMaker)")
-    operation["parameters"] += requests.output_query(contract)
+    operation["parameters"] += queries.output_query(contract)
     return {
         **operation,
         "requestBody": {"required": True, "content": content},
