@@ -54,7 +54,7 @@ def run_block(block: Block, shell: Shell, stack: Stack, page: str) -> None:
         where = f"{page}, line {block.line}: {step.command}"
         status, printed = shell.run(f"set -e\n{step.command}\nset +e" if block.language == "sh" else step.command)
         fails = step.expected is not None and re.search(
-            r"^(tableside: |FAIL |  \S+ is UNAVAILABLE: )", step.expected, re.MULTILINE
+            r"^(tableside: |FAIL |  \S+ is UNAVAILABLE: |  \S+/model\.toml: )", step.expected, re.MULTILINE
         )
         assert bool(status) == bool(fails), f"{where}\nexit status {status}\n{printed}"
         if step.expected is not None:
