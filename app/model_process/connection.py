@@ -14,7 +14,16 @@ _FIRST_READ_BYTES = 65536
 
 
 class ProcessEnded(Exception):
-    """The model process has closed the connection without an answer: it has ended, or is about to."""
+    """The model process has closed the connection without an answer: it has ended, or is about to.
+
+    has_read: whether it had read the whole request before, so that computing the request may be what ended it. Of a
+    Unix socket that closes with unread bytes, or before it was accepted, the kernel resets the other end; otherwise the
+    other end just reads the end of the connection (Linux: unix_release_sock in net/unix/af_unix.c).
+    """
+
+    def __init__(self, detail: str, has_read: bool) -> None:
+        super().__init__(detail)
+        self.has_read = has_read
 
 
 class Connection:
@@ -36,7 +45,7 @@ class Connection:
         except TimeoutError:
             raise
         except OSError as problem:
-            raise ProcessEnded(str(problem)) from problem
+            raise ProcessEnded(str(problem), has_read=False) from problem
 
     def is_stale(self) -> bool:
         """Whether the process has closed the connection since the last exchange."""
@@ -80,7 +89,7 @@ class Connection:
             except BlockingIOError:
                 continue
             if not found:
-                raise ProcessEnded("the connection ended")
+                raise ProcessEnded("the connection ended", has_read=True)
             return found
 
     def _fill(self, view: memoryview, give_up_at_s: float) -> None:
@@ -91,5 +100,5 @@ class Connection:
                 plain_sockets.wait_until_ready(self._socket, False, give_up_at_s)
                 continue
             if not count:
-                raise ProcessEnded("the connection ended within an answer")
+                raise ProcessEnded("the connection ended within an answer", has_read=True)
             view = view[count:]

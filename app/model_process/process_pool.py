@@ -30,7 +30,7 @@ from tableside.model_process.remote_runtime import (
 from tableside.process import plain_sockets
 
 MAX_DEATHS = 3
-"""A request whose process ends this often before it answers has probably ended them, and fails."""
+"""A request that this many processes have read, and then ended, has probably ended them. It fails."""
 MAX_IDLE = 16
 """Idle connections that one worker keeps open to one process."""
 LOOK_EVERY_S = 0.02
@@ -74,7 +74,7 @@ class SupervisedProcesses:
         """Send a request, after `load` if the process does not have the version, and return the answer.
 
         Raises DeadlineExceeded at `give_up_at_s`, ModelNotReady if no process has been running until then or a new one
-        cannot load the version, and ProcessEnded if MAX_DEATHS processes have ended on this request.
+        cannot load the version, and ProcessEnded if MAX_DEATHS processes have ended after they had read this request.
         """
         deaths = 0
         while True:
@@ -84,13 +84,16 @@ class SupervisedProcesses:
             except TimeoutError:
                 connection.close()
                 raise DeadlineExceeded(self.call_timeout_s) from None
-            except ProcessEnded:
+            except ProcessEnded as ended:
                 connection.close()
-                deaths += 1
+                deaths += ended.has_read
                 self.retries += 1
                 self.setbacks += 1
                 if deaths >= MAX_DEATHS:
                     raise
+                if time.monotonic() + LOOK_EVERY_S >= give_up_at_s:
+                    raise DeadlineExceeded(self.call_timeout_s) from None
+                plain_sockets.pause(LOOK_EVERY_S)  # a killed process accepts connections until its memory is freed
             except ContractBroken as problem:
                 connection.close()
                 raise ModelNotReady(f"a model process that has started cannot load the version: {problem}") from problem

@@ -114,8 +114,8 @@ def probed(environ, start_response):
     classes = [each for each in everything if isinstance(each, type) and each.__name__ == "TablesideWorker"]
     report = {
         "pid": os.getpid(),
-        "marked": sorted(name for name, module in ours.items() if hasattr(module, "MARK")),
-        "unmarked": sorted(name for name, module in ours.items() if not hasattr(module, "MARK")),
+        "marked": sorted(name for name, module in ours.items() if hasattr(module, "MARKED_BY_TEST")),
+        "unmarked": sorted(name for name, module in ours.items() if not hasattr(module, "MARKED_BY_TEST")),
         "serves": sorted({sys.modules[type(each).__module__].__dict__ is type(each).handle.__globals__
                           for each in everything if type(each).__name__ == "TablesideWorker"}),
         "classes": len(classes),
@@ -169,7 +169,7 @@ def test_hup_serves_the_code_on_disk_of_every_package(copied: Stack) -> None:
     This includes the worker class. Each worker holds one copy of the code.
     """
     for file in [*(copied.project / "app").rglob("*.py"), *(copied.project / "blueprints").rglob("*.py")]:
-        file.write_text(file.read_text() + "\nMARK = True\n")
+        file.write_text(file.read_text() + "\nMARKED_BY_TEST = True\n")
     assert [report["marked"] for report in code_of_workers(copied)] == [[], []]
     victim = workers(copied)[0]
     os.kill(victim, signal.SIGKILL)

@@ -327,7 +327,7 @@ def test_a_request_that_ends_processes_fails_at_last(folder: Path) -> None:
             for _ in range(MAX_DEATHS):
                 connection, _ = listener.accept()
                 with connection:
-                    connection.recv(1)
+                    connection.recv(65536)
 
         ending = threading.Thread(target=end_at_each_request)
         ending.start()
@@ -336,6 +336,31 @@ def test_a_request_that_ends_processes_fails_at_last(folder: Path) -> None:
             processes.call(wire.Writer().message({"op": "run"}), (), soon())
         ending.join(20)
     assert processes.retries == MAX_DEATHS
+
+
+def test_a_process_that_ended_before_it_read_the_request_is_not_counted(folder: Path) -> None:
+    """Killed processes accept connections for some milliseconds more. The request cannot be what ended them."""
+    path = str(folder / "unread.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def end_before_reading_then_answer() -> None:
+            for _ in range(2 * MAX_DEATHS):
+                listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                for part in wire.Writer().message({"ok": True}):
+                    connection.sendall(part)
+
+        ending = threading.Thread(target=end_before_reading_then_answer)
+        ending.start()
+        processes = SupervisedProcesses("t", [path], 0, 20.0)
+        assert processes.call(wire.Writer().message({"op": "run"}), (), soon()).header["ok"] is True
+        ending.join(20)
+        processes.close()
+    assert processes.retries == 2 * MAX_DEATHS
 
 
 @pytest.mark.slow
