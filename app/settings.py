@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tableside import setting_texts
 from tableside.errors import SettingsError
+from tableside.setting_texts import check_file, check_variable, list_in_variable
 
 ENV_PREFIX = "TABLESIDE__"
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
@@ -229,7 +229,7 @@ def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, obj
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SettingsError(f"{path}: {problem}") from problem
-    setting_texts.check_file(content, _list_settings())
+    check_file(content, _list_settings())
     return content
 
 
@@ -252,7 +252,7 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
             f"{variable}: unknown setting. Write {ENV_PREFIX}SECTION__KEY with a section of {_names(known)}"
         )
     if section == "environments":
-        setting_texts.check_variable(value, variable)
+        check_variable(value, variable)
         _override_environment(merged, variable, key, value)
         return
     section_type = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]
@@ -261,9 +261,9 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
         raise SettingsError(f"{variable}: unknown setting. Section '{section}' has {_names(keys)}")
     parsed: str | list[str] = value
     if isinstance(keys[key].default, tuple):
-        parsed = setting_texts.list_in_variable(value, variable)
+        parsed = list_in_variable(value, variable)
     else:
-        setting_texts.check_variable(value, variable)
+        check_variable(value, variable)
     try:
         msgspec.convert(parsed, keys[key].type, strict=False)
     except msgspec.ValidationError as problem:

@@ -368,7 +368,8 @@ def test_a_call_that_hangs_ends_at_its_deadline(started: Callable[..., Started],
     """The worker gives up at the time limit, and the process ends itself, so that supervisord starts another."""
     stack = started(1, call_timeout_s=1.0)
     runtime = remote(stack.processes(), slow)
-    table = Table(SCHEMA, SLOW_ROWS, None, np.zeros((SLOW_ROWS, 2)))
+    rows = 8 * SLOW_ROWS  # the process looks for calls that hang only now and then
+    table = Table(SCHEMA, rows, None, np.zeros((rows, 2)))
     with pytest.raises(DeadlineExceeded):
         runtime.run("predict", table)
     assert stack.running[0].wait(120) == 70
