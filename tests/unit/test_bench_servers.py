@@ -116,6 +116,7 @@ def test_a_contestants_environment_is_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_requirements_that_cannot_be_installed_raise(tmp_path: Path) -> None:
     """NotInstalled holds the installer's message, and the next run tries again."""
     wanted = tmp_path / "requirements.txt"

@@ -212,6 +212,7 @@ def test_commands_of_environments(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert "there is no environment 'gone'; there is lost, own" in refused.output
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None:
     """Each failure has its sentence, and no folder is left behind."""
     settings = settings_in(folder)

@@ -348,6 +348,7 @@ def test_a_session_has_no_threads_of_its_own(soft: tuple[Path, Contract]) -> Non
     lambda X, y: HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(X, X[:, 0] + y),
 ])  # fmt: skip
 @pytest.mark.parametrize("missing_cells", [False, True])
+@pytest.mark.slow
 def test_treelite_is_equal_to_the_bit(make: Any, missing_cells: bool, tmp_path: Path) -> None:
     """Forests and histogram gradient boosting, missing values among the cells or none: without a tolerance."""
     table, target = load_breast_cancer(return_X_y=True)
@@ -364,6 +365,7 @@ def test_treelite_is_equal_to_the_bit(make: Any, missing_cells: bool, tmp_path: 
     assert found.largest_difference == 0
 
 
+@pytest.mark.slow
 def test_without_treelite_the_next_fastest_backend_answers(tmp_path: Path, without: Any) -> None:
     """What was proved equal beside it and needs no library stands in, and the warning says so."""
     table, target = diabetes()

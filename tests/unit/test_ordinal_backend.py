@@ -39,6 +39,7 @@ def frame(missing: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize("missing", [np.nan, None], ids=["NaN", "None"])
 @pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.slow
 def test_ordinals_before_boosting_have_a_backend(name: str, missing: Any, tmp_path: Path) -> None:
     """Both backends of trees are equal to the bit on every compared row, those with unknown cities included."""
     if name == "imputed" and missing is None:

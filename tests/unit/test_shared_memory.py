@@ -126,6 +126,7 @@ PIPELINES: dict[str, Callable[[], tuple[Any, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.slow
 def test_other_shapes_of_forest(name: str, tmp_path: Path) -> None:
     """Regressors, single trees, pipelines and missing cells give equal answers, too."""
     fitted, rows = PIPELINES[name]()
@@ -355,6 +356,7 @@ sys.stdin.read()
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_two_processes_map_the_same_files(root: Path, contract: Contract, tmp_path: Path) -> None:
     """Two processes that start at once on an empty store map the same files, read-only."""
     command = [sys.executable, "-c", LOADER, str(root), str(tmp_path)]

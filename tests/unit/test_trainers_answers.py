@@ -206,6 +206,7 @@ def mixed_model() -> Any:
     return make_pipeline(table, DecisionTreeClassifier(max_depth=3, random_state=0)).fit(MIXED, np.arange(30) % 3)
 
 
+@pytest.mark.slow
 def test_a_training_record_brings_artifact_sample_and_answers(tmp_path: Path) -> None:
     """The record's DataFrame is the trainer's, cell by cell and dtype by dtype; its answers become golden answers."""
     model = mixed_model()
