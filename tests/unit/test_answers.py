@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
+from tableside.contract import conversion
 from tableside.contract.answers import collect
 from tableside.contract.environment import PACKAGES, environment, sha256
 from tableside.contract.schema import Output
+from tableside_contract import answers as training_answers
 from tests.fakes import SUM_OUTPUTS, SumRuntime
 
 PARTS = tuple(Output(f"predict_proba_{at}", "FP64", 2, False, None, "predict_proba", at) for at in range(2))
@@ -67,3 +71,16 @@ def test_the_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256(path) == hashlib.sha256(b"x" * 300_000).hexdigest()
     with pytest.raises(FileNotFoundError):
         sha256(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.arange(3, dtype=np.float16), np.arange(3, dtype=np.longdouble), np.array(["a", None], dtype=object),
+        pd.DataFrame({"b": [1.5, 2.0], "a": [0, 1]}), pd.Series(["x", "y"]), csr_matrix(np.eye(2)), [1, 2],
+    ],
+)  # fmt: skip
+def test_the_training_environment_reads_answers_as_the_server_does(answer: object) -> None:
+    """The package for the training environment cannot import the server's function: both must give the same bits."""
+    ours, theirs = conversion.as_array(answer), training_answers.as_array(answer)
+    assert (ours.dtype, ours.shape, ours.tolist()) == (theirs.dtype, theirs.shape, theirs.tolist())
