@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
+from gevent import spawn
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -36,5 +37,7 @@ class DrainingWorker(GeventWorker):
         application = getattr(self, "wsgi", None)  # missing while the worker still loads it
         extensions = getattr(application, "extensions", {})
         if "tableside" in extensions:
-            extensions["tableside"].registry.draining = True
+            registry = extensions["tableside"].registry
+            registry.draining = True
+            spawn(registry.report_draining)  # not here: SIGTERM may have interrupted the writing of the status file
         self.alive = False

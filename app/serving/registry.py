@@ -39,6 +39,8 @@ FIRST_LOAD_WAIT_S = 3.0
 READINESS_WAIT_S = 30.0
 """Readiness waits this much longer than requests: a load balancer sends traffic for every model once it is ready."""
 _POLL_S = 0.1
+INSTANCE_ID = "TABLESIDE_INSTANCE_ID"
+"""The environment variable that names the gunicorn master of a worker: each master that is started has its own."""
 REMOVED = "no longer in the repository"
 """The reason of a version whose folder has been removed."""
 log = logs.get_logger("registry")
@@ -78,6 +80,11 @@ class Registry:
     def repository(self) -> Path:
         """The folder of the model repository."""
         return self._settings.repository_path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the first load is over: every version of the repository serves or is refused."""
+        return self._first_load.is_set()
 
     @property
     def loaded(self) -> bool:
@@ -219,6 +226,11 @@ class Registry:
         thread.start()
         return thread
 
+    def report_draining(self) -> None:
+        """Write to the worker's status file that it is no longer ready: it is about to end."""
+        self.draining = True
+        self._on_change()
+
     def stop(self) -> None:
         """End the thread that `follow` has started, at its next poll."""
         self._stop.set()
@@ -249,6 +261,8 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
     return {
         "pid": os.getpid(),
         "instance": instance,
+        "instance_id": os.environ.get(INSTANCE_ID, ""),
+        "ready": registry.is_complete and not registry.draining,
         "version": __version__,
         "started_at": started_at.isoformat(timespec="seconds"),
         "generation": registry.catalog.generation,

@@ -42,7 +42,7 @@ def make_worker() -> Iterator[MakeWorker]:
         cfg = Config()
         cfg.set("timeout", timeout_s)
         worker = kind(1, os.getppid(), [], None, timeout_s, cfg, Lines())
-        registry = SimpleNamespace(draining=False)
+        registry = SimpleNamespace(draining=False, report_draining=lambda: None)
         worker.wsgi = SimpleNamespace(extensions={"tableside": SimpleNamespace(registry=registry)})
         made.append(worker)
         return worker

@@ -367,6 +367,20 @@ def test_a_draining_worker_gets_no_traffic(small_repository: Path) -> None:
     assert registry.not_ready() == "draining: the worker is stopping"
 
 
+def test_a_worker_says_whether_it_is_ready(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ready` is true after the first load and until the worker drains; `instance_id` names its gunicorn master."""
+    monkeypatch.setenv("TABLESIDE_INSTANCE_ID", "7-abc")
+    settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
+    registry = Registry(settings, metrics.make(), make_offload(1))
+    started_at = datetime(2026, 1, 2, tzinfo=UTC)
+    assert status_of(registry, "a", started_at)["ready"] is False
+    registry.reload(1)
+    status = status_of(registry, "a", started_at)
+    assert (status["ready"], status["instance_id"]) == (True, "7-abc")
+    registry.report_draining()
+    assert status_of(registry, "a", started_at)["ready"] is False
+
+
 def test_a_status_file_tells_what_is_served(small_repository: Path) -> None:
     """The status of a worker has its generation, its failure and one entry for each version."""
     settings = load({"TABLESIDE__REPOSITORY__PATH": str(small_repository)})
