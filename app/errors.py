@@ -121,11 +121,17 @@ class ClientClosedRequest(TablesideError):
         return "the client closed the connection"
 
 
+@dataclass
 class InferenceFailed(TablesideError):
-    """The estimator raised an exception. It is chained as the cause: it is logged and never sent."""
+    """A prediction raised an exception, which is chained as the cause: it is logged and never sent.
+
+    detail: the class of the exception, and where it was raised.
+    """
+
+    detail: str
 
     def __str__(self) -> str:
-        return "the model failed on this request. The server's log has the cause: search it for this request id"
+        return self.detail
 
 
 class NotFinite(TablesideError):

@@ -48,7 +48,12 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         paths = {
             name: folder / value for name in self.__struct_fields__ if isinstance(value := getattr(self, name), Path)
         }
-        return msgspec.structs.replace(self, **paths, code=tuple(folder / path for path in self.code))
+        types = self.types
+        if isinstance(types, str) and (
+            "=" not in types or (folder / types).is_file()
+        ):  # as column_types.parse reads it
+            types = str(folder / types)
+        return msgspec.structs.replace(self, **paths, types=types, code=tuple(folder / path for path in self.code))
 
 
 def from_command_line(given: dict[str, object]) -> PublishOptions:

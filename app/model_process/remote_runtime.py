@@ -12,6 +12,7 @@ import msgspec
 
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.consent_digest import PICKLE, package_of
+from tableside.contract.failure_place import FailurePlace, RaisedElsewhere
 from tableside.contract.schema import Column, Contract, Input
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
@@ -22,11 +23,11 @@ from tableside.model_process.connection import Connection
 NO_CODE: Mapping[str, bytes] = {}
 
 
-class EstimatorError(Exception):
-    """The estimator raised an exception in its model process. The traceback of there is a note of this exception."""
+class EstimatorError(RaisedElsewhere):
+    """The estimator raised an exception in its model process."""
 
 
-class EstimatorValueError(ValueError):
+class EstimatorValueError(RaisedElsewhere, ValueError):
     """The estimator raised a ValueError in its model process, as it does for values that it does not take."""
 
 
@@ -135,10 +136,10 @@ def error_of(header: dict[str, Any]) -> Exception:
     """Return the exception that an answer without arrays stands for."""
     if "refused" in header:
         return ContractBroken(str(header["refused"]), FailureKind(header["kind"]))
-    text = f"{header.get('raised')}: {header.get('text')}"
-    problem: Exception = EstimatorValueError(text) if header.get("is_value_error") else EstimatorError(text)
-    problem.add_note(f"traceback in the model process:\n{header.get('traceback')}")
-    return problem
+    kind = EstimatorValueError if header.get("is_value_error") else EstimatorError
+    step, columns, reason = header.get("place") or ((), (), "")
+    place = FailurePlace(tuple(step), tuple(columns), reason)
+    return kind(str(header.get("raised")), str(header.get("text")), place, str(header.get("traceback")))
 
 
 def exchange(connection: Connection, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from tableside.contract import failure_place
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Datatype, Output, plain
 from tableside.contract.table import EstimatorInput, Table
 from tableside.errors import PublishFailed
-from tableside.runtimes import failure_place
 from tableside.runtimes.base import DescribedRuntime
 from tableside_contract import cells
 from tableside_contract.facts import METHODS
@@ -40,7 +40,7 @@ def find(
             if method == "predict":
                 place = failure_place.find(problem, table) if table is not None else ""
                 raise PublishFailed(
-                    f"the estimator cannot predict its own sample: {type(problem).__name__}{place}: "
+                    f"the estimator cannot predict its own sample: {failure_place.class_of(problem)}{place}: "
                     f"{' '.join(str(problem).split())[:_MAX_REASON_CHARS]}"
                 ) from problem
             left_out[method] = f"{type(problem).__name__}: {problem}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from tableside.batching.batch_metrics import BatchMetrics
 from tableside.batching.batcher import Batcher, RequestLimits
-from tableside.contract import answers
+from tableside.contract import answers, failure_place
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output
 from tableside.contract.table import Table
@@ -18,13 +18,13 @@ from tableside.errors import FailureKind, InferenceFailed, ModelNotReady, Reques
 from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.preflight.results import Fingerprint
 from tableside.process.offload import Offload
-from tableside.runtimes import failure_place
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.router import RoutedRuntime
 from tableside.serving.cache import CacheMetrics, NoCacheMetrics, ResponseCache
 from tableside.serving.lifecycle import State, check
 from tableside.serving.policy import Policy
 
+IN_THE_LOG = "the server's log has the traceback under this request id"
 BatchItem = tuple[Runtime, Table, Sequence[Output]]
 """One request as the batcher sees it: the runtime to call, the table, and the outputs to compute."""
 
@@ -194,12 +194,15 @@ class Servable:
             raise
         except ValueError as problem:  # its text may quote the client's values, so it is not sent
             raise RequestRejected(
-                f"the estimator of model {self.name} raised {type(problem).__name__} on these values"
-                f"{failure_place.find(problem, table)}; the server's log has the traceback under this request id",
+                f"the estimator of model {self.name} raised {failure_place.class_of(problem)} on these values"
+                f"{failure_place.find(problem, table)}; {IN_THE_LOG}",
                 by_estimator=True,
             ) from problem
         except Exception as problem:
-            raise InferenceFailed from problem
+            raise InferenceFailed(
+                f"the prediction of model {self.name} raised {failure_place.class_of(problem)}"
+                f"{failure_place.find(problem, table)}; {IN_THE_LOG}"
+            ) from problem
         return Prediction(batched.result, batched.queue_s, batched.run_s)
 
 

@@ -221,7 +221,8 @@ def get_logger(name: str) -> FilteringBoundLogger:
 def frames_without_values(error: BaseException) -> str:
     """Return the traceback of an exception and its causes without their texts, which may quote values of a request.
 
-    The cause comes first, as in Python's own tracebacks.
+    The cause comes first, as in Python's own tracebacks. An exception that was raised in another process has the
+    traceback of there in its attribute `stack_elsewhere`.
     """
     parts: list[str] = []
     current: BaseException | None = error
@@ -229,7 +230,8 @@ def frames_without_values(error: BaseException) -> str:
         stack = "".join(traceback.format_tb(current.__traceback__))
         parts.append(
             f"{type(current).__module__}.{type(current).__qualname__} "
-            f"(text hidden: it may quote values of a request; set predict.show_values to log it)\n{stack}"
+            f"(text hidden: it may quote values of a request; set predict.show_values to log it)\n"
+            f"{getattr(current, 'stack_elsewhere', '')}{stack}"
         )
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return "which caused:\n".join(reversed(parts))

@@ -48,8 +48,8 @@ def test_an_error_object_has_the_text_twice() -> None:
         (errors.Overloaded("full"), "full"),
         (errors.DeadlineExceeded(0.5), "no answer within the deadline of 0.5 s"),
         (
-            errors.InferenceFailed(),
-            "the model failed on this request. The server's log has the cause: search it for this request id",
+            errors.InferenceFailed("the prediction of model m raised TypeError in step 'model'"),
+            "the prediction of model m raised TypeError in step 'model'",
         ),
         (errors.TooLarge("server.max_body_bytes", 10), "the body is larger than server.max_body_bytes (10 bytes)"),
         (errors.UnsupportedBody("no"), "no"),

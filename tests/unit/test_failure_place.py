@@ -16,9 +16,9 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from tableside.contract import failure_place
 from tableside.contract.schema import Column, Input
 from tableside.decoding.json_tables import from_rows
-from tableside.runtimes import failure_place
 
 FRAME = pd.DataFrame({"age": np.arange(40.0), "income": np.arange(40.0) ** 2, "town": ["a", "b"] * 20})
 LABELS = np.arange(40) % 2

@@ -69,6 +69,20 @@ def test_every_model_is_published(folder: Path) -> None:
     assert "... 2/2 two: learning the contract" in done.stderr
 
 
+def test_a_file_of_types_is_relative_to_the_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`types` is a path as `sample` is; a text with COLUMN=DTYPE is none."""
+    (folder / "types.json").write_text('{"a": "float32"}')
+    head = '[[model]]\nestimator = "one.joblib"\nsample = "rows.csv"\ntarget = "y"\n'
+    write(folder, f'{head}name = "one"\ntypes = "types.json"\n{head}name = "two"\ntypes = "a=float32"\n')
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    done = publish(folder, "--quick")
+    assert done.exit_code == 0, done.output
+    for name in ("one", "two"):
+        contract = integrity.read_contract(folder / "models", name, 1)
+        assert [column.datatype for column in contract.input.columns] == ["FP32", "FP64"]
+
+
 def test_a_failure_stops_nothing_else(folder: Path) -> None:
     """A model that fails is a line at the end, the others are published, and the exit code is 1."""
     write(folder, BOTH.replace("one.joblib", "none.joblib"))

@@ -20,7 +20,10 @@ import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
+from tableside.contract import failure_place
 from tableside.contract.environment import environment, sha256
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
@@ -33,6 +36,7 @@ from tableside.model_process.process_pool import MAX_DEATHS, PrivateProcess, Sup
 from tableside.model_process.remote_runtime import EstimatorError, EstimatorValueError, RemoteRuntime, load_request
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.runtimes.trusted_types import TRUSTED
+from tableside.telemetry import logs
 from tests.fakes import numbers
 from tests.waiting import wait_until
 
@@ -166,14 +170,31 @@ def shown(given: Any) -> Any:
 
 
 def test_errors_of_the_estimator_arrive(private: PrivateProcess, folder: Path, artifact: Path) -> None:
-    """A ValueError is one here too, so that the client gets 400; the traceback of there is a note."""
+    """A ValueError is one here too, so that the client gets 400; the log has the traceback of there, not its text."""
     runtime = remote(private, artifact)
     wrong = Table(numbers("a", "b", "c"), 1, None, np.zeros((1, 3)))
     with pytest.raises(EstimatorValueError, match="ValueError: X has 3 features") as caught:
         runtime.run("predict", wrong)
-    assert "traceback in the model process" in caught.value.__notes__[0]
+    log = logs.frames_without_values(caught.value)
+    assert "ValueError in the model process:" in log
+    assert "in _validate_data" in log or "in validate_data" in log
+    assert "X has 3 features" not in log
+    assert failure_place.class_of(caught.value) == "ValueError"
     with pytest.raises(EstimatorError, match="AttributeError"):
         runtime.run("transform", from_rows(ROWS, SCHEMA))
+
+
+def test_an_error_of_the_estimator_has_its_step_and_column(private: PrivateProcess, folder: Path) -> None:
+    """The process looks for the place, because only there the traceback has the steps of the pipeline."""
+    schema = Input("frame", (Column("a", "FP64", "float64", nullable=True), Column("b", "FP64", "float64")))
+    frame = pd.DataFrame(ROWS, columns=["a", "b"])
+    fitted = Pipeline([("scale", StandardScaler()), ("model", LinearRegression())]).fit(frame, [1.0, 2.0])
+    runtime = remote(private, dump(folder, "pipeline", fitted), schema)
+    table = from_rows([[None, 2.0]], schema)
+    with pytest.raises(EstimatorValueError) as caught:
+        runtime.run("predict", table)
+    place = failure_place.find(caught.value, table)
+    assert str(place) == " in step 'model', column 'a': it takes no missing value"
 
 
 def test_a_changed_artifact_is_not_loaded(private: PrivateProcess, folder: Path) -> None:

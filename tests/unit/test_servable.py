@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from tableside.batching.batcher import RequestLimits
 from tableside.batching.queue import BatchPolicy
@@ -23,6 +26,7 @@ from tableside.errors import (
     RequestRejected,
 )
 from tableside.repository.model_toml import ModelConfig
+from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.catalog import EMPTY, Catalog, Model
 from tableside.serving.lifecycle import NEXT, State, check
 from tableside.serving.policy import Policy, make_policy
@@ -204,6 +208,26 @@ def test_a_value_error_names_the_model_and_the_type() -> None:
     assert str(caught.value) == (
         "the estimator of model sums raised ValueError on these values; "
         "the server's log has the traceback under this request id"
+    )
+
+
+def test_another_exception_names_its_class_and_step() -> None:
+    """InferenceFailed names the class of the exception, the step and the column; its text is not in it."""
+
+    class Fails(LogisticRegression):  # type: ignore[misc, unused-ignore]
+        """Fails for every row."""
+
+        def predict(self, X: Any) -> Any:
+            """Raise."""
+            raise KeyError("secret-value")
+
+    rows = [[1.0, 2.0], [3.0, 4.5]]
+    pipeline = Pipeline([("scale", StandardScaler()), ("model", Fails())]).fit(rows, [0, 1])
+    with pytest.raises(InferenceFailed) as caught:
+        ask(served(runtime=SklearnRuntime(pipeline)))
+    assert str(caught.value) == (
+        "the prediction of model sums raised KeyError in step 'model'; the server's log has the traceback under this "
+        "request id"
     )
 
 

@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import conversion
+    from tableside.contract import conversion, failure_place
     from tableside.model_process.child import sample_tables, wire
     from tableside.model_process.child.artifacts import LoadRefused, read_artifact, runs_code
     from tableside.model_process.child.report import environment, say
     from tableside.model_process.child.wire import Message, Writer
 else:
     import conversion
+    import failure_place
     import sample_tables
     import wire
     from artifacts import LoadRefused, read_artifact, runs_code
@@ -38,18 +39,22 @@ class Loaded:
 
     def prepare(self, header: dict[str, Any], payload: bytearray) -> Any:
         """Return what the estimator takes, as Table.to_input makes it in the server."""
+        table = self.table(header, payload)
+        if self.form == "matrix":
+            return conversion.to_matrix(self.columns, header["rows"], table.arrays, table.matrix)
+        if self.form == "texts":
+            return table.arrays[self.names[0]].tolist()
+        return conversion.to_frame(self.columns, table.arrays, table.matrix)
+
+    def table(self, header: dict[str, Any], payload: bytearray) -> Any:
+        """Return the table of a request with the attributes of the server's Table that a conversion reads."""
         arrays, matrix = None, None
         if header["matrix"] is not None:
             matrix = wire.read_array(header["matrix"], payload)
         else:
             read = [wire.read_array(spec, payload) for spec in header["arrays"]]
             arrays = dict(zip(self.names, read))
-        if self.form == "matrix":
-            return conversion.to_matrix(self.columns, header["rows"], arrays, matrix)
-        if self.form == "texts":
-            assert arrays is not None
-            return arrays[self.names[0]].tolist()
-        return conversion.to_frame(self.columns, arrays, matrix)
+        return SimpleNamespace(schema=SimpleNamespace(columns=self.columns), arrays=arrays, matrix=matrix)
 
 
 class Versions:
@@ -89,7 +94,10 @@ class Versions:
         loaded = self._loaded.get(header["key"])
         if loaded is None:
             return {"unknown": True}
-        return _answer(loaded.estimator, header["method"], loaded.prepare(header, payload), writer)
+        try:
+            return _answer(loaded.estimator, header["method"], loaded.prepare(header, payload), writer)
+        except Exception as problem:
+            return {**_raised(problem), "place": failure_place.find(problem, loaded.table(header, payload))}
 
     def _ask(self, header: dict[str, Any], payload: bytearray, writer: Writer) -> dict[str, Any]:
         """Call a method on exactly the table that publish has, instead of one that a request decodes to."""

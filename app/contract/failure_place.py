@@ -2,6 +2,8 @@
 
 The step comes from the traceback: its frames hold the estimators that were called, and a pipeline names its steps. The
 text of the exception is only searched for known phrases. It may quote values of a request, so nothing here returns it.
+
+Runs in other environments too: Python 3.8, no import of Tableside (see tableside.model_process.child.wire).
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.table import Table
+if TYPE_CHECKING:
+    from tableside.contract.array_type import Array
+    from tableside.contract.table import Table
 
 _MOST_COLUMNS = 3
 _UNKNOWN_CATEGORY = re.compile(r"[Ff]ound unknown categor.* in column (\d+)", re.DOTALL)
@@ -47,8 +50,28 @@ def _listed(names: Sequence[str]) -> str:
     return shown if len(names) <= _MOST_COLUMNS else f"{shown} and {len(names) - _MOST_COLUMNS} more"
 
 
+class RaisedElsewhere(Exception):
+    """An estimator raised an exception in another process.
+
+    raised: the name of its class. place: where it happened. stack_elsewhere: its traceback, without any values.
+    """
+
+    def __init__(self, raised: str, text: str, place: FailurePlace, stack: str) -> None:
+        super().__init__(f"{raised}: {text}")
+        self.raised = raised
+        self.place = place
+        self.stack_elsewhere = f"{raised} in the model process:\n{stack}"
+
+
+def class_of(problem: BaseException) -> str:
+    """Return the name of the class of an exception, also of one that was raised in another process."""
+    return problem.raised if isinstance(problem, RaisedElsewhere) else type(problem).__name__
+
+
 def find(problem: BaseException, table: Table) -> FailurePlace:
     """Return where an estimator raised `problem` when it was called with the table. Never raises."""
+    if isinstance(problem, RaisedElsewhere):
+        return problem.place
     step: tuple[str, ...] = ()
     with suppress(Exception):  # whatever a foreign estimator's attributes do, the problem itself is reported
         names = [column.name for column in table.schema.columns]
