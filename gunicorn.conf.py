@@ -55,7 +55,8 @@ worker_class = "tableside.server.worker.TablesideWorker"
 workers = settings.server.workers
 # A worker accepts every request that nginx sends. Requests for a busy model then wait in that model's queue, and do not
 # delay requests for other models (docs/decisions/0004-batching-and-overload.md).
-worker_connections = settings.server.max_requests_in_flight if _behind_nginx else 1000
+_files = importlib.import_module("tableside.machine").open_files()
+worker_connections = min(settings.server.max_requests_in_flight if _behind_nginx else 1000, max(16, _files - 128))
 timeout = 30  # of the event loop's heartbeat, not of a request: long work runs in native threads
 graceful_timeout = settings.server.graceful_timeout_s
 keepalive = 5
@@ -79,7 +80,7 @@ logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"tableside": {"()": "tableside.telemetry.logs.formatter", "style": settings.log.format}},
-    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "tableside", "stream": "ext://sys.stdout"}},
+    "handlers": {"out": {"()": "tableside.telemetry.logs.handler", "formatter": "tableside"}},
     "root": {"level": "INFO", "handlers": ["out"]},
     "loggers": {
         "gunicorn.error": {"level": settings.log.level.upper(), "handlers": [], "propagate": True},
@@ -109,7 +110,12 @@ def post_fork(server, worker):
         importlib.import_module("tableside.process.worker_slots"),
         importlib.import_module("tableside.telemetry.metrics"),
     )
-    worker.slot = worker_slots.acquire(_run_dir / "worker_slots")
+    try:
+        worker.slot = worker_slots.acquire(_run_dir / "worker_slots")
+    except OSError as problem:
+        worker.slot = worker_slots.unlisted()
+        server.log.error("no worker slot: %s. The worker serves, but /metrics and `tableside list` lack it", problem)
+        return
     if not metrics.use_worker_slot(worker.slot.number, _run_dir / "metrics"):
         server.log.error(
             "cannot write %s: /metrics will lack this worker. Check the folder's permissions and free space",

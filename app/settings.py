@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tableside import machine
 from tableside.errors import SettingsError
 from tableside.setting_texts import check_file, check_variable, list_in_variable
 
@@ -58,7 +59,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Address of the data plane: predictions, metadata and health."""
     admin_listen: Address = "127.0.0.1:8081"
     """Address of the control plane: all routes, including metrics and admin."""
-    workers: Positive = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    workers: Positive = msgspec.field(default_factory=machine.processors)
     """Number of gunicorn workers. Each worker loads every model."""
     run_dir: str = "run"
     """Folder of the pid files, sockets, logs and the admin key."""
@@ -74,10 +75,10 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest request body as sent; a larger one gets status 413."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
     """Largest request body after decompression; a larger one gets status 413."""
-    max_connections_per_client: Positive = 1024
-    """Connections that one client address may have open at once; more get status 429."""
+    max_connections_per_client: Positive = 512
+    """Requests that one client address may have open at once, with those it is still sending; more get status 429."""
     max_requests_in_flight: Positive = 2048
-    """Requests that nginx accepts at once from all clients, and the most that one worker takes; more get status 429."""
+    """Complete requests of all clients that the workers have at once; more get status 429."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
 

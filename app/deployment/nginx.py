@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import jinja2
 
+from tableside import machine
 from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, addresses, find_nginx
 from tableside.deployment.socket_holder import fetch, pass_on
 from tableside.errors import StackError
@@ -18,13 +18,17 @@ from tableside.settings import Settings, load
 CONF = "nginx.conf"
 IDLE_CONNECTIONS = 32
 """Number of idle connections to the workers that one nginx process keeps open."""
+PROBES_PER_CLIENT = 64
+"""Health probes that one client address may have open at once; they do not count with its other requests."""
 _FIRST_FD = 3
+_SPARE_FILES = 64
 
 
 def render(settings: Settings) -> str:
     """Return nginx's configuration for these settings."""
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
-    files = min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    files = machine.open_files()
+    connections = files - max(_SPARE_FILES, files // 8)  # those are for logs, sockets, and bodies in files
     listen = {
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in addresses(settings).items()
@@ -36,11 +40,23 @@ def render(settings: Settings) -> str:
         web=WEB_SOCKET,
         control=CONTROL_SOCKET,
         kept=IDLE_CONNECTIONS,
+        probes=PROBES_PER_CLIENT,
+        places=places(min(settings.server.max_requests_in_flight, connections // 4)),
         files=files,
-        connections=min(4096, files // 2),
+        connections=connections,
         is_root=os.geteuid() == 0,
-        cores=os.cpu_count() or 1,
+        cores=machine.processors(),
     )
+
+
+def places(requests: int) -> list[int]:
+    """Divide the requests that the workers may have at once among the lines of nginx's upstream that name their socket.
+
+    There are as many lines as retries need (see the template), or fewer if the limit is smaller.
+    """
+    lines = min(IDLE_CONNECTIONS + 2, requests)
+    share, rest = divmod(requests, lines)
+    return [share + (line < rest) for line in range(lines)]
 
 
 def write(settings: Settings, nginx: str) -> Path:

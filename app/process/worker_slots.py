@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -16,22 +17,38 @@ import orjson
 from tableside.process.file_locks import try_lock
 
 MAX_WORKER_SLOTS = 4096
+_PAGE_BYTES = 4096
+_ATTEMPTS = 3
+"""A file that is written over in place, as on a full disk, may be read while it is half new."""
 
 
 class WorkerSlot:
     """A slot that this process holds until `release` or its end."""
 
-    def __init__(self, number: int, folder: Path, fd: int) -> None:
+    def __init__(self, number: int, folder: Path, fd: int | None) -> None:
         self.number = number
         self._folder = folder
-        self._fd: int | None = fd
+        self._fd = fd
 
-    def write_status(self, status: dict[str, object]) -> None:
-        """Replace the slot's status file atomically. status: what JSON can express; the slot's number is added."""
+    def write_status(self, status: dict[str, object]) -> bool:
+        """Replace the slot's status file. status: what JSON can express; the slot's number is added.
+
+        Return whether it was written. Never raises OSError: a worker serves also where nothing can be written.
+        The file is replaced atomically; on a full disk it is written over in place, in the space that it has.
+        """
+        if self._fd is None:
+            return False
         target = self._folder / f"{self.number}.json"
         temporary = target.with_suffix(".tmp")
-        temporary.write_bytes(orjson.dumps({"worker_slot": self.number, **status}))
-        temporary.replace(target)
+        content = orjson.dumps({"worker_slot": self.number, **status})
+        try:
+            temporary.write_bytes(content.ljust(_room_for(len(content))))
+            temporary.replace(target)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            return _overwrite(target, content)
+        return True
 
     def release(self) -> None:
         """Free the slot. The end of the process does the same. A second call has no effect."""
@@ -40,25 +57,62 @@ class WorkerSlot:
             os.close(fd)
 
 
+def _room_for(size: int) -> int:
+    """Return the size of a status file with this content: some kB more, so that it can be written over later."""
+    return (size // _PAGE_BYTES + 2) * _PAGE_BYTES
+
+
+def _overwrite(file: Path, content: bytes) -> bool:
+    """Write over a file in place, filled up with spaces. Return False if it is missing or too small."""
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(fd).st_size
+        return len(content) <= size and os.pwrite(fd, content.ljust(size), 0) == size
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def acquire(folder: Path) -> WorkerSlot:
     """Take the lowest free slot in `folder`, which is made if it is missing.
 
-    Raises OSError if the folder cannot be written or all slots are held.
+    Raises OSError if a file can neither be made nor opened, or all slots are held.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(MAX_WORKER_SLOTS):
-        fd = try_lock(folder / f"{number}.lock")
+        fd = _try_lock(folder / f"{number}.lock")
         if fd is None:
             continue
         slot = WorkerSlot(number, folder, fd)
-        slot.write_status({"pid": os.getpid()})  # replaces the status of the last holder
+        if not slot.write_status({"pid": os.getpid()}):  # replaces the status of the last holder
+            with suppress(OSError):
+                (folder / f"{number}.json").unlink()
         return slot
     raise OSError(f"{folder}: all {MAX_WORKER_SLOTS} worker slots are held. Stop other workers of this run folder")
 
 
+def unlisted() -> WorkerSlot:
+    """Return a slot that is not one: it is not listed, has no status, and its number is the process id.
+
+    A worker that finds no slot takes this one and serves all the same.
+    """
+    return WorkerSlot(os.getpid(), Path(), None)
+
+
+def _try_lock(lock: Path) -> int | None:
+    try:
+        return try_lock(lock)
+    except OSError:  # a lock of before can be taken on a file system that can no longer be written
+        return try_lock(lock, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _is_held(lock: Path) -> bool:
     try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -81,10 +135,12 @@ def statuses(folder: Path) -> list[dict[str, object]]:
 
     If a status file cannot be read, the status has only the slot's number.
     """
-    found: list[dict[str, object]] = []
-    for number in sorted(held(folder)):
-        try:
-            found.append(orjson.loads((folder / f"{number}.json").read_bytes()))
-        except (OSError, orjson.JSONDecodeError):
-            found.append({"worker_slot": number})
-    return found
+    return [_read(folder, number) for number in sorted(held(folder))]
+
+
+def _read(folder: Path, number: int) -> dict[str, object]:
+    for _ in range(_ATTEMPTS):
+        with suppress(OSError, orjson.JSONDecodeError):
+            status: dict[str, object] = orjson.loads((folder / f"{number}.json").read_bytes())
+            return status
+    return {"worker_slot": number}

@@ -79,6 +79,12 @@ NAMES = (
     UndocumentedName(
         "prometheus_client.values.MultiProcessValue", "called to make the replacement", ("process_identifier",)
     ),
+    UndocumentedName("prometheus_client.values.MutexValue", "a value in memory, where the disk has no space"),
+    UndocumentedName(
+        "prometheus_client.mmap_dict.mmap_key",
+        "called: the length of the key decides how much space an entry needs",
+        ("metric_name", "name", "labelnames", "labelvalues", "help_text"),
+    ),
     # The file names of live gauges are not names of code: `tableside.telemetry.metrics.LIVE_GAUGE_FILES` has them, and
     # tests/unit/test_metrics.py checks them.
 )

@@ -7,13 +7,10 @@ must never be logged.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,51 +19,26 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from tableside.telemetry.line_writer import LineWriter
+
 CallLater = Callable[[Callable[[], None]], None]
 """Runs a function soon, on the caller's event loop. The function must not raise."""
 Format = Literal["auto", "json", "text"]
 _NUMBERS = logging.getLevelNamesMapping() | {k.lower(): v for k, v in logging.getLevelNamesMapping().items()}
-PIPE_BYTES = 1 << 20
-"""Size of the pipe to supervisord. A write to a full pipe would block the event loop."""
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
 class _Stdout:
-    """Standard output that never raises: a log line that cannot be written must not fail a prediction.
+    """Standard output. Buffered lines are written before any other."""
 
-    If the reader of the pipe has ended, as it has for the workers of a killed master, lines go to the file `fallback`.
-    """
-
-    def __init__(self, fallback: Path | None) -> None:
-        self._fallback = fallback
+    def __init__(self, writer: LineWriter) -> None:
+        self.send = writer.send
 
     def write(self, line: bytes) -> int:
-        """Write the buffered lines, and then the whole of this one."""
+        """Write the buffered lines, and then this one."""
         flush()
         self.send(line)
         return len(line)
-
-    def send(self, line: bytes) -> None:
-        """Write the whole line at once, without the buffered lines."""
-        try:
-            view = memoryview(line)
-            while view:
-                view = view[os.write(1, view) :]
-        except OSError:
-            self._send_to_fallback(line)
-
-    def _send_to_fallback(self, line: bytes) -> None:
-        """Replace standard output and standard error by the file, and write the line to it."""
-        if self._fallback is None:
-            return
-        try:
-            fd = os.open(self._fallback, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            for standard in (1, 2):
-                os.dup2(fd, standard)
-            os.close(fd)
-            os.write(1, line)
-        except OSError:
-            self._fallback = None
 
     def flush(self) -> None:
         """Do nothing: `write` has no buffer of its own. structlog and `logging` call this."""
@@ -76,12 +48,13 @@ class _Stdout:
 class _State:
     """What `configure` has set, and the buffered lines.
 
-    out: where JSON lines are written; None if lines are text.
+    writer: what writes all lines. out: where JSON lines are written; None if lines are text.
     """
 
     level: int = logging.INFO
     out: _Stdout | None = None
     buffered: list[bytes] = field(default_factory=list)
+    writer: LineWriter | None = None
 
 
 _state = _State()
@@ -92,6 +65,11 @@ def flush() -> None:
     lines, _state.buffered = _state.buffered, []
     if lines and _state.out is not None:
         _state.out.send(b"".join(lines))
+
+
+def dropped_lines() -> int:
+    """Return how many lines this process could not write since the last call."""
+    return _state.writer.take_dropped() if _state.writer else 0
 
 
 class _TextStdout(_Stdout):
@@ -150,6 +128,11 @@ def formatter(style: Format = "auto") -> logging.Formatter:
     )
 
 
+def handler() -> logging.Handler:
+    """Make the handler of gunicorn's master: a line that cannot be written at once is dropped."""
+    return logging.StreamHandler(_TextStdout(LineWriter(None)))
+
+
 def configure(style: Format = "auto", level: str = "info", fallback: Path | None = None) -> None:
     """Set up structlog and the root logger of `logging`. It may be called again.
 
@@ -162,13 +145,13 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     flush()
     atexit.unregister(flush)
     atexit.register(flush)
-    with suppress(OSError):  # standard output is not a pipe, or the system's limit is lower: keep its size
-        fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    _state.level, _state.out = number, None if _is_text(style) else _Stdout(fallback)
+    _state.writer = LineWriter(fallback)
+    text_out, bytes_out = _TextStdout(_state.writer), _Stdout(_state.writer)
+    _state.level, _state.out = number, None if _is_text(style) else bytes_out
     factory: Callable[..., WrappedLogger] = (
-        structlog.PrintLoggerFactory(file=_TextStdout(fallback))  # type: ignore[arg-type]
+        structlog.PrintLoggerFactory(file=text_out)  # type: ignore[arg-type]
         if _is_text(style)
-        else structlog.BytesLoggerFactory(file=_Stdout(fallback))  # type: ignore[arg-type]
+        else structlog.BytesLoggerFactory(file=bytes_out)  # type: ignore[arg-type]
     )
     structlog.configure(
         processors=[*_shared_processors(), *_renderers(style, as_bytes=True)],
@@ -176,10 +159,10 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
         logger_factory=factory,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(_TextStdout(fallback))
-    handler.setFormatter(formatter(style))
+    out = logging.StreamHandler(text_out)
+    out.setFormatter(formatter(style))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [out]
     root.setLevel(max(number, logging.INFO))
 
 

@@ -17,6 +17,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
 from tableside import __version__
+from tableside.telemetry.metric_files import MetricFiles
 
 NO_MODEL = "-"
 """Label of a request that named no model of the repository."""
@@ -109,6 +110,10 @@ class Metrics:
             "tableside_generation", "Repository generation that is served: the lowest of all workers.",
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
+        self.log_lines_dropped = Counter(
+            "tableside_log_lines_dropped", "Log lines that were dropped because they could not be written at once.",
+            registry=registry,
+        )  # fmt: skip
         self.build_info = Gauge(
             "tableside_build_info", "Always 1; the labels are the running versions.", ("version", "python"),
             registry=registry, multiprocess_mode="livemax",
@@ -119,20 +124,19 @@ class Metrics:
 def use_worker_slot(slot: int, folder: Path) -> bool:
     """Keep this process's metrics in files of `folder` whose names end in `slot`. The folder is made if it is missing.
 
-    Returns False if the folder cannot be written. Metrics then stay in this process's memory: a full disk must not stop
-    a worker from predicting.
+    Returns False if there is no space for the files. Metrics then stay in this process's memory: a full disk must not
+    stop a worker from predicting.
     """
+    files = MetricFiles(folder, slot)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x" * 65536)
-        probe.unlink()
+        _forget_live_gauges(folder, slot)
     except OSError:
         return False
-    _forget_live_gauges(folder, slot)
+    if not files.prepare():
+        return False
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    number = str(slot)
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    values.ValueClass = files.value
     return True
 
 

@@ -150,6 +150,8 @@ class RequestMetrics:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"
             if self._lines.is_enabled(level):
                 self._lines.write(level, access_log.fields(*request, level))
+        if lost := logs.dropped_lines():
+            self._metrics.log_lines_dropped.inc(lost)
 
     def _set_later(self, in_flight: InFlight) -> None:
         self._entered_or_left.add(in_flight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 import stat
@@ -188,7 +189,7 @@ def test_nginx_is_configured_from_the_settings(load: Load) -> None:
     assert "listen [::1]:9000 backlog=4096;" in text
     assert f"listen {settings.server.admin_listen} backlog=4096;" in text
     assert "client_max_body_size 12345;" in text
-    assert "limit_conn all 77;" in text
+    assert sum(map(int, re.findall(r"max_conns=(\d+);", text))) == 77
     assert "proxy_read_timeout 90s;" in text
     assert text.count(f"server unix:{layout.WEB_SOCKET} ") == nginx.IDLE_CONNECTIONS + 2
     assert ("user root;" in text) == (os.geteuid() == 0)
@@ -196,12 +197,22 @@ def test_nginx_is_configured_from_the_settings(load: Load) -> None:
     assert "{%" not in text
 
 
+@pytest.mark.parametrize("requests", [1, 2, 33, 34, 35, 2048])
+def test_the_places_of_requests_are_divided(requests: int) -> None:
+    """The lines of the upstream have as many places together as the setting says, and about the same each."""
+    shares = nginx.places(requests)
+    assert sum(shares) == requests
+    assert len(shares) <= nginx.IDLE_CONNECTIONS + 2
+    assert max(shares) - min(shares) <= 1
+    assert min(shares) >= 1, "0 would mean no limit"
+
+
 def test_each_error_of_nginx_is_an_error_object(load: Load) -> None:
     """Every error page returns JSON with the status, a title, a detail without quotes, and the request id."""
     text = nginx.render(load(TABLESIDE__SERVER__MAX_BODY_BYTES="12345"))
     control = text[text.rindex("server {") :]
     returned = [line.strip() for line in control.splitlines() if line.strip().startswith("return ")]
-    assert len(returned) == 11
+    assert len(returned) == 12
     for line in returned:
         _, status, content = line.split(" ", 2)
         error = json.loads(content.removesuffix(";").strip("'"))

@@ -93,7 +93,7 @@ def test_every_metric_has_its_line() -> None:
         if labels:
             metric.labels(**dict.fromkeys(labels, "x"))  # raises ValueError for other labels than the metric's own
         else:
-            metric.set(0)
+            metric.inc(0)  # raises ValueError for a metric with labels
 
 
 def test_every_key_of_model_toml_has_its_line() -> None:

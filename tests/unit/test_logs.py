@@ -187,8 +187,8 @@ def test_a_log_that_cannot_be_written_raises_nothing(fallback: str) -> None:
 import os
 from pathlib import Path
 from tableside.telemetry import logs
-logs.configure("json", fallback={fallback})
 os.close(1)
+logs.configure("json", fallback={fallback})
 logs.get_logger("here").info("lost")
 logs.LineBuffer(None).write("info", {{"event": "lost"}})
 raise SystemExit(3)
@@ -196,6 +196,42 @@ raise SystemExit(3)
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60, env=environ)
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"", b"")
+
+
+@pytest.mark.processes
+def test_a_reader_that_stops_holds_up_nothing(tmp_path: Path) -> None:
+    """Lines that do not fit into the pipe are dropped and counted; the reader gets whole lines, and later ones too."""
+    code = """
+import os, sys
+from tableside.telemetry import logs
+logs.configure("json")
+lines = logs.LineBuffer(None)
+for number in range(20_000):
+    lines.write("info", {"event": "line", "number": number, "filler": "x" * 200})
+sys.stderr.write(f"{logs.dropped_lines()}\\n")
+sys.stdin.readline()
+lines.write("info", {"event": "last"})
+sys.stderr.write(f"{logs.dropped_lines()}\\n")
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code], env=environ, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert writer.stdin
+    assert writer.stdout
+    assert writer.stderr
+    dropped = int(writer.stderr.readline())  # nobody has read a line yet
+    first = [json.loads(writer.stdout.readline())["number"] for _ in range(1000)]
+    writer.stdin.write("\n")
+    writer.stdin.flush()
+    assert int(writer.stderr.readline()) == 0
+    *rest, last = [json.loads(line) for line in writer.stdout]
+    assert last["event"] == "last"
+    assert first + [line["number"] for line in rest] == list(range(20_000 - dropped))
+    assert writer.wait(60) == 0
+    for stream in (writer.stdin, writer.stdout, writer.stderr):
+        stream.close()
 
 
 def raise_with_a_cause(text: str) -> None:

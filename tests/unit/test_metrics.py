@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tableside.telemetry import metrics
+from tests.small_disks import on_small_disks
 
 ROOT = Path(__file__).parents[2]
 IMPORTS = """
@@ -77,6 +78,46 @@ def test_without_a_folder_metrics_stay_in_memory(tmp_path: Path) -> None:
     made = metrics.make()
     made.rows.labels("iris", "1").inc(3)
     assert b'tableside_rows_total{model="iris",version="1"} 3.0' in metrics.render(made, None, ())
+
+
+ON_A_FULL_DISK = """
+import os
+from tests.small_disks import fill
+folder = Path(sys.argv[1])
+
+def first_worker():
+    assert metrics.use_worker_slot(0, folder)
+    made = metrics.make()
+    made.rows.labels("before", "1").inc(2)
+    fill(folder)
+    for number in range(2000):
+        made.rows.labels(f"model-{number}", "1").inc()
+        made.stage_seconds.labels(f"model-{number}", "1", "decode").observe(0.1)
+    made.rows.labels("before", "1").inc(3)
+    text = metrics.render(made, folder, {0}).decode()
+    assert 'tableside_rows_total{model="before",version="1"} 5.0' in text
+    assert 0 < text.count("tableside_rows_total{") - 1 < 2000
+
+if not os.fork():
+    first_worker()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+# A worker that starts now goes on counting in the files of its slot; one of a new slot counts in memory.
+print(metrics.use_worker_slot(0, folder), metrics.use_worker_slot(1, folder))
+assert not [file for file in folder.glob("*_1.db")], "a file without space would break every scrape"
+(folder / "filler").unlink()
+assert metrics.use_worker_slot(1, folder)
+"""
+
+
+@pytest.mark.processes
+def test_a_full_disk_ends_no_worker(tmp_path: Path) -> None:
+    """Metrics of new labels stay in memory when their file cannot grow; those of known labels are still counted."""
+    command = on_small_disks([sys.executable, "-c", IMPORTS + ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["True False"]), ended.stderr
+    assert "metrics_in_memory" in ended.stdout
 
 
 def test_two_sets_of_metrics_are_independent() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tableside.process import worker_slots
+from tests.small_disks import on_small_disks
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -97,6 +98,45 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
         worker_slots.acquire(tmp_path / "file")
+
+
+ON_A_FULL_DISK = """
+import os, subprocess, sys
+from pathlib import Path
+from tableside.process import worker_slots
+from tests.small_disks import fill
+folder = Path(sys.argv[1])
+first = worker_slots.acquire(folder)
+assert first.write_status({"generation": 1, "models": ["x" * 100] * 20})
+fill(folder)
+assert first.write_status({"generation": 2}), "the file is written over in place"
+assert worker_slots.statuses(folder) == [{"worker_slot": 0, "generation": 2}]
+assert not first.write_status({"models": ["x" * 100] * 1000})
+assert worker_slots.statuses(folder) == [{"worker_slot": 0, "generation": 2}], "what has no room changes nothing"
+first.release()
+subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+again = worker_slots.acquire(folder)
+assert again.number == 0
+assert not again.write_status({"generation": 3})
+assert worker_slots.held(folder) == {0}
+try:
+    worker_slots.acquire(folder)
+except OSError as problem:
+    print("no further slot:", problem.strerror)
+slot = worker_slots.unlisted()
+assert not slot.write_status({"generation": 3})
+assert slot.number == os.getpid()
+slot.release()
+"""
+
+
+@pytest.mark.processes
+def test_a_disk_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
+    """On a full disk a status is written over in place; slots of before are taken on a read-only file system too."""
+    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "64k"})
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "no further slot: No such file or directory\n"), ended.stderr
 
 
 def test_a_missing_folder_has_no_slots(tmp_path: Path) -> None:
