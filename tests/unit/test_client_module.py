@@ -115,6 +115,7 @@ def test_class_names(name: str, expected: str) -> None:
     assert class_name(name) == expected
 
 
+@pytest.mark.slow
 def test_the_command(repository: Path) -> None:
     """The command prints only the module; an unknown model is one line and exit code 2."""
     done = CliRunner().invoke(main, ["client", "iris@champion", "--repository", str(repository)])

@@ -63,6 +63,7 @@ def answers(runtime: RemoteRuntime, contract: Contract, frame: pd.DataFrame, met
     return runtime.run(method, runtime.prepare(from_rows(cells(frame), contract.input)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--as-pickle",)], ids=["skops", "pickle"])
 @pytest.mark.parametrize("name", ["ratio", "shares"])
 def test_own_code_answers_as_in_memory(

@@ -138,6 +138,7 @@ def test_another_scikit_learn_in_the_environment_is_refused(small_repository: Pa
     assert environment()["scikit-learn"] in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_preflight_runs_in_the_environment(small_repository: Path) -> None:
     """A preflight process starts a model process for itself."""
     with_environment(small_repository, "own")
@@ -234,6 +235,7 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None
     assert not list((folder / "environments").iterdir())
 
 
+@pytest.mark.slow
 def test_a_contract_knows_nothing_of_environments(small_repository: Path) -> None:
     """A repository names an environment in model.toml only, which the operator writes."""
     assert "environment =" not in (small_repository / "iris" / "1" / "contract.json").read_text()

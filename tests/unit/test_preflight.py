@@ -125,6 +125,7 @@ def test_a_result_is_kept_until_something_changes(root: Path, tmp_path: Path) ->
     assert results(Repository(load_timeout_s=3.0)) == {"good": "untrusted", "bad": "untrusted"}
 
 
+@pytest.mark.slow
 def test_workers_that_start_together_run_one_preflight(root: Path, tmp_path: Path) -> None:
     """Three coordinators that start at once load each version once, also one that hangs."""
     publish_misbehaving(root, "good", "none")

@@ -254,6 +254,7 @@ def test_every_output_is_found(tmp_path: Path) -> None:
     assert dummy.outputs[1].classes == ("setosa", "versicolor", "virginica")
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_publishers_at_once_get_their_own_versions(tmp_path: Path) -> None:
     """Two processes that publish one model at the same time get different versions, all of them complete."""

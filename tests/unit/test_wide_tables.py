@@ -34,6 +34,7 @@ def fitted(rows: Any) -> Any:
     return LogisticRegression().fit(rows, np.arange(rows.shape[0]) % 2)
 
 
+@pytest.mark.slow
 def test_a_sparse_matrix_is_published(tmp_path: Path) -> None:
     """The contract is read back as it was, and is at most five times as long as its names, with few golden rows."""
     rows = matrix()
@@ -47,6 +48,7 @@ def test_a_sparse_matrix_is_published(tmp_path: Path) -> None:
     assert contract.input.columns[0].maximum is None
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_sparse_file_and_advises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--sample` takes what scipy.sparse.save_npz writes, and a note says where the vectorizer belongs."""
     monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(tmp_path / "run"))
