@@ -1,0 +1,124 @@
+"""What happens to the stack: each event begins, and is over when the stack has its full capacity again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from benchmarks.soak.stack import SoakFailed, Stack
+
+Event = Callable[[Stack], None]
+
+
+def _replaced(stack: Stack, act: Callable[[], object], old: set[int] | None = None) -> None:
+    """Do `act`, and wait until as many other workers are ready as the stack has and those in `old` are gone."""
+    old = stack.ready_workers() if old is None else old
+    act()
+
+    def is_over() -> bool:
+        ready = stack.ready_workers()
+        return not old & ready and len(ready) >= stack.workers
+
+    stack.wait(is_over, "new workers are ready and the old ones are gone")
+
+
+def restart(stack: Stack) -> None:
+    """`supervisorctl restart 'web:*'`."""
+    _replaced(stack, lambda: stack.supervisorctl("restart", "web:*"))
+
+
+def reload(stack: Stack) -> None:
+    """`supervisorctl signal HUP 'web:*'`."""
+    _replaced(stack, lambda: stack.supervisorctl("signal", "HUP", "web:*"))
+
+
+def upgrade(stack: Stack) -> None:
+    """The link `current` is flipped to another release folder, and `tableside restart` follows it."""
+
+    def act() -> None:
+        stack.flip(stack.new_release())
+        done = stack.tableside("restart")
+        if done.returncode:
+            raise SoakFailed(f"tableside restart: {done.stderr}")
+
+    _replaced(stack, act)
+
+
+def kill_worker(stack: Stack) -> None:
+    """SIGKILL of a worker."""
+    victim = min(stack.ready_workers())
+    _replaced(stack, lambda: os.kill(victim, signal.SIGKILL), {victim})
+
+
+def kill_master(stack: Stack) -> None:
+    """SIGKILL of the gunicorn master."""
+    master = stack.master()
+    _replaced(stack, lambda: os.kill(master, signal.SIGKILL))
+
+
+def kill_keeper(stack: Stack) -> None:
+    """SIGKILL of the process that supervisor runs as `web`."""
+    keeper = stack.pid_of("web")
+    _replaced(stack, lambda: os.kill(keeper, signal.SIGKILL))
+
+
+def kill_holders(stack: Stack) -> None:
+    """SIGKILL of both socket holders, then a restart of web."""
+    holders = [stack.pid_of(f"sockets:sockets_{number}") for number in (0, 1)]
+    for holder in holders:
+        os.kill(holder, signal.SIGKILL)
+    stack.wait(
+        lambda: all(stack.pid_of(f"sockets:sockets_{number}") not in (0, *holders) for number in (0, 1)),
+        "both socket holders are back",
+    )
+    restart(stack)
+
+
+def restart_nginx(stack: Stack) -> None:
+    """`supervisorctl restart nginx`."""
+    old = stack.pid_in("nginx.pid")
+    stack.supervisorctl("restart", "nginx")
+    _wait_nginx(stack, old)
+
+
+def kill_nginx_master(stack: Stack) -> None:
+    """SIGKILL of nginx's master."""
+    old = stack.pid_in("nginx.pid")
+    os.kill(old, signal.SIGKILL)
+    _wait_nginx(stack, old)
+
+
+def _wait_nginx(stack: Stack, old: int) -> None:
+    def is_over() -> bool:
+        with suppress(OSError, ValueError):
+            return stack.pid_in("nginx.pid") != old and stack.is_ready()
+        return False
+
+    stack.wait(is_over, "a new nginx answers")
+
+
+def kill_supervisord(stack: Stack) -> None:
+    """SIGKILL of supervisord, then `tableside run` again."""
+
+    def act() -> None:
+        os.kill(stack.pid_in("supervisord.pid"), signal.SIGKILL)
+        stack.start()
+
+    _replaced(stack, act)
+
+
+EVENTS: dict[str, Event] = {
+    "restart": restart,
+    "hup": reload,
+    "upgrade": upgrade,
+    "kill-worker": kill_worker,
+    "kill-master": kill_master,
+    "kill-keeper": kill_keeper,
+    "kill-holders": kill_holders,
+    "restart-nginx": restart_nginx,
+    "kill-nginx-master": kill_nginx_master,
+    "kill-supervisord": kill_supervisord,
+}
+"""Every event by name, in the order in which a round runs them."""

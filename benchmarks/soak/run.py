@@ -1,0 +1,86 @@
+"""Runs the rounds of a soak beside a steady client."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.soak.events import EVENTS
+from benchmarks.soak.measured import BASELINE, Sent, Window, read
+from benchmarks.soak.models import Target
+from benchmarks.soak.stack import SoakFailed, Stack
+
+BEFORE_S = 1.0
+"""Seconds before an event that belong to its window."""
+
+
+class Plan(NamedTuple):
+    """rate: requests a second. settle_s: seconds after an event that belong to its window. events: names."""
+
+    rounds: int
+    rate: float
+    settle_s: float
+    events: tuple[str, ...]
+
+
+class Result(NamedTuple):
+    """What a soak measured. troubles: events that were not over in time, with the reason."""
+
+    start_s: float
+    sent: list[Sent]
+    windows: list[Window]
+    troubles: list[str]
+
+
+def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progress: Callable[[str], None]) -> Result:
+    """Start the stack, run all rounds beside the client, and stop the stack. `out`: the client's file."""
+    progress("starting the stack")
+    start_s = stack.start()
+    progress(f"ready after {start_s:.1f} s")
+    windows: list[Window] = []
+    troubles: list[str] = []
+    try:
+        with _client(stack, targets, plan.rate, out):
+            for number in range(1, plan.rounds + 1):
+                windows.append(_window(BASELINE, number, lambda: time.sleep(plan.settle_s), 0))
+                for event in plan.events:
+                    progress(f"round {number} of {plan.rounds}: {event}")
+                    windows.append(_window(event, number, lambda: _happen(event, stack, troubles), plan.settle_s))  # noqa: B023
+    finally:
+        stack.stop()
+    return Result(start_s, read(out), windows, troubles)
+
+
+def _window(event: str, number: int, act: Callable[[], None], settle_s: float) -> Window:
+    time.sleep(BEFORE_S)
+    begin_s = time.time() - BEFORE_S
+    act()
+    time.sleep(settle_s)
+    return Window(event, number, begin_s, time.time())
+
+
+def _happen(event: str, stack: Stack, troubles: list[str]) -> None:
+    try:
+        EVENTS[event](stack)
+    except (SoakFailed, subprocess.TimeoutExpired, OSError, ValueError) as problem:
+        troubles.append(f"{event}: {problem}")
+
+
+@contextmanager
+def _client(stack: Stack, targets: Sequence[Target], rate: float, out: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.soak.client", str(stack.port), str(rate), str(out)]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2])
+    assert client.stdin is not None
+    client.stdin.write(json.dumps([vars(target) for target in targets]).encode())
+    client.stdin.close()
+    try:
+        yield
+    finally:
+        client.terminate()
+        client.wait(90)
