@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -109,6 +109,11 @@ bench: $(VENV)/.base ## compare with other servers on this machine, about 40 min
 bench-quick: $(VENV)/.base ## compare one model without serving products, about 5 minutes
 	@sh deploy/need.sh nginx:nginx-light wrk:wrk
 	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-tableside,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
+
+ROUNDS ?= 3
+soak: $(VENV)/.base ## restart, kill and upgrade a stack of 200 models beside a steady client: ROUNDS=3, about 40 minutes
+	@sh deploy/need.sh nginx:nginx-light
+	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
 
 publish-examples: $(VENV)/.base ## train the example models and publish each as its next version
 	$(BIN)/python -m examples.train models
