@@ -12,6 +12,7 @@ from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PREFLIGHT_FOLDER
 from tableside.process.delayed_calls import make_call_later
 from tableside.process.offload import make_offload
+from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER
 from tableside.serving.registry import Registry
 from tableside.settings import Settings, load
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
             loading,
             settings.run_dir / SHARED_STORE_FOLDER,
             partial(known, settings),
+            settings.run_dir / CHECKED_ARTIFACTS_FOLDER,
         )
         registry = Registry(settings, counters, loading, preflights)
     app = FastDispatchFlask(__name__, static_folder=None)

@@ -114,10 +114,19 @@ def single_threaded(estimator: Any) -> Any:
     Every `n_jobs` becomes 1; boosters have settings of their own.
     """
     for part in object_graph.objects(estimator):
-        if hasattr(part, "get_params") and getattr(part, "n_jobs", None) not in (None, 1):
+        if _has_jobs(part):
             part.n_jobs = 1  # type: ignore[attr-defined]
         native_boosters.use_one_thread(part)
     return estimator
+
+
+def is_single_threaded(estimator: Any) -> bool:
+    """Whether `single_threaded` would change nothing."""
+    return not any(_has_jobs(part) or native_boosters.has_threads(part) for part in object_graph.objects(estimator))
+
+
+def _has_jobs(part: object) -> bool:
+    return hasattr(part, "get_params") and getattr(part, "n_jobs", None) not in (None, 1)
 
 
 def parts(estimator: Any) -> Iterator[Any]:

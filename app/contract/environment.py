@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from tableside_contract import environment as training_environment
@@ -14,8 +15,14 @@ PACKAGES = (*training_environment.PACKAGES, "onnxruntime", "treelite")
 def environment(libraries: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of Python and of the installed PACKAGES, and the machine type such as `x86_64`.
 
-    libraries: more top-level modules whose versions count, such as `xgboost`.
+    libraries: more top-level modules whose versions count, such as `xgboost`. What is installed is read once in a
+    process, which goes on with the modules that it has imported.
     """
+    return dict(_installed(tuple(libraries)))
+
+
+@cache
+def _installed(libraries: tuple[str, ...]) -> dict[str, str]:
     return training_environment.environment(libraries, PACKAGES)
 
 

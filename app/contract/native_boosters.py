@@ -168,6 +168,11 @@ _FORMATS = {
 _CATBOOST_METHODS = ("predict", "predict_proba", "predict_log_proba")
 
 
+def has_threads(part: object) -> bool:
+    """Whether an object is of a library whose number of threads `use_one_thread` sets."""
+    return package_of(part) in ("xgboost", "lightgbm", "catboost")
+
+
 def use_one_thread(part: Any) -> None:
     """Make a booster, or the estimator around one, predict with one thread. Does nothing to other objects."""
     package = package_of(part)

@@ -19,7 +19,9 @@ from tableside.preflight import shared_entries
 from tableside.repository import consent_file, integrity, model_toml, paths, verified_files
 from tableside.runtimes import golden, trusted_types
 from tableside.runtimes.base import Runtime
+from tableside.runtimes.checked_artifacts import CheckedArtifacts
 from tableside.runtimes.router import (
+    Answers,
     RoutedRuntime,
     allowed_difference,
     build_router,
@@ -40,7 +42,7 @@ PICKLE_NOT_LOADED = (
 
 def check_version(
     root: Path, name: str, number: int, policy: Repository, store: SharedStore | None = None,
-    environments: Environments | None = None,
+    environments: Environments | None = None, checked: CheckedArtifacts | None = None,
 ) -> Runtime:  # fmt: skip
     """Load a version and return its runtime. Raises ContractBroken for the first check that fails.
 
@@ -49,6 +51,7 @@ def check_version(
     Checksums come last because a golden row shows better what is wrong. A version whose forest is in the shared store
     skips the check of types: another process of this host has made it when it wrote the entry.
     A version whose model.toml names an environment is loaded in a model process of it, from `environments`.
+    checked: where artifacts whose types have been audited are kept for later loads; None reads each artifact itself.
     """
     contract = integrity.read_contract(root, name, number)
     artifact = integrity.check_artifact(root, contract)
@@ -60,16 +63,16 @@ def check_version(
     integrity.check_environment(contract, policy.environment_skew)
     policy = _admit_code(root, contract, policy)
     if store is None or not shared_entries.should_share(contract, artifact, policy):
-        runtime = _load_estimator(root, contract, policy)
+        runtime, answers = _load_estimator(root, contract, policy, checked)
         integrity.check_checksums(root, contract)
-        return _routed(runtime, contract, artifact.parent)
+        return _routed(runtime, answers, contract, artifact.parent)
     load_later = partial(_load_checked_estimator, root, contract, policy)
     shared = shared_entries.open_entry(contract, policy, store, load_later)
     if shared is None:
-        runtime = _load_estimator(root, contract, policy)
+        runtime, answers = _load_estimator(root, contract, policy)
         shared = shared_entries.make_entry(root, contract, policy, store, runtime, load_later)
     integrity.check_checksums(root, contract)
-    return _routed(runtime, contract, artifact.parent) if shared is None else shared
+    return _routed(runtime, answers, contract, artifact.parent) if shared is None else shared
 
 
 def _admit_code(root: Path, contract: Contract, policy: Repository) -> Repository:
@@ -125,31 +128,34 @@ def _check_alone(root: Path, name: str, environment: str) -> None:
 
 def _load_checked_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
     integrity.check_artifact(root, contract)
-    return _load_estimator(root, contract, policy)
+    return _load_estimator(root, contract, policy)[0]
 
 
-def _load_estimator(root: Path, contract: Contract, policy: Repository) -> SklearnRuntime:
-    """Load the estimator and replay its golden rows. Raises ContractBroken.
+def _load_estimator(
+    root: Path, contract: Contract, policy: Repository, checked: CheckedArtifacts | None = None
+) -> tuple[SklearnRuntime, Answers]:
+    """Load the estimator and replay its golden rows. Returns it with its answers. Raises ContractBroken.
 
     With own code the artifact decides what the code is called with, so the bytes that are hashed are those loaded.
     """
     folder = paths.version_folder(root, contract.name, contract.version)
     content = verified_files.read(folder, contract.artifact) if contract.code else None
-    runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content)
-    _replay(contract, runtime)
-    return runtime
+    entry = checked.entry(contract.artifact.sha256) if checked is not None else None
+    runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content, contract.types, entry)
+    return runtime, _replay(contract, runtime)
 
 
-def _routed(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
+def _routed(original: SklearnRuntime, answered: Answers, contract: Contract, folder: Path) -> Runtime:
     """The contract's fast backends if they agree with the estimator on the golden rows here; else the estimator.
 
+    answered: the estimator's answers to these rows.
     They may differ on another processor than that of publish, which may add numbers in another order.
     """
     try:
         routed = build_router(original, contract, folder)
         if isinstance(routed, RoutedRuntime):
             table = golden.golden_table(contract)
-            difference = difference_from_estimator(routed, table, contract.outputs)
+            difference = difference_from_estimator(routed, table, contract.outputs, own=answered)
             if difference > allowed_difference(contract):
                 return original
     except Exception:  # noqa: BLE001 - a fast backend may raise anything; the estimator has passed its checks
@@ -157,9 +163,10 @@ def _routed(original: SklearnRuntime, contract: Contract, folder: Path) -> Runti
     return routed
 
 
-def _replay(contract: Contract, runtime: SklearnRuntime | RemoteRuntime) -> None:
+def _replay(contract: Contract, runtime: SklearnRuntime | RemoteRuntime) -> Answers:
     try:
-        runtime.golden_difference = golden.largest_difference(contract, runtime.run, runtime.prepare)
+        runtime.golden_difference, answered = golden.compare(contract, runtime.run, runtime.prepare)
+        return answered
     except ContractBroken as problem:
         raise ContractBroken(str(problem), FailureKind.GOLDEN) from problem
     except Exception as problem:

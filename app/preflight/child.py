@@ -28,7 +28,8 @@ class PreflightJob(msgspec.Struct, frozen=True):
     """The argument of a preflight process.
 
     root: the repository. versions: (name, number), in the order to load them. parent: the pid of the starting process.
-    store: the folder of the shared store; empty for none. environments: those that models may name.
+    store: the folder of the shared store; empty for none. environments: those that models may name. checked: the folder
+    of checked artifacts; empty for none.
     """
 
     root: str
@@ -37,6 +38,7 @@ class PreflightJob(msgspec.Struct, frozen=True):
     parent: int
     store: str = ""
     environments: dict[str, Environment] = {}
+    checked: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,18 +63,21 @@ def main() -> None:
     signal.setitimer(signal.ITIMER_REAL, START_S)
     from tableside.model_process.environment_pools import private
     from tableside.preflight.checks import check_version
+    from tableside.preflight.shared_entries import published
+    from tableside.runtimes.checked_artifacts import CheckedArtifacts
     from tableside.runtimes.shared_store import SharedStore
     from tableside.runtimes.sklearn import warm_up
 
     warm_up()
     store = SharedStore(Path(job.store)) if job.store else None
+    checked = CheckedArtifacts(Path(job.checked)) if job.checked else None
     environments = private(job.environments, job.policy.load_timeout_s)
     for at, (name, number) in enumerate(job.versions):
         _write(messages, Message(at))
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
         failure_kind, reason = FailureKind.NONE, ""
         try:
-            check_version(Path(job.root), name, number, job.policy, store, environments)
+            check_version(Path(job.root), name, number, job.policy, store, environments, checked)
         except ContractBroken as problem:
             failure_kind, reason = problem.failure_kind, str(problem)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
@@ -83,6 +88,8 @@ def main() -> None:
                 f"the version raised {type(problem).__name__} while it was loaded",
             )
         _write(messages, Message(at, True, failure_kind, reason))
+    if checked is not None:
+        checked.sweep(contract.artifact.sha256 for contract in published(Path(job.root)))
     os._exit(0)  # without running destructors of models, which could crash
 
 

@@ -25,17 +25,19 @@ class PreflightCoordinator:
 
     def __init__(
         self, folder: Path, offload: Offload, store: Path | None = None,
-        environments: Callable[[], Mapping[str, Environment]] = dict,
+        environments: Callable[[], Mapping[str, Environment]] = dict, checked: Path | None = None,
     ) -> None:  # fmt: skip
         """Make a coordinator; it starts nothing.
 
         folder: the folder of the results. offload: reads and writes files in native threads. store: the folder of the
-        shared store, which preflights fill; None for none. environments: returns those that models may name.
+        shared store, which preflights fill; None for none. environments: returns those that models may name. checked:
+        the folder of checked artifacts, which they fill too.
         """
         self._folder = folder
         self._offload = offload
         self._store = store
         self._environments = environments
+        self._checked = checked
 
     def rounds(
         self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]]
@@ -81,7 +83,7 @@ class PreflightCoordinator:
         known: dict[VersionFiles, PreflightResult],
     ) -> Iterator[PreflightResults]:  # fmt: skip
         reported_at_s, unreported = time.monotonic(), 0
-        for found in runner.run(root, missing, policy, self._store, self._environments()):
+        for found in runner.run(root, missing, policy, self._store, self._environments(), self._checked):
             if found is not None:
                 files, result = found
                 known[files] = result

@@ -38,13 +38,13 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 def run(
     root: Path, wanted: Sequence[VersionFiles], policy: Repository, store: Path | None = None,
-    environments: Mapping[str, Environment] | None = None,
+    environments: Mapping[str, Environment] | None = None, checked: Path | None = None,
 ) -> Iterator[tuple[VersionFiles, PreflightResult] | None]:  # fmt: skip
     """Run the preflights of the versions in `wanted`, BATCH of them in a process.
 
     A version that ends its process gets that as its result, and the versions behind it go to the next process. If a
     version takes longer than SLOW_S, the versions behind it go to a second process at once, up to MAX_PROCESSES.
-    environments: those that models may name.
+    store, checked: the folders of the shared store and of checked artifacts. environments: those that models may name.
 
     Yields each version with its result, and None after each POLL_S seconds without one. The caller must be a greenlet
     of the hub's thread or a plain thread, because the generator sleeps.
@@ -55,7 +55,7 @@ def run(
     def make_job(batch: Sequence[VersionFiles]) -> PreflightJob:
         versions = tuple((files.name, files.version) for files in batch)
         named = dict(environments or {})
-        return PreflightJob(str(root), versions, policy, os.getpid(), str(store) if store else "", named)
+        return PreflightJob(str(root), versions, policy, os.getpid(), str(store or ""), named, str(checked or ""))
 
     try:
         while missing or running:

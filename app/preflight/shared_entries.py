@@ -85,7 +85,7 @@ def make_entry(
     serves the version. Entries of versions that have left the repository are removed first.
     """
     try:
-        store.sweep(_published(root))
+        store.sweep(published(root))
         for _ in range(_TRIES):
             store.put(contract, runtime.estimator)
             routed = open_entry(contract, policy, store, load_estimator)
@@ -105,7 +105,8 @@ def _unchanged(table: Table) -> Table:
     return table
 
 
-def _published(root: Path) -> Iterator[Contract]:
+def published(root: Path) -> Iterator[Contract]:
+    """Yield the contract of each version of the repository; those that cannot be read are left out."""
     for name in paths.models(root):
         for number in paths.versions(root, name):
             try:

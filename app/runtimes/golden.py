@@ -60,15 +60,18 @@ def tolerance_of(contract: Contract, output: Output) -> float:
 def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> int:
     """Compute every golden answer again and compare it with the recorded one. Return the number of golden rows.
 
-    The arguments and errors are those of `largest_difference`.
+    The arguments and errors are those of `compare`.
     """
-    largest_difference(contract, run, prepare)
+    compare(contract, run, prepare)
     return len(contract.golden.rows)
 
 
-def largest_difference(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> float:
-    """Compute every golden answer again and return the largest relative difference of a number from the recorded one.
+def compare(
+    contract: Contract, run: Run, prepare: Prepare = Table.to_input
+) -> tuple[float, dict[str, Array]]:
+    """Compute every golden answer again.
 
+    Returns the largest relative difference of a number from the recorded one, and the answers by output name.
     prepare: converts the table to what `run` takes. Raises ContractBroken at the first difference beyond
     `tolerance_of`, with the row, the output and both values.
     """
@@ -79,7 +82,7 @@ def largest_difference(contract: Contract, run: Run, prepare: Prepare = Table.to
         _compare(output.name, expected, got, tolerance_of(contract, output))
         cells = (pair for old, new in zip(expected, got, strict=True) for pair in zip(old, new, strict=True))
         largest = max(largest, max((_apart(was, now) for was, now in cells), default=0.0))
-    return largest
+    return largest, answered
 
 
 def _apart(was: Cell, now: Cell) -> float:

@@ -135,15 +135,18 @@ def _largest_used_difference(contract: Contract) -> float:
 
 
 def difference_from_estimator(
-    router: RoutedRuntime, table: Table, outputs: Sequence[Output], answered: Answers | None = None
-) -> float:
+    router: RoutedRuntime, table: Table, outputs: Sequence[Output], answered: Answers | None = None,
+    own: Answers | None = None,
+) -> float:  # fmt: skip
     """The largest relative difference between the fast backend and the estimator on these rows.
 
-    answered: the fast backend's answers by output name, where they have been computed already.
+    answered, own: the answers of the fast backend and of the estimator by output name, where they have been computed
+    already.
     """
     if answered is None:
         answered = answers.collect(outputs, router.run, table)
-    own = answers.collect(outputs, router.original.run, table.to_input())
+    if own is None:
+        own = answers.collect(outputs, router.original.run, table.to_input())
     return max((difference(own[name], array) for name, array in answered.items()), default=0.0)
 
 

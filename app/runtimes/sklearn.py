@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 from tableside.contract import native_boosters
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.conversion import as_array as as_array
+from tableside.contract.conversion import is_single_threaded
 from tableside.contract.conversion import parts as parts
 from tableside.contract.conversion import single_threaded as single_threaded
 from tableside.contract.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes import trusted_types
+from tableside.runtimes.checked_artifacts import Built, Entry
 from tableside.runtimes.trusted_types import TRUSTED
 from tableside_contract.facts import Facts, describe
 
@@ -31,8 +34,8 @@ class SklearnRuntime:
 
     platform = "scikit-learn_skops"
 
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = single_threaded(estimator)
+    def __init__(self, estimator: Any, is_single_threaded: bool = False) -> None:
+        self.estimator = estimator if is_single_threaded else single_threaded(estimator)
         self.golden_difference = 0.0
         """The largest relative difference of its golden answers here from those of publish."""
 
@@ -51,23 +54,27 @@ class SklearnRuntime:
         return [as_array(part) for part in answer] if isinstance(answer, list) else as_array(answer)
 
 
-def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) -> SklearnRuntime:
+def load(
+    path: Path, trusted: Iterable[str] = (), content: bytes | None = None, expected: Iterable[str] | None = None,
+    entry: Entry | None = None,
+) -> SklearnRuntime:  # fmt: skip
     """Load a skops file and the boosters beside it. Each type must be trusted by skops, this project or the operator.
 
     trusted: the operator's types (`trusted_types.expand`), and the types of own code to which there is consent.
-    content: the bytes of the file, which is not read then. Raises ContractBroken, which names the types that nobody
-    trusts, or the reason why the file cannot be read.
+    content: the bytes of the file, which is not read then. expected: the types that skops does not trust, as the
+    contract names them; the file is then audited once instead of twice. entry: where the content of the file is kept
+    for later loads on this host; the file is not read if it is there. Raises ContractBroken, which names the types that
+    nobody trusts, or the reason why the file cannot be read.
     """
-    import skops.io
-
     allowed = TRUSTED | set(trusted)
     try:
-        source = {"file": path} if content is None else {"data": content}
-        held = skops.io.get_untrusted_types(**source)
-        trusted_types.check(path.name, held, allowed)
-        loaded = skops.io.load(path if content is None else io.BytesIO(content), trusted=held)
-        trusted_types.check(path.name, native_boosters.classes(loaded), allowed)
-        return SklearnRuntime(native_boosters.attach(loaded, str(path.parent)))
+        found = entry.open(path.name, allowed) if entry is not None else None
+        if found is None:
+            found = _read(path, allowed, content, None if expected is None else allowed & set(expected), entry)
+        if found.is_finished:
+            return SklearnRuntime(found.estimator, is_single_threaded=True)
+        trusted_types.check(path.name, native_boosters.classes(found.estimator), allowed)
+        return SklearnRuntime(native_boosters.attach(found.estimator, str(path.parent)))
     except ContractBroken:
         raise
     except native_boosters.BoosterError as problem:
@@ -82,3 +89,38 @@ def load(path: Path, trusted: Iterable[str] = (), content: bytes | None = None) 
         raise ContractBroken(
             f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER
         ) from damage
+
+
+def _read(
+    path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None, entry: Entry | None
+) -> Built:
+    """Read the file with skops, and make its entry. One process of the host does so, and the others wait for it."""
+    if entry is None:
+        return Built(_audited(path, allowed, content, expected)[0])
+    with entry.making():
+        found = entry.open(path.name, allowed)
+        if found is None:
+            estimator, untrusted = _audited(path, allowed, content, expected)
+            found = Built(estimator)
+            entry.put(path if content is None else io.BytesIO(content), untrusted, estimator, _is_finished(estimator))
+    return found
+
+
+def _is_finished(estimator: object) -> bool:
+    """Whether the content of an artifact is the whole estimator: without boosters, and with one thread."""
+    return not native_boosters.classes(estimator) and is_single_threaded(estimator)
+
+
+def _audited(
+    path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None
+) -> tuple[Any, Set[str]]:
+    """What skops builds of the file, and at least the types in it that skops itself does not trust."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    if expected is not None:
+        with suppress(UntrustedTypesFoundException):
+            return skops.io.load(path if content is None else io.BytesIO(content), trusted=sorted(expected)), expected
+    held = skops.io.get_untrusted_types(**({"file": path} if content is None else {"data": content}))
+    trusted_types.check(path.name, held, allowed)
+    return skops.io.load(path if content is None else io.BytesIO(content), trusted=held), set(held)

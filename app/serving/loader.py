@@ -16,6 +16,7 @@ from tableside.preflight.checks import check_version
 from tableside.preflight.results import Fingerprint, PreflightResults, VersionFiles
 from tableside.repository import consent_file, integrity, model_toml, paths
 from tableside.runtimes.base import Runtime
+from tableside.runtimes.checked_artifacts import CheckedArtifacts
 from tableside.runtimes.malloc_trim import release_free_memory
 from tableside.runtimes.router import (
     SKLEARN,
@@ -37,16 +38,17 @@ UNLOADED = "unloaded: enabled is false in model.toml"
 def load_catalog(
     root: Path, policy: Repository, generation: int, before: Catalog, preflight_results: PreflightResults | None = None,
     store: SharedStore | None = None, environments: Environments | None = None,
+    checked: CheckedArtifacts | None = None,
 ) -> Catalog:  # fmt: skip
     """Read the repository below `root` and return its catalog.
 
     before: the current catalog; versions that it serves from unchanged files are reused. preflight_results: versions
     that passed are loaded, and versions without a result stay LOADING; None loads every version. store: where workers
-    share large forests; None gives each worker a copy. environments: the model processes of
+    share large forests; None gives each worker a copy. checked: where audited artifacts are kept; None reads each artifact. environments: the model processes of
     versions that name an environment.
     Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot be read.
     """
-    load = _Load(root, policy, before, preflight_results, store, environments)
+    load = _Load(root, policy, before, preflight_results, store, environments, checked)
     return Catalog(generation, {name: load.model(name) for name in _names(root)})
 
 
@@ -153,7 +155,7 @@ class _Load:
 
     def __init__(
         self, root: Path, policy: Repository, before: Catalog, results: PreflightResults | None,
-        store: SharedStore | None, environments: Environments | None,
+        store: SharedStore | None, environments: Environments | None, checked: CheckedArtifacts | None,
     ) -> None:  # fmt: skip
         self._root = root
         self._policy = policy
@@ -161,6 +163,7 @@ class _Load:
         self._results = results
         self._store = store
         self._environments = environments
+        self._checked = checked
 
     def model(self, name: str) -> Model:
         kept = _served_before(self._before, name)
@@ -207,8 +210,9 @@ class _Load:
             contract = integrity.read_contract(self._root, fresh.name, fresh.version)
             fresh.contract = contract
             runtime = check_version(
-                self._root, fresh.name, fresh.version, self._policy, self._store, self._environments
-            )
+                self._root, fresh.name, fresh.version, self._policy, self._store, self._environments,
+                self._checked,
+            )  # fmt: skip
             if contract.size_bytes > LARGE_BYTES:
                 release_free_memory()
             warning = self._warning(contract, runtime)

@@ -21,6 +21,7 @@ from tableside.preflight.results import PreflightResults
 from tableside.process import worker_slots
 from tableside.process.offload import Offload
 from tableside.repository.model_toml import ModelConfig
+from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER, CheckedArtifacts
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
 from tableside.serving import generations
 from tableside.serving.catalog import EMPTY, Catalog
@@ -140,12 +141,13 @@ class Registry:
         with self._reload_lock:
             root, policy = self._settings.repository_path, self._settings.repository
             store = SharedStore(self._settings.run_dir / SHARED_STORE_FOLDER)
+            checked = CheckedArtifacts(self._settings.run_dir / CHECKED_ARTIFACTS_FOLDER)
             try:
                 for results in self._rounds(root, policy):
                     complete = results is None or results.complete
                     number = generation if complete else self.catalog.generation
                     load = partial(load_catalog, root, policy, number, self.catalog, results, store,
-                                   self._environments)  # fmt: skip
+                                   self._environments, checked)  # fmt: skip
                     self._adopt(self._loading.call(load), complete)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
