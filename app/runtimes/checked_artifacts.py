@@ -101,13 +101,12 @@ class Entry:
             self.drop()
             return None
 
-    def put(
-        self, source: Path | io.BytesIO, untrusted: Collection[str], estimator: object, is_finished: bool
-    ) -> None:
+    def put(self, source: Path | io.BytesIO, untrusted: Collection[str], estimator: object, is_finished: bool) -> None:
         """Write the entry if what is built from it equals the estimator in every bit.
 
         source: the skops file. untrusted: at least the types in it that skops does not trust. estimator: what skops has
-        built of the file. is_finished: see Built. Writes nothing for a file that has no records, and where the folder cannot be written.
+        built of the file. is_finished: see Built. Writes nothing for a file that has no records, and where the folder
+        cannot be written.
         """
         draft = self.path.with_name(f".{uuid.uuid4().hex}")
         types = sorted(untrusted)

@@ -106,7 +106,8 @@ def read(path: Path) -> tuple[Index, Records] | None:
         mapping = map_private(fd, state.st_size)
     finally:
         os.close(fd)
-    content = memoryview(mapping).cast("B").toreadonly()
+    writable = memoryview(mapping).cast("B")
+    content = writable.toreadonly()
     if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : _HEAD] != hashlib.sha256(content[_HEAD:]).digest():
         raise ValueError("the file does not match its checksum")
     first = _HEAD + _LENGTH
@@ -115,7 +116,7 @@ def read(path: Path) -> tuple[Index, Records] | None:
     base = end + -end % _ALIGNMENT
     dtypes = [_dtype(written) for written in index.dtypes]
     arrays = [
-        np.ndarray(shape, dtypes[at], mapping, base + start, order="F" if is_fortran else "C")
+        np.ndarray(shape, dtypes[at], writable, base + start, order="F" if is_fortran else "C")
         for at, shape, is_fortran, start in index.arrays
     ]
     kept = [bytes(content[base + start : base + start + size]) for start, size in index.kept]
@@ -126,6 +127,6 @@ def _dtype(written: Any) -> np.dtype[Any]:
     """The dtype of a description: JSON has lists where numpy's has tuples."""
     if isinstance(written, str):
         return np.dtype(written)
-    fields = [tuple(tuple(part) if isinstance(part, list) else part for part in field) for field in written]
+    fields: Any = [tuple(tuple(part) if isinstance(part, list) else part for part in field) for field in written]
     found: np.dtype[Any] = npy.descr_to_dtype(fields)
     return found

@@ -66,9 +66,7 @@ def replay(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> i
     return len(contract.golden.rows)
 
 
-def compare(
-    contract: Contract, run: Run, prepare: Prepare = Table.to_input
-) -> tuple[float, dict[str, Array]]:
+def compare(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> tuple[float, dict[str, Array]]:
     """Compute every golden answer again.
 
     Returns the largest relative difference of a number from the recorded one, and the answers by output name.

@@ -111,9 +111,7 @@ def _is_finished(estimator: object) -> bool:
     return not native_boosters.classes(estimator) and is_single_threaded(estimator)
 
 
-def _audited(
-    path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None
-) -> tuple[Any, Set[str]]:
+def _audited(path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None) -> tuple[Any, Set[str]]:
     """What skops builds of the file, and at least the types in it that skops itself does not trust."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException

@@ -44,8 +44,8 @@ def load_catalog(
 
     before: the current catalog; versions that it serves from unchanged files are reused. preflight_results: versions
     that passed are loaded, and versions without a result stay LOADING; None loads every version. store: where workers
-    share large forests; None gives each worker a copy. checked: where audited artifacts are kept; None reads each artifact. environments: the model processes of
-    versions that name an environment.
+    share large forests; None gives each worker a copy. checked: where audited artifacts are kept; None reads each
+    artifact. environments: the model processes of versions that name an environment.
     Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot be read.
     """
     load = _Load(root, policy, before, preflight_results, store, environments, checked)

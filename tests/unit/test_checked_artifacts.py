@@ -121,7 +121,7 @@ def test_a_loaded_forest_computes_with_one_thread(tmp_path: Path) -> None:
 
 
 def test_arrays_of_an_entry_are_shared_until_they_are_written(tmp_path: Path) -> None:
-    """An array of an entry can be written, which changes neither the file nor another load; no descriptor stays open."""
+    """An array can be written, which changes neither the entry nor another load, and no descriptor stays open."""
     artifact = saved(tmp_path, LogisticRegression().fit(ROWS, LABELS))
     entry = entry_of(tmp_path, artifact)
     load(artifact, expected=(), entry=entry)
