@@ -5,6 +5,7 @@ monkey.patch_all()  # before any other import: socket, ssl and threading must be
 import gc
 import importlib
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -12,39 +13,27 @@ from pathlib import Path
 LIBRARIES = (
     "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
 )  # fmt: skip
-CODE = ("tableside", "wsgi")
 
 
-def _import_libraries():
-    """Import the slow libraries in the master, so that all workers share their memory. A missing library is skipped.
+def _import_all():
+    """Import the slow libraries and this project's code in the master, so that all workers share their memory.
 
-    Their objects are then excluded from garbage collection. Otherwise each full collection would traverse them, which
-    takes 70 ms in which a worker answers no request, and would copy the memory that the workers share.
+    A missing library is skipped. The objects are then excluded from garbage collection. Otherwise each full collection
+    would traverse them, which takes 70 ms in which a worker answers no request, and would copy the memory that the
+    workers share.
     """
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
+    importlib.import_module("tableside.factory")
     gc.collect()
     gc.freeze()
 
 
-def _unload_code():
-    """Remove this project's modules from memory, so that the next import reads the code on disk."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in CODE]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-
-
-# gunicorn runs this file at its start and again at each HUP. Each time the master imports this project's code, with the
-# worker class. Workers are forked from the master and do not import the code again, so that a worker that starts later
-# runs the same code as the others. Models load after the fork: if OpenMP runs before a fork, it hangs in the child.
-if not gc.get_freeze_count():
-    _import_libraries()
-_unload_code()
-importlib.import_module("tableside.factory")
-
-# gunicorn's listeners keep a reference to this module of the first start. The module must therefore not refer to this
-# project's code, or old code would stay in memory after a HUP: its hooks import what they need.
+# Workers are forked from the master and do not import the code again, so that a worker that starts later runs the same
+# code as the others. New code needs a new master, which the web keeper starts (docs/decisions/0015-the-web-keeper.md).
+# Models load after the fork: if OpenMP runs before a fork, it hangs in the child.
+_import_all()
 settings = importlib.import_module("tableside.settings").load()
 _run_dir = settings.run_dir
 _behind_nginx = os.environ.get("TABLESIDE_NGINX") == "true"
@@ -97,15 +86,14 @@ def on_starting(server):
             server.log.warning("cannot import %s in the master: each worker will need more memory", library)
 
 
+def when_ready(server):
+    """Ignore HUP if a web keeper runs this master: HUP goes to the keeper, which starts a new one."""
+    if "TABLESIDE_INSTANCE_ID" in os.environ:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def post_fork(server, worker):
-    """Free the code from before a HUP, and take a worker slot."""
-    # The master's records of its workers (Arbiter.WORKERS in gunicorn 27.0), which no worker needs. After a HUP they
-    # include workers of the old code, whose class keeps that code in memory. The function that forks still refers to
-    # one of them in a local variable: therefore each record is emptied and gets the new class.
-    for record in server.WORKERS.values():
-        vars(record).clear()
-        record.__class__ = type(worker)
-    server.WORKERS.clear()
+    """Take a worker slot."""
     worker_slots, metrics = (
         importlib.import_module("tableside.process.worker_slots"),
         importlib.import_module("tableside.telemetry.metrics"),
@@ -125,8 +113,9 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """Load the models in the background, while the event loop already answers health probes."""
-    gc.collect()  # frees the code from before a HUP
-    gc.freeze()
+    gc.collect()
+    gc.freeze()  # the application's objects too
     registry = worker.wsgi.extensions["tableside"].registry
     start_worker = importlib.import_module("tableside.serving.registry").start_worker
-    start_worker(registry, worker.slot, Path(_run_dir), os.environ.get("SUPERVISOR_PROCESS_NAME", "web"))
+    instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
+    start_worker(registry, worker.slot, Path(_run_dir), instance, worker.cfg.workers)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, consent, contract, env_commands, log_viewer, models, publish_command, reload
+from tableside.cli import client, consent, contract, env_commands, log_viewer, models, publish_command, reload, restart
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -73,6 +73,7 @@ for command in (
     models.verify,
     consent.consent,
     reload.reload,
+    restart.restart,
     client.client,
     log_viewer.logs,
     env_commands.env,

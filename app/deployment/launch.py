@@ -15,8 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from tableside.deployment import banner, model_programs, running_stack
-from tableside.deployment.layout import MAX_RUN_DIR_BYTES, PROJECT, SUPERVISORD_CONF, addresses, environment, find_nginx
+from tableside.deployment.layout import (
+    MAX_RUN_DIR_BYTES,
+    PROJECT_VARIABLE,
+    PYTHON_VARIABLE,
+    SUPERVISORD_CONF,
+    addresses,
+    environment,
+    find_nginx,
+)
 from tableside.deployment.nginx import write
+from tableside.deployment.releases import RECORD
 from tableside.deployment.running_stack import command_has, supervisor_pid
 from tableside.errors import StackError
 from tableside.process import worker_slots
@@ -39,9 +48,10 @@ def run(settings: Settings) -> int:
     _raise_file_limit()
     if os.fork() == 0:
         os._exit(banner.show_when_ready(settings, behind_nginx=nginx is not None))
-    os.chdir(PROJECT)
-    supervisord = [sys.executable, "-m", "supervisor.supervisord", "-c", str(SUPERVISORD_CONF)]
-    os.execve(sys.executable, supervisord, environ)  # noqa: S606 - this process becomes supervisord
+    project, python = environ[PROJECT_VARIABLE], environ[PYTHON_VARIABLE]
+    os.chdir(project)
+    supervisord = [python, "-m", "supervisor.supervisord", "-c", os.path.join(project, SUPERVISORD_CONF)]
+    os.execve(python, supervisord, environ)  # noqa: S606 - this process becomes supervisord
 
 
 def prepare(settings: Settings) -> None:
@@ -91,7 +101,7 @@ def _prepare_run_dir(settings: Settings) -> None:
     for folder in ("worker_slots", "metrics"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
         (run_dir / folder).mkdir()
-    for leftover in (*run_dir.glob("*.sock"), *run_dir.glob("*.pid"), *run_dir.glob("model_*.json")):
+    for leftover in (*run_dir.glob("*.sock"), *run_dir.glob("*.pid"), *run_dir.glob("model_*.json"), run_dir / RECORD):
         leftover.unlink(missing_ok=True)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tableside.errors import StackError
@@ -15,12 +17,45 @@ WEB_SOCKET, CONTROL_SOCKET = "web.sock", "ctl.sock"
 MODEL_PROGRAMS = "model_programs.conf"
 DATA, ADMIN = "data", "admin"
 PROJECT = Path(__file__).resolve().parents[2]
-SUPERVISORD_CONF = PROJECT / "supervisord.conf"
+SUPERVISORD_CONF = "supervisord.conf"
 TEMPLATE = PROJECT / "deploy" / "nginx" / "nginx.conf.j2"
 MAX_RUN_DIR_BYTES = 80
 """Longest path of a run folder. A unix socket's path has at most 107 bytes (unix(7)), and supervisor appends
 `/supervisor.sock.` and a pid.
 """
+
+
+PROJECT_VARIABLE, PYTHON_VARIABLE = "TABLESIDE_PROJECT", "TABLESIDE_PYTHON"
+
+
+def project_folder(environ: Mapping[str, str], command: str) -> Path:
+    """Return the folder of this code as the operator wrote it: `/srv/current`, if that is a link to it.
+
+    command: the path of the running command, `sys.argv[0]`. A link must stay a link in what is stored: once it points
+    at another release, the next process starts from there.
+    """
+    here = environ.get("PWD", "")
+    script = Path(here, command)  # FOLDER/.venv/bin/tableside
+    for written in (environ.get(PROJECT_VARIABLE, ""), str(script.parent.parent.parent), here):
+        with suppress(OSError):
+            if os.path.isabs(written) and os.path.samefile(written, PROJECT):
+                return Path(written)
+    return PROJECT
+
+
+def _python(project: Path) -> str:
+    """The path of this interpreter, through the link of the project's folder where the environment is in it."""
+    own = project / ".venv"
+    is_own = project != PROJECT and Path(sys.prefix) == PROJECT / ".venv"
+    return str(own / "bin" / "python") if is_own else sys.executable
+
+
+def moved(value: str, old: Path, new: Path) -> str:
+    """Return a list of paths as in PYTHONPATH, with those in the folder `old` at the same place in the folder `new`."""
+    return os.pathsep.join(
+        str(new / Path(each).relative_to(old)) if each and Path(each).is_relative_to(old) else each
+        for each in value.split(os.pathsep)
+    )
 
 
 def find_nginx(environ: Mapping[str, str]) -> str | None:
@@ -47,15 +82,19 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
     not survive a fork.
     """
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    project = project_folder(environ, sys.argv[0])
+    searched = {name: moved(environ[name], PROJECT, project) for name in ("PATH", "PYTHONPATH") if name in environ}
     return {
         **environ,
+        **searched,
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own memory pools never return the memory of a large body
         **threads,
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
         "TABLESIDE_RUN_DIR": str(settings.run_dir),
         "TABLESIDE_MODEL_PROGRAMS": as_pattern(settings.run_dir / MODEL_PROGRAMS),
-        "TABLESIDE_PYTHON": sys.executable,
+        PROJECT_VARIABLE: str(project),
+        PYTHON_VARIABLE: _python(project),
         "TABLESIDE_STOP_WAIT_S": str(settings.server.stop_wait_s),
         "TABLESIDE_NGINX": "true" if uses_nginx(settings, environ) else "false",
     }

@@ -7,14 +7,13 @@ held.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import orjson
 
-from tableside.process.file_locks import try_lock
+from tableside.process.file_locks import is_locked, try_lock
 
 MAX_WORKER_SLOTS = 4096
 _PAGE_BYTES = 4096
@@ -49,6 +48,11 @@ class WorkerSlot:
                 temporary.unlink()
             return _overwrite(target, content)
         return True
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder that the slot belongs to."""
+        return self._folder.parent
 
     def release(self) -> None:
         """Free the slot. The end of the process does the same. A second call has no effect."""
@@ -110,24 +114,9 @@ def _try_lock(lock: Path) -> int | None:
         return try_lock(lock, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _is_held(lock: Path) -> bool:
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # A shared lock: with an exclusive one, two processes that check at once would see each other as the holder.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def held(folder: Path) -> set[int]:
     """Return the numbers of the slots that are held. A missing folder has none."""
-    return {int(lock.stem) for lock in folder.glob("*.lock") if _is_held(lock)}
+    return {int(lock.stem) for lock in folder.glob("*.lock") if is_locked(lock)}
 
 
 def statuses(folder: Path) -> list[dict[str, object]]:

@@ -1,1 +1,1 @@
-"""The gunicorn worker class: scheduling, keepalive, one-send responses, JSON errors, accept balancing and draining."""
+"""The gunicorn worker class: scheduling, keepalive, one-send responses, JSON errors, accepting and draining."""

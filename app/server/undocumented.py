@@ -30,6 +30,7 @@ NAMES = (
     # gunicorn documents that `worker_class` may name any class, but not which methods that class has.
     UndocumentedName(_WORKER, "subclassed by DrainingWorker and TablesideWorker"),
     UndocumentedName(f"{_WORKER}.init_process", "extended: installs OneSendResponse and the JSON errors", ("self",)),
+    UndocumentedName(f"{_WORKER}.run", "extended: waits until this worker may accept", ("self",)),
     UndocumentedName(
         f"{_WORKER}.handle", "extended: makes the state of the connection", ("self", "listener", "client", "addr")
     ),
@@ -45,10 +46,6 @@ NAMES = (
     UndocumentedName(f"{_WORKER}.server_class", "overridden: makes a BalancedServer"),
     UndocumentedName(
         "gunicorn.workers.gthread.ThreadWorker.check_config", "the same hook: the master calls it", ("cfg", "log")
-    ),
-    UndocumentedName(
-        "gunicorn.arbiter.Arbiter.WORKERS",
-        "emptied in a new worker, so that no class from before a HUP stays in memory",
     ),
     UndocumentedName(_RESPONSE, "subclassed and replaced by OneSendResponse", ("req", "sock", "cfg")),
     UndocumentedName(f"{_RESPONSE}.send_headers", "overridden: holds the head back", ("self",)),

@@ -19,6 +19,7 @@ from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PreflightResults
 from tableside.process import worker_slots
+from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
 from tableside.repository.model_toml import ModelConfig
 from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER, CheckedArtifacts
@@ -40,8 +41,6 @@ FIRST_LOAD_WAIT_S = 3.0
 READINESS_WAIT_S = 30.0
 """Readiness waits this much longer than requests: a load balancer sends traffic for every model once it is ready."""
 _POLL_S = 0.1
-INSTANCE_ID = "TABLESIDE_INSTANCE_ID"
-"""The environment variable that names the gunicorn master of a worker: each master that is started has its own."""
 REMOVED = "no longer in the repository"
 """The reason of a version whose folder has been removed."""
 log = logs.get_logger("registry")
@@ -258,12 +257,16 @@ def _unload(servable: Servable) -> None:
         servable.unload()
 
 
-def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[str, object]:
-    """Return the content of a worker's status file, which other processes read: `tableside list`, the admin routes."""
+def status_of(registry: Registry, instance: str, started_at: datetime, instance_size: int = 0) -> dict[str, object]:
+    """Return the content of a worker's status file, which other processes read: `tableside list`, the admin routes.
+
+    instance_size: how many workers gunicorn starts; the web keeper waits until so many are ready.
+    """
     return {
         "pid": os.getpid(),
         "instance": instance,
         "instance_id": os.environ.get(INSTANCE_ID, ""),
+        "instance_size": instance_size,
         "ready": registry.is_complete and not registry.draining,
         "version": __version__,
         "started_at": started_at.isoformat(timespec="seconds"),
@@ -274,12 +277,17 @@ def status_of(registry: Registry, instance: str, started_at: datetime) -> dict[s
     }
 
 
-def start_worker(registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str) -> None:
-    """Start loading models and following generations; write the worker's status file after each change."""
+def start_worker(
+    registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str, instance_size: int = 0
+) -> None:
+    """Start loading models and following generations; write the worker's status file after each change.
+
+    instance_size: how many workers gunicorn starts.
+    """
     started_at = datetime.now(UTC)
 
     def acknowledge() -> None:
-        slot.write_status(status_of(registry, instance, started_at))
+        slot.write_status(status_of(registry, instance, started_at, instance_size))
 
     registry.worker_number = slot.number
     acknowledge()

@@ -43,7 +43,10 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """One running stack and its settings, as environment variables. project: the folder of the code that it runs."""
+    """One running stack and its settings, as environment variables.
+
+    project: the folder of the code that it runs. python: its interpreter; by default one whose path has a space.
+    """
 
     folder: Path
     environ: dict[str, str]
@@ -52,6 +55,7 @@ class Stack:
     admin: int = 0
     output: list[str] = field(default_factory=list)
     project: Path = PROJECT
+    python: Path | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -95,14 +99,19 @@ class Stack:
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / "tableside"), *words]
-        return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=300)
+
+    def restart(self) -> None:
+        """Replace the workers, and wait until the new ones serve."""
+        done = self.cli("restart")
+        assert done.returncode == 0, done.stderr + self.logs()
 
     def start(self) -> None:
-        """Start the stack and wait until it is ready. The path of its interpreter contains a space."""
+        """Start the stack and wait until it is ready."""
         environment = self.folder / "environment"
         if not environment.exists():
             environment.symlink_to(BIN.parent)
-        command = [str(environment / "bin" / "python"), "-m", "tableside.cli", "run"]
+        command = [str(self.python or environment / "bin" / "python"), "-m", "tableside.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
             self.process = subprocess.Popen(command, cwd=self.project, env=self.environ, stdout=log, stderr=log)
         self.wait_ready()

@@ -140,7 +140,7 @@ def test_a_restart_loses_no_call(stack: Stack, client: Client) -> None:
     thread.start()
     try:
         stack.ctl("restart", "web:*")
-        stack.wait_ready()
+        stack.restart()
     finally:
         stop.set()
         thread.join(60)

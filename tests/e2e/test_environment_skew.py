@@ -243,8 +243,7 @@ def test_load_and_unload_are_seen_by_all_workers_and_by_those_born_later(skew_st
     entry = index(stack)["wine", "1"]
     assert (entry["state"], "unloaded" in entry["reason"]) == ("UNAVAILABLE", True)
     assert "enabled = false" in (models(stack) / "wine" / "model.toml").read_text()
-    stack.ctl("restart", "web:*")
-    stack.wait_ready()
+    stack.restart()
     assert answers() == {503}
     assert ask_repository(stack, "models/wine/load")[0] == 200
     assert answers() == {200}

@@ -92,7 +92,7 @@ def test_a_restart_of_the_workers_fails_no_request(stack: Stack) -> None:
     pids = [pid_of(stack, process) for process in PROCESSES]
     with traffic(stack) as load:
         load.wait_for_more(50)
-        stack.ctl("restart", "web:*")
+        stack.restart()
         load.wait_for_more(50)
     assert load.failures == []
     assert [pid_of(stack, process) for process in PROCESSES] == pids
@@ -103,9 +103,7 @@ def test_an_environment_is_added_to_a_running_stack(stack: Stack) -> None:
     (stack.folder / "tableside.toml").write_text(f"[environments.more]\npython = '{sys.executable}'\nprocesses = 1\n")
     (stack.folder / "models" / "wine" / "model.toml").write_text('environment = "more"\n')
     before = stack.call("/v1/models/wine:predict", body_of("wine", stack))
-    stack.ctl("restart", "web:*")
-    stack.wait_ready()
-    stack.wait_loaded()
+    stack.restart()
     assert "model_more" in stack.ctl("status")
     assert stack.call("/v1/models/wine:predict", body_of("wine", stack))[:2] == before[:2]
     listed = stack.cli("list").stdout
@@ -162,8 +160,7 @@ def test_two_releases_of_scikit_learn_stand_side_by_side(stack: Stack, tmp_path:
     """In one stack, each model gives its own answers to the bit: one of release 1.2.2, and one of this release."""
     old = f"[environments.old]\npython = '{old_python()}'\n"
     (stack.folder / "tableside.toml").write_text(old)
-    stack.ctl("restart", "web:*")
-    stack.wait_ready()
+    stack.restart()
     train(tmp_path)
     words = [str(tmp_path / "ovr.joblib"), "--sample", str(tmp_path / "ovr.csv"), "--target", "target"]
     done = stack.cli("publish", "ovr", *words, "--environment", "old", "--reload")

@@ -101,9 +101,7 @@ def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any)
     path.unlink()
     path.write_bytes(content)
     was = path.stat().st_ino
-    stack.ctl("restart", "web:*")
-    stack.wait_ready()
-    stack.wait_loaded()
+    stack.restart()
     path = shared_entry(stack) / "records.npy"
     assert path.read_bytes() != bytes(content)
     assert path.stat().st_ino != was

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import threading
 import time
@@ -15,6 +16,8 @@ class Traffic:
     """A stream of requests, from entering the context until leaving it.
 
     Half of the clients keep their connection, half open a new one for each request.
+    more: further requests that are sent in turn with the first: path, body and expected answer.
+    longest_silence_s: the longest time in which no client got an answer.
     """
 
     port: int
@@ -23,9 +26,12 @@ class Traffic:
     expected: Any
     clients: int = 8
     pause_s: float = 0.01
+    more: list[tuple[str, Any, Any]] = field(default_factory=list)
     answered: int = 0
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
+    longest_silence_s: float = 0.0
+    _answered_at_s: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -42,18 +48,20 @@ class Traffic:
             thread.join(60)
 
     def _client(self, keep: bool) -> None:
-        body = json.dumps(self.body)
+        requests = [(self.path, self.body, self.expected), *self.more]
+        turns = itertools.cycle([(path, json.dumps(body), expected) for path, body, expected in requests])
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
             started = time.monotonic()
+            path, body, expected = next(turns)
             try:
                 connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
-                connection.request("POST", self.path, body)
+                connection.request("POST", path, body)
                 answer = connection.getresponse()
                 content = answer.read()
-                if answer.status != 200 or json.loads(content) != self.expected:
+                if answer.status != 200 or json.loads(content) != expected:
                     self.failures.append(f"{answer.status} {content[:200]!r}")
-                self.answered += 1
+                self._count()
             except (OSError, http.client.HTTPException) as problem:
                 self.failures.append(repr(problem))
                 connection = None
@@ -64,6 +72,12 @@ class Traffic:
             time.sleep(self.pause_s)
         if connection is not None:
             connection.close()
+
+    def _count(self) -> None:
+        now_s = time.monotonic()
+        if self.answered:
+            self.longest_silence_s = max(self.longest_silence_s, now_s - self._answered_at_s)
+        self.answered, self._answered_at_s = self.answered + 1, now_s
 
     def wait_for_more(self, count: int, timeout_s: float = 60) -> None:
         """Wait until `count` more requests have been answered."""

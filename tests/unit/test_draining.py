@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from gunicorn.config import Config
 
-from tableside.server.draining import HANG_GRACE_S, DrainingWorker
+from tableside.process import worker_slots
+from tableside.process.file_locks import try_lock
+from tableside.process.instance_names import GUARDIAN_LOCK, KEEPER_LOCK
+from tableside.server.draining import HANG_GRACE_S, UNKEPT_S, DrainingWorker
 from tableside.server.gunicorn_log import GunicornLog
 from tableside.server.worker import TablesideWorker
 
@@ -85,6 +89,38 @@ def test_a_worker_that_hangs_is_ended_after_the_master_would(make_worker: MakeWo
     assert alarms == [30 + HANG_GRACE_S] * 2
     make_worker(timeout_s=0).notify()
     assert len(alarms) == 2
+
+
+def test_a_worker_without_a_master_serves_while_a_keeper_lives(
+    make_worker: MakeWorker, alarms: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It drains UNKEPT_S after the end of keeper and guardian, which would replace it. It says each only once."""
+    worker = make_worker()
+    worker.slot = worker_slots.acquire(tmp_path / "worker_slots")
+    worker.ppid = -1
+    now_s = 1000.0
+    monkeypatch.setattr("tableside.server.draining.time", SimpleNamespace(monotonic=lambda: now_s))
+    for name, shared in ((KEEPER_LOCK, False), (GUARDIAN_LOCK, True)):
+        lock = try_lock(tmp_path / name, shared=shared)
+        assert lock is not None
+        worker.notify()
+        now_s += 10 * UNKEPT_S
+        worker.notify()
+        os.close(lock)
+        assert worker.alive
+    worker.notify()
+    now_s += UNKEPT_S - 1
+    worker.notify()
+    assert worker.alive
+    now_s += 1
+    worker.notify()
+    assert not worker.alive
+    assert is_draining(worker)
+    assert worker.log == [
+        "the master process has ended: serving until another instance is ready",
+        "the master process has ended: draining this worker",
+    ]
+    worker.slot.release()
 
 
 @pytest.mark.parametrize("kind", [DrainingWorker, TablesideWorker])

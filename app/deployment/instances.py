@@ -1,0 +1,66 @@
+"""The instances of a run folder: every gunicorn master with its workers, those whose master has died included.
+
+They are found in /proc, so that a full disk, a removed file or the death of any process hides none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tableside.process import process_table
+from tableside.process.instance_names import INSTANCE_ID, RUN_DIR
+from tableside.process.process_table import Found, Process
+
+SUPERVISOR = "TABLESIDE_SUPERVISOR"
+"""The variable that names the supervisord under which an instance was started: its pid and start time."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One gunicorn master and its workers. master: None if it has died. supervisor: the value of SUPERVISOR."""
+
+    name: str
+    supervisor: str
+    master: Process | None
+    workers: tuple[Process, ...]
+
+    def terminate(self) -> None:
+        """Make it drain: SIGTERM to the master, which passes it on, or to each worker if the master has died."""
+        for process in (self.master,) if self.master else self.workers:
+            process_table.send(process, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End all its processes at once, the master first: it would replace its workers."""
+        for process in (*((self.master,) if self.master else ()), *self.workers):
+            process_table.send(process, signal.SIGKILL)
+
+
+def find(run_dir: Path) -> dict[str, Instance]:
+    """Return the instances of this run folder by name, the oldest first."""
+    groups: dict[str, list[Found]] = {}
+    for found in process_table.find("gunicorn", INSTANCE_ID):
+        if is_same_folder(found.environ.get(RUN_DIR, ""), run_dir):
+            groups.setdefault(found.environ[INSTANCE_ID], []).append(found)
+    return {name: _instance(name, groups[name]) for name in sorted(groups)}
+
+
+def _instance(name: str, group: Iterable[Found]) -> Instance:
+    members = list(group)
+    # gunicorn is started in a session of its own, which its master leads and its workers inherit.
+    master = next((each.process for each in members if each.leads_session), None)
+    workers = tuple(each.process for each in members if not each.leads_session)
+    return Instance(name, members[0].environ.get(SUPERVISOR, ""), master, workers)
+
+
+def is_same_folder(text: str, folder: Path) -> bool:
+    """Return whether a path from the environment of a process names this folder."""
+    if text == str(folder):
+        return True
+    try:
+        return bool(text) and os.path.samefile(text, folder)
+    except OSError:
+        return False

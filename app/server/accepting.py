@@ -1,0 +1,67 @@
+"""Accept no connection before this worker is ready, while other workers of the run folder are.
+
+gunicorn's gevent worker accepts as soon as its application is imported. Requests that reach it then wait for its models
+to load, although other workers could answer them at once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gevent import sleep
+
+from tableside.process import worker_slots
+from tableside.process.worker_slots import WorkerSlot
+from tableside.server.draining import DrainingWorker
+
+POLL_S = 0.02
+LOOK_S = 0.25
+"""Seconds between two looks at the other workers: if the last one that is ready dies, this one accepts."""
+HEARTBEAT_S = 1.0
+
+
+class Readiness(Protocol):
+    """What is used of the registry."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that is to serve serves."""
+
+
+class AcceptingWorker(DrainingWorker):
+    """A worker that begins to accept when it is its turn."""
+
+    def run(self) -> None:
+        """Wait for the models, if others serve meanwhile; then serve until the worker ends."""
+        self.wait_for_turn()
+        if self.alive:
+            super().run()
+
+    def wait_for_turn(self) -> None:
+        """Return when the first load is over, when no other worker is ready, or when this one shall end."""
+        extensions = getattr(self.wsgi, "extensions", {})
+        if self.slot is None or "tableside" not in extensions:
+            return
+        registry: Readiness = extensions["tableside"].registry
+        waited_s = 0.0
+        while self.alive and not registry.is_complete:
+            if _is_multiple(waited_s, LOOK_S) and not is_served_by_others(self.slot):
+                return
+            if _is_multiple(waited_s, HEARTBEAT_S):
+                self.notify()
+            sleep(POLL_S)
+            waited_s += POLL_S
+
+
+def _is_multiple(waited_s: float, interval_s: float) -> bool:
+    """Whether a multiple of the interval has been reached within the last POLL_S."""
+    return waited_s % interval_s < POLL_S * 0.999
+
+
+def is_served_by_others(slot: WorkerSlot) -> bool:
+    """Return whether another worker of this run folder is ready."""
+    folder = slot.run_dir / "worker_slots"
+    return any(
+        status.get("ready") is True and status.get("worker_slot") != slot.number
+        for status in worker_slots.statuses(folder)
+    )
