@@ -105,6 +105,20 @@ class Overloaded(TablesideError):
 
 
 @dataclass
+class WaitedTooLong(TablesideError):
+    """The request waited for a worker until its remaining time was too short. The server is the cause, not the caller.
+
+    retry_after_s: seconds after which a client may try again.
+    """
+
+    detail: str
+    retry_after_s: int = 1
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
 class DeadlineExceeded(TablesideError):
     """The answer was not ready within the request's deadline of `deadline_s` seconds."""
 

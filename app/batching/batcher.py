@@ -16,10 +16,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tableside.batching.admission import refusal, waited_too_long
 from tableside.batching.batch_metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.cost import CostModel
-from tableside.batching.isolation import run_isolated
-from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest, refusal
+from tableside.batching.isolation import run_timed
+from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest
 from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
 from tableside.process.offload import Offload
 from tableside.server.disconnect import HasDescriptor, is_disconnected
@@ -106,8 +107,9 @@ class Batcher(Generic[P, R]):
     def submit(self, item: P, rows: int, offload: Offload, request: RequestLimits) -> BatchedResult[R]:
         """Run one item of `rows` rows and wait for its result.
 
-        Raises what `run` raises for this item alone; Overloaded if the request is not expected to be answered in time;
-        DeadlineExceeded if its deadline passes; ClientClosedRequest if its client leaves while it waits.
+        Raises what `run` raises for this item alone; Overloaded if the request is not expected to be answered in time,
+        and WaitedTooLong if that is because it waited outside of this process; DeadlineExceeded if its deadline passes;
+        ClientClosedRequest if its client leaves while it waits.
         """
         now_s, policy = self._clock(), self.policy
         if now_s >= request.deadline_at_s:
@@ -130,20 +132,18 @@ class Batcher(Generic[P, R]):
         return BatchedResult(job.outcome, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
 
     def check_room(self, request: RequestLimits) -> None:
-        """Raise Overloaded if the queue would refuse a request of one row. Views call it before they read a body."""
+        """Raise what `submit` would raise for a request of one row. Views call it before they read a body."""
         if len(self._queue):
+            now_s = self._clock()
+            if now_s >= request.deadline_at_s:
+                raise self._deadline_error(request)
             with self._lock:
-                self._admit(1, self._clock(), request, self.policy)
+                self._admit(1, now_s, request, self.policy)
 
     def _deadline_error(self, request: RequestLimits) -> Exception:
         """The deadline passed before `submit`: because of a queue outside this process, or because it was too short."""
         self._count_drop(DropReason.REFUSED if request.is_queued else DropReason.EXPIRED)
-        if request.is_queued:
-            return Overloaded(
-                f"the deadline passed while the request waited {request.waited_s:.2g} s for a free worker; "
-                "send it again later"
-            )
-        return DeadlineExceeded(request.budget_s)
+        return waited_too_long(request.waited_s, 0.0) if request.is_queued else DeadlineExceeded(request.budget_s)
 
     def _is_inline(self, least_s: float, shares_calls: bool, now_s: float) -> bool:
         """Whether a cheap call runs on the caller's greenlet: if no other request is likely to share it, or if the
@@ -168,6 +168,7 @@ class Batcher(Generic[P, R]):
         with self._lock:
             policy = self.policy
             job.expected_s, job.was_first = self._admit(job.rows, now_s, request, policy)
+            job.largest_size = self.cost.largest_size
             self._queue.push(job)
             rows = self._queue.rows
             starts = self._loops < policy.max_concurrent_calls
@@ -176,18 +177,23 @@ class Batcher(Generic[P, R]):
         return starts
 
     def _admit(self, rows: int, now_s: float, request: RequestLimits, policy: BatchPolicy) -> tuple[float, bool]:
-        """Return the expected seconds until the answer, and whether nothing is ahead. Raises Overloaded."""
+        """Return the expected seconds until the answer, and whether nothing is ahead.
+
+        Raises Overloaded or WaitedTooLong.
+        """
         total_s = self._busy_s(now_s) / policy.max_concurrent_calls + self._queue.drain_s(rows, policy, self.cost)
-        own_s = self.cost.typical_s(rows)
-        own_s = 0.0 if math.isinf(own_s) else own_s
         total_s *= self._correction
-        ahead = self._loops >= policy.max_concurrent_calls or len(self._queue) > 0 or request.is_queued
-        wait_s = max(total_s - own_s, 1e-9) if ahead else 0.0
-        reason = refusal(now_s, request.deadline_at_s, self._queue.rows, rows, policy, wait_s, own_s)
+        own_s = self.cost.proven_s(rows)
+        is_behind = self._loops >= policy.max_concurrent_calls or len(self._queue) > 0
+        reason = refusal(
+            now_s, request.deadline_at_s, self._queue.rows, policy.max_queue_rows,
+            max(0.0, total_s - own_s) if is_behind else None, own_s, request.waited_s if request.is_queued else 0.0,
+        )  # fmt: skip
         if reason:
             self._count_drop(DropReason.REFUSED)
-            raise Overloaded(reason, max(1, math.ceil(total_s)))
-        return total_s, not ahead
+            reason.retry_after_s = max(1, math.ceil(total_s))
+            raise reason
+        return total_s, not is_behind and not request.is_queued
 
     def _busy_s(self, now_s: float) -> float:
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
@@ -205,8 +211,7 @@ class Batcher(Generic[P, R]):
                 job.abandoned = is_disconnected(job.connection)
             batch, dropped = self._queue.take(now_s, policy, self.cost)
             rows = sum(job.rows for job in batch)
-            expected_s = self.cost.typical_s(rows) if batch else 0.0
-            end_at_s = now_s + (0.0 if math.isinf(expected_s) else expected_s)
+            end_at_s = now_s + self.cost.proven_s(rows)
             if batch:
                 self._ends_at_s.append(end_at_s)
             else:
@@ -227,7 +232,8 @@ class Batcher(Generic[P, R]):
     def _run_batch(
         self, batch: list[QueuedRequest[P, R]], rows: int, offload: Offload, inline: bool, end_at_s: float
     ) -> None:
-        work, setbacks = partial(_call, batch, self._run, self._clock), self.setbacks()
+        work = partial(run_timed, [job.item for job in batch], self._run, self._clock)
+        setbacks = self.setbacks()
         outcomes: Sequence[R | Exception]
         try:
             outcomes, calls, started_at_s, ended_at_s = work() if inline else offload.call(work)
@@ -251,9 +257,9 @@ class Batcher(Generic[P, R]):
 
     def _correct_estimate(self, job: QueuedRequest[P, R], now_s: float) -> None:
         """Compare expected and actual time. The correction rises fast and falls slowly, so that it errs on the side of
-        refusing a request early.
+        refusing a request early. What was expected before a larger call was measured is not compared.
         """
-        if job.expected_s > 0.001:
+        if job.expected_s > 0.001 and job.largest_size == self.cost.largest_size:
             actual = self._correction * (now_s - job.queued_at_s) / job.expected_s
             weight = 2 * _SMOOTHING if actual > self._correction else _SMOOTHING / 2
             self._correction = min(_MAX_CORRECTION, max(1.0, self._correction + weight * (actual - self._correction)))
@@ -279,22 +285,3 @@ def _drop_error(job: QueuedRequest[P, R], reason: DropReason) -> Exception:
     return Overloaded(
         "earlier requests took longer than expected and the answer would be too late; send it again later"
     )
-
-
-def _call(
-    batch: list[QueuedRequest[P, R]], run: Callable[[Sequence[P]], list[R]], clock: Callable[[], float]
-) -> tuple[list[R | Exception], int, float, float]:
-    """Run a batch. Return the outcomes, the number of calls they took, and when the first began and the last ended.
-
-    Runs in a native thread, so it must not touch locks or metrics, which belong to the hub.
-    """
-    calls = 0
-
-    def counted(items: Sequence[P]) -> list[R]:
-        nonlocal calls
-        calls += 1
-        return run(items)
-
-    started_at_s = clock()
-    outcomes = run_isolated([job.item for job in batch], counted)
-    return outcomes, calls, started_at_s, clock()

@@ -54,12 +54,27 @@ class CostModel:
         known = self._by_size[size] = _SizeCost(float(rows), seconds, seconds)
         insort(self._sorted, (size, known), key=lambda pair: pair[0])
 
+    @property
+    def largest_size(self) -> int:
+        """The group of the largest measured calls; it grows when a larger call is recorded. 0 before the first call."""
+        return self._sorted[-1][0] if self._sorted else 0
+
     def typical_s(self, rows: int) -> float:
         """Return the expected duration in seconds of wall-clock time, which includes waiting for a processor.
 
         Returns infinity before the first call has been recorded.
         """
         return self._interpolate(rows, _typical_s)
+
+    def proven_s(self, rows: int) -> float:
+        """Return the expected duration in seconds, as far as it was measured; 0 before the first recorded call.
+
+        Above the largest measured size it is the duration of that size. Requests are refused by this estimate: a size
+        that was never tried may take less than a line through smaller ones says, and only trying shows it.
+        """
+        if not self._sorted:
+            return 0.0
+        return self.typical_s(min(rows, math.floor(self._sorted[-1][1].rows)))
 
     def least_s(self, rows: int) -> float:
         """Return the duration in seconds of a call that nothing delays; infinity before the first recorded call."""

@@ -31,3 +31,22 @@ def run_isolated(items: Sequence[P], run: Callable[[Sequence[P]], list[R]]) -> l
             return [problem]
         half = len(items) // 2
         return run_isolated(items[:half], run) + run_isolated(items[half:], run)
+
+
+def run_timed(
+    items: Sequence[P], run: Callable[[Sequence[P]], list[R]], clock: Callable[[], float]
+) -> tuple[list[R | Exception], int, float, float]:
+    """Run a batch. Return the outcomes, the number of calls they took, and when the first began and the last ended.
+
+    Runs in a native thread, so it must not touch locks or metrics, which belong to the hub.
+    """
+    calls = 0
+
+    def counted(some: Sequence[P]) -> list[R]:
+        nonlocal calls
+        calls += 1
+        return run(some)
+
+    started_at_s = clock()
+    outcomes = run_isolated(items, counted)
+    return outcomes, calls, started_at_s, clock()

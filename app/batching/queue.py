@@ -1,4 +1,4 @@
-"""The queue of one model: which waiting requests run next, which are dropped, and which are refused.
+"""The queue of one model: which waiting requests run next, and which are dropped.
 
 Everything here is pure: the current time is an argument, so that tests need no clock.
 """
@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tableside.batching.admission import too_late
 from tableside.batching.cost import CostModel
 from tableside.server.disconnect import HasDescriptor
 
@@ -25,8 +26,6 @@ MAX_BATCH_S = 0.1
 """A batch is not filled beyond this expected duration, or beyond twice that of its first request alone if that is more:
 where rows are this expensive, a larger batch saves little time and delays all of its requests.
 """
-USABLE_DEADLINE_SHARE = 0.75
-"""The share of a request's remaining time that may be planned with. The rest covers errors of the estimate."""
 
 
 class DropReason(StrEnum):
@@ -62,8 +61,8 @@ class QueuedRequest(Generic[P, R]):
     key: requests with equal keys may share a call; None means that the request runs alone.
     connection: the socket of the client, or None if there is none. abandoned: the client has closed it.
     may_inline: whether the call may run on the event loop. budget_s: the whole time that the request was allowed.
-    expected_s: the expected time until the answer. was_first: no request was ahead when this one came; it runs even if
-    it is expected to be late. has_left: the caller has stopped waiting.
+    expected_s: the expected time until the answer. largest_size: of the cost model when that was estimated. was_first:
+    no request was ahead when this one came; it runs even if it is expected to be late. has_left: the caller has stopped waiting.
     outcome: the result or the exception; it is set before `done` is.
     """
 
@@ -76,6 +75,7 @@ class QueuedRequest(Generic[P, R]):
     may_inline: bool = True
     budget_s: float = 0.0
     expected_s: float = 0.0
+    largest_size: int = 0
     was_first: bool = False
     has_left: bool = False
     abandoned: bool = False
@@ -126,7 +126,7 @@ class Queue(Generic[P, R]):
                 staying.append(job)
         end_s = now_s + builder.expected_s
         for job in staying:  # some would be late even if they ran right after this batch
-            if not job.was_first and _too_late(end_s, _or_zero(cost.typical_s(job.rows)), job.deadline_at_s):
+            if not job.was_first and too_late(end_s, cost.proven_s(job.rows), job.deadline_at_s):
                 dropped.append((job, DropReason.REFUSED))
         dropped_ids = {id(job) for job, _ in dropped}
         self._jobs = deque(job for job in staying if id(job) not in dropped_ids)
@@ -134,17 +134,15 @@ class Queue(Generic[P, R]):
         return builder.batch, dropped
 
     def drain_s(self, rows: int, policy: BatchPolicy, cost: CostModel) -> float:
-        """Return the expected seconds to run all waiting requests and one more of `rows` rows.
+        """Return the expected seconds to run all waiting requests and one more of `rows` rows, as far as measured.
 
         Returns 0 while no cost is known.
         """
-        if math.isinf(cost.typical_s(1)):
-            return 0.0
         if not policy.shares_calls:
-            waiting_s = sum(cost.typical_s(job.rows) for job in self._jobs)
-            return (waiting_s + cost.typical_s(rows)) / policy.max_concurrent_calls
+            waiting_s = sum(cost.proven_s(job.rows) for job in self._jobs)
+            return (waiting_s + cost.proven_s(rows)) / policy.max_concurrent_calls
         full, rest = divmod(self.rows + rows, policy.max_batch_rows)
-        return full * cost.typical_s(policy.max_batch_rows) + (cost.typical_s(rest) if rest else 0.0)
+        return full * cost.proven_s(policy.max_batch_rows) + (cost.proven_s(rest) if rest else 0.0)
 
 
 def _expired_or_abandoned(job: QueuedRequest[P, R], now_s: float) -> DropReason | None:
@@ -155,10 +153,6 @@ def _expired_or_abandoned(job: QueuedRequest[P, R], now_s: float) -> DropReason 
 
 def _or_zero(seconds: float) -> float:
     return 0.0 if math.isinf(seconds) else seconds
-
-
-def _too_late(now_s: float, expected_s: float, deadline_at_s: float) -> bool:
-    return expected_s > USABLE_DEADLINE_SHARE * (deadline_at_s - now_s)
 
 
 class _BatchBuilder(Generic[P, R]):
@@ -173,7 +167,7 @@ class _BatchBuilder(Generic[P, R]):
         self._earliest_deadline_s = math.inf
 
     def refusal_of(self, job: QueuedRequest[P, R]) -> DropReason | None:
-        late = _too_late(self._now_s, _or_zero(self._cost.typical_s(job.rows)), job.deadline_at_s)
+        late = too_late(self._now_s, self._cost.proven_s(job.rows), job.deadline_at_s)
         return DropReason.REFUSED if late and not job.was_first else None
 
     def add(self, job: QueuedRequest[P, R]) -> bool:
@@ -198,26 +192,4 @@ class _BatchBuilder(Generic[P, R]):
             return False
         if expected_s > max(MAX_BATCH_S, 2 * self._cost.typical_s(self.batch[0].rows)):
             return False
-        return not _too_late(self._now_s, _or_zero(expected_s), min(self._earliest_deadline_s, job.deadline_at_s))
-
-
-def refusal(
-    now_s: float, deadline_at_s: float, queued_rows: int, rows: int, policy: BatchPolicy, wait_s: float, own_s: float
-) -> str:
-    """Return why a new request of `rows` rows is refused; an empty string admits it.
-
-    queued_rows: rows that wait already. wait_s: the expected seconds before the request's call; 0 if nothing is ahead.
-    own_s: the expected seconds of the call itself.
-    A request with nothing ahead is always admitted: a wrong estimate would otherwise block the model for ever, because
-    only a call corrects it. Any other request needs `wait_s + own_s` to fit into USABLE_DEADLINE_SHARE of its time.
-    """
-    if queued_rows and queued_rows + rows > policy.max_queue_rows:
-        limit = f"predict.max_queue_rows is {policy.max_queue_rows}"
-        return f"the queue of this model is full: it holds {queued_rows} rows and {limit}; send the request again later"
-    if wait_s > 0 and _too_late(now_s, wait_s + own_s, deadline_at_s):
-        remaining_s = max(0.0, deadline_at_s - now_s)
-        return (
-            f"the answer would take about {wait_s + own_s:.2g} s and the request has {remaining_s:.2g} s left; "
-            "send it again later, or with a longer deadline"
-        )
-    return ""
+        return not too_late(self._now_s, _or_zero(expected_s), min(self._earliest_deadline_s, job.deadline_at_s))

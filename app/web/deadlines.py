@@ -8,6 +8,7 @@ import time
 from wsgiref.types import WSGIEnvironment
 
 from tableside.errors import RequestRejected
+from tableside.settings import Server
 
 HEADER = "X-Request-Timeout-Ms"
 """Request header: how long the client waits for its answer, in milliseconds."""
@@ -16,23 +17,23 @@ START = "X-Request-Start"
 
 The time that a request waits in the kernel's accept queue is not visible to a worker; this header makes it count.
 """
-OLDEST_START_S = 3600.0
-"""A start time that lies further back than this comes from a wrong clock and is ignored."""
 _START_VALUE = re.compile(r"^t=([0-9]{1,12}\.[0-9]{3})\Z")
 _MILLISECONDS = re.compile(r"^[0-9]{1,9}\Z")
 
 
-def age_s(environ: WSGIEnvironment) -> float:
+def age_s(environ: WSGIEnvironment, server: Server) -> float:
     """Seconds since nginx had received the request; 0 when the request has no start time.
 
-    The header counts on Unix sockets only, which nginx alone connects to: over TCP any client could send it.
+    A request that nginx received longer ago than it waits for an answer cannot be here: the clock has been set, and the
+    start time is ignored. The header counts on Unix sockets only, which nginx alone connects to: over TCP any client
+    could send it.
     """
     header = environ.get("HTTP_X_REQUEST_START")
     if header is None or getattr(environ.get("gunicorn.socket"), "family", None) != socket.AF_UNIX:
         return 0.0
     match = _START_VALUE.match(header)
     age = time.time() - float(match[1]) if match else 0.0
-    return age if 0.0 < age < OLDEST_START_S else 0.0
+    return age if 0.0 < age <= server.proxy_read_timeout_s else 0.0
 
 
 def at_s(environ: WSGIEnvironment, started_s: float, budget_s: float) -> float:

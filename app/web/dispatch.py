@@ -107,7 +107,7 @@ class FastDispatchFlask(Flask):
         """The reply, and the request's id. Turns exceptions into replies, as Flask's error handlers do."""
         _, handler, values = route
         extensions: Extensions = self.extensions[EXTENSION_KEY]
-        trace = request_lifecycle.begin(environ, extensions.request_ids)
+        trace = request_lifecycle.begin(environ, extensions.request_ids, extensions.settings.server)
         context = RequestContext(environ, extensions, trace)
         tokens = bind_contextvars(request_id=trace.request_id)
         try:

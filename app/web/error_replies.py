@@ -39,12 +39,13 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.SettingsError: 500,
     errors.StackError: 500,
     errors.ModelNotReady: 503,
+    errors.WaitedTooLong: 503,
     errors.DeadlineExceeded: 504,
 }
 PUBLIC = frozenset(
     (
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
-        errors.ClientClosedRequest,
+        errors.ClientClosedRequest, errors.WaitedTooLong,
         errors.ModelNotReady, errors.DeadlineExceeded, errors.TooLarge, errors.UnsupportedBody, errors.NotFinite,
     )
 )  # fmt: skip
@@ -105,7 +106,7 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     if isinstance(error, errors.TooLarge):
         more["max_bytes"] = error.limit_bytes
     reply = _reply(status, detail, context, **more)
-    if isinstance(error, (errors.Overloaded, errors.ModelNotReady)):
+    if isinstance(error, (errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady)):
         return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
     if isinstance(error, errors.Unauthorized):
         return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))
@@ -146,7 +147,8 @@ def handle(problem: Exception) -> Response:
     if isinstance(problem, HTTPException) and 300 <= (problem.code or 500) < 400:
         return Response(status=problem.code, headers=problem.get_headers())
     app_extensions = extensions()
-    trace = g.get("trace") or begin(request.environ, app_extensions.request_ids)
+    server = app_extensions.settings.server
+    trace = g.get("trace") or begin(request.environ, app_extensions.request_ids, server)
     return as_response(to_reply(problem, RequestContext(request.environ, app_extensions, trace)))
 
 

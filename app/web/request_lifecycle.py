@@ -8,6 +8,7 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from flask import Flask, Response, g, request
 
+from tableside.settings import Server
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.deadlines import age_s
 from tableside.web.extensions import extensions
@@ -20,15 +21,16 @@ def current_trace() -> RequestTrace:
     return trace
 
 
-def begin(environ: WSGIEnvironment, ids: RequestIds) -> RequestTrace:
+def begin(environ: WSGIEnvironment, ids: RequestIds, server: Server) -> RequestTrace:
     """A new trace. The request's time starts when nginx received it, where nginx is in front."""
-    waited_s = age_s(environ)
+    waited_s = age_s(environ, server)
     return RequestTrace(ids.of(environ), time.monotonic() - waited_s, waited_s)
 
 
 def begin_request() -> None:
     """`before_request` hook: begin a trace, and bind the request's id to every log line until the request ends."""
-    g.trace = begin(request.environ, extensions().request_ids)
+    app_extensions = extensions()
+    g.trace = begin(request.environ, app_extensions.request_ids, app_extensions.settings.server)
     structlog.contextvars.bind_contextvars(request_id=g.trace.request_id)
 
 

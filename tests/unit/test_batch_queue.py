@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tableside.batching.admission import USABLE_DEADLINE_SHARE, refusal
 from tableside.batching.cost import CostModel
 from tableside.batching.isolation import run_isolated
-from tableside.batching.queue import (
-    MAX_BATCH_S,
-    USABLE_DEADLINE_SHARE,
-    BatchPolicy,
-    DropReason,
-    Queue,
-    QueuedRequest,
-    refusal,
-)
+from tableside.batching.queue import MAX_BATCH_S, BatchPolicy, DropReason, Queue, QueuedRequest
+from tableside.errors import Overloaded, WaitedTooLong
 
 LIMITS = BatchPolicy(max_batch_rows=10, max_queue_rows=100)
 
@@ -168,7 +162,7 @@ def test_every_job_is_taken_once_in_order(jobs: list[Any], per_row_s: float) -> 
         seen += [each for each, _ in dropped]
         runs_s = cost.typical_s(sum(each.rows for each in batch)) if batch else 0.0
         for each, reason in dropped:
-            late = cost.typical_s(each.rows) > USABLE_DEADLINE_SHARE * (each.deadline_at_s - 1.0 - runs_s)
+            late = cost.proven_s(each.rows) > USABLE_DEADLINE_SHARE * (each.deadline_at_s - 1.0 - runs_s)
             assert each.deadline_at_s <= 1.0 or (late and reason is DropReason.REFUSED)
         if not batch:
             break
@@ -195,19 +189,54 @@ def test_the_time_of_the_queue_follows_from_its_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queued", "rows", "wait_s", "own_s", "refused"),
+    ("queued", "wait_s", "own_s", "refused"),
     [
-        (0, 1000, 0.0, 0.0, False),  # larger than the queue, but there is none
-        (90, 11, 0.0, 0.0, True),
-        (90, 10, 0.0, 0.0, False),
-        (1, 1, 0.5, 0.2, False),
-        (1, 1, 0.5, 0.3, True),
-        (0, 1, 0.0, 50.0, False),  # nothing ahead: only trying shows
+        (100, 0.0, 0.0, True),
+        (99, 0.0, 0.0, False),
+        (1, 0.5, 0.2, False),
+        (1, 0.5, 0.3, True),
+        (0, 0.0, 0.8, True),
+        (0, None, 50.0, False),  # nothing ahead: only trying shows
     ],
 )
-def test_which_requests_are_refused(queued: int, rows: int, wait_s: float, own_s: float, refused: bool) -> None:
+def test_which_requests_are_refused(queued: int, wait_s: float | None, own_s: float, refused: bool) -> None:
     """A request is refused if the queue is full, or if those ahead make it late; never if nothing is ahead."""
-    assert bool(refusal(10.0, 11.0, queued, rows, LIMITS, wait_s, own_s)) is refused
+    assert isinstance(refusal(10.0, 11.0, queued, 100, wait_s, own_s), Overloaded) is refused
+
+
+@pytest.mark.parametrize(
+    ("now_s", "wait_s", "own_s", "waited_s", "expected"),
+    [
+        (10.0, None, 0.5, 20.0, type(None)),  # enough time is left
+        (10.0, None, 0.8, 20.0, WaitedTooLong),
+        (11.5, None, 0.0, 20.0, WaitedTooLong),  # nothing is left, and nothing is known of the cost
+        (10.0, 0.4, 0.4, 20.0, WaitedTooLong),
+        (10.0, 20.0, 0.4, 20.0, Overloaded),  # it would have been too late in any case
+        (10.0, 0.4, 0.4, 0.0, Overloaded),
+    ],
+)
+def test_the_servers_own_delay_is_not_the_callers_fault(
+    now_s: float, wait_s: float | None, own_s: float, waited_s: float, expected: type
+) -> None:
+    """A request that would have been in time without its wait for a worker: the refusal says the server is late."""
+    found = refusal(now_s, 11.0, 1, 100, wait_s, own_s, waited_s)
+    assert type(found) is expected
+    if isinstance(found, WaitedTooLong):
+        assert str(found) == (
+            f"the request waited 20 s until a worker read it and has {max(0, 11 - now_s):g} s left: "
+            "the server was busy or restarting; send it again"
+        )
+
+
+def test_a_size_that_was_never_tried_refuses_nothing() -> None:
+    """Above the largest measured size only what was measured counts, and below it the line between two sizes."""
+    cost = known((1, 1.0), (8, 2.0))
+    assert CostModel().proven_s(100) == 0.0
+    assert cost.proven_s(8) == cost.proven_s(100_000) == 2.0
+    assert cost.proven_s(4) == cost.typical_s(4) < cost.typical_s(100_000)
+    assert (CostModel().largest_size, cost.largest_size) == (0, 4)
+    large = job(rows=5000, deadline_at_s=10.0)
+    assert queue(large).take(1.0, LIMITS, cost) == ([large], [])
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
@@ -272,17 +301,17 @@ def test_no_items_are_no_results() -> None:
 
 def test_a_refusal_names_the_limit_and_the_next_step() -> None:
     """The text of a refusal holds the number, the setting or the seconds, and says what to do."""
-    full = refusal(10.0, 11.0, 95, 6, LIMITS, 0.0, 0.0)
-    assert full == (
-        "the queue of this model is full: it holds 95 rows and predict.max_queue_rows is 100; "
+    full = refusal(10.0, 11.0, 100, 100, 0.0, 0.0)
+    assert str(full) == (
+        "the queue of this model is full: it holds 100 rows and predict.max_queue_rows is 100; "
         "send the request again later"
     )
-    late = refusal(10.0, 11.5, 1, 1, LIMITS, 2.0, 0.25)
-    assert late == (
+    late = refusal(10.0, 11.5, 1, 100, 2.0, 0.25)
+    assert str(late) == (
         "the answer would take about 2.2 s and the request has 1.5 s left; "
         "send it again later, or with a longer deadline"
     )
-    assert "has 0 s left" in refusal(12.0, 11.5, 1, 1, LIMITS, 2.0, 0.25)
+    assert "has 0 s left" in str(refusal(12.0, 11.5, 1, 100, 2.0, 0.25))
 
 
 def test_a_caller_that_has_left_counts_as_expired() -> None:

@@ -20,7 +20,14 @@ from tableside.batching.cost import CostModel
 from tableside.batching.queue import BatchPolicy
 from tableside.contract.schema import Contract
 from tableside.decoding.json_tables import from_rows
-from tableside.errors import ClientClosedRequest, DeadlineExceeded, InferenceFailed, Overloaded, RequestRejected
+from tableside.errors import (
+    ClientClosedRequest,
+    DeadlineExceeded,
+    InferenceFailed,
+    Overloaded,
+    RequestRejected,
+    WaitedTooLong,
+)
 from tableside.process.offload import Offload, make_offload
 from tableside.repository.model_toml import BatchConfig, ModelConfig
 from tableside.serving.policy import make_policy
@@ -280,10 +287,28 @@ def test_a_full_queue_refuses() -> None:
     bench.batcher.check_room(bench.limits())
 
 
+def test_three_large_requests_are_all_answered() -> None:
+    """Neither the cost of one row nor the rows of another request refuses a large one that was never tried."""
+    bench = Bench(BatchPolicy(max_batch_rows=1024, max_queue_rows=16384))
+    bench.batcher.cost = known_cost(0.05)  # in proportion, 10 000 rows would take 500 s
+    large = [lambda at=at: bench.submit(at, bench.limits(10.0), rows=10_000).result for at in range(3)]
+    assert bench.in_turn(*large) == [0, 1, 2]
+    assert bench.metrics.drops == []
+
+
+def test_a_first_large_call_does_not_raise_later_estimates() -> None:
+    """What was expected of a size that was never tried is no error of the estimates."""
+    bench = Bench(offload=HereOffload(), busy_s=5.0)
+    bench.batcher.cost = known_cost(0.05)
+    bench.submit("large", bench.limits(100.0), rows=10_000)
+    bench.batcher.cost = known_cost(10.0)
+    assert refused_during_a_call(bench, within_s=1.0).retry_after_s == 20, "the factor is still 1"
+
+
 def test_a_request_that_waited_outside_is_refused_and_not_late() -> None:
-    """Time spent in the kernel's queue is overload (429); a deadline that is too short by itself is 504."""
+    """Time spent in the kernel's queue is the server's fault (503); a deadline too short by itself is 504."""
     bench = Bench()
-    with pytest.raises(Overloaded, match=r"waited 2 s for a free worker; send it again later"):
+    with pytest.raises(WaitedTooLong, match=r"waited 2 s until a worker read it and has 0 s left"):
         bench.submit(1, bench.limits(-0.1, waited_s=2.0))
     with pytest.raises(DeadlineExceeded):
         bench.submit(1, bench.limits(-0.1))
