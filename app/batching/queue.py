@@ -62,7 +62,8 @@ class QueuedRequest(Generic[P, R]):
     connection: the socket of the client, or None if there is none. abandoned: the client has closed it.
     may_inline: whether the call may run on the event loop. budget_s: the whole time that the request was allowed.
     expected_s: the expected time until the answer. largest_size: of the cost model when that was estimated. was_first:
-    no request was ahead when this one came; it runs even if it is expected to be late. has_left: the caller has stopped waiting.
+    no request was ahead when this one came; it runs even if it is expected to be late.
+    has_left: the caller has stopped waiting.
     outcome: the result or the exception; it is set before `done` is.
     """
 
