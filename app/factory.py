@@ -47,7 +47,9 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = FastDispatchFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
-    request_metrics = RequestMetrics(counters, log_later=make_call_later(), count_later=make_call_later(0.0))
+    request_metrics = RequestMetrics(
+        counters, make_call_later(), make_call_later(0.0), log_one_in=settings.log.access_one_in
+    )
     app.extensions[EXTENSION_KEY] = Extensions(
         settings, registry, counters, make_offload(threads), make_offload(threads), request_metrics
     )

@@ -15,6 +15,23 @@ _LIST_SYNTAX = re.compile(r"[\[\](){}\"'\s,;]+")
 """What may stand around and between the entries of a list, in JSON, TOML, Python or a shell."""
 _QUOTES = "\"'"
 
+SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
+TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
+ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
+ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,31}\Z"
+ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
+LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-engine", "skrub")
+"""Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
+LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
+PATTERN_MESSAGES = {
+    SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
+    TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
+    ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+    ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
+    LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
+}
+"""What an error says in place of a regular expression."""
+
 
 def list_in_variable(text: str, variable: str) -> list[str]:
     """Return the entries of a list in an environment variable: separated by commas, spaces around them dropped.
@@ -88,3 +105,10 @@ def _toml_list(path: str, entries: Sequence[str]) -> str:
 
 def _key(path: str) -> str:
     return path.rpartition(".")[2]
+
+
+def readable(message: str) -> str:
+    """Replace msgspec's message about a regular expression or a boolean by what the setting needs."""
+    if message.startswith("Expected `bool`"):
+        return "expected true or false"
+    return next((text for pattern, text in PATTERN_MESSAGES.items() if repr(pattern) in message), message)

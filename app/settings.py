@@ -6,7 +6,6 @@ Environment variables (`TABLESIDE__SECTION__KEY`) override the TOML file, which 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,28 +16,21 @@ from msgspec import Meta
 
 from tableside import machine
 from tableside.errors import SettingsError
-from tableside.setting_texts import check_file, check_variable, list_in_variable
+from tableside.setting_texts import (
+    ADDRESS_PATTERN,
+    ENVIRONMENT_PATTERN,
+    LIBRARY_PATTERN,
+    SHA256_PATTERN,
+    TYPE_PATTERN,
+    check_file,
+    check_variable,
+    list_in_variable,
+    readable,
+)
 
 ENV_PREFIX = "TABLESIDE__"
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
-
-SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
-TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
-ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
-ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,31}\Z"
-ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
-LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-engine", "skrub")
-"""Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
-LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
-PATTERN_MESSAGES = {
-    SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
-    TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
-    ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
-    ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
-    LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
-}
-"""What an error says in place of a regular expression."""
 
 Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
@@ -144,12 +136,18 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `[log]`: how log lines are written."""
+    """The section `[log]`: how log lines are written, and how much disk they may take."""
 
     format: Literal["auto", "json", "text"] = "auto"
     """`auto` writes text to a terminal and JSON elsewhere."""
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is written. Successful health probes have the level `debug`."""
+    access_one_in: Annotated[int, Meta(ge=0)] = 1
+    """One in this many requests is in the access logs; 0: none. Answers with status 500 and above always are."""
+    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 50_000_000
+    """Size at which a log file is renamed to `NAME.1` and a new one is begun."""
+    keep_files: Positive = 5
+    """Number of renamed files that are kept of each log."""
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,7 +266,7 @@ def _override(merged: dict[str, object], variable: str, value: str) -> None:
     try:
         msgspec.convert(parsed, keys[key].type, strict=False)
     except msgspec.ValidationError as problem:
-        raise SettingsError(f"{variable}: {_readable(str(problem))}") from problem
+        raise SettingsError(f"{variable}: {readable(str(problem))}") from problem
     values = merged.setdefault(section, {})
     if isinstance(values, dict):  # `load` refuses a section that is not a table
         values[key] = parsed
@@ -290,11 +288,4 @@ def _names(names: Iterable[str]) -> str:
 
 def _explain(message: str) -> str:
     text, _, path = message.partition(" - at ")
-    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {_readable(text)}"
-
-
-def _readable(message: str) -> str:
-    """Replace msgspec's message about a regular expression or a boolean by what the setting needs."""
-    if message.startswith("Expected `bool`"):
-        return "expected true or false"
-    return next((text for pattern, text in PATTERN_MESSAGES.items() if repr(pattern) in message), message)
+    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {readable(text)}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tableside import machine
 from tableside.errors import StackError
 from tableside.settings import Settings, split_address
 
@@ -95,6 +96,9 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         "TABLESIDE_MODEL_PROGRAMS": as_pattern(settings.run_dir / MODEL_PROGRAMS),
         PROJECT_VARIABLE: str(project),
         PYTHON_VARIABLE: _python(project),
+        "TABLESIDE_LOG_BYTES": str(settings.log.max_bytes),
+        "TABLESIDE_LOG_FILES": str(settings.log.keep_files),
+        "TABLESIDE_MIN_FILES": str(min(1024, machine.open_files())),
         "TABLESIDE_STOP_WAIT_S": str(settings.server.stop_wait_s),
         "TABLESIDE_NGINX": "true" if uses_nginx(settings, environ) else "false",
     }

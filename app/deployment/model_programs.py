@@ -30,6 +30,8 @@ stopwaitsecs={stop_wait_s}
 killasgroup=true
 redirect_stderr=true
 stdout_logfile={run_dir}/log/{program}.log
+stdout_logfile_maxbytes={max_bytes}
+stdout_logfile_backups={keep_files}
 """
 
 
@@ -53,6 +55,8 @@ def _program(settings: Settings, name: str, environment: Environment) -> str:
         command=f"{command} --socket '{numbered}'",
         count=process_count(settings, environment),
         run_dir=str(settings.run_dir).replace("%", "%%"),
+        max_bytes=settings.log.max_bytes,
+        keep_files=settings.log.keep_files,
         stop_wait_s=settings.server.stop_wait_s,
     )
 

@@ -11,9 +11,11 @@ import jinja2
 
 from tableside import machine
 from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, addresses, find_nginx
+from tableside.deployment.nginx_guard import STATUS_PATH
 from tableside.deployment.socket_holder import fetch, pass_on
 from tableside.errors import StackError
 from tableside.settings import Settings, load
+from tableside.telemetry import sampling
 
 CONF = "nginx.conf"
 IDLE_CONNECTIONS = 32
@@ -27,8 +29,7 @@ _SPARE_FILES = 64
 def render(settings: Settings) -> str:
     """Return nginx's configuration for these settings."""
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
-    files = machine.open_files()
-    connections = files - max(_SPARE_FILES, files // 8)  # those are for logs, sockets, and bodies in files
+    connections = max_connections()
     listen = {
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in addresses(settings).items()
@@ -36,17 +37,31 @@ def render(settings: Settings) -> str:
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         server=settings.server,
         repository=settings.repository,
+        log=settings.log,
+        log_percent=sampling.percent(settings.log.access_one_in or 1),
+        status_path=STATUS_PATH,
         listen=listen,
         web=WEB_SOCKET,
         control=CONTROL_SOCKET,
         kept=IDLE_CONNECTIONS,
         probes=PROBES_PER_CLIENT,
         places=places(min(settings.server.max_requests_in_flight, connections // 4)),
-        files=files,
+        files=machine.open_files(),
         connections=connections,
         is_root=os.geteuid() == 0,
-        cores=machine.processors(),
+        processes=processes(),
     )
+
+
+def max_connections() -> int:
+    """Return how many connections one nginx process may have. Other files are for logs, sockets and large bodies."""
+    files = machine.open_files()
+    return files - max(_SPARE_FILES, files // 8)
+
+
+def processes() -> int:
+    """Return how many worker processes nginx has."""
+    return min(machine.processors(), 4)
 
 
 def places(requests: int) -> list[int]:

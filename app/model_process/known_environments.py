@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tableside.errors import ContractBroken, FailureKind
-from tableside.settings import ENVIRONMENT_NAME, Environment, Settings
+from tableside.setting_texts import ENVIRONMENT_NAME
+from tableside.settings import Environment, Settings
 
 CHILD = Path(__file__).resolve().parent / "child" / "main.py"
 """The program of a model process."""

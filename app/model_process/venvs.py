@@ -20,7 +20,8 @@ from tableside.errors import ContractBroken, EnvironmentFailed
 from tableside.model_process import known_environments
 from tableside.model_process.known_environments import LOCKED, child_environ
 from tableside.model_process.process_pool import PrivateProcess
-from tableside.settings import ENVIRONMENT_NAME, ENVIRONMENT_PATTERN, PATTERN_MESSAGES, Settings
+from tableside.setting_texts import ENVIRONMENT_NAME, ENVIRONMENT_PATTERN, PATTERN_MESSAGES
+from tableside.settings import Settings
 
 NEEDED = ("scikit-learn", "numpy", "pandas", "skops")
 """What a model process imports."""

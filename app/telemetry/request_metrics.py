@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from tableside.telemetry import access_log, logs
 from tableside.telemetry.metrics import Metrics
 from tableside.telemetry.request_trace import RequestTrace
+from tableside.telemetry.sampling import Sampling
 
 PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
 """Paths that monitoring requests every few seconds. Their successful answers are logged at level debug."""
@@ -106,12 +107,15 @@ class RequestMetrics:
     count_later: runs a function at the event loop's next turn. The requests that are answered in one turn are then
     counted and encoded in one go, which takes about half the time of doing it between two predictions, because code and
     data stay in the processor's caches. Both are None in a process without an event loop.
+    log_one_in: one in this many requests gets an access line (`log.access_one_in`).
     """
 
     def __init__(
-        self, metrics: Metrics, log_later: logs.CallLater | None, count_later: logs.CallLater | None = None
-    ) -> None:
+        self, metrics: Metrics, log_later: logs.CallLater | None, count_later: logs.CallLater | None = None,
+        log_one_in: int = 1,
+    ) -> None:  # fmt: skip
         self._metrics = metrics
+        self._sampling = Sampling(log_one_in)
         self._counts: dict[tuple[str, str], VersionMetrics] = {}
         self._in_flight: dict[str, InFlight] = {}
         self._entered_or_left: set[InFlight] = set()
@@ -148,10 +152,14 @@ class RequestMetrics:
             self._version_metrics(*version).add(requests)
         for request in answered:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"
-            if self._lines.is_enabled(level):
+            if self._lines.is_enabled(level) and self._is_sampled(request):
                 self._lines.write(level, access_log.fields(*request, level))
         if lost := logs.dropped_lines():
             self._metrics.log_lines_dropped.inc(lost)
+
+    def _is_sampled(self, request: Answered) -> bool:
+        sampling = self._sampling
+        return sampling.is_complete or sampling.includes(request.trace.request_id, request.status)
 
     def _set_later(self, in_flight: InFlight) -> None:
         self._entered_or_left.add(in_flight)

@@ -19,7 +19,8 @@ from tableside.errors import PublishFailed
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish
 from tableside.publishing.sample_rows import rows_as_cells
-from tableside.settings import LIBRARIES, Repository
+from tableside.setting_texts import LIBRARIES
+from tableside.settings import Repository
 from tests.libraries import zoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tableside.publishing.publish import publish
-from tableside.settings import LIBRARIES
+from tableside.setting_texts import LIBRARIES
 from tests.libraries import zoo
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.processes]
@@ -23,7 +23,8 @@ import catboost, lightgbm, xgboost  # the code is imported before the fork, no b
 from tableside.decoding.json_tables import from_rows
 from tableside.preflight.checks import check_version
 from tableside.repository.integrity import read_contract
-from tableside.settings import LIBRARIES, Repository
+from tableside.setting_texts import LIBRARIES
+from tableside.settings import Repository
 
 def threads():
     return len(os.listdir("/proc/self/task"))

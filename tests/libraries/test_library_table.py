@@ -21,7 +21,7 @@ from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
 from tableside.publishing.sample_rows import rows_as_cells
 from tableside.serving.registry import Registry
-from tableside.settings import LIBRARIES
+from tableside.setting_texts import LIBRARIES
 from tableside.telemetry import metrics
 from tests.conftest import QUICK, registry_of
 from tests.libraries import zoo

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tableside import settings
+from tableside import setting_texts, settings
 from tableside.contract import native_boosters, object_graph
 from tableside.errors import ContractBroken, FailureKind, SettingsError
 from tableside.runtimes import trusted_types
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.no_greenlets
 
 def test_the_settings_name_each_library_with_a_list() -> None:
     """The values that the setting accepts are those that have a reviewed list, and each list names its own package."""
-    assert set(settings.LIBRARIES) == set(LIBRARIES)
+    assert set(setting_texts.LIBRARIES) == set(LIBRARIES)
     for library, types in LIBRARIES.items():
         assert {kind.partition(".")[0] for kind in types} == {
             {"imbalanced-learn": "imblearn", "feature-engine": "feature_engine"}.get(library, library)
