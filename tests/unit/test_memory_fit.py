@@ -58,7 +58,7 @@ def test_a_start_warns_of_what_cannot_fit(make_settings: MakeSettings, tmp_path:
 
 
 def test_only_what_workers_load_counts(make_settings: MakeSettings, tmp_path: Path) -> None:
-    """Not counted: models that are off or run elsewhere, versions that are not served, and files that are no artifact."""
+    """Not counted: models that are off or run elsewhere, versions that are not served, files that are no artifact."""
     root = tmp_path / "models"
     for name in ("off", "elsewhere", "newest", "broken"):
         version(root, name, arrays=10)

@@ -136,7 +136,7 @@ def test_a_file_that_is_not_what_it_looks_like(tmp_path: Path, text: str, error:
             "SECTION__KEY with a section of environments, log, predict, repository, server",
         ),
         ("TABLESIDE__WORKERS", "1", "unknown setting"),
-        ("TABLESIDE__LOG__COLOR", "1", "Section 'log' has format, level"),
+        ("TABLESIDE__LOG__COLOR", "1", "Section 'log' has access_one_in, format"),
         ("TABLESIDE__SERVER__WORKERS", "many", "int"),
         ("TABLESIDE__SERVER__WORKERS", "0", ">= 1"),
         ("TABLESIDE__SERVER__LISTEN", "8080", "expected HOST:PORT, such as 127.0.0.1:8080"),
