@@ -71,6 +71,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests that one client address may have open at once, with those it is still sending; more get status 429."""
     max_requests_in_flight: Positive = 2048
     """Complete requests of all clients that the workers have at once; more get status 429."""
+    max_requests_per_worker: Annotated[int, Meta(ge=0)] = 0
+    """Requests after which a worker is replaced by a new one, plus up to a tenth by chance; 0 means never."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
 

@@ -1,1 +1,1 @@
-"""The gunicorn worker class: scheduling, keepalive, one-send responses, JSON errors, accepting and draining."""
+"""The gunicorn worker class: scheduling, keepalive, one-send responses, JSON errors, accepting, recycling, draining."""

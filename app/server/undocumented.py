@@ -87,7 +87,7 @@ NAMES = (
 )
 
 ATTRIBUTES = {
-    "gunicorn.workers.ggevent.GeventWorker": ("age", "alive", "cfg", "log", "ppid"),
+    "gunicorn.workers.ggevent.GeventWorker": ("age", "alive", "cfg", "log", "max_requests", "nr", "ppid"),
     "gunicorn.http.wsgi.Response": ("chunked", "headers", "headers_sent", "req", "sock"),
     "gunicorn.http.message.Request": ("peer_addr", "unreader"),
     "gunicorn.http.unreader.Unreader": ("buf",),

@@ -1,7 +1,7 @@
-"""gunicorn's gevent worker with seven changes, each in a module that begins with the reason for it.
+"""gunicorn's gevent worker with eight changes, each in a module that begins with the reason for it.
 
-The modules are `scheduling`, `keepalive`, `one_send_response`, `json_errors`, `draining`, `accepting` and
-`accept_balancer`.
+The modules are `scheduling`, `keepalive`, `one_send_response`, `json_errors`, `draining`, `accepting`,
+`recycling` and `accept_balancer`.
 gunicorn does everything else: parsing, the environ, the request loop.
 
 `tableside.server.undocumented` lists every undocumented name of gunicorn, gevent and prometheus-client that is used,
@@ -18,13 +18,13 @@ from gevent.pool import Pool
 
 from tableside.server import json_errors, one_send_response, refused_settings
 from tableside.server.accept_balancer import BalancedServer, ConnectionShare
-from tableside.server.accepting import AcceptingWorker
 from tableside.server.gunicorn_types import Address, Client, Listener, Log, Request, Settings
 from tableside.server.keepalive import KeepaliveTimers
+from tableside.server.recycling import RecyclingWorker
 from tableside.server.scheduling import Connection
 
 
-class TablesideWorker(AcceptingWorker):
+class TablesideWorker(RecyclingWorker):
     """The worker class that gunicorn.conf.py names."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:

@@ -326,6 +326,18 @@ def test_a_keeper_that_cannot_start_ends_nothing(released: Stack, trained: Train
     assert traffic.longest_silence_s < SILENCE_S
 
 
+def test_recycled_workers_fail_no_request(released: Stack, trained: Trained) -> None:
+    """Workers that reach their number of requests end one by one, each when its successor is ready."""
+    config = released.project / "tableside.toml"
+    config.write_text("[server]\nmax_requests_per_worker = 1000\n")
+    released.restart()
+    master = master_of(released)
+    under_traffic(released, trained, lambda: None)
+    assert master_of(released) == master
+    config.unlink()
+    released.restart()
+
+
 def test_a_flipped_link_is_an_upgrade(released: Stack, trained: Trained) -> None:
     """After the link `current` was flipped, `tableside restart` and `supervisorctl restart` run the other release."""
     assert releases_of(released) == {"current=one"}
