@@ -18,6 +18,7 @@ from tableside.contract.table import Table
 from tableside.decoding.cells import limits
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected
+from tableside.publishing import booster_splits
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.sample import Series
 from tableside.publishing.sample_rows import cells_of, rows_as_cells
@@ -140,6 +141,7 @@ def thresholds(estimator: object, width: int) -> list[Array]:
 
     Only trees that take the table's own columns count: a pipeline, whose trees see transformed columns, has none.
     """
+    estimator = getattr(estimator, "best_estimator_", estimator)
     features: list[Array] = []
     splits: list[Array] = []
     trees = [estimator, *np.ravel(getattr(estimator, "estimators_", [])).tolist()]
@@ -148,12 +150,22 @@ def thresholds(estimator: object, width: int) -> list[Array]:
         if nodes is not None and hasattr(nodes, "threshold") and tree.n_features_in_ == width:
             features.append(nodes.feature)
             splits.append(nodes.threshold)
+    places = _encoded_places(estimator, width)
     for predictors in getattr(estimator, "_predictors", []):
         for predictor in predictors:
-            inner = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-            features.append(inner["feature_idx"])
+            inner = predictor.nodes[(predictor.nodes["is_leaf"] == 0) & (predictor.nodes["is_categorical"] == 0)]
+            features.append(places[inner["feature_idx"]])
             splits.append(inner["num_threshold"])
+    for feature, split in booster_splits.of(estimator):
+        features.append(feature)
+        splits.append(split)
     return _by_column(features, splits, width)
+
+
+def _encoded_places(estimator: object, width: int) -> Array:
+    """Return the table's column for each column that histogram boosting's trees see: the categorical ones first."""
+    chosen = getattr(estimator, "is_categorical_", None)
+    return np.arange(width) if chosen is None else np.argsort(~np.asarray(chosen), kind="stable")
 
 
 def _by_column(features: Sequence[Array], splits: Sequence[Array], width: int) -> list[Array]:

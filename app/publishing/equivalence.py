@@ -76,7 +76,7 @@ class _EstimatorAnswers:
         self._answers: dict[int, dict[str, Array] | None] = {}
 
     def answers_for(self, index: int) -> dict[str, Array] | None:
-        """Return the answers to `tables[index]`, or None when the estimator raised ValueError for it."""
+        """Return the answers to `tables[index]`, or None when the estimator raised for it."""
         if index not in self._answers:
             self._answers[index] = _answers_of(self._original, self._outputs, self.tables[index])
         return self._answers[index]
@@ -183,7 +183,7 @@ def _compare(
         expected, answered = estimator.answers_for(index), _answers_of(candidate.runtime, known, table)
         if expected is None or answered is None:
             if expected is not answered:
-                candidate.differs = "raises ValueError for other rows than the estimator"
+                candidate.differs = "raises for other rows than the estimator"
                 return
             continue
         for name, array in answered.items():
@@ -201,12 +201,12 @@ def _compare(
 def _answers_of(
     runtime: SklearnRuntime | FastRuntime, outputs: Sequence[Output], table: Table
 ) -> dict[str, Array] | None:
-    """Return the answers by output, or None when the runtime raises ValueError, as scikit-learn does for bad input."""
+    """Return the answers by output, or None when the runtime raises: scikit-learn and boosters refuse some rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return answers.collect(outputs, runtime.run, runtime.prepare(table))
-        except ValueError:
+        except Exception:  # noqa: BLE001 - CatBoost's and LightGBM's errors are no ValueErrors
             return None
 
 

@@ -159,7 +159,7 @@ def apply_signature(frame: pd.DataFrame, specs: tuple[Spec, ...] | None, estimat
     specs: from `parse`; with None the columns keep their dtypes. Raises PublishFailed that names the columns in which
     signature, estimator and sample disagree.
     """
-    fitted_on = facts.feature_names(estimator) or []
+    fitted_on = facts.feature_names(estimator, [spec.name for spec in specs or ()] or frame.columns) or []
     if specs is not None:
         _check_columns(specs, fitted_on, facts.n_features(estimator) or len(specs))
     named = [spec.name for spec in specs or () if spec.name is not None] or fitted_on

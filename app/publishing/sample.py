@@ -119,7 +119,7 @@ def align(frame: pd.DataFrame, estimator: object) -> tuple[pd.DataFrame, Form]:
     An estimator that was fitted on a DataFrame selects columns by name; others take all columns by position.
     Raises PublishFailed that names missing or surplus columns.
     """
-    wanted = facts.feature_names(estimator)
+    wanted = facts.feature_names(estimator, frame.columns)
     if wanted is not None:
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
         missing = [name for name in wanted if name not in frame.columns]

@@ -61,7 +61,7 @@ def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sam
     texts = csv_samples.read_text(path)
     kept: list[str] = sample.without_target(list(texts), target)
     _check_declared(types, kept)
-    fitted_on = facts.feature_names(estimator)
+    fitted_on = facts.feature_names(estimator, kept)
     known = known_columns(estimator, kept)
     unused = readings.dropped(estimator, _names(estimator, kept))
     guesses = csv_samples.Guesses()
@@ -76,7 +76,7 @@ def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sam
 
 
 def _names(estimator: object, names: Sequence[Label]) -> list[Label]:
-    fitted_on = facts.feature_names(estimator)
+    fitted_on = facts.feature_names(estimator, names)
     return [*fitted_on] if fitted_on is not None else list(names)
 
 

@@ -277,3 +277,61 @@ def test_the_schema_of_a_v2_body_accepts_v2_bodies(tensors: list[Any], is_valid:
     text = document(MODELS[:1])
     schema = {"$ref": "#/components/schemas/sums.InferRequest"}
     assert validator(text, schema).is_valid({"inputs": tensors}) == is_valid
+
+
+def many_columns(count: int, kinds: int = 3) -> Described:
+    """A model of so many columns and classes, whose columns accept a few different kinds of cells."""
+    found = tuple(
+        Column(f"a_rather_long_column_name_{at}", "INT64", "int64", categories=(at % kinds, -1), closed=True)
+        for at in range(count)
+    )
+    classes = tuple(f"class_{at}" for at in range(count))
+    outputs = (Output("predict", "BYTES", 1, True), Output("predict_proba", "FP64", count, False, classes))
+    row = tuple(at % kinds for at in range(count))
+    answers = {"predict": (("class_1",),), "predict_proba": (tuple([1.0 / count] * count),)}
+    golden = Golden((row,), answers)
+    return Described(
+        msgspec.structs.replace(
+            sum_contract(name="wide"), kind="classifier", input=Input("frame", found), outputs=outputs, golden=golden
+        )
+    )
+
+
+@pytest.mark.parametrize("kinds", [3, 500])
+@pytest.mark.parametrize("extra", ["refuse", "ignore"])
+def test_the_size_of_a_document_does_not_grow_with_the_columns(kinds: int, extra: Any) -> None:
+    """20,000 columns and classes take no more than 60,000 bytes; the document is valid and says where all names are."""
+    sizes = []
+    for count in (1000, 20_000):
+        model = Described(many_columns(count, kinds).contract, Rules(extra=extra))
+        text = document([model], {INVOCATIONS})
+        OpenAPIV31SpecValidator(text).validate()
+        sizes.append(len(msgspec.json.encode(text)))
+        assert "GET /v2/models/wide" in text["components"]["schemas"]["wide.Row"]["description"]
+    assert sizes[1] < sizes[0] + 200
+    assert sizes[1] < 60_000
+
+
+def test_a_summary_accepts_what_the_model_accepts() -> None:
+    """Rows by name and by position, columns, tensors and MLflow's split are valid by the schemas of a wide table."""
+    model = many_columns(300)
+    text, golden = document([model], {INVOCATIONS}), [list(model.contract.golden.rows[0])]
+    names = [column.name for column in model.contract.input.columns]
+    named = dict(zip(names, golden[0], strict=True))
+    tensors = [{"name": n, "shape": [1], "datatype": "INT64", "data": [cell]} for n, cell in named.items()]
+    bodies = {
+        "/v1/models/wide:predict": [
+            {"instances": golden}, {"instances": [named]}, {"inputs": {name: [named[name]] for name in names}},
+        ],
+        "/v2/models/wide/infer": [{"inputs": tensors}],
+        "/models/wide/invocations": [{"dataframe_split": {"columns": names, "data": golden}}, golden],
+    }  # fmt: skip
+    for path, values in bodies.items():
+        content = text["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert content["examples"] == {}
+        for value in values:
+            validator(text, content["schema"]).validate(value)
+    short = {"instances": [golden[0][:-1]]}
+    predict = text["paths"]["/v1/models/wide:predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert not validator(text, predict["schema"]).is_valid(short)
+    assert document([many_columns(200)])["components"]["schemas"]["wide.Row"]["properties"]

@@ -7,7 +7,7 @@ one that is not what scikit-learn documents counts as absent.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Literal, TypedDict
+from typing import Any, Iterable, Iterator, Literal, TypedDict
 
 from tableside_contract import cells
 from tableside_contract.cells import Cell
@@ -114,15 +114,28 @@ def _declared_kind(estimator: object) -> Kind | None:
         return None
 
 
-def feature_names(estimator: object) -> list[str] | None:
-    """Return the column names that the estimator was fitted on; None if it has no list of distinct names."""
+def feature_names(estimator: object, given: Iterable[object] = ()) -> list[str] | None:
+    """Return the column names that the estimator was fitted on; None if it has no list of distinct names.
+
+    given: the names of a table of the trainer's. LightGBM keeps an underscore for each space in a name; the names are
+    the trainer's own where one of these fits.
+    """
     names = _list(attribute(estimator, "feature_names_in_")) or _boosters_names(estimator)
     if not names or any(isinstance(name, (list, dict)) for name in names):
         return None
     texts = [str(name) for name in names]
     if _is_invented(estimator, texts):
         return None
-    return texts if len(set(texts)) == len(texts) else None
+    return _as_given(estimator, texts, [str(name) for name in given]) if len(set(texts)) == len(texts) else None
+
+
+def _as_given(estimator: object, names: list[str], given: list[str]) -> list[str]:
+    if not given or set(names) <= set(given) or "lightgbm" not in libraries(estimator):
+        return names
+    kept: dict[str, list[str]] = {}
+    for name in given:
+        kept.setdefault(name.replace(" ", "_"), []).append(name)
+    return [kept[name][0] if name not in given and len(kept.get(name, ())) == 1 else name for name in names]
 
 
 def _boosters_names(estimator: object) -> list[Any] | None:

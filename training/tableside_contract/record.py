@@ -23,7 +23,7 @@ from tableside_contract.artifact_versions import sklearn_versions
 from tableside_contract.cells import Cell
 from tableside_contract.environment import environment, same_minor
 from tableside_contract.errors import RecordFailed
-from tableside_contract.facts import Facts, describe, written_by
+from tableside_contract.facts import Facts, describe, feature_names, written_by
 from tableside_contract.tables import Column
 
 FORMAT = 1
@@ -80,7 +80,9 @@ def contract(
     facts = describe(estimator)
     if isinstance(sample, (str, Path)):
         sample = tables.read(Path(sample), facts)
-    frame = tables.choose(tables.align(tables.as_frame(sample, target), facts), max_rows)
+    given = tables.as_frame(sample, target)
+    facts["feature_names"] = feature_names(estimator, given.columns)
+    frame = tables.choose(tables.align(given, facts), max_rows)
     answers, left_out = answer(estimator, facts["methods"], tables.as_trained(frame, facts))
     if "predict" in left_out or not answers:
         reasons = "; ".join(f"{method}: {reason}" for method, reason in left_out.items())

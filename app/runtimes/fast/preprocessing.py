@@ -1,9 +1,8 @@
-"""Converts a decoded table to the predictor's matrix: column selection, imputers, scalers and encoders."""
+"""The first steps of a pipeline as functions of a table: column selection, imputers, scalers and encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from sklearn.preprocessing import (
     FunctionTransformer,
     MaxAbsScaler,
     MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
     RobustScaler,
     StandardScaler,
 )  # fmt: skip
@@ -23,65 +20,18 @@ from sklearn.preprocessing import (
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
-from tableside.runtimes.fast.numerics import EstimatorRequired, Step, Unsupported, is_exactly, require
-
-Gather = Callable[[Table], Array]
-"""Converts a table to a float64 matrix of shape [rows, columns]."""
-
-_NUMBERS = ("float64", "int64", "int32", "int16", "int8", "bool")
-_NAN = object()
-"""The key of NaN among the categories of a column; NaN itself is not equal to itself."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The first stage of a backend.
-
-    sparse: whether scikit-learn would pass a sparse matrix on; a product of it adds in another order.
-    """
-
-    gather: Gather
-    sparse: bool = False
-
-
-def numeric_columns(schema: Input, names: Sequence[str], order: str = "C") -> Gather:
-    """A function that gathers columns of numbers into one matrix.
-
-    order: "C", or "F" as in a DataFrame of separate columns. Raises Unsupported for a column that is not numeric.
-    """
-    known = {column.name: column for column in schema.columns}
-    for name in names:
-        require(known[name].dtype in _NUMBERS, f"a column of dtype {known[name].dtype} among the numbers")
-    every = [column.name for column in schema.columns]
-    whole, place_of = list(names) == every, {name: at for at, name in enumerate(every)}
-    places = [place_of[name] for name in names]
-
-    def gather(table: Table) -> Array:
-        if table.arrays is None:
-            assert table.matrix is not None
-            matrix = table.matrix if whole else table.matrix[:, places]
-        else:
-            matrix = np.empty((table.rows, len(names)))
-            for at, name in enumerate(names):
-                matrix[:, at] = table.arrays[name]
-        ordered: Array = np.asfortranarray(matrix) if order == "F" else np.ascontiguousarray(matrix)
-        return ordered
-
-    return gather
+from tableside.runtimes.fast.columns import Gather, Source, is_nan, numeric_columns, plain_output
+from tableside.runtimes.fast.encoders import ENCODERS, encoded_categories
+from tableside.runtimes.fast.numerics import Step, Unsupported, is_exactly, require
 
 
 def step_of(transformer: Any) -> Step:
     """The transform of one fitted scaler or imputer as a function. Raises Unsupported for other transformers."""
     for kind, make in _STEPS.items():
         if is_exactly(transformer, kind):
-            _plain_output(transformer)
+            plain_output(transformer)
             return make(transformer)
     raise Unsupported(f"no fast backend for {type(transformer).__name__}")
-
-
-def _plain_output(transformer: Any) -> None:
-    config = getattr(transformer, "_sklearn_output_config", {})
-    require(config.get("transform", "default") == "default", "set_output")
 
 
 def _standard(scaler: Any) -> Step:
@@ -134,7 +84,7 @@ def _robust(scaler: Any) -> Step:
 
 def _impute(imputer: Any) -> Step:
     require(not imputer.add_indicator, "an imputer with an indicator")
-    require(_is_nan(imputer.missing_values), "missing_values other than NaN")
+    require(is_nan(imputer.missing_values), "missing_values other than NaN")
     values = np.asarray(imputer.statistics_)
     require(values.dtype.kind == "f" and not np.isnan(values).any(), "an imputer without a value for a column")
 
@@ -151,110 +101,11 @@ _STEPS: dict[type, Callable[[Any], Step]] = {
 }  # fmt: skip
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
-
-
-def encoded_categories(schema: Input, names: Sequence[str], steps: Sequence[Any]) -> tuple[Gather, int, bool]:
-    """Columns of categories, through an optional imputer and an encoder.
-
-    Returns the function that gathers them, the width of its matrix, and whether scikit-learn's would be sparse. Raises
-    Unsupported.
-    """
-    *before, encoder = steps
-    require(is_exactly(encoder, OneHotEncoder, OrdinalEncoder), f"no fast backend for {type(encoder).__name__}")
-    for step in (*before, encoder):
-        _plain_output(step)
-    fills: list[Any] = [None] * len(names)
-    if before:
-        require(len(before) == 1 and is_exactly(before[0], SimpleImputer), "steps before an encoder")
-        require(not before[0].add_indicator and _is_nan(before[0].missing_values), "an imputer with an indicator")
-        fills = list(before[0].statistics_)
-        require(not any(fill is None or _is_nan(fill) for fill in fills), "an imputer without a value")
-    codes = [_codes(encoder, at, fill) for at, fill in enumerate(fills)]
-    if is_exactly(encoder, OrdinalEncoder):
-        return _ordinal(encoder, names, codes), len(names), False
-    return _one_hot(encoder, names, codes), sum(map(len, encoder.categories_)), bool(encoder.sparse_output)
-
-
-def _codes(encoder: Any, at: int, fill: Any) -> dict[Any, int]:
-    """Category to position for one column. None and NaN are different keys, as they are different categories."""
-    categories = encoder.categories_[at].tolist()
-    found: dict[Any, int] = {_key(category): position for position, category in enumerate(categories)}
-    require(len(found) == len(categories), "a category that occurs twice")
-    if fill is not None:
-        require(fill in found, "an imputed value that is not a category")
-        found[_NAN] = found[fill]
-    return found
-
-
-def _key(cell: Any) -> Any:
-    return cell if cell == cell else _NAN
-
-
-def _places(table: Table, name: str, codes: dict[Any, int]) -> list[int]:
-    assert table.arrays is not None
-    cells = table.arrays[name].tolist()
-    return [codes.get(cell if cell == cell else _NAN, -1) for cell in cells]
-
-
-def _one_hot(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]) -> Gather:
-    require(encoder.drop is None and encoder._drop_idx_after_grouping is None, "a dropped category")
-    require(not getattr(encoder, "_infrequent_enabled", False), "infrequent categories")
-    require(encoder.handle_unknown in ("error", "ignore", "infrequent_if_exist"), "a warning for unknown categories")
-    refuses = encoder.handle_unknown == "error"
-    widths = [len(categories) for categories in encoder.categories_]
-    starts = np.cumsum([0, *widths])
-
-    def gather(table: Table) -> Array:
-        found = np.zeros((table.rows, starts[-1]))
-        for at, name in enumerate(names):
-            for row, place in enumerate(_places(table, name, codes[at])):
-                if place >= 0:
-                    found[row, starts[at] + place] = 1.0
-                elif refuses:
-                    raise EstimatorRequired
-        return found
-
-    return gather
-
-
-def _ordinal(encoder: Any, names: Sequence[str], codes: Sequence[dict[Any, int]]) -> Gather:
-    """Ordinals. A missing cell and an unknown category each have a number of their own, which may be NaN."""
-    require(not getattr(encoder, "_infrequent_enabled", False), "infrequent categories")
-    require(encoder.dtype is np.float64, "ordinals of another dtype")
-    refuses = encoder.handle_unknown == "error"
-    unknown = np.nan if refuses else float(encoder.unknown_value)
-    numbers = [
-        _numbers_of(each.tolist(), float(encoder.encoded_missing_value), unknown) for each in encoder.categories_
-    ]
-
-    def gather(table: Table) -> Array:
-        found = np.empty((table.rows, len(names)))
-        for at, name in enumerate(names):
-            places = _places(table, name, codes[at])
-            if refuses and -1 in places:
-                raise EstimatorRequired
-            found[:, at] = numbers[at][places]
-        return found
-
-    return gather
-
-
-def _numbers_of(categories: list[Any], missing: float, unknown: float) -> Array:
-    """The number of each place; the last one is that of unknown categories, whose place is -1.
-
-    NaN alone is a missing value for the encoder: None is a category like others.
-    """
-    known = [missing if _is_nan(each) else float(at) for at, each in enumerate(categories)]
-    return np.array([*known, unknown])
-
-
 def source_of(schema: Input, transformer: Any, order: str) -> Source:
     """The output of a fitted ColumnTransformer for a table. Raises Unsupported."""
     require(is_exactly(transformer, ColumnTransformer), f"no fast backend for {type(transformer).__name__}")
     require(schema.form == "frame", "a ColumnTransformer over an array")
-    _plain_output(transformer)
+    plain_output(transformer)
     require(not transformer.transformer_weights, "weights of transformers")
     names = [str(name) for name in transformer.feature_names_in_]
     blocks: list[tuple[Gather, list[Step], int]] = []
@@ -292,7 +143,7 @@ def is_passthrough(step: Any) -> bool:
 def _block(schema: Input, part: Any, chosen: list[str]) -> tuple[Gather, list[Step], int]:
     steps = [step for _, step in part.steps] if is_exactly(part, Pipeline) else [part]
     steps = [step for step in steps if not is_passthrough(step)]
-    if any(is_exactly(step, OneHotEncoder, OrdinalEncoder) for step in steps):
+    if any(is_exactly(step, *ENCODERS) for step in steps):
         gather, width, _ = encoded_categories(schema, chosen, steps)
         return gather, [], width
     return numeric_columns(schema, chosen), [step_of(step) for step in steps], len(chosen)

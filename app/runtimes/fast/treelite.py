@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def _forest(estimator: Any) -> dict[str, Method]:
 
     require(estimator.n_outputs_ == 1, "several targets")
     predict_raw, has_missing = (
-        _predictor_of(treelite.sklearn.import_model(estimator), "default"),
+        predictor_of(treelite.sklearn.import_model(estimator), "default"),
         takes_missing(estimator.estimators_[0]),
     )
 
@@ -53,8 +54,8 @@ def _forest(estimator: Any) -> dict[str, Method]:
 
 def _histogram(estimator: Any) -> dict[str, Method]:
     """Histogram boosting. treelite computes raw scores; `boosted` makes labels and probabilities of them."""
-    require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
-    predict_raw = _predictor_of(_from_baseline(estimator), "raw")
+    require(estimator.is_categorical_ is None, "categorical features")
+    predict_raw = predictor_of(_from_baseline(estimator), "raw")
 
     def raw(matrix: Array) -> Array:
         return np.asfortranarray(predict_raw(np.ascontiguousarray(matrix, dtype=np.float64)))
@@ -62,8 +63,8 @@ def _histogram(estimator: Any) -> dict[str, Method]:
     return boosted(estimator, raw, zero_is_second=False)
 
 
-def _predictor_of(model: Any, kind: str) -> Method:
-    """A function that runs treelite on a C-ordered float64 matrix of shape [rows, columns].
+def predictor_of(model: Any, kind: str, dtype: str = "float64") -> Method:
+    """A function that runs treelite on a C-ordered matrix of this dtype, of shape [rows, columns].
 
     kind: "default" for probabilities, "raw" for scores. `gtil.predict` reads the types, shapes and settings of the
     model before each call, which takes longer than the trees for one row. This function reads them once.
@@ -71,50 +72,60 @@ def _predictor_of(model: Any, kind: str) -> Method:
     from treelite import core, gtil
 
     settings, columns = gtil.gtil.GTILConfig(predict_type=kind, nthread=1), model.num_feature
-    require(model.input_type == model.output_type == "float64", "trees of single precision")
-    width = gtil.predict(model, np.zeros((1, columns)), nthread=1, pred_margin=kind == "raw").size
-    call, check = core._LIB.TreeliteGTILPredict, core._check_call
+    require(model.input_type == model.output_type == dtype, "trees of another precision")
+    width = gtil.predict(model, np.zeros((1, columns), dtype=dtype), nthread=1, pred_margin=kind == "raw").size
+    call, check, name = core._LIB.TreeliteGTILPredict, core._check_call, dtype.encode()
 
     def predict_raw(cells: Array) -> Array:
         rows, wide = cells.shape
         if wide != columns:  # the library would read past their end
             raise EstimatorRequired
-        found = np.zeros((rows, width))
+        found = np.zeros((rows, width), dtype=dtype)
         read, written = ctypes.c_void_p(cells.ctypes.data), ctypes.c_void_p(found.ctypes.data)
-        check(call(model.handle, read, b"float64", ctypes.c_uint64(rows), written, settings.handle))
+        check(call(model.handle, read, name, ctypes.c_uint64(rows), written, settings.handle))
         return found
 
     return predict_raw
 
 
 def _from_baseline(estimator: Any) -> Any:
-    """The model with a first tree for each class that is one leaf with the baseline.
-
-    scikit-learn adds the baseline first and treelite adds it last, which gives other last digits.
-    """
+    """The model with scikit-learn's baseline as its first trees."""
     import treelite
-    from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, TreeAnnotation
 
     without = copy.copy(estimator)
     without._baseline_prediction = np.zeros_like(estimator._baseline_prediction)
     trees, width = treelite.sklearn.import_model(without), estimator.n_trees_per_iteration_
-    classifies = hasattr(estimator, "classes_")
     kind, after = ("kMultiClf", "softmax") if width > 1 else ("kBinaryClf", "sigmoid")
+    if not hasattr(estimator, "classes_"):
+        kind, after = "kRegressor", "identity"
+    return constant_trees(trees, np.ravel(estimator._baseline_prediction).tolist(), "float64", kind, after)
+
+
+def constant_trees(model: Any, starts: Sequence[float], dtype: str, kind: str, after: str) -> Any:
+    """The model with a first tree for each class that is one leaf with a constant.
+
+    The libraries of trees start their sums with it and treelite adds it last, which gives other last digits.
+    kind, after: the model's task and postprocessor, in treelite's words.
+    """
+    import treelite
+    from treelite.model_builder import Metadata, ModelBuilder, PostProcessorFunc, TreeAnnotation
+
+    width = len(starts)
     builder: Any = ModelBuilder(
-        threshold_type="float64",
-        leaf_output_type="float64",
+        threshold_type=dtype,
+        leaf_output_type=dtype,
         metadata=Metadata(
-            num_feature=estimator.n_features_in_, task_type=kind if classifies else "kRegressor",
-            average_tree_output=False, num_target=1, num_class=[width], leaf_vector_shape=(1, 1),
+            num_feature=model.num_feature, task_type=kind, average_tree_output=False, num_target=1, num_class=[width],
+            leaf_vector_shape=(1, 1),
         ),
         tree_annotation=TreeAnnotation(num_tree=width, target_id=[0] * width, class_id=list(range(width))),
-        postprocessor=PostProcessorFunc(name=after if classifies else "identity"),
+        postprocessor=PostProcessorFunc(name=after),
         base_scores=[0.0] * width,
     )  # fmt: skip
-    for start in np.ravel(estimator._baseline_prediction):
+    for start in starts:
         builder.start_tree()
         builder.start_node(0)
         builder.leaf(float(start))
         builder.end_node()
         builder.end_tree()
-    return treelite.Model.concatenate([builder.commit(), trees])
+    return treelite.Model.concatenate([builder.commit(), model])

@@ -7,7 +7,7 @@ code of each fitted tree; it is fast for many rows. Publish measures both and ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,12 @@ FORESTS = (
 GRADIENT = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
 HISTOGRAM = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 _WALK_CELLS = 1 << 20
+_MISSING_CODE = 256
+"""Column of `Nodes.goes_left` for a missing category."""
+
+
+def _no_sets() -> Array:
+    return np.zeros(0, dtype=np.intp)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Nodes:
     """The nodes of several trees, one array for each property, with one entry for each node.
 
     Both children of a leaf are the leaf itself. values has shape [nodes, outputs].
+    sets: empty, or for each node a row of `goes_left`; 0 stands for a node that compares with its threshold.
+    goes_left: for each category, a number below 256, whether it goes left; column 256 is for NaN.
     """
 
     roots: Array
@@ -52,6 +60,8 @@ class Nodes:
     values: Array
     depth: int
     has_missing: bool
+    sets: Array = field(default_factory=_no_sets)
+    goes_left: Array = field(default_factory=_no_sets)
 
     def leaves(self, matrix: Array) -> Array:
         """The node number of the leaf that each row reaches in each tree, shape [trees, rows]."""
@@ -62,8 +72,17 @@ class Nodes:
             goes_left = cells <= self.threshold[at]
             if self.has_missing:
                 goes_left |= np.isnan(cells) & self.missing_left[at]
+            if len(self.sets):
+                goes_left = self._by_category(cells, at, goes_left)
             at = np.where(goes_left, self.left[at], self.right[at])
         return at
+
+    def _by_category(self, cells: Array, at: Array, by_threshold: Array) -> Array:
+        rows = self.sets[at]
+        categories = np.where(rows > 0, cells, np.nan)  # cells of other columns may have any size
+        codes = np.where(np.isnan(categories), _MISSING_CODE, categories).astype(np.intp)
+        found: Array = np.where(rows > 0, self.goes_left[rows, codes], by_threshold)
+        return found
 
 
 def _gather(trees: Sequence[tuple[Any, Any, Any, Any, Any, Any, int]], has_missing: bool, dtype: Any) -> Nodes:
@@ -188,7 +207,7 @@ def _gradient(estimator: Any) -> dict[str, Method]:
 
 
 def _histogram(estimator: Any, backend: str) -> dict[str, Method]:
-    require(estimator.is_categorical_ is None and estimator._preprocessor is None, "categorical features")
+    """Histogram boosting. The matrix is encoded already where there are categorical features."""
     width = estimator.n_trees_per_iteration_
     baseline = estimator._baseline_prediction
     predictors = estimator._predictors
@@ -218,7 +237,6 @@ def _of_predictors(predictors: Sequence[Any]) -> Nodes:
     for each in predictors:
         nodes = each.nodes
         leaf = nodes["is_leaf"].astype(bool)
-        require(not nodes["is_categorical"].any(), "categorical splits")
         left = np.where(leaf, -1, nodes["left"].astype(np.intp))
         parts.append(
             (
@@ -226,7 +244,25 @@ def _of_predictors(predictors: Sequence[Any]) -> Nodes:
                 nodes["missing_go_to_left"].astype(bool), nodes["value"], int(nodes["depth"].max()),
             )
         )  # fmt: skip
-    return _gather(parts, has_missing=True, dtype=np.float64)
+    found = _gather(parts, has_missing=True, dtype=np.float64)
+    sets, goes_left = _category_sets(predictors)
+    return replace(found, sets=sets, goes_left=goes_left) if len(goes_left) > 1 else found
+
+
+def _category_sets(predictors: Sequence[Any]) -> tuple[Array, Array]:
+    """`sets` and `goes_left` of Nodes. Every code is a known category: the encoder makes others missing."""
+    sets, rows, used = [], [np.zeros((1, _MISSING_CODE + 1), dtype=bool)], 1
+    for each in predictors:
+        nodes, bitsets = each.nodes, np.ascontiguousarray(each.raw_left_cat_bitsets, dtype="<u4")
+        is_set = nodes["is_categorical"].astype(bool) & ~nodes["is_leaf"].astype(bool)
+        own = np.zeros((len(bitsets), _MISSING_CODE + 1), dtype=bool)
+        own[:, :_MISSING_CODE] = np.unpackbits(bitsets.view(np.uint8), axis=1, bitorder="little")
+        places = nodes["bitset_idx"].astype(np.intp)
+        own[places[is_set], _MISSING_CODE] = nodes["missing_go_to_left"][is_set]
+        sets.append(np.where(is_set, places + used, 0))
+        rows.append(own)
+        used += len(own)
+    return np.concatenate(sets), np.concatenate(rows)
 
 
 def boosted(estimator: Any, raw: Method, zero_is_second: bool) -> dict[str, Method]:

@@ -5,6 +5,7 @@ A column's schema accepts exactly the values that the decoder accepts; a test co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,10 @@ Schema: TypeAlias = dict[str, Any]
 """A JSON Schema, or another object of the OpenAPI document."""
 MAX_EXAMPLES = 40
 """The number of categories that are listed as examples if others are accepted too."""
+
+MAX_LISTED = 200
+"""A table of more columns, or an output of more classes or values in a row, is summarized."""
+_SHOWN = 10
 
 JSON_TYPES = {"FP64": "number", "FP32": "number", "INT64": "integer", "BOOL": "boolean", "BYTES": "string"}
 _FP32_MAX = float(np.finfo(np.float32).max)
@@ -86,7 +91,7 @@ def output_cell(output: Output, contract: Contract) -> Schema:
     """Return the schema of one number or label of an output. A number that is not finite is null."""
     name = JSON_TYPES[output.datatype]
     known = labels(contract)
-    if output.name == "predict" and output.flat and known:
+    if output.name == "predict" and output.flat and known and len(known) <= MAX_LISTED:
         return {"type": name, "enum": list(known)}
     return {"type": [name, "null"] if name == "number" else name}
 
@@ -98,8 +103,15 @@ def labels(contract: Contract) -> tuple[Cell, ...] | None:
     return next((output.classes for output in contract.outputs if output.classes), None)
 
 
+def listed(found: Sequence[object]) -> str:
+    """Return names separated by commas; of more than MAX_LISTED the first ones and their number."""
+    if len(found) <= MAX_LISTED:
+        return ", ".join(map(str, found))
+    return f"{', '.join(map(str, found[:_SHOWN]))}, ... ({len(found)} in all)"
+
+
 def description(output: Output) -> str:
     """Return a sentence about an output: its shape, datatype and the class of each column."""
     shape = "one value per row" if output.flat else f"{output.width} values per row"
-    classes = ", ".join(str(each) for each in output.classes or ())
+    classes = listed(output.classes or ())
     return f"`{output.name}`: {shape}, {output.datatype}" + (f"; classes in this order: {classes}" if classes else "")

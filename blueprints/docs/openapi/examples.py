@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from tableside.blueprints.docs.openapi.wide_tables import is_wide
 from tableside.contract.schema import Cell, Contract
 
 Examples: TypeAlias = dict[str, dict[str, Any]]
@@ -11,6 +12,9 @@ Examples: TypeAlias = dict[str, dict[str, Any]]
 
 
 def _golden(contract: Contract, count: int = 2) -> list[list[Cell]]:
+    """The rows of the examples. A wide table has none: they would be most of the document."""
+    if is_wide(contract):
+        return []
     return [list(row) for row in contract.golden.rows[:count]]
 
 

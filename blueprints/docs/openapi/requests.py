@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tableside.blueprints.docs.openapi import wide_tables
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
 from tableside.contract.schema import Column, Contract
 from tableside.decoding.rules import Rules
@@ -34,6 +35,8 @@ def model_ref(contract: Contract, part: str) -> Schema:
 
 def row(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a row as an object by column name. An absent key is a missing value."""
+    if wide_tables.is_wide(contract):
+        return wide_tables.by_name(contract, rules, wide_tables.any_cell(contract), needs_all=False)
     found = contract.input.columns
     schema: Schema = {"type": "object", "properties": {column.name: cell(column) for column in found}}
     needed = [column.name for column in found if not column.nullable]
@@ -47,6 +50,9 @@ def row(contract: Contract, rules: Rules) -> Schema:
 def values(contract: Contract) -> Schema:
     """Return the schema of a row as an array, in the contract's order of columns."""
     found = contract.input.columns
+    if wide_tables.is_wide(contract):
+        cells = [wide_tables.any_cell(contract)] * len(found)
+        return {"description": f"In their order. {wide_tables.columns_of(contract)}", **exactly(cells)}
     names = ", ".join(column.name for column in found)
     return {"description": f"In this order: {names}", **exactly([bare(column) for column in found])}
 
@@ -61,6 +67,10 @@ def exactly(cells: Sequence[Schema]) -> Schema:
 
 def columns(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a table as an object of columns, each an array of cells."""
+    if wide_tables.is_wide(contract):
+        any_cell = wide_tables.any_cell(contract)
+        cells = _flat_or_nested(any_cell, exactly([any_cell]))
+        return wide_tables.by_name(contract, rules, cells, needs_all=True)
     found = contract.input.columns
     schema: Schema = {
         "type": "object",
@@ -165,8 +175,10 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
     for column in contract.input.columns:
         groups.setdefault(repr((bare(column), column.kind)), []).append(column)
     kinds = [_tensor(found) for found in groups.values()]
+    if wide_tables.is_wide(contract):
+        kinds = [_any_tensor(f"One column. {wide_tables.columns_of(contract)}")]
     if rules.extra == "ignore":
-        kinds.append(_any_tensor())
+        kinds.append(_any_tensor("A column that the model does not have. It is ignored."))
     needed = [c for c in contract.input.columns if rules.missing == "refuse" or not c.nullable]
     schema: Schema = {"title": "One tensor per column", "type": "array"}
     schema["description"] = "One tensor for each column, in any order, all with the same number of rows."
@@ -204,10 +216,10 @@ def _datatype(found: Sequence[Column]) -> Schema:
     return {"type": "string", "enum": [own, *sorted(accepted - {own})]}
 
 
-def _any_tensor() -> Schema:
+def _any_tensor(description: str) -> Schema:
     return {
         "type": "object",
-        "description": "A column that the model does not have. It is ignored.",
+        "description": description,
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"type": "string"},
@@ -221,11 +233,7 @@ def _any_tensor() -> Schema:
 
 def _matrix(contract: Contract) -> Schema:
     found = contract.input.columns
-    kinds: list[Schema] = []
-    for column in found:
-        if bare(column) not in kinds:
-            kinds.append(bare(column))
-    cell_schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    cell_schema = wide_tables.any_cell(contract)
     width = {"const": len(found)}
     return {
         "type": "object",
@@ -244,13 +252,16 @@ def invocations(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a body of MLflow, which has one of four keys, or of SageMaker, which is the rows alone."""
     names = [column.name for column in contract.input.columns]
     labels = [column.label for column in contract.input.columns]
-    spelled = [{"const": names}, *([{"const": labels}] if labels != names else [])]
+    spelled: list[Schema] = [{"const": names}, *([{"const": labels}] if labels != names else [])]
+    numbered: list[Schema] = [{"const": list(range(len(names)))}]
+    if wide_tables.is_wide(contract):
+        spelled, numbered = [exactly([{"type": ["string", "integer"]}] * len(names))], []
     split = {
         "type": "object",
         "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns`.",
         "required": ["data"],
         "properties": {
-            "columns": {"anyOf": [*spelled, {"const": list(range(len(names)))}, {"type": "null"}]},
+            "columns": {"anyOf": [*spelled, *numbered, {"type": "null"}]},
             "data": {"type": "array", "items": model_ref(contract, "Values"), "minItems": 1},
             "index": {"description": "It is ignored."},
         },

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tableside.blueprints.docs.openapi.cell_schemas import Schema, description, output_cell
+from collections.abc import Sequence
+
+from tableside.blueprints.docs.openapi.cell_schemas import MAX_LISTED, Schema, description, output_cell
+from tableside.blueprints.docs.openapi.wide_tables import is_wide
 from tableside.contract.schema import Cell, Contract, Output
 
 
@@ -39,7 +42,7 @@ _RESPONSE_KEYS = (("instances", "predictions"), ("inputs", "outputs"))
 
 def _object(key: str, rows: Schema, contract: Contract) -> Schema:
     """Return the schema of an answer that is an object: the rows or columns, and the class names on request."""
-    having = {output.name: {"const": list(output.classes)} for output in contract.outputs if output.classes}
+    having = {output.name: _names(output.classes) for output in contract.outputs if output.classes}
     names: Schema = {
         "type": "object",
         "description": "The class of each column of an output, for classes=true.",
@@ -48,6 +51,10 @@ def _object(key: str, rows: Schema, contract: Contract) -> Schema:
     }
     properties = {key: rows, **({"classes": names} if having else {})}
     return {"type": "object", "required": [key], "properties": properties}
+
+
+def _names(classes: Sequence[Cell]) -> Schema:
+    return {"const": list(classes)} if len(classes) <= MAX_LISTED else {"type": "array"}
 
 
 def _several(contract: Contract) -> dict[str, Schema]:
@@ -123,17 +130,21 @@ def tensor(output: Output, contract: Contract) -> Schema:
     }
 
 
-def predict_example(contract: Contract, count: int = 2) -> Schema:
-    """Return the V1 response to the first example of a request."""
+def predict_example(contract: Contract, count: int = 2) -> Schema | None:
+    """Return the V1 response to the first example of a request; None where the document is a summary."""
     default = contract.default_output
+    if is_wide(contract) or default.width > MAX_LISTED:
+        return None
     answers = contract.golden.answers[default.name][:count]
     rows: list[Cell | list[Cell]] = [row[0] if default.flat else list(row) for row in answers]
     return {"predictions": rows}
 
 
-def infer_example(contract: Contract, count: int = 2) -> Schema:
-    """Return the V2 response to the first example of a request."""
+def infer_example(contract: Contract, count: int = 2) -> Schema | None:
+    """Return the V2 response to the first example of a request; None where the document is a summary."""
     default = contract.default_output
+    if is_wide(contract) or default.width > MAX_LISTED:
+        return None
     answers = contract.golden.answers[default.name][:count]
     shape = [len(answers), default.width]
     data = [cell for row in answers for cell in row]
