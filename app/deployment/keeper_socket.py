@@ -6,6 +6,7 @@ The folder is for this user only, and so is the socket. It needs no space on the
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from tableside.errors import StackError
 NAME = "web_keeper.sock"
 CLIENT_TIMEOUT_S = 1.0
 """How long a client may take to send its request, which is one line."""
+PATIENCE_S = 30.0
 _MAX_BYTES = 16384
 
 
@@ -107,14 +109,27 @@ def _read_line(client: socket.socket) -> bytes:
     return line
 
 
-def ask(run_dir: Path, request: Request) -> Iterator[Update]:
+def _connect(peer: socket.socket, path: str, give_up_at_s: float) -> None:
+    while True:
+        try:
+            peer.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            if time.monotonic() >= give_up_at_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def ask(run_dir: Path, request: Request, patience_s: float = PATIENCE_S) -> Iterator[Update]:
     """Send a request to the keeper of this run folder and yield the lines of its answer.
 
+    patience_s: how long a keeper may take to listen; one that has just been replaced does not yet.
     Raises StackError if no keeper answers, or if it ends before its last line.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         try:
-            peer.connect(str(run_dir / NAME))
+            _connect(peer, str(run_dir / NAME), time.monotonic() + patience_s)
             peer.sendall(msgspec.json.encode(request) + b"\n")
         except OSError as problem:
             raise StackError(

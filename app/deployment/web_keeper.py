@@ -13,29 +13,25 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from tableside.deployment import draining, guardian, instances, releases, supervision
 from tableside.deployment.instances import SUPERVISOR, Instance
 from tableside.deployment.keeper_lock import take_over
+from tableside.deployment.keeper_renewal import ADOPT, SIGNALS, follow_record, renew
 from tableside.deployment.keeper_socket import Reception
 from tableside.deployment.observation import lost_versions, observe
-from tableside.deployment.releases import Release
 from tableside.deployment.succession import Action, Do, Phase, Seen, Succession
 from tableside.deployment.supervision import Says
-from tableside.errors import FailureKind, StackError
-from tableside.process import process_table
+from tableside.errors import FailureKind
+from tableside.process import process_table, worker_slots
 from tableside.process.file_locks import is_locked
-from tableside.process.instance_names import GUARDIAN_LOCK, INSTANCE_ID, RUN_DIR
+from tableside.process.instance_names import GUARDIAN_LOCK, INSTANCE_ID, KEEPER_LOCK, RUN_DIR
 from tableside.process.process_table import Process
 from tableside.settings import Settings, load
 from tableside.telemetry import logs
 
-MODULE = "tableside.deployment.web_keeper"
-ADOPT = "TABLESIDE_ADOPT"
-"""The variable by which a keeper that executes itself anew names the instance that it goes on with."""
 STALL_EXTRA_S = 60.0
 """Added to repository.load_timeout_s: a new instance that makes no progress for longer is given up."""
 KILL_EXTRA_S = 3.0
@@ -43,7 +39,6 @@ KILL_EXTRA_S = 3.0
 TRANSIENT = (FailureKind.CRASHED, FailureKind.TIMEOUT, FailureKind.OTHER)
 """What may be wrong with a version at one load and not at the next one."""
 BUSY_POLL_S, QUIET_POLL_S = 0.2, 0.5
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = logs.get_logger("web_keeper")
 
 
@@ -52,6 +47,7 @@ class Keeper:
 
     def __init__(self, settings: Settings) -> None:
         self._run_dir = settings.run_dir
+        self._workers = settings.server.workers
         self._release = releases.running(os.environ)
         self._target = self._release
         self._grace_s = settings.server.graceful_timeout_s + KILL_EXTRA_S
@@ -69,6 +65,7 @@ class Keeper:
     def run(self) -> int:
         """Keep `web` running until this process is stopped. Return its exit status."""
         self._listen_to_signals()
+        self._reserve_files()
         guarded = is_locked(self._run_dir / GUARDIAN_LOCK, shared=True)
         self._lock = take_over(self._run_dir)
         self._reception = Reception(self._run_dir)
@@ -85,12 +82,19 @@ class Keeper:
             self._reap()
         return self._leave()
 
+    def _reserve_files(self) -> None:
+        """Make the files that a replacement needs, so that it does not fail on a disk that has become full."""
+        worker_slots.reserve(self._run_dir / "worker_slots", 2 * self._workers + 1)
+        for name in (GUARDIAN_LOCK, KEEPER_LOCK):
+            with suppress(OSError):
+                (self._run_dir / name).touch(0o600)
+
     def _listen_to_signals(self) -> None:
-        for sign in _SIGNALS:
+        for sign in SIGNALS:
             signal.signal(sign, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _on_signal(self, sign: int, _: FrameType | None) -> None:
         if sign == signal.SIGHUP:
@@ -196,8 +200,10 @@ class Keeper:
         if moved:
             with suppress(OSError):  # a full disk: a later start of `web` begins in the release of `tableside run`
                 releases.record(self._run_dir, self._target)
+            self._release = self._target
         if is_asked or moved:
-            self._execute(self._target, name)
+            problem = renew(self._target, name)
+            log.error("keeper_not_renewed", reason=problem)
 
     def _failed(self, action: Action) -> None:
         others = [name for name, each in self._found.items() if name != action.name and each.master]
@@ -230,21 +236,6 @@ class Keeper:
                 if child is not None:
                     child.returncode = self._exit_statuses[name] = os.waitstatus_to_exitcode(status)
 
-    def _execute(self, release: Release, name: str = "") -> None:
-        """Become the keeper of a release, as it is on the disk now. Return only if that is not possible.
-
-        name: the instance that it goes on with.
-        """
-        try:
-            releases.run(release, ["-c", f"import {MODULE}"], os.environ)
-            environ = releases.environment(release, os.environ) | ({ADOPT: name} if name else {})
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they wait until the next program listens to them
-            os.chdir(release.project)
-            os.execve(release.python, [release.python, "-m", MODULE], environ)  # noqa: S606 - becomes the next keeper
-        except (OSError, StackError) as problem:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            log.error("keeper_not_renewed", reason=str(problem))
-
     def _leave(self) -> int:
         """End: with all instances if the stack ends, otherwise leave them to a guardian, or to the next keeper."""
         self._reception.finish(False, "web was stopped")
@@ -273,20 +264,10 @@ class Keeper:
             os.close(end)
 
 
-def _follow_record(run_dir: Path) -> None:
-    """Become the keeper of the release in which `web` ran last, if that is not this one."""
-    release = releases.recorded(run_dir)
-    if release is None or release == releases.running(os.environ):
-        return
-    os.chdir(release.project)
-    environ = releases.environment(release, os.environ)
-    os.execve(release.python, [release.python, "-m", MODULE], environ)  # noqa: S606 - becomes the other keeper
-
-
 def main() -> NoReturn:
     """Keep `web` running; the process ends when it is stopped."""
     settings = load()
-    _follow_record(settings.run_dir)
+    follow_record(settings.run_dir)
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
     raise SystemExit(Keeper(settings).run())
 

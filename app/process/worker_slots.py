@@ -17,6 +17,8 @@ from tableside.process.file_locks import is_locked, try_lock
 
 MAX_WORKER_SLOTS = 4096
 _PAGE_BYTES = 4096
+RESERVED_BYTES = 1 << 17
+"""Space of a status file that is reserved: a version takes some 150 bytes."""
 _ATTEMPTS = 3
 """A file that is written over in place, as on a full disk, may be read while it is half new."""
 
@@ -79,6 +81,22 @@ def _overwrite(file: Path, content: bytes) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def reserve(folder: Path, count: int) -> None:
+    """Make the files of the first `count` slots, with space for a status each, so that a full disk lacks none later.
+
+    Files that exist stay as they are. Where nothing can be written, nothing is reserved.
+    """
+    with suppress(OSError):
+        for number in range(count):
+            os.close(os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with suppress(FileExistsError):
+                fd = os.open(folder / f"{number}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(fd, 0, RESERVED_BYTES)
+                finally:
+                    os.close(fd)
 
 
 def acquire(folder: Path) -> WorkerSlot:

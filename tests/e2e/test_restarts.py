@@ -32,7 +32,7 @@ def traffic_to(stack: Stack, trained: Trained) -> Traffic:
     targets = []
     for name, (estimator, sample) in trained.items():
         rows = sample.iloc[:3]
-        answer = {"predictions": estimator.predict(rows).tolist()}
+        answer = {"outputs": estimator.predict(rows).tolist()}
         body = {"inputs": {column: stack_cells(rows[column]) for column in rows.columns}}
         targets.append((f"/v1/models/{name}:predict", body, answer))
     path, body, expected = targets[0]

@@ -45,6 +45,18 @@ def test_a_request_is_answered_with_lines(tmp_path: Path) -> None:
     reception.close()
 
 
+def test_a_keeper_may_begin_to_listen_later(tmp_path: Path) -> None:
+    """While a keeper executes itself anew, its socket is there but nobody listens."""
+    Reception(tmp_path).close()
+    thread, updates = asked(tmp_path, Request())
+    reception = Reception(tmp_path)
+    assert received(reception) == [Request()]
+    reception.finish(True, "serves")
+    thread.join(10)
+    assert updates == [Update("serves", True, True)]
+    reception.close()
+
+
 def test_a_later_request_replaces_an_earlier_one(tmp_path: Path) -> None:
     """Who asked before is told so at once."""
     reception = Reception(tmp_path)
@@ -80,7 +92,7 @@ def test_what_is_no_request_is_ignored(tmp_path: Path) -> None:
 def test_a_keeper_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """The error says what to start; so does that of a keeper that ends before it has answered."""
     with pytest.raises(StackError, match="no web keeper answers.*tableside run"):
-        list(keeper_socket.ask(tmp_path, Request()))
+        list(keeper_socket.ask(tmp_path, Request(), patience_s=0))
     reception = Reception(tmp_path)
     problems: list[StackError] = []
 

@@ -139,6 +139,32 @@ def test_a_disk_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "no further slot: No such file or directory\n"), ended.stderr
 
 
+RESERVED_BEFORE_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from tableside.process import worker_slots
+from tests.small_disks import fill
+folder = Path(sys.argv[1])
+worker_slots.reserve(folder, 2)
+fill(folder)
+slots = [worker_slots.acquire(folder) for _ in range(2)]
+status = {"models": ["x" * 100] * 1000}
+assert [slot.write_status(status) for slot in slots] == [True, True]
+assert worker_slots.statuses(folder) == [{"worker_slot": number, **status} for number in range(2)]
+worker_slots.reserve(folder, 3)
+assert worker_slots.statuses(folder)[1]["models"] == status["models"], "what is there stays"
+"""
+
+
+@pytest.mark.processes
+def test_reserved_slots_can_be_taken_on_a_full_disk(tmp_path: Path) -> None:
+    """Each has room for the status of a worker with hundreds of versions."""
+    command = on_small_disks([sys.executable, "-c", RESERVED_BEFORE_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_missing_folder_has_no_slots(tmp_path: Path) -> None:
     """Before the first worker starts, no slot is held and there is no status."""
     assert worker_slots.held(tmp_path / "none") == set()
