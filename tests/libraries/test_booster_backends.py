@@ -28,7 +28,8 @@ from tableside.runtimes.fast.backend import BACKENDS, FastRuntime, build
 from tableside.runtimes.fast.numerics import EstimatorRequired, Unsupported
 from tableside.runtimes.router import RoutedRuntime, build_router, difference
 from tableside.runtimes.sklearn import SklearnRuntime
-from tableside.settings import LIBRARIES, Repository
+from tableside.setting_texts import LIBRARIES
+from tableside.settings import Repository
 from tests.libraries import zoo
 from tests.libraries.zoo import Case
 from tests.unit.test_fast_backends import described
