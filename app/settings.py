@@ -5,6 +5,7 @@ Environment variables (`TABLESIDE__SECTION__KEY`) override the TOML file, which 
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -63,6 +64,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Number of native threads in which one worker predicts."""
     request_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Deadline of a request; later, the client gets status 504."""
+    lame_duck_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """Seconds at the end of the stack in which readiness answers 503 while requests are still served."""
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body as sent; a larger one gets status 413."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
@@ -89,7 +92,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def stop_wait_s(self) -> int:
         """Seconds between supervisord's SIGTERM and its SIGKILL."""
-        return self.proxy_read_timeout_s + 5
+        return self.proxy_read_timeout_s + math.ceil(self.lame_duck_s) + 5
 
 
 class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -45,7 +45,7 @@ def run() -> None:
 @main.command()
 def stop() -> None:
     """Stop the stack of this run folder, including processes that a killed stack left running."""
-    from tableside.deployment.launch import stop as end
+    from tableside.deployment.stopping import stop as end
 
     sys.exit(end(load()))
 

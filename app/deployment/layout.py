@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -90,6 +91,9 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         **searched,
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own memory pools never return the memory of a large body
         **threads,
+        # The sockets are bound once, so that a changed address counts from the next start of the whole stack.
+        "TABLESIDE__SERVER__LISTEN": settings.server.listen,
+        "TABLESIDE__SERVER__ADMIN_LISTEN": settings.server.admin_listen,
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
         "TABLESIDE_RUN_DIR": str(settings.run_dir),
@@ -112,3 +116,16 @@ def as_pattern(path: Path) -> str:
 def addresses(settings: Settings) -> dict[str, tuple[str, int]]:
     """Return host and port of the data plane and of the control plane, under the names DATA and ADMIN."""
     return {DATA: split_address(settings.server.listen), ADMIN: split_address(settings.server.admin_listen)}
+
+
+def socket_addresses(settings: Settings) -> dict[str, tuple[str, int]]:
+    """Return the same as `addresses`, as the kernel reports them of a socket: with numbers in place of names.
+
+    Raises OSError if a name cannot be resolved.
+    """
+    resolved = {}
+    for name, (host, port) in addresses(settings).items():
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
+        resolved[name] = (str(address[0]), int(address[1]))
+    return resolved

@@ -1,4 +1,4 @@
-"""Writes and checks nginx's configuration, then replaces this process by nginx on the sockets of the socket holders."""
+"""Writes and checks nginx's configuration, and builds the command that starts nginx."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from pathlib import Path
 import jinja2
 
 from tableside import machine
-from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, addresses, find_nginx
+from tableside.deployment.layout import CONTROL_SOCKET, TEMPLATE, WEB_SOCKET, addresses
 from tableside.deployment.nginx_guard import STATUS_PATH
-from tableside.deployment.socket_holder import fetch, pass_on
 from tableside.errors import StackError
-from tableside.settings import Settings, load
+from tableside.settings import Settings
 from tableside.telemetry import sampling
 
 CONF = "nginx.conf"
+CHECK_PID_FILE = "tmp/nginx-check.pid"
+"""Pid file for a configuration that is only checked: `nginx -t` makes an empty one."""
 IDLE_CONNECTIONS = 32
 """Number of idle connections to the workers that one nginx process keeps open."""
 PROBES_PER_CLIENT = 64
 """Health probes that one client address may have open at once; they do not count with its other requests."""
-_FIRST_FD = 3
 _SPARE_FILES = 64
 
 
-def render(settings: Settings) -> str:
-    """Return nginx's configuration for these settings."""
+def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
+    """Return nginx's configuration for these settings. pid_file: path in the run folder.
+
+    During a restart two nginx run, and each removes its pid file at its end, so that they need different ones.
+    """
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
     connections = max_connections()
     listen = {
@@ -35,6 +38,7 @@ def render(settings: Settings) -> str:
         for name, (host, port) in addresses(settings).items()
     }
     return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        pid_file=pid_file,
         server=settings.server,
         repository=settings.repository,
         log=settings.log,
@@ -74,7 +78,7 @@ def places(requests: int) -> list[int]:
     return [share + (line < rest) for line in range(lines)]
 
 
-def write(settings: Settings, nginx: str) -> Path:
+def write(settings: Settings, nginx: str, pid_file: str = CHECK_PID_FILE) -> Path:
     """Write the configuration into the run folder and return its path. nginx: path of the nginx program.
 
     Raises StackError with the first error line of `nginx -t` if nginx does not accept it; the file in use stays as it
@@ -84,7 +88,7 @@ def write(settings: Settings, nginx: str) -> Path:
     for folder in ("tmp", "log"):
         (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
-    draft.write_text(render(settings), encoding="utf-8")
+    draft.write_text(render(settings, pid_file), encoding="utf-8")
     command = [nginx, "-t", "-q", "-p", str(settings.run_dir), "-c", str(draft), "-e", "log/nginx-error.log"]
     check = subprocess.run(command, capture_output=True, text=True, cwd=settings.run_dir, check=False)
     if check.returncode != 0:
@@ -95,7 +99,7 @@ def write(settings: Settings, nginx: str) -> Path:
     return path
 
 
-def _use_batch_scheduling() -> None:
+def use_batch_scheduling() -> None:
     """Run nginx under SCHED_BATCH (sched(7)) to reduce preemption of workers.
 
     Without it nginx interrupts a worker for each answer it passes on. On shared cores those context switches cost a
@@ -106,27 +110,6 @@ def _use_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def main() -> None:
-    """Fetch the sockets, write the configuration and execute nginx. Does not return.
-
-    nginx matches each inherited socket to a `listen` line by its address. Raises SystemExit if nginx is not installed,
-    StackError if it rejects the configuration, TimeoutError if no socket holder answers.
-    """
-    settings = load()
-    nginx = find_nginx(os.environ)
-    if nginx is None:
-        raise SystemExit(
-            "tableside: nginx is not installed: install it (apt-get install nginx-light) or set server.nginx to 'off'"
-        )
-    descriptors = fetch(settings.run_dir)
-    path = write(settings, nginx)
-    os.chdir(settings.run_dir)
-    pass_on([descriptors[DATA], descriptors[ADMIN]], _FIRST_FD)
-    _use_batch_scheduling()
-    os.environ["NGINX"] = f"{_FIRST_FD};{_FIRST_FD + 1};"
-    command = [nginx, "-p", str(settings.run_dir), "-c", str(path), "-e", "log/nginx-error.log"]
-    os.execv(nginx, command)  # noqa: S606 - this process becomes nginx
-
-
-if __name__ == "__main__":
-    main()
+def command(run_dir: Path, nginx: str) -> list[str]:
+    """Return the command that starts nginx with the configuration that `write` has written."""
+    return [nginx, "-p", str(run_dir), "-c", str(run_dir / CONF), "-e", "log/nginx-error.log"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from tableside.deployment import stack_processes
 from tableside.process import worker_slots
 from tableside.settings import Settings
 
@@ -91,7 +92,13 @@ def supervisor_pid(run_dir: Path) -> int:
         pid = int((run_dir / "supervisord.pid").read_text())
     except (OSError, ValueError):
         return 0
-    return pid if command_has(pid, "supervisor") else 0
+    return pid if pid != os.getpid() and command_has(pid, "supervisor") else 0
+
+
+def find_supervisors(run_dir: Path) -> set[int]:
+    """Return the pids of all supervisord that run for this run folder, also of one whose pid file is missing."""
+    named = {supervisor_pid(run_dir)} - {0}
+    return named | {process.pid for process in stack_processes.find(run_dir, stack_processes.Role.SUPERVISORD)}
 
 
 def command_has(pid: int, word: str) -> bool:

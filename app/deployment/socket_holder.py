@@ -1,71 +1,92 @@
 """Socket holder: binds every listening socket once and passes it to other processes with SCM_RIGHTS (unix(7)).
 
 gunicorn and nginx may end or restart without losing connections: the kernel queues new ones as long as this process
-keeps the sockets open. Two holders run. A holder that starts takes the sockets from the other one, so the sockets stay
-open when one holder ends. A holder binds new sockets only if the other one is not running.
+keeps the sockets open. Two holders run, and the processes that watch over gunicorn and nginx have the sockets too. A
+holder that starts takes the sockets from any of them, and binds new sockets only if none of them runs. The sockets
+therefore outlive both holders, and also supervisord: the holders of the next one get them from those that are left.
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, WEB_SOCKET, addresses
+from tableside.deployment.socket_rescue import rescue
+from tableside.deployment.stack_processes import Role, find, leaders, runs, send, wait_until
 from tableside.settings import Settings, load
 
 BACKLOG = 4096
 """Connections that the kernel queues on each socket while nothing accepts them."""
 
-_PR_SET_PDEATHSIG = 1
-_HOLDERS = (0, 1)
+_WATCH_S = 2.0
+"""Seconds between two looks at supervisord, and, once it has been killed, at the servers that it has left behind."""
+_SERVERS = (Role.NGINX_MASTER, Role.NGINX_WORKER, Role.NGINX_KEEPER, Role.GUNICORN, Role.WEB_KEEPER)
 
 
-def bind(settings: Settings) -> dict[str, socket.socket]:
+def bind(settings: Settings, rescued: Mapping[str, int] | None = None) -> dict[str, socket.socket]:
     """Bind both TCP addresses and both unix sockets, listen on them and return them by name.
 
-    The unix sockets are files in the working directory. Raises OSError if an address is in use.
+    The unix sockets are files in the working directory. rescued: descriptors of sockets that listen already, which are
+    returned with the others. Raises OSError if an address is in use.
     """
-    held: dict[str, socket.socket] = {}
+    held = {name: socket.socket(fileno=descriptor) for name, descriptor in (rescued or {}).items()}
     with ExitStack() as opened:  # closes them all if one cannot be bound
+        for listener in held.values():
+            opened.enter_context(listener)
         for name, (host, port) in addresses(settings).items():
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            tcp = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tcp.bind((host, port))
-            held[name] = tcp
+            if name not in held:
+                held[name] = opened.enter_context(_bind_tcp(host, port))
         for name in (WEB_SOCKET, CONTROL_SOCKET):
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-            unix = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            unix.bind(name)
-            os.chmod(name, 0o600)
-            held[name] = unix
+            if name not in held:
+                held[name] = opened.enter_context(_bind_unix(name))
         for listener in held.values():
             listener.listen(BACKLOG)
-            listener.setblocking(
-                False
-            )  # nginx does not change the mode of an inherited socket and would block in accept()
+            # nginx does not change the mode of an inherited socket and would block in accept()
+            listener.setblocking(False)
         opened.pop_all()
     return held
 
 
-def fetch(run_dir: Path, timeout_s: float = 30.0) -> dict[str, int]:
-    """Return the sockets' file descriptors by name, from any holder.
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    tcp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        tcp.bind((host, port))
+    except OSError:
+        tcp.close()
+        raise
+    return tcp
 
-    Raises TimeoutError if no holder answers within `timeout_s`.
+
+def _bind_unix(name: str) -> socket.socket:
+    with suppress(FileNotFoundError):
+        os.unlink(name)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unix.bind(name)
+    os.chmod(name, 0o600)
+    return unix
+
+
+def fetch(run_dir: Path, timeout_s: float = 30.0) -> dict[str, int]:
+    """Return the sockets' file descriptors by name, from a holder or from any other process that offers them.
+
+    Raises TimeoutError if nobody answers within `timeout_s`.
     """
     give_up_at_s = time.monotonic() + timeout_s
     while True:
-        for number in _HOLDERS:
-            descriptors = _request_descriptors(run_dir / f"sockets-{number}.sock")
+        for path in sorted(run_dir.glob("sockets-*.sock")):  # the holders come first: sockets-0, sockets-1
+            descriptors = _request_descriptors(path)
             if descriptors:
                 return descriptors
         if time.monotonic() >= give_up_at_s:
@@ -83,37 +104,110 @@ def _request_descriptors(path: Path) -> dict[str, int]:
             names, descriptors, _, _ = socket.recv_fds(peer, 4096, 16)
         except OSError:
             return {}
-    return dict(zip(json.loads(names), descriptors, strict=True)) if names else {}
+    if names and all(map(_listens, descriptors)):
+        return dict(zip(json.loads(names), descriptors, strict=True))
+    close(descriptors)
+    return {}
+
+
+def _listens(descriptor: int) -> bool:
+    """Return whether the socket still listens: a stack that has ended has stopped that for every copy of it."""
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def close(descriptors: Iterable[int]) -> None:
+    """Close the descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def tcp_addresses(descriptors: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """Return host and port of the TCP sockets among these, by name."""
+    found = {}
+    for name in (DATA, ADMIN):
+        with socket.socket(fileno=os.dup(descriptors[name])) as listener:
+            host, port, *_ = listener.getsockname()
+            found[name] = (host, port)
+    return found
+
+
+class Offer:
+    """Gives copies of the listening sockets to every process that asks for them with `fetch`.
+
+    The holders make one, and so does each other process that keeps the sockets open. As long as one of them lives, a
+    holder that starts takes the sockets from it. Wait for a request with select(2), then call `answer`.
+    """
+
+    def __init__(self, run_dir: Path, name: str, descriptors: Mapping[str, int]) -> None:
+        """Listen for requests. descriptors: of all sockets, by name. An earlier offer of this name gets no more."""
+        self._path = run_dir / f"sockets-{name}.sock"
+        self._names, self._descriptors = json.dumps(list(descriptors)).encode(), list(descriptors.values())
+        self._path.unlink(missing_ok=True)
+        self._requests = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._requests.bind(str(self._path))
+        self._inode = self._path.stat().st_ino
+        self._requests.listen(16)
+        self._requests.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a process asks for the sockets."""
+        return self._requests.fileno()
+
+    def answer(self) -> None:
+        """Give the sockets to the process that asks, if there is one."""
+        with suppress(OSError):
+            client, _ = self._requests.accept()
+            with client:
+                socket.send_fds(client, [self._names], self._descriptors)
+
+    def close(self) -> None:
+        """Give the sockets to nobody any more."""
+        with suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+        self._requests.close()
+
+
+def _bind_or_rescue(settings: Settings) -> dict[str, socket.socket]:
+    """Return the listening sockets when nobody offers them: those that servers still have, and new ones for the rest.
+
+    If servers have them and they cannot be copied, end these servers: nobody watches over them.
+    """
+    try:
+        return bind(settings, rescue(settings))
+    except OSError as problem:
+        servers = leaders(find(settings.run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER, Role.GUNICORN))
+        if problem.errno != errno.EADDRINUSE or not servers:
+            raise
+        for process in servers:
+            send(process, signal.SIGQUIT if process.role is not Role.GUNICORN else signal.SIGTERM)
+        wait_until(lambda: not any(map(runs, servers)), settings.server.stop_wait_s)
+        return bind(settings)
 
 
 def hold(settings: Settings, number: int) -> None:
-    """Take the sockets from the other holder, or bind them, and pass them to every process that connects.
+    """Take the sockets from a process that has them, or bind them, and pass them to every process that connects.
 
-    Does not return. number: 0 or 1, which of the two holders this is. Raises OSError if an address is in use.
+    Returns when supervisord has been killed and no server of the stack runs any more. number: 0 or 1, which of the two
+    holders this is. Raises OSError if an address is in use.
     """
-    ctypes.CDLL(None).prctl(
-        _PR_SET_PDEATHSIG, signal.SIGKILL
-    )  # end with supervisord: a holder left behind would keep the ports
-    run_dir = settings.run_dir
+    run_dir, parent = settings.run_dir, os.getppid()
     os.chdir(run_dir)
     os.umask(0o077)
+    predecessors = [process for process in find(run_dir, Role.HOLDER) if process.words[-1] == str(number).encode()]
     with open("sockets.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two holders that start at once must not both bind
-        descriptors = _request_descriptors(run_dir / f"sockets-{1 - number}.sock")
-        held = (
-            bind(settings) if not descriptors else {name: socket.socket(fileno=fd) for name, fd in descriptors.items()}
-        )
-        path = f"sockets-{number}.sock"
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        requests = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        requests.bind(path)
-        requests.listen(16)
-    names = json.dumps(list(held)).encode()
-    while True:
-        client, _ = requests.accept()
-        with client, suppress(OSError):
-            socket.send_fds(client, [names], [listener.fileno() for listener in held.values()])
+        try:
+            descriptors = fetch(run_dir, timeout_s=0)
+        except TimeoutError:
+            descriptors = {name: listener.detach() for name, listener in _bind_or_rescue(settings).items()}
+        offer = Offer(run_dir, str(number), descriptors)
+    for predecessor in predecessors:  # of a stack whose supervisord was killed
+        send(predecessor, signal.SIGTERM)
+    while os.getppid() == parent or find(run_dir, *_SERVERS):
+        if select.select([offer], [], [], _WATCH_S)[0]:
+            offer.answer()
 
 
 def pass_on(descriptors: list[int], first: int) -> None:

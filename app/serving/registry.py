@@ -18,7 +18,7 @@ from tableside.errors import FailureKind, ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PreflightResults
-from tableside.process import worker_slots
+from tableside.process import lame_duck, worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
 from tableside.repository.model_toml import ModelConfig
@@ -121,8 +121,15 @@ class Registry:
                 return catalog.servable(spec, version)
             time.sleep(_POLL_S)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the whole stack is about to stop. It serves requests, but should get no new traffic."""
+        return lame_duck.is_announced(self._settings.run_dir)
+
     def not_ready(self) -> str:
         """Return why this worker should get no traffic; an empty string if it should."""
+        if self.is_stopping:
+            return "stopping: the server will stop soon"
         if self.draining:
             return "draining: the worker is stopping"
         if not self._first_load.is_set() and time.monotonic() < self._answer_from_s + READINESS_WAIT_S:

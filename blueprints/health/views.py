@@ -57,7 +57,7 @@ def _ready() -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Readiness of one model, or of one version: 200 when it can answer, otherwise 503 with its state and reason."""
-    if not registry().wait_first(FIRST_LOAD_WAIT_S):
+    if not registry().wait_first(FIRST_LOAD_WAIT_S) or registry().is_stopping:
         return _ready()
     servable = registry().catalog.find(name, version)
     if servable.state is State.READY:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.deployment.socket_holder import fetch
+from tableside.deployment.stack_processes import Role, find
 from tests.e2e.conftest import Stack, until
 from tests.e2e.slow_model import slow_estimator
 
@@ -149,8 +149,7 @@ def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
         status, content, headers = stack.call("/v2")
         assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
     until(lambda: stack.call("/v2")[0] == 200)
-    stack.ctl("stop", "sockets:*", "web")
-    assert until(lambda: stack.call("/v2")[0] == 502)
+    (stack.run_dir / "web.sock").unlink()
     status, content, _ = stack.call("/v2")
     assert (status, content["status"]) == (502, 502)
     stack.stop()
@@ -173,43 +172,19 @@ def test_a_frozen_stack_answers_504_in_json(make_stack: Callable[..., Stack]) ->
 
 
 def test_stop_all_and_start_all(make_stack: Callable[..., Stack]) -> None:
-    """`supervisorctl stop all` ends every program, and `start all` serves again on the same ports."""
+    """`supervisorctl stop all` ends every program and its servers; `start all` serves again on the same ports."""
     stack = make_stack()
     assert stack.ctl("stop", "all").count("stopped") == 4
+
+    def ended() -> bool:
+        return {process.role for process in find(stack.run_dir)} == {Role.SUPERVISORD}
+
+    assert until(ended, 60), find(stack.run_dir)
     with pytest.raises(OSError, match="refused"):
         stack.call("/v2/health/live")
     stack.ctl("start", "all")
     stack.wait_ready()
     assert stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})[0] == 200
-    stack.stop()
-
-
-def holder_answers(stack: Stack) -> bool:
-    """Return whether a socket holder of the stack accepts connections."""
-    try:
-        descriptors = fetch(stack.run_dir, timeout_s=0)
-    except TimeoutError:
-        return False
-    for descriptor in descriptors.values():
-        os.close(descriptor)
-    return True
-
-
-def test_a_killed_supervisord_leaves_a_serving_stack_that_stop_ends(make_stack: Callable[..., Stack]) -> None:
-    """After SIGKILL of supervisord the stack still serves, a second start is refused, and `stop` ends what is left."""
-    stack = make_stack()
-    assert stack.process is not None
-    stack.process.kill()
-    stack.process.wait(10)
-    assert until(lambda: not holder_answers(stack)), "the socket holders end with supervisord"
-    assert stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})[0] == 200
-    refused = stack.cli("run")
-    assert refused.returncode == 2
-    assert "tableside stop" in refused.stderr
-    assert stack.cli("stop").returncode == 0
-    with pytest.raises(OSError, match="refused"):
-        stack.call("/v2/health/live")
-    stack.start()
     stack.stop()
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,10 @@ class Traffic:
     more: list[tuple[str, Any, Any]] = field(default_factory=list)
     answered: int = 0
     failures: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    """Requests on a kept connection that ended without an answer. `failures` has them too."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """The number of requests by status or by exception."""
     slowest_s: float = 0.0
     longest_silence_s: float = 0.0
     _answered_at_s: float = 0.0
@@ -52,7 +57,7 @@ class Traffic:
         turns = itertools.cycle([(path, json.dumps(body), expected) for path, body, expected in requests])
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
-            started = time.monotonic()
+            started, is_kept = time.monotonic(), connection is not None
             path, body, expected = next(turns)
             try:
                 connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
@@ -62,8 +67,14 @@ class Traffic:
                 if answer.status != 200 or json.loads(content) != expected:
                     self.failures.append(f"{answer.status} {content[:200]!r}")
                 self._count()
+                self.outcomes[str(answer.status)] += 1
             except (OSError, http.client.HTTPException) as problem:
                 self.failures.append(repr(problem))
+                self.outcomes[type(problem).__name__] += 1
+                if is_kept and not isinstance(problem, TimeoutError):
+                    self.cut.append(repr(problem))
+                if connection is not None:
+                    connection.close()
                 connection = None
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)
             if not keep and connection is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tableside import settings as app_settings
-from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder
+from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder, stopping
 from tableside.errors import StackError
 from tableside.settings import Settings
 from tests.fakes import numbers, sum_contract
@@ -126,7 +126,8 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
     launch.prepare(load())
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
     assert sorted(path.name for path in run_dir.iterdir()) == [
-        "admin.key", "generations", "log", "metrics", "model_programs.conf", "stack.json", "tmp", "worker_slots",
+        "admin.key", "generations", "lame_duck.lock", "log", "metrics", "model_programs.conf", "stack.json", "tmp",
+        "worker_slots",
     ]  # fmt: skip
     assert list((run_dir / "metrics").iterdir()) == []
 
@@ -141,7 +142,7 @@ def test_a_stale_pid_file_is_no_running_stack(tmp_path: Path, content: str) -> N
 
 def test_stop_without_a_stack_is_a_success(load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`stop` returns 0 at once if nothing runs, and names the run folder."""
-    assert launch.stop(load()) == 0
+    assert stopping.stop(load()) == 0
     assert capsys.readouterr().err == f"tableside: no stack runs in {tmp_path / 'run'}\n"
 
 

@@ -1,0 +1,210 @@
+"""nginx's keeper, the program `nginx` of supervisord: replaces nginx without a gap, and ends it without a reset.
+
+nginx is a child of this process. A new nginx starts on the same sockets while the old one serves, and the old one ends
+when the new one accepts connections. That holds for a restart, after SIGKILL of nginx or of this process, and when a
+new supervisord takes a stack over. At SIGTERM this process asks supervisord what goes on:
+
+- The whole stack ends: it announces the end, closes the listening sockets and ends nginx (`EndOfService`).
+- Otherwise it may be the first half of a restart. This process hands nginx to a *guardian*, a copy of itself which
+  supervisord does not know, and ends at once. The guardian ends nginx if the program stays stopped.
+
+SIGHUP makes nginx read a new configuration; SIGUSR1 makes it open its log files again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tableside.deployment import nginx as configuration
+from tableside.deployment.end_of_service import EndOfService
+from tableside.deployment.layout import ADMIN, DATA, find_nginx
+from tableside.deployment.signal_queue import SignalQueue
+from tableside.deployment.socket_holder import Offer, fetch
+from tableside.deployment.stack_processes import (
+    Role,
+    StackProcess,
+    find,
+    is_leaving,
+    leaders,
+    runs,
+    send,
+    wait_until,
+)
+from tableside.deployment.supervisor_state import Plan, plan
+from tableside.errors import StackError, TablesideError
+from tableside.settings import Settings, load
+
+PROGRAM = "nginx"
+START_TIMEOUT_S = 10.0
+"""How long a new nginx may take until its first worker runs."""
+STAYS_DOWN_S = 3.0
+"""A program that supervisord has stopped for this long is not being restarted."""
+_TICK_S = 0.5
+_END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+
+
+class NginxKeeper:
+    """One nginx on the sockets of the stack. descriptors: of all listening sockets, by name."""
+
+    def __init__(self, settings: Settings, nginx: str, descriptors: Mapping[str, int]) -> None:
+        self._settings, self._nginx, self._descriptors = settings, nginx, descriptors
+        self._signals = SignalQueue(*_END_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+        self._offer = Offer(settings.run_dir, PROGRAM, descriptors)
+        self._pid_file = f"tmp/nginx-{os.getpid()}.pid"
+        self._master: StackProcess | None = None
+
+    def run(self) -> int:
+        """Replace the nginx that may run, and watch over the new one until its end. Return the exit code.
+
+        Raises StackError if nginx rejects the configuration or does not start; an old nginx then serves on.
+        """
+        run_dir = self._settings.run_dir
+        old = find(run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)
+        configuration.write(self._settings, self._nginx, self._pid_file)
+        child = self._start()
+        self._master = next((each for each in find(run_dir, Role.NGINX_MASTER) if each.pid == child.pid), None)
+        for process in leaders(old):
+            send(process, signal.SIGQUIT)
+        _remove_pid_files(run_dir)
+        while child.poll() is None:
+            for number in self._wait():
+                if number in _END_SIGNALS:
+                    return self._end(child)
+                self._pass_on(number)
+        _say(f"nginx has ended with status {child.returncode}")
+        return 1  # supervisord starts the next keeper; workers that a killed nginx has left behind serve meanwhile
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        listening = [self._descriptors[DATA], self._descriptors[ADMIN]]
+        environ = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in listening)}
+        run_dir = self._settings.run_dir
+        child = subprocess.Popen(
+            configuration.command(run_dir, self._nginx), env=environ, cwd=run_dir, pass_fds=listening
+        )
+
+        def is_up() -> bool:
+            return child.poll() is not None or any(
+                worker.parent == child.pid for worker in find(run_dir, Role.NGINX_WORKER)
+            )
+
+        if not wait_until(is_up, START_TIMEOUT_S) or child.poll() is not None:
+            child.kill()
+            raise StackError(f"nginx did not start (status {child.wait()}); see {run_dir / 'log' / 'nginx-error.log'}")
+        return child
+
+    def _wait(self, timeout_s: float = _TICK_S) -> list[int]:
+        """Give the sockets to processes that ask for them, and return the signals that have arrived."""
+        watched: list[SignalQueue | Offer] = [self._signals, self._offer]
+        ready, _, _ = select.select(watched, [], [], timeout_s)
+        if self._offer in ready:
+            self._offer.answer()
+        return self._signals.received()
+
+    def _pass_on(self, number: int) -> None:
+        if self._master is None or number == signal.SIGCHLD:
+            return
+        if number == signal.SIGHUP:
+            try:
+                configuration.write(load(), self._nginx, self._pid_file)
+            except TablesideError as problem:
+                _say(f"nginx keeps its configuration: {problem}")
+                return
+        send(self._master, signal.Signals(number))
+
+    def _end(self, child: subprocess.Popen[bytes]) -> int:
+        if plan(self._settings.run_dir, PROGRAM) in (Plan.ENDING, Plan.GONE):
+            self._end_service()
+            child.wait()
+        elif os.fork() == 0:
+            os.setsid()
+            self._guard()
+        return 0
+
+    def _guard(self) -> None:
+        """Be the guardian: serve on until the next keeper has ended this nginx, or end it if none comes."""
+        down_since_s: float | None = None
+        while self._master is not None and runs(self._master):
+            is_told = any(number in _END_SIGNALS for number in self._wait(0.2))
+            state = plan(self._settings.run_dir, PROGRAM)
+            if is_told or (state is Plan.ENDING and not find(self._settings.run_dir, Role.NGINX_KEEPER)):
+                self._end_service()
+                return
+            now_s = time.monotonic()
+            down_since_s = (down_since_s or now_s) if state is Plan.DOWN else None
+            if down_since_s is not None and now_s - down_since_s > STAYS_DOWN_S:
+                self._end_program()
+                return
+
+    def _end_program(self) -> None:
+        """End nginx because its program stays stopped. The ports stay open as long as the socket holders run."""
+        holders = [plan(self._settings.run_dir, f"sockets:sockets_{number}") for number in (0, 1)]
+        if Plan.UP in holders:
+            self._quit()
+        else:
+            self._end_service()
+
+    def _end_service(self) -> None:
+        with EndOfService(self._settings, self._descriptors) as end:
+            self._offer.close()
+            serve_until_s = time.monotonic() + end.lame_duck_s
+            while (left_s := serve_until_s - time.monotonic()) > 0 and self._master is not None and runs(self._master):
+                select.select([self._signals], [], [], min(left_s, _TICK_S))
+                if any(number in _END_SIGNALS for number in self._signals.received()):
+                    break  # somebody is in a hurry
+            end.settle()
+            self._quit()
+            wait_until(self._accepts_no_more, 2)
+            end.stop_listening()
+            self._wait_for_the_end()
+
+    def _quit(self) -> None:
+        for process in leaders(find(self._settings.run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)):
+            send(process, signal.SIGQUIT)
+
+    def _accepts_no_more(self) -> bool:
+        return all(map(is_leaving, find(self._settings.run_dir, Role.NGINX_WORKER)))
+
+    def _wait_for_the_end(self) -> None:
+        run_dir = self._settings.run_dir
+        wait_until(lambda: not find(run_dir, Role.NGINX_WORKER), self._settings.server.stop_wait_s, poll_s=0.05)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # a supervisord that was killed reads no more
+        sys.stderr.write(f"tableside: {message}\n")
+
+
+def _remove_pid_files(run_dir: Path) -> None:
+    """Remove the pid files of nginx that were killed: they cannot do it themselves."""
+    running = {str(process.pid) for process in find(run_dir, Role.NGINX_MASTER)}
+    for path in (run_dir / "tmp").glob("nginx-*.pid"):
+        if path.read_text(encoding="ascii", errors="replace").strip() not in running:
+            path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Watch over nginx until its end. Raises SystemExit with the exit code, or with what is wrong."""
+    try:
+        settings = load()
+        nginx = find_nginx(os.environ)
+        if nginx is None:
+            raise StackError(
+                "nginx is not installed: install it (apt-get install nginx-light) or set server.nginx to 'off'"
+            )
+        configuration.use_batch_scheduling()
+        code = NginxKeeper(settings, nginx, fetch(settings.run_dir)).run()
+    except (TablesideError, TimeoutError) as problem:
+        raise SystemExit(f"tableside: {problem}") from None
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Find the processes of a stack by its run folder, also those that a killed parent has left behind.
+
+A pid file names a process that may have ended, and its number may belong to another program by now. /proc has the
+truth: every program of a stack is started with the run folder in its environment, and nginx, which overwrites its
+environment with its title, works in that folder. A process is signalled through a pidfd (pidfd_open(2)), which refers
+to this process even if its number is used again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+RUN_DIR_VARIABLE = "TABLESIDE_RUN_DIR"
+_PROC = Path("/proc")
+
+
+class Role(Enum):
+    """What a process is in its stack. The value is the name in messages."""
+
+    SUPERVISORD = "supervisord"
+    NGINX_KEEPER = "nginx keeper"
+    NGINX_MASTER = "nginx"
+    NGINX_WORKER = "nginx worker"
+    WEB_KEEPER = "web keeper"
+    GUNICORN = "gunicorn"
+    MODEL = "model process"
+    HOLDER = "socket holder"
+
+
+_MODULES = {
+    b"supervisor.supervisord": Role.SUPERVISORD,
+    b"gunicorn": Role.GUNICORN,
+    b"tableside.deployment.gunicorn": Role.WEB_KEEPER,
+    b"tableside.deployment.keeper": Role.WEB_KEEPER,
+    b"tableside.deployment.nginx_keeper": Role.NGINX_KEEPER,
+    b"tableside.deployment.socket_holder": Role.HOLDER,
+}
+"""The modules that Python runs with `-m`, and the roles of their processes."""
+_MODEL_SCRIPT = b"/model_process/child/main.py"
+_TITLES = {b"nginx: master process": Role.NGINX_MASTER, b"nginx: worker process": Role.NGINX_WORKER}
+
+
+class StackProcess(NamedTuple):
+    """A running process of a stack.
+
+    started: the kernel's time of its start. Together with the pid it names one process for ever.
+    words: its command line.
+    """
+
+    pid: int
+    parent: int
+    started: int
+    role: Role
+    words: tuple[bytes, ...]
+
+    def __str__(self) -> str:
+        return f"{self.role.value} (pid {self.pid})"
+
+
+def find(run_dir: Path, *roles: Role) -> list[StackProcess]:
+    """Return the processes of the stack in this run folder, ordered by pid; with `roles`, only those that have one.
+
+    The calling process is not among them. Other users' processes are found only by root.
+    """
+    try:
+        folder = run_dir.stat()
+    except OSError:
+        return []
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        process = _read(entry)
+        if (
+            process is not None
+            and process.pid != os.getpid()
+            and (not roles or process.role in roles)
+            and _belongs(process, run_dir, (folder.st_dev, folder.st_ino))
+        ):
+            found.append(process)
+    return sorted(found)
+
+
+def _read(entry: Path) -> StackProcess | None:
+    """Return the process of a folder in /proc, None if it is none of a stack, is a zombie or has ended."""
+    try:
+        words = tuple((entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"))
+        role = _role(words)
+        if role is None:
+            return None
+        fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if fields[0] in (b"Z", b"X"):
+        return None
+    return StackProcess(int(entry.name), int(fields[1]), int(fields[19]), role, words)
+
+
+def _role(words: tuple[bytes, ...]) -> Role | None:
+    for title, role in _TITLES.items():
+        if words[0].startswith(title):
+            return role
+    if b"-m" in words[:-1]:
+        return _MODULES.get(words[words.index(b"-m") + 1])
+    return Role.MODEL if any(word.endswith(_MODEL_SCRIPT) for word in words) else None
+
+
+def _belongs(process: StackProcess, run_dir: Path, folder: tuple[int, int]) -> bool:
+    """Return whether the process has this run folder: the same folder, not only the same path in another container."""
+    entry = _PROC / str(process.pid)
+    try:
+        if process.role in (Role.NGINX_MASTER, Role.NGINX_WORKER):
+            there = (entry / "cwd").stat()
+        else:
+            variable = os.fsencode(f"{RUN_DIR_VARIABLE}={run_dir}")
+            if variable not in (entry / "environ").read_bytes().split(b"\0"):
+                return False
+            there = (entry / f"root{run_dir}").stat()
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == folder
+
+
+def runs(process: StackProcess) -> bool:
+    """Return whether this very process still runs; a zombie has ended."""
+    now = _read(_PROC / str(process.pid))
+    return now is not None and now.started == process.started
+
+
+def send(process: StackProcess, number: signal.Signals) -> bool:
+    """Signal this very process. Return whether it still ran. Raises PermissionError for a process of another user."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # a container may forbid pidfd_open(2)
+        descriptor = None
+    try:
+        if not runs(process):
+            return False
+        with suppress(ProcessLookupError):
+            if descriptor is None:
+                os.kill(process.pid, number)
+            else:
+                signal.pidfd_send_signal(descriptor, number)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return True
+
+
+def leaders(processes: Sequence[StackProcess]) -> list[StackProcess]:
+    """Return the processes whose parent is none of these: masters, and workers that a killed master has left behind."""
+    pids = {process.pid for process in processes}
+    return [process for process in processes if process.parent not in pids]
+
+
+def is_leaving(process: StackProcess) -> bool:
+    """Return whether this is an nginx worker that accepts no more connections: nginx says so in its title."""
+    now = _read(_PROC / str(process.pid))
+    return now is None or b"shutting down" in now.words[0]
+
+
+def wait_until(is_done: Callable[[], bool], timeout_s: float, poll_s: float = 0.02) -> bool:
+    """Call `is_done` until it returns True, for `timeout_s` seconds at most. Return its last result."""
+    give_up_at_s = time.monotonic() + timeout_s
+    while not is_done():
+        if time.monotonic() >= give_up_at_s:
+            return False
+        time.sleep(poll_s)
+    return True

@@ -1,0 +1,242 @@
+"""The front of the stack: nginx, the socket holders and supervisord may die, and new ones take over without a gap."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tableside.deployment.socket_holder import close, fetch
+from tableside.deployment.stack_processes import Role, StackProcess, find, runs
+from tests.e2e.conftest import Stack, free_port, until
+from tests.e2e.traffic import Traffic
+
+pytestmark = pytest.mark.e2e
+
+KEPT = 4
+"""Clients of the stream that keep their connection. An nginx that ends closes each of these once."""
+NGINX = (Role.NGINX_MASTER, Role.NGINX_WORKER)
+
+
+@pytest.fixture(scope="module")
+def front(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for the tests of this module, with a settings file that a test can change."""
+    config = tmp_path_factory.mktemp("config") / "tableside.toml"
+    config.write_text("")
+    started = make_stack(TABLESIDE_CONFIG=str(config))
+    yield started
+    started.stop()
+
+
+def found(stack: Stack, *roles: Role) -> list[StackProcess]:
+    return find(stack.run_dir, *roles)
+
+
+def inodes(stack: Stack) -> dict[str, int]:
+    """Return the listening sockets that a process of the stack offers, by name: the inode names one socket."""
+    descriptors = fetch(stack.run_dir)
+    try:
+        return {name: os.fstat(descriptor).st_ino for name, descriptor in descriptors.items()}
+    finally:
+        close(descriptors.values())
+
+
+def survive(stack: Stack, trained: dict[str, Any], event: Callable[[], object], is_over: Callable[[], bool]) -> Traffic:
+    """Run `event` during a stream of requests until it is over. Only kept connections that nginx closed may fail."""
+    estimator, sample = trained["iris"]
+    rows = sample.iloc[:3]
+    body, expected = {"instances": rows.values.tolist()}, {"predictions": estimator.predict(rows).tolist()}
+    sockets = inodes(stack)
+    with Traffic(stack.data, "/v1/models/iris:predict", body, expected, clients=2 * KEPT) as traffic:
+        traffic.wait_for_more(50)
+        event()
+        assert until(is_over, 240), stack.logs()
+        traffic.wait_for_more(100)
+    assert traffic.failures == traffic.cut, traffic.outcomes
+    assert len(traffic.cut) <= KEPT
+    assert inodes(stack) == sockets, "the stack listens on the same sockets"
+    return traffic
+
+
+def replaced(stack: Stack, old: list[StackProcess]) -> Callable[[], bool]:
+    """Return a function that tells whether these processes have ended, and a new nginx serves alone."""
+
+    def is_over() -> bool:
+        return not any(map(runs, old)) and len(found(stack, Role.NGINX_MASTER)) == len(found(stack, *NGINX[:1])) == 1
+
+    return is_over
+
+
+def test_a_restart_of_nginx_leaves_no_gap(front: Stack, trained: dict[str, Any]) -> None:
+    """`supervisorctl restart nginx` starts the new nginx before the old one ends; one keeper and one nginx are left."""
+    old = found(front, *NGINX)
+    survive(front, trained, lambda: front.ctl("restart", "nginx"), replaced(front, old))
+    assert until(lambda: len(found(front, Role.NGINX_KEEPER)) == 1), "the guardian has ended with its nginx"
+    assert len(list((front.run_dir / "tmp").glob("nginx-*.pid"))) == 1
+
+
+def test_a_killed_nginx_master_is_replaced(front: Stack, trained: dict[str, Any]) -> None:
+    """After SIGKILL of nginx's master its workers serve until a new nginx does; then they end."""
+    old = found(front, *NGINX)
+    master = next(process for process in old if process.role is Role.NGINX_MASTER)
+    survive(front, trained, lambda: os.kill(master.pid, signal.SIGKILL), replaced(front, old))
+
+
+def test_a_killed_keeper_is_replaced_with_its_nginx(front: Stack, trained: dict[str, Any]) -> None:
+    """After SIGKILL of nginx's keeper supervisord starts another, which replaces the nginx that nobody watches."""
+    old = found(front, *NGINX)
+    (keeper,) = found(front, Role.NGINX_KEEPER)
+    survive(front, trained, lambda: os.kill(keeper.pid, signal.SIGKILL), replaced(front, old))
+
+
+def test_a_killed_nginx_worker_loses_only_its_own_connections(front: Stack, trained: dict[str, Any]) -> None:
+    """SIGKILL of a worker of nginx closes the connections that it had: at most one request of each client."""
+    estimator, sample = trained["iris"]
+    body = {"instances": sample.iloc[:1].values.tolist()}
+    victim = found(front, Role.NGINX_WORKER)[0]
+    with Traffic(
+        front.data, "/v1/models/iris:predict", body, {"predictions": estimator.predict(sample.iloc[:1]).tolist()}
+    ) as traffic:
+        traffic.wait_for_more(50)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert until(lambda: not runs(victim))
+        traffic.wait_for_more(200)
+    assert len(traffic.failures) <= traffic.clients, traffic.outcomes
+    assert set(traffic.outcomes) <= {"200", "RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"}
+
+
+def test_dead_holders_come_back(front: Stack, trained: dict[str, Any]) -> None:
+    """After SIGKILL of both holders at once the next ones get the sockets from the keepers."""
+    old = found(front, Role.HOLDER)
+
+    def event() -> None:
+        for process in old:
+            os.kill(process.pid, signal.SIGKILL)
+
+    traffic = survive(front, trained, event, lambda: len(set(found(front, Role.HOLDER)) - set(old)) == 2)
+    assert traffic.failures == []
+
+
+def test_dead_holders_come_back_while_nginx_restarts(front: Stack, trained: dict[str, Any]) -> None:
+    """Both holders are killed and nginx is restarted at once: the guardian of nginx still has the sockets."""
+    old, old_nginx = found(front, Role.HOLDER), found(front, *NGINX)
+
+    def event() -> None:
+        for process in old:
+            os.kill(process.pid, signal.SIGKILL)
+        front.ctl("restart", "nginx")
+
+    has_holders = lambda: len(set(found(front, Role.HOLDER)) - set(old)) == 2  # noqa: E731
+    survive(front, trained, event, lambda: has_holders() and replaced(front, old_nginx)())
+
+
+def test_nginx_reads_new_limits_at_a_hup_and_keeps_the_old_ones_if_they_are_wrong(front: Stack) -> None:
+    """SIGHUP makes nginx use the settings on disk. Settings that cannot be used change nothing, and are reported."""
+    config = Path(front.environ["TABLESIDE_CONFIG"])
+    body = b"[" + b" " * 3000 + b"]"
+
+    def status() -> int:
+        return front.call("/v1/models/iris:predict", body)[0]
+
+    assert status() == 400
+    master = found(front, Role.NGINX_MASTER)
+    try:
+        config.write_text("[server]\nmax_body_bytes = 1000\n")
+        front.ctl("signal", "HUP", "nginx")
+        assert until(lambda: status() == 413), front.logs()
+        config.write_text("[server]\nmax_body_bytes = 'much'\n")
+        (keeper,) = found(front, Role.NGINX_KEEPER)  # supervisorctl reads the settings too, and refuses them
+        os.kill(keeper.pid, signal.SIGHUP)
+        log = front.run_dir / "log" / "nginx.log"
+        assert until(lambda: "nginx keeps its configuration: server.max_body_bytes" in log.read_text()), log.read_text()
+        assert status() == 413
+    finally:
+        config.write_text("")
+    front.ctl("signal", "HUP", "nginx")
+    assert until(lambda: status() == 400), front.logs()
+    assert found(front, Role.NGINX_MASTER) == master
+
+
+def test_a_new_supervisord_takes_the_stack_over(front: Stack, trained: dict[str, Any]) -> None:
+    """After SIGKILL of supervisord the stack serves, and `tableside run` replaces it without a failed request."""
+    old = found(front)
+    assert front.process is not None
+    front.process.kill()
+    front.process.wait(10)
+    assert until(lambda: not found(front, Role.SUPERVISORD))
+    assert found(front, Role.HOLDER), "the holders outlive supervisord"
+    survive(front, trained, front.start, lambda: not any(map(runs, old)))
+    assert "taking over the stack" in (front.folder / "run.out").read_text()
+    assert until(lambda: len(found(front, Role.HOLDER)) == 2)
+    assert (len(found(front, Role.SUPERVISORD)), len(found(front, Role.NGINX_MASTER))) == (1, 1)
+
+
+def kill_all_but_servers(stack: Stack) -> list[StackProcess]:
+    """Kill supervisord and everything that offers the sockets. Return what is left: nginx and gunicorn, which serve."""
+    doomed = found(stack, Role.SUPERVISORD, Role.HOLDER, Role.NGINX_KEEPER, Role.WEB_KEEPER)
+    for process in sorted(doomed, key=lambda process: process.role is not Role.SUPERVISORD):
+        os.kill(process.pid, signal.SIGKILL)
+    assert stack.process is not None
+    stack.process.wait(10)
+    assert until(lambda: not any(map(runs, doomed)))
+    left = found(stack)
+    assert {process.role for process in left} >= {*NGINX, Role.GUNICORN}
+    assert stack.call("/v2/health/live")[0] == 200
+    return left
+
+
+def test_holders_copy_the_sockets_of_servers_that_nobody_watches(front: Stack, trained: dict[str, Any]) -> None:
+    """If every process that offers the sockets is killed, the next start copies them out of nginx and gunicorn."""
+    left: list[StackProcess] = []
+
+    def event() -> None:
+        left.extend(kill_all_but_servers(front))
+        front.start()
+
+    survive(front, trained, event, lambda: not any(map(runs, left)))
+    assert "taking over the stack" in (front.folder / "run.out").read_text()
+
+
+def test_orphans_are_ended_at_a_stop_and_before_a_start_at_another_address(front: Stack) -> None:
+    """`stop` ends servers that nobody watches. So does a `run` that cannot take them over; both say so."""
+    kill_all_but_servers(front)
+    assert front.cli("stop").stderr.endswith("tableside: stopped\n")
+    assert found(front) == []
+    with pytest.raises(OSError, match="refused"):
+        front.call("/v2/health/live")
+    front.start()
+    left = kill_all_but_servers(front)
+    front.data = free_port()
+    front.environ["TABLESIDE__SERVER__LISTEN"] = f"127.0.0.1:{front.data}"
+    front.start()
+    assert not any(map(runs, left))
+    assert "ending what an earlier stack has left" in (front.folder / "run.out").read_text()
+
+
+def test_a_port_of_another_program_is_no_orphan(front: Stack, make_stack: Callable[..., Stack]) -> None:
+    """A stack in another run folder is left alone: the port is in use, and the other stack serves on."""
+    other = make_stack(start=False, TABLESIDE__SERVER__LISTEN=f"127.0.0.1:{front.data}")
+    done = other.cli("run")
+    assert done.returncode == 2
+    assert "address already in use" in done.stderr
+    assert other.cli("stop").returncode == 0
+    assert front.call("/v2/health/live")[0] == 200
+
+
+def test_every_process_belongs_to_its_run_folder(front: Stack) -> None:
+    """What `stop` would end is exactly what supervisord has started: the tree of its processes."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines()[1:])}
+    (supervisord,) = found(front, Role.SUPERVISORD)
+
+    def is_inside(pid: int) -> bool:
+        while pid not in (0, 1, supervisord.pid):
+            pid = parents.get(pid, 0)
+        return pid == supervisord.pid
+
+    assert all(is_inside(process.pid) for process in found(front))
