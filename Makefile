@@ -99,7 +99,8 @@ test-environments: $(VENV)/.dev ## the same with every Python found (PATH, TABLE
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
-test-host: ## run `make run` and `make test` on a new Debian (needs root and debootstrap)
+test-host: ## what needs a whole host: process 1 of a container, and both commands on a new Debian (root, debootstrap)
+	bash tests/host/process_one.sh
 	bash tests/host/fresh_machine.sh
 
 bench: $(VENV)/.base ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)

@@ -31,6 +31,12 @@ def end(run_dir: Path, grace_s: float, names: Collection[str] | None = None) -> 
     _wait(left, POLL_S * 50)
 
 
+def terminate(run_dir: Path) -> None:
+    """Make all instances of the run folder drain. Does not wait for them."""
+    for instance in instances.find(run_dir).values():
+        instance.terminate()
+
+
 def _wait(left: Callable[[], list[Instance]], timeout_s: float) -> bool:
     give_up_at_s = time.monotonic() + timeout_s
     while left():

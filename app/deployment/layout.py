@@ -91,9 +91,6 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         **searched,
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # pyarrow's own memory pools never return the memory of a large body
         **threads,
-        # The sockets are bound once, so that a changed address counts from the next start of the whole stack.
-        "TABLESIDE__SERVER__LISTEN": settings.server.listen,
-        "TABLESIDE__SERVER__ADMIN_LISTEN": settings.server.admin_listen,
         "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
         "TABLESIDE_RUN_DIR": str(settings.run_dir),

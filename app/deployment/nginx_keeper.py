@@ -21,32 +21,34 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tableside.deployment import nginx as configuration
+from tableside.deployment import supervision
 from tableside.deployment.end_of_service import EndOfService
-from tableside.deployment.layout import ADMIN, DATA, find_nginx
+from tableside.deployment.guardian import STOPPED_S
+from tableside.deployment.layout import ADMIN, DATA, addresses, find_nginx, socket_addresses
+from tableside.deployment.nginx_guard import NginxGuard, busy_connections
 from tableside.deployment.signal_queue import SignalQueue
-from tableside.deployment.socket_holder import Offer, fetch
+from tableside.deployment.socket_holder import Offer, fetch, tcp_addresses
 from tableside.deployment.stack_processes import (
     Role,
     StackProcess,
+    children,
     find,
-    is_leaving,
     leaders,
     runs,
     send,
     wait_until,
 )
-from tableside.deployment.supervisor_state import Plan, plan
+from tableside.deployment.supervision import Says
 from tableside.errors import StackError, TablesideError
 from tableside.settings import Settings, load
 
 PROGRAM = "nginx"
 START_TIMEOUT_S = 10.0
 """How long a new nginx may take until its first worker runs."""
-STAYS_DOWN_S = 3.0
-"""A program that supervisord has stopped for this long is not being restarted."""
 _TICK_S = 0.5
 _END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
@@ -60,6 +62,11 @@ class NginxKeeper:
         self._offer = Offer(settings.run_dir, PROGRAM, descriptors)
         self._pid_file = f"tmp/nginx-{os.getpid()}.pid"
         self._master: StackProcess | None = None
+        self._nginx_guard = NginxGuard(
+            settings.run_dir / "log", settings.log.max_bytes, settings.log.keep_files,
+            configuration.max_connections(), configuration.processes(),
+            partial(busy_connections, *addresses(settings)[ADMIN]),
+        )  # fmt: skip
 
     def run(self) -> int:
         """Replace the nginx that may run, and watch over the new one until its end. Return the exit code.
@@ -68,9 +75,9 @@ class NginxKeeper:
         """
         run_dir = self._settings.run_dir
         old = find(run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)
-        configuration.write(self._settings, self._nginx, self._pid_file)
+        self._write(self._settings)
         child = self._start()
-        self._master = next((each for each in find(run_dir, Role.NGINX_MASTER) if each.pid == child.pid), None)
+        self._master = next(each for each in find(run_dir, Role.NGINX_MASTER) if each.pid == child.pid)
         for process in leaders(old):
             send(process, signal.SIGQUIT)
         _remove_pid_files(run_dir)
@@ -79,8 +86,18 @@ class NginxKeeper:
                 if number in _END_SIGNALS:
                     return self._end(child)
                 self._pass_on(number)
+            for due in self._nginx_guard.check(time.monotonic(), partial(children, child.pid)):
+                send(self._master, due)
         _say(f"nginx has ended with status {child.returncode}")
         return 1  # supervisord starts the next keeper; workers that a killed nginx has left behind serve meanwhile
+
+    def _write(self, settings: Settings) -> None:
+        """Write nginx's configuration. Raises StackError if it cannot be used with the sockets that there are."""
+        if socket_addresses(settings) != tcp_addresses(self._descriptors):
+            raise StackError(
+                "server.listen or server.admin_listen has changed: that needs `tableside stop` and then `tableside run`"
+            )
+        configuration.write(settings, self._nginx, self._pid_file)
 
     def _start(self) -> subprocess.Popen[bytes]:
         listening = [self._descriptors[DATA], self._descriptors[ADMIN]]
@@ -113,14 +130,14 @@ class NginxKeeper:
             return
         if number == signal.SIGHUP:
             try:
-                configuration.write(load(), self._nginx, self._pid_file)
+                self._write(load())
             except TablesideError as problem:
                 _say(f"nginx keeps its configuration: {problem}")
                 return
         send(self._master, signal.Signals(number))
 
     def _end(self, child: subprocess.Popen[bytes]) -> int:
-        if plan(self._settings.run_dir, PROGRAM) in (Plan.ENDING, Plan.GONE):
+        if supervision.ask(self._settings.run_dir).says in (Says.SHUTDOWN, Says.GONE, Says.UNREACHABLE):
             self._end_service()
             child.wait()
         elif os.fork() == 0:
@@ -130,47 +147,40 @@ class NginxKeeper:
 
     def _guard(self) -> None:
         """Be the guardian: serve on until the next keeper has ended this nginx, or end it if none comes."""
-        down_since_s: float | None = None
+        run_dir, stopped_since_s = self._settings.run_dir, 0.0
         while self._master is not None and runs(self._master):
             is_told = any(number in _END_SIGNALS for number in self._wait(0.2))
-            state = plan(self._settings.run_dir, PROGRAM)
-            if is_told or (state is Plan.ENDING and not find(self._settings.run_dir, Role.NGINX_KEEPER)):
+            says = supervision.ask(run_dir).says
+            if is_told or (says in (Says.SHUTDOWN, Says.GONE) and not find(run_dir, Role.NGINX_KEEPER)):
                 self._end_service()
                 return
             now_s = time.monotonic()
-            down_since_s = (down_since_s or now_s) if state is Plan.DOWN else None
-            if down_since_s is not None and now_s - down_since_s > STAYS_DOWN_S:
+            stopped_since_s = (stopped_since_s or now_s) if says is Says.STOPPED else 0.0
+            if stopped_since_s and now_s - stopped_since_s > STOPPED_S:
                 self._end_program()
                 return
 
     def _end_program(self) -> None:
         """End nginx because its program stays stopped. The ports stay open as long as the socket holders run."""
-        holders = [plan(self._settings.run_dir, f"sockets:sockets_{number}") for number in (0, 1)]
-        if Plan.UP in holders:
+        run_dir = self._settings.run_dir
+        if Says.RUNS in [supervision.ask(run_dir, f"sockets:sockets_{number}").says for number in (0, 1)]:
             self._quit()
         else:
             self._end_service()
 
     def _end_service(self) -> None:
+        """End nginx so that no client is reset. A second signal ends the wait of the lame duck."""
+        self._offer.close()
         with EndOfService(self._settings, self._descriptors) as end:
-            self._offer.close()
-            serve_until_s = time.monotonic() + end.lame_duck_s
-            while (left_s := serve_until_s - time.monotonic()) > 0 and self._master is not None and runs(self._master):
-                select.select([self._signals], [], [], min(left_s, _TICK_S))
-                if any(number in _END_SIGNALS for number in self._signals.received()):
-                    break  # somebody is in a hurry
+            end.serve_on(lambda: not (self._master and runs(self._master)) or bool(self._signals.received()))
             end.settle()
             self._quit()
-            wait_until(self._accepts_no_more, 2)
-            end.stop_listening()
+            end.stop_listening(Role.NGINX_MASTER, Role.NGINX_WORKER)
             self._wait_for_the_end()
 
     def _quit(self) -> None:
         for process in leaders(find(self._settings.run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)):
             send(process, signal.SIGQUIT)
-
-    def _accepts_no_more(self) -> bool:
-        return all(map(is_leaving, find(self._settings.run_dir, Role.NGINX_WORKER)))
 
     def _wait_for_the_end(self) -> None:
         run_dir = self._settings.run_dir

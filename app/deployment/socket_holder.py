@@ -143,10 +143,14 @@ class Offer:
         """Listen for requests. descriptors: of all sockets, by name. An earlier offer of this name gets no more."""
         self._path = run_dir / f"sockets-{name}.sock"
         self._names, self._descriptors = json.dumps(list(descriptors)).encode(), list(descriptors.values())
-        self._path.unlink(missing_ok=True)
-        self._requests = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._requests.bind(str(self._path))
-        self._inode = self._path.stat().st_ino
+        self._requests, self._inode = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), 0
+        try:
+            self._path.unlink(missing_ok=True)
+            self._requests.bind(str(self._path))
+            self._inode = self._path.stat().st_ino
+        except OSError as problem:  # a full disk; the sockets are kept open all the same, and others offer them
+            sys.stderr.write(f"tableside: {self._path}: cannot offer the sockets there: {problem.strerror}\n")
+            self._requests.bind("")  # a name that the kernel makes up, and nobody asks at
         self._requests.listen(16)
         self._requests.setblocking(False)
 

@@ -2,8 +2,7 @@
 
 A pid file names a process that may have ended, and its number may belong to another program by now. /proc has the
 truth: every program of a stack is started with the run folder in its environment, and nginx, which overwrites its
-environment with its title, works in that folder. A process is signalled through a pidfd (pidfd_open(2)), which refers
-to this process even if its number is used again.
+environment with its title, works in that folder.
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-RUN_DIR_VARIABLE = "TABLESIDE_RUN_DIR"
+from tableside.process import process_table
+from tableside.process.instance_names import RUN_DIR
+from tableside.process.process_table import Process
+
 _PROC = Path("/proc")
 
 
@@ -37,8 +39,8 @@ class Role(Enum):
 _MODULES = {
     b"supervisor.supervisord": Role.SUPERVISORD,
     b"gunicorn": Role.GUNICORN,
-    b"tableside.deployment.gunicorn": Role.WEB_KEEPER,
-    b"tableside.deployment.keeper": Role.WEB_KEEPER,
+    b"tableside.deployment.gunicorn": Role.GUNICORN,
+    b"tableside.deployment.web_keeper": Role.WEB_KEEPER,
     b"tableside.deployment.nginx_keeper": Role.NGINX_KEEPER,
     b"tableside.deployment.socket_holder": Role.HOLDER,
 }
@@ -117,7 +119,7 @@ def _belongs(process: StackProcess, run_dir: Path, folder: tuple[int, int]) -> b
         if process.role in (Role.NGINX_MASTER, Role.NGINX_WORKER):
             there = (entry / "cwd").stat()
         else:
-            variable = os.fsencode(f"{RUN_DIR_VARIABLE}={run_dir}")
+            variable = os.fsencode(f"{RUN_DIR}={run_dir}")
             if variable not in (entry / "environ").read_bytes().split(b"\0"):
                 return False
             there = (entry / f"root{run_dir}").stat()
@@ -128,30 +130,12 @@ def _belongs(process: StackProcess, run_dir: Path, folder: tuple[int, int]) -> b
 
 def runs(process: StackProcess) -> bool:
     """Return whether this very process still runs; a zombie has ended."""
-    now = _read(_PROC / str(process.pid))
-    return now is not None and now.started == process.started
+    return process_table.is_alive(Process(process.pid, process.started))
 
 
 def send(process: StackProcess, number: signal.Signals) -> bool:
-    """Signal this very process. Return whether it still ran. Raises PermissionError for a process of another user."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return False
-    except OSError:  # a container may forbid pidfd_open(2)
-        descriptor = None
-    try:
-        if not runs(process):
-            return False
-        with suppress(ProcessLookupError):
-            if descriptor is None:
-                os.kill(process.pid, number)
-            else:
-                signal.pidfd_send_signal(descriptor, number)
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-    return True
+    """Signal this very process. Return whether it still ran."""
+    return process_table.send(Process(process.pid, process.started), number)
 
 
 def leaders(processes: Sequence[StackProcess]) -> list[StackProcess]:
@@ -160,10 +144,24 @@ def leaders(processes: Sequence[StackProcess]) -> list[StackProcess]:
     return [process for process in processes if process.parent not in pids]
 
 
-def is_leaving(process: StackProcess) -> bool:
-    """Return whether this is an nginx worker that accepts no more connections: nginx says so in its title."""
-    now = _read(_PROC / str(process.pid))
-    return now is None or b"shutting down" in now.words[0]
+def children(parent: int) -> list[int]:
+    """Return the pids of the children of a process. It is faster than `find`, where the kernel lists them."""
+    try:
+        return [int(pid) for pid in (_PROC / f"{parent}/task/{parent}/children").read_bytes().split()]
+    except OSError:
+        found = (_read(entry) for entry in _PROC.glob("[0-9]*"))
+        return [process.pid for process in found if process is not None and process.parent == parent]
+
+
+def has_socket(process: StackProcess, inodes: Collection[int]) -> bool:
+    """Return whether the process has one of these sockets open. inodes: their numbers in the kernel."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    with suppress(OSError):
+        for entry in (_PROC / f"{process.pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(entry) in wanted:
+                    return True
+    return False
 
 
 def wait_until(is_done: Callable[[], bool], timeout_s: float, poll_s: float = 0.02) -> bool:

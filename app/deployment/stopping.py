@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +16,16 @@ from tableside.errors import StackError
 from tableside.settings import Settings
 
 _NGINX = (Role.NGINX_MASTER, Role.NGINX_WORKER)
+_WEB = (Role.WEB_KEEPER, Role.GUNICORN)
 _STAGES = (
-    ((Role.NGINX_KEEPER,), signal.SIGTERM, (Role.NGINX_KEEPER, *_NGINX)),
-    (_NGINX, signal.SIGQUIT, _NGINX),
-    ((Role.WEB_KEEPER,), signal.SIGTERM, (Role.WEB_KEEPER, Role.GUNICORN)),
-    ((Role.GUNICORN,), signal.SIGTERM, (Role.GUNICORN,)),
-    ((Role.MODEL, Role.HOLDER), signal.SIGTERM, (Role.MODEL, Role.HOLDER)),
+    (((Role.NGINX_KEEPER,),), signal.SIGTERM, (Role.NGINX_KEEPER, *_NGINX)),
+    ((_NGINX,), signal.SIGQUIT, _NGINX),
+    (((Role.WEB_KEEPER,), (Role.GUNICORN,)), signal.SIGTERM, _WEB),
+    (((Role.MODEL, Role.HOLDER),), signal.SIGTERM, (Role.MODEL, Role.HOLDER)),
 )
-"""Which processes get which signal, and which must end before the next stage: those that serve clients end first."""
+"""Groups of roles, the signal that the leaders of each group get, and which processes must have ended before the next
+stage. Those that serve clients end first.
+"""
 _KILL_WAIT_S = 10.0
 
 
@@ -33,14 +33,20 @@ def stop(settings: Settings) -> int:
     """Stop the stack of this run folder and every process that an earlier one has left behind. Return 0.
 
     Waits until every process has ended; what does not end in time is killed and named on stderr.
-    Raises StackError if a process belongs to another user, or if supervisord does not end.
+    Raises StackError if supervisord does not end, or belongs to another user.
     """
     run_dir = settings.run_dir
     supervisors = find_supervisors(run_dir)
     limit_s = settings.server.lame_duck_s + 2 * settings.server.stop_wait_s + 15
     for pid in supervisors:
-        with suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGTERM)
+        except PermissionError:
+            raise StackError(
+                f"server.run_dir: the stack in {run_dir} belongs to another user; stop it as that"
+            ) from None
+        except ProcessLookupError:
+            continue
     if not wait_until(lambda: not find_supervisors(run_dir), limit_s):
         raise StackError(f"server.run_dir: the stack in {run_dir} did not stop in {limit_s:g} s; see its log folder")
     left = end(settings)
@@ -52,23 +58,20 @@ def end(settings: Settings) -> list[StackProcess]:
     """End the processes of this run folder that no supervisord watches, those that serve clients first.
 
     Return the ones that were found. What does not end in time is killed and named on stderr.
-    Raises StackError if one belongs to another user.
     """
     run_dir = settings.run_dir
     found = find(run_dir)
     if not found:
         return []
     wait_s = settings.server.stop_wait_s + settings.server.lame_duck_s
-    try:
-        _announce(settings)
-        for signalled, number, awaited in _STAGES:
-            if [send(process, number) for process in leaders(find(run_dir, *signalled))]:
-                wait_until(partial(_is_gone, run_dir, awaited), wait_s)
-        stubborn = find(run_dir)
-        for process in stubborn:
-            send(process, signal.SIGKILL)
-    except PermissionError as problem:
-        raise StackError(f"server.run_dir: a process of another user runs in {run_dir}: {problem}") from problem
+    _announce(settings)
+    for signalled, number, awaited in _STAGES:
+        groups = [leaders(find(run_dir, *roles)) for roles in signalled]
+        if [send(process, number) for group in groups for process in group]:
+            wait_until(partial(_is_gone, run_dir, awaited), wait_s)
+    stubborn = find(run_dir)
+    for process in stubborn:
+        send(process, signal.SIGKILL)
     if stubborn:
         sys.stderr.write(f"tableside: killed what did not end: {', '.join(map(str, stubborn))}\n")
         wait_until(lambda: not find(run_dir), _KILL_WAIT_S)
@@ -89,10 +92,9 @@ def _announce(settings: Settings) -> None:
     except TimeoutError:
         return
     with EndOfService(settings, descriptors) as end_of_service:
-        time.sleep(end_of_service.lame_duck_s)
+        end_of_service.serve_on()
         end_of_service.settle()
         for process in leaders(find(run_dir, *_NGINX)):
             send(process, signal.SIGQUIT)
-        wait_until(lambda: not find(run_dir, *_NGINX), 2)
-        end_of_service.stop_listening()
+        end_of_service.stop_listening(*_NGINX)
     close(descriptors.values())

@@ -1,4 +1,4 @@
-"""What supervisord says of the program `web`: whether it runs, is stopped for good, or ends with the whole stack."""
+"""What supervisord says of a program: whether it runs, is stopped for good, or ends with the whole stack."""
 
 from __future__ import annotations
 
@@ -31,19 +31,22 @@ class Says(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What supervisord says, and the pid of its process `web` (0 if there is none)."""
+    """What supervisord says, and the pid of the process (0 if there is none)."""
 
     says: Says
     pid: int = 0
 
 
-def ask(run_dir: Path) -> Answer:
-    """Ask supervisord of this run folder for the state of its program `web`. Takes ANSWER_TIMEOUT_S at most."""
-    name = f"{os.environ.get('SUPERVISOR_GROUP_NAME', 'web')}:{os.environ.get('SUPERVISOR_PROCESS_NAME', 'web')}"
+def ask(run_dir: Path, name: str = "") -> Answer:
+    """Ask supervisord of this run folder for the state of a process. Takes ANSWER_TIMEOUT_S at most.
+
+    name: such as `nginx` or `sockets:sockets_0`; by default that of this process.
+    """
+    own = f"{os.environ.get('SUPERVISOR_GROUP_NAME', 'web')}:{os.environ.get('SUPERVISOR_PROCESS_NAME', 'web')}"
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(ANSWER_TIMEOUT_S)
     try:
-        info = connect(run_dir).getProcessInfo(name)
+        info = connect(run_dir).getProcessInfo(name or own)
     except Fault as fault:
         return Answer(Says.SHUTDOWN if fault.faultCode == Faults.SHUTDOWN_STATE else Says.STOPPED)
     except (OSError, HTTPException, Error):

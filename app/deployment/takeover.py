@@ -28,7 +28,6 @@ def check(settings: Settings) -> list[StackProcess]:
     """Return the processes that a killed supervisord has left behind and that the next one can take over.
 
     If they cannot be taken over, end them and return none. Both is reported on stderr.
-    Raises StackError if one belongs to another user.
     """
     left = find(settings.run_dir)
     if not left:

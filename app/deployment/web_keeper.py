@@ -13,15 +13,18 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 from tableside.deployment import draining, guardian, instances, releases, supervision
+from tableside.deployment.end_of_service import end_without_nginx
 from tableside.deployment.instances import SUPERVISOR, Instance
 from tableside.deployment.keeper_lock import take_over
 from tableside.deployment.keeper_renewal import ADOPT, SIGNALS, follow_record, renew
 from tableside.deployment.keeper_socket import Reception
 from tableside.deployment.observation import lost_versions, observe
+from tableside.deployment.socket_holder import Offer, close, fetch
 from tableside.deployment.succession import Action, Do, Phase, Seen, Succession
 from tableside.deployment.supervision import Says
 from tableside.errors import FailureKind
@@ -46,7 +49,7 @@ class Keeper:
     """One keeper, from its start to its end."""
 
     def __init__(self, settings: Settings) -> None:
-        self._run_dir = settings.run_dir
+        self._settings, self._run_dir = settings, settings.run_dir
         self._workers = settings.server.workers
         self._release = releases.running(os.environ)
         self._target = self._release
@@ -67,13 +70,14 @@ class Keeper:
         self._listen_to_signals()
         self._reserve_files()
         guarded = is_locked(self._run_dir / GUARDIAN_LOCK, shared=True)
-        self._lock = take_over(self._run_dir)
-        self._reception = Reception(self._run_dir)
+        self._lock, self._reception = take_over(self._run_dir), Reception(self._run_dir)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wakeup[0], selectors.EVENT_READ)
-        self._selector.register(self._reception, selectors.EVENT_READ)
+        self._offer = Offer(self._run_dir, "web", fetch(self._run_dir))
+        for watched in (self._wakeup[0], self._reception, self._offer):
+            self._selector.register(watched, selectors.EVENT_READ)
         self._adopt(guarded)
         while not self._stop_asked:
+            self._offer.answer()
             self._take_requests()
             self._step()
             self._selector.select(QUIET_POLL_S if self._succession.is_quiet else BUSY_POLL_S)
@@ -252,6 +256,7 @@ class Keeper:
                 log.info("keeper_stopped", reason="web serves on until it is started again, or stays stopped")
                 return 0
         log.info("draining", reason="the whole stack ends")
+        end_without_nginx(self._settings, partial(draining.terminate, self._run_dir))
         draining.end(self._run_dir, self._grace_s)
         return 0
 
@@ -259,9 +264,9 @@ class Keeper:
         signal.set_wakeup_fd(-1)
         self._selector.close()
         self._reception.close()
+        self._offer.close()
         os.close(self._lock)
-        for end in self._wakeup:
-            os.close(end)
+        close(self._wakeup)
 
 
 def main() -> NoReturn:

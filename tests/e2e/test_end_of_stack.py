@@ -74,7 +74,7 @@ class Watch:
                 self.connections[type(problem).__name__] += 1
 
 
-@pytest.mark.parametrize("way", ["SIGTERM", "supervisord killed"])
+@pytest.mark.parametrize("way", ["SIGTERM", "supervisord killed", "SIGTERM without nginx"])
 def test_late_connections_are_refused_and_not_reset(
     make_stack: Callable[..., Stack], trained: dict[str, Any], way: str
 ) -> None:
@@ -82,7 +82,8 @@ def test_late_connections_are_refused_and_not_reset(
 
     The same holds for `tableside stop` after supervisord was killed. No process is left.
     """
-    stack = make_stack(TABLESIDE__SERVER__LAME_DUCK_S=str(LAME_DUCK_S))
+    nginx = "off" if "without nginx" in way else "on"
+    stack = make_stack(TABLESIDE__SERVER__LAME_DUCK_S=str(LAME_DUCK_S), TABLESIDE__SERVER__NGINX=nginx)
     assert stack.process is not None
     estimator, sample = trained["iris"]
     body = {"instances": sample.iloc[:1].values.tolist()}
@@ -90,9 +91,9 @@ def test_late_connections_are_refused_and_not_reset(
     watch = Watch(stack)
     with Traffic(stack.data, "/v1/models/iris:predict", body, expected, pause_s=0.02) as traffic:
         traffic.wait_for_more(50)
-        os.kill(stack.process.pid, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
+        os.kill(stack.process.pid, signal.SIGKILL if "killed" in way else signal.SIGTERM)
         stack.process.wait(120)
-        if way == "supervisord killed":
+        if "killed" in way:
             assert stack.cli("stop").returncode == 0
         assert until(lambda: traffic.outcomes["ConnectionRefusedError"] > 20, 60), traffic.outcomes
     watch.stop()

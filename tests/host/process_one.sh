@@ -7,7 +7,7 @@ spaces="--pid --fork --mount-proc --kill-child"
 [ "$(id -u)" = 0 ] || spaces="--user --map-root-user $spaces"
 # shellcheck disable=SC2086 - several words
 if ! unshare $spaces true 2>/dev/null; then
-    echo "process 1: not run: this host does not allow new PID namespaces"
+    echo "not run: process 1: this host does not allow new PID namespaces"
     exit 0
 fi
 folder=$(mktemp -d)

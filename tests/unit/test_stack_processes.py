@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tableside.deployment import stack_processes
-from tableside.deployment.stack_processes import Role, StackProcess, find, leaders, runs, send
+from tableside.deployment.stack_processes import Role, StackProcess, children, find, has_socket, leaders, runs, send
+from tableside.process.instance_names import RUN_DIR
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.no_greenlets]
@@ -34,7 +35,7 @@ def start(run_dir: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def make(*words: str, folder: Path = run_dir, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-        environ = {**os.environ, stack_processes.RUN_DIR_VARIABLE: str(folder)}
+        environ = {**os.environ, RUN_DIR: str(folder)}
         command = [sys.executable, "-c", WAIT, *words]
         process = subprocess.Popen(command, env=environ, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
@@ -55,6 +56,7 @@ def start(run_dir: Path) -> Iterator[Start]:
         (("-m", "gunicorn", "-c", "x"), Role.GUNICORN),
         (("-m", "tableside.deployment.socket_holder", "1"), Role.HOLDER),
         (("-m", "tableside.deployment.nginx_keeper"), Role.NGINX_KEEPER),
+        (("-m", "tableside.deployment.web_keeper"), Role.WEB_KEEPER),
         (("-I", "/srv/app/model_process/child/main.py", "--socket"), Role.MODEL),
     ],
 )
@@ -122,3 +124,22 @@ def test_leaders_are_masters_and_orphans() -> None:
     orphan = StackProcess(12, 1, 0, Role.NGINX_WORKER, ())
     assert leaders([master, worker, orphan]) == [master, orphan]
     assert leaders([worker]) == [worker]
+
+
+def test_the_children_of_a_process_are_known(start: Start) -> None:
+    """Their pids are listed; a process that has ended has none."""
+    started = start("-m", "gunicorn")
+    assert started.pid in children(os.getpid())
+    assert children(started.pid) == []
+
+
+def test_who_has_a_socket_open_is_known(start: Start, run_dir: Path) -> None:
+    """A process that has inherited a socket has it; another one does not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        inode = os.fstat(listener.fileno()).st_ino
+        start("-m", "gunicorn")
+        (other,) = find(run_dir)
+        mine = other._replace(pid=os.getpid())
+        assert has_socket(mine, [inode])
+        assert not has_socket(other, [inode])
+        assert not has_socket(mine, [])
