@@ -34,6 +34,7 @@ def test_a_file_that_exists_is_enough(tmp_path: Path) -> None:
     assert path.stat().st_size == 0
 
 
+@pytest.mark.no_greenlets  # the readers never yield
 def test_readers_do_not_hinder_the_announcement(tmp_path: Path) -> None:
     """Probes that read the state at the same moment delay an announcement, and do not take each other for one."""
     (tmp_path / lame_duck.LOCK).touch()
