@@ -57,6 +57,31 @@ class TooLarge(TablesideError):
 
 
 @dataclass
+class TooManyRows(TablesideError):
+    """The request has `rows` rows, or at least so many, and `server.max_rows` allows `most`."""
+
+    rows: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"the request has {self.rows} rows or more; server.max_rows allows {self.most}. Send fewer rows at once"
+
+
+@dataclass
+class AnswerTooLarge(TablesideError):
+    """The answer would take about `size_bytes`, and `server.max_answer_bytes` allows `limit_bytes`."""
+
+    size_bytes: int
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"the answer would take about {self.size_bytes} bytes; server.max_answer_bytes allows {self.limit_bytes}. "
+            "Send fewer rows at once, or ask for fewer outputs"
+        )
+
+
+@dataclass
 class UnsupportedBody(TablesideError):
     """The Content-Type or Content-Encoding of the request is not supported."""
 

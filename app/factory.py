@@ -20,6 +20,7 @@ from tableside.telemetry import logs, metrics
 from tableside.telemetry.request_metrics import RequestMetrics
 from tableside.web import error_replies, request_lifecycle
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
+from tableside.web.body_size import BytesInHand
 from tableside.web.dispatch import FastDispatchFlask
 from tableside.web.extensions import EXTENSION_KEY, Extensions
 
@@ -51,7 +52,13 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         counters, make_call_later(), make_call_later(0.0), log_one_in=settings.log.access_one_in
     )
     app.extensions[EXTENSION_KEY] = Extensions(
-        settings, registry, counters, make_offload(threads), make_offload(threads), request_metrics
+        settings,
+        registry,
+        counters,
+        make_offload(threads),
+        make_offload(threads),
+        request_metrics,
+        BytesInHand(settings.server.max_bytes_in_hand),
     )
     request_lifecycle.install(app)
     error_replies.install(app)

@@ -69,7 +69,16 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body as sent; a larger one gets status 413."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
-    """Largest request body after decompression; a larger one gets status 413."""
+    """Largest request body after decompression, and largest table of one; more gets status 413."""
+    max_inflation: Positive = 32
+    """How many times its own size a body may grow when it is inflated or decoded, beyond 16 MiB that every body may
+    take; more gets status 413."""
+    max_rows: Positive = 1_000_000
+    """Most rows of one request; more get status 413."""
+    max_answer_bytes: Positive = 256 * 1024 * 1024
+    """Largest answer, estimated from its rows and columns before the prediction; a larger one gets status 413."""
+    max_bytes_in_hand: Positive = 512 * 1024 * 1024
+    """Bytes of request bodies that one worker holds at once; beyond them requests get status 429."""
     max_connections_per_client: Positive = 512
     """Requests that one client address may have open at once, with those it is still sending; more get status 429."""
     max_requests_in_flight: Positive = 2048

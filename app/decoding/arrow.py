@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
+from tableside.decoding import parquet_pages
 from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.dates import has_zone
 from tableside.decoding.inflate import CELL_BYTES, SETTING
 from tableside.decoding.json_tables import Cells, from_columns, names
-from tableside.decoding.pyarrow_types import ArrowType, Field, ParquetMetadata, RecordBatch, Schema, Values
+from tableside.decoding.pyarrow_types import ArrowType, Field, RecordBatch, Schema, Values
 from tableside.decoding.rules import Problems, Rules
 from tableside.errors import RequestRejected, TooLarge
 
@@ -48,6 +49,7 @@ def from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Ta
                 batch.validate(full=True)
                 batches.append(batch)
                 rows += batch.num_rows
+                rules.check_rows(rows)
                 if rows * max(1, len(fields)) * CELL_BYTES > limit_bytes:  # a column of nulls has rows and no bytes
                     raise TooLarge(SETTING, limit_bytes)
         return _to_table(fields, batches, schema, rules, positions, limit_bytes)
@@ -61,8 +63,8 @@ def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> 
     Raises RequestRejected, or TooLarge if its columns take more than `limit_bytes` of memory.
     """
     try:
+        parquet_pages.check(body, len(schema.columns), rules, limit_bytes)
         file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False)
-        _check_stated_size(file.metadata, limit_bytes)
         fields: Schema = file.schema_arrow
         positions = _choose_columns(fields, schema, rules)
         texts = [name for name, at in positions.items() if _is_text(fields.field(at).type)]
@@ -70,8 +72,10 @@ def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> 
             raise RequestRejected("text columns of type string_view are not supported in Parquet; write them as string")
         # Text is read as a dictionary, so that a long value that many rows share is in memory once.
         file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False, read_dictionary=texts)
-        batches, size = [], 0
+        batches, size, rows = [], 0, 0
         for batch in file.iter_batches(_BATCH_ROWS, columns=list(positions), use_threads=False):
+            rows += batch.num_rows
+            rules.check_rows(rows)
             size += batch.nbytes
             if size > limit_bytes:
                 raise TooLarge(SETTING, limit_bytes)
@@ -82,14 +86,6 @@ def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> 
         return _to_table(chosen, batches, schema, rules, positions, limit_bytes)
     except _DAMAGE_ERRORS as error:
         raise _damaged("a Parquet file", error) from None
-
-
-def _check_stated_size(metadata: ParquetMetadata, limit_bytes: int) -> None:
-    """Check the size in the file's metadata before any page is read: repeated values take almost no room in a file."""
-    cells = metadata.num_rows * max(1, metadata.num_columns)
-    stated = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
-    if cells * CELL_BYTES > limit_bytes or stated > limit_bytes:
-        raise TooLarge(SETTING, limit_bytes)
 
 
 def _damaged(what: str, error: BaseException) -> RequestRejected:

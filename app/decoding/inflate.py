@@ -87,15 +87,6 @@ def _inflate_member(
     return start - len(decompressor.unused_data)
 
 
-def check_cells(text: bytes, limit_bytes: int) -> None:
-    """Refuse JSON with more cells than fit into `limit_bytes` of memory, counting one cell per comma.
-
-    The text alone does not show this: `0,` is two bytes of JSON and eight bytes of a table. Raises TooLarge.
-    """
-    if len(text) * CELL_BYTES > limit_bytes and text.count(b",") * CELL_BYTES > limit_bytes:
-        raise TooLarge(SETTING, limit_bytes)
-
-
 def _zstd(body: bytes, limit_bytes: int) -> bytes:
     import pyarrow as pa
 

@@ -212,8 +212,12 @@ def names(schema: Input) -> str:
     return shown + (f", ... ({total} columns)" if total > _MAX_SHOWN_NAMES else "")
 
 
-def require_rows(table: Table) -> Table:
-    """Return the table if it has rows. Raises RequestRejected if not, because scikit-learn cannot predict zero rows."""
+def require_rows(table: Table, rules: Rules = STRICT) -> Table:
+    """Return the table if it has rows, and not too many.
+
+    Raises RequestRejected for none, because scikit-learn cannot predict zero rows, and TooManyRows.
+    """
+    rules.check_rows(table.rows)
     if table.rows == 0:
         raise RequestRejected("the request has no rows; at least one is needed")
     return table

@@ -62,22 +62,6 @@ class TextTable(Protocol):
     def slice(self, offset: int, /) -> TextTable: ...
 
 
-class RowGroup(Protocol):
-    """A pyarrow.parquet.RowGroupMetaData."""
-
-    total_byte_size: int
-
-
-class ParquetMetadata(Protocol):
-    """A pyarrow.parquet.FileMetaData."""
-
-    num_rows: int
-    num_columns: int
-    num_row_groups: int
-
-    def row_group(self, at: int, /) -> RowGroup: ...
-
-
 class InvalidRow(Protocol):
     """A pyarrow.csv.InvalidRow."""
 

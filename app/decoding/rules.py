@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from tableside.contract.array_type import Array
-from tableside.errors import CellError, RequestRejected
+from tableside.errors import CellError, RequestRejected, TooManyRows
 
 MissingPolicy = Literal["refuse", "fill"]
 SurplusPolicy = Literal["refuse", "ignore"]
@@ -23,6 +23,7 @@ class Rules:
     missing: what to do when a whole column is absent: refuse the table, or fill the column with missing values
     (only if the column is nullable).
     extra, duplicate: whether to refuse or ignore an unknown column, or the repetition of a column.
+    most_rows: the largest number of rows.
     """
 
     most_errors: int = 20
@@ -30,6 +31,12 @@ class Rules:
     missing: MissingPolicy = "refuse"
     extra: SurplusPolicy = "refuse"
     duplicate: SurplusPolicy = "refuse"
+    most_rows: int = 1_000_000
+
+    def check_rows(self, rows: int) -> None:
+        """Raise TooManyRows if a request has more rows than `most_rows`."""
+        if rows > self.most_rows:
+            raise TooManyRows(rows, self.most_rows)
 
 
 STRICT = Rules()

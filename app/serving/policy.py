@@ -31,7 +31,14 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
     """
     columns, predict = config.columns, settings.predict
     return Policy(
-        Rules(predict.max_cell_errors, predict.show_values, columns.missing, columns.extra, columns.duplicate),
+        Rules(
+            predict.max_cell_errors,
+            predict.show_values,
+            columns.missing,
+            columns.extra,
+            columns.duplicate,
+            settings.server.max_rows,
+        ),  # fmt: skip
         _batch_policy(config, contract, settings),
         config.cache.max_bytes,
         config.runtime == "auto",

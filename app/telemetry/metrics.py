@@ -7,6 +7,7 @@ value takes memory for good.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -29,12 +30,21 @@ LIVE_GAUGE_FILES = "gauge_live*_*.db"
 BY_MODEL = ("model", "version")
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
+Totals = Mapping[tuple[str, str, str], float]
+"""Sums by (sample name, model, version), over all workers and the other labels.
+
+Two labels stay apart, as a suffix of the name: `tableside_stage_seconds_sum:predict` for the stage and
+`tableside_requests_total:200` for the code 200.
+"""
+
 
 class Metrics:
     """All metrics of one process, on the given registry. docs/reference/metrics.md lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.recent_totals: tuple[float, Totals] = (-math.inf, {})
+        """When `totals` was last called, in seconds of the monotonic clock, and what it returned."""
         self._add_request_metrics(registry)
         self._add_queue_metrics(registry)
         self._add_state_metrics(registry)
@@ -158,14 +168,6 @@ def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> 
     requests in flight of a killed worker would be counted for ever.
     """
     return generate_latest(_merged(metrics, folder, held_slots))
-
-
-Totals = Mapping[tuple[str, str, str], float]
-"""Sums by (sample name, model, version), over all workers and the other labels.
-
-Two labels stay apart, as a suffix of the name: `tableside_stage_seconds_sum:predict` for the stage and
-`tableside_requests_total:200` for the code 200.
-"""
 
 
 def totals(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> Totals:

@@ -16,6 +16,7 @@ from werkzeug.wsgi import get_path_info
 
 from tableside import errors
 from tableside.telemetry import logs
+from tableside.web import body_size
 from tableside.web.extensions import extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import begin
@@ -28,6 +29,8 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.Unauthorized: 401,
     errors.ModelNotFound: 404,
     errors.TooLarge: 413,
+    errors.TooManyRows: 413,
+    errors.AnswerTooLarge: 413,
     errors.UnsupportedBody: 415,
     errors.Overloaded: 429,
     errors.ClientClosedRequest: 499,
@@ -45,8 +48,8 @@ STATUS: dict[type[errors.TablesideError], int] = {
 PUBLIC = frozenset(
     (
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
-        errors.ClientClosedRequest, errors.WaitedTooLong,
-        errors.ModelNotReady, errors.DeadlineExceeded, errors.TooLarge, errors.UnsupportedBody, errors.NotFinite,
+        errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
+        errors.TooLarge, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody, errors.NotFinite,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
@@ -94,6 +97,8 @@ def _reply(status: int, detail: str, context: RequestContext, **more: object) ->
 def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Reply:
     kind = type(error)
     status = STATUS[kind]
+    if isinstance(error, errors.TooLarge):
+        error = body_size.name_setting(error, context.extensions.settings.server)
     detail = str(error) if kind in PUBLIC else INTERNAL
     refused = isinstance(error, errors.RequestRejected) and error.by_estimator
     if refused and context.extensions.settings.predict.show_values:

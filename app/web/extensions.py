@@ -16,6 +16,7 @@ from tableside.serving.registry import Registry
 from tableside.serving.servable import Servable
 from tableside.settings import Settings
 from tableside.telemetry.metrics import Metrics
+from tableside.web.body_size import BytesInHand
 from tableside.web.request_ids import RequestIds
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Extensions:
     """The parts of one application, as the factory wires them.
 
     predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
-    request_ids: makes the id of each request.
+    request_ids: makes the id of each request. bytes_in_hand: counts the bytes of the bodies that are held.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Extensions:
     predict_offload: Offload
     codec_offload: Offload
     request_metrics: RequestMetrics
+    bytes_in_hand: BytesInHand
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     def catalog(self) -> Catalog:

@@ -19,7 +19,7 @@ from tableside.batching.batcher import RequestLimits
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Output
 from tableside.contract.table import Table
-from tableside.errors import NotFinite
+from tableside.errors import AnswerTooLarge, DeadlineExceeded, NotFinite
 from tableside.serving import verification
 from tableside.serving.servable import Servable
 from tableside.web import deadlines
@@ -87,9 +87,11 @@ def run_stage(
 
     Above `predict.in_thread_above_bytes` the work runs in a native thread, so that a large body or answer does not
     delay probes and small requests. The work must not use the Flask request or the log. Raises what the work raises,
-    and DeadlineExceeded when no thread is free in time.
+    and DeadlineExceeded when no thread is free in time, or when the deadline has passed before the body is decoded.
     """
     extensions, trace, started_s = context.extensions, context.trace, now_s()
+    if stage == "decode" and started_s >= trace.deadline_at_s:  # nobody waits for the answer any more
+        raise DeadlineExceeded(trace.deadline_at_s - trace.started_s)
     if size_bytes <= extensions.settings.predict.in_thread_above_bytes:
         result = work(*args, **more)
     else:
@@ -103,12 +105,13 @@ def predict(
 ) -> PredictionResult:
     """Run the model on the decoded table.
 
-    Raises RequestRejected, Overloaded, DeadlineExceeded, ClientClosedRequest, InferenceFailed, ModelNotReady, and
-    NotFinite when `predict.not_finite` is `error`.
+    Raises RequestRejected, AnswerTooLarge, Overloaded, DeadlineExceeded, ClientClosedRequest, InferenceFailed,
+    ModelNotReady, and NotFinite when `predict.not_finite` is `error`.
     """
     extensions, trace, table = context.extensions, context.trace, decoded.table
     trace.rows = table.rows
     outputs = servable.outputs(decoded.outputs)
+    _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
     limits = _shorten(context, decoded.timeout_s, limits)
     prediction = servable.predict(table, outputs, extensions.predict_offload, limits)
     trace.stages["queue"] = prediction.queue_s
@@ -120,6 +123,12 @@ def predict(
     answered = [(output, prediction.arrays[output.name]) for output in outputs]
     _check_finite(answered, context)
     return PredictionResult(answered, table.rows)
+
+
+def _check_answer(outputs: Sequence[Output], rows: int, limit_bytes: int) -> None:
+    size_bytes = rows * CELL_BYTES * sum(output.width for output in outputs)
+    if size_bytes > limit_bytes:
+        raise AnswerTooLarge(size_bytes, limit_bytes)
 
 
 def _shorten(context: RequestContext, timeout_s: float, limits: RequestLimits) -> RequestLimits:

@@ -12,15 +12,18 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from tableside.decoding import inflate
+from tableside.decoding import inflate, json_size
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
 from tableside.settings import Server
 from tableside.telemetry.request_metrics import InFlight
 from tableside.telemetry.request_trace import RequestTrace
+from tableside.web import body_size
 from tableside.web.extensions import Extensions
 
 T = TypeVar("T")
+_SMALL_DIGITS = 5
+"""Bodies whose length has at most so many digits do not count among the bytes in hand: their number is limited."""
 _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 
 
@@ -46,12 +49,14 @@ class RequestContext(msgspec.Struct):
 
     environ: the request (PEP 3333). extensions: the application's parts. trace: what is known of the request so far.
     in_flight: where the request is counted; None before the request is admitted and after it is answered.
+    held_bytes: what its body counts among the bytes that the worker holds.
     """
 
     environ: WSGIEnvironment
     extensions: Extensions
     trace: RequestTrace
     in_flight: InFlight | None = None
+    held_bytes: int = 0
 
     def enter(self, in_flight: InFlight) -> None:
         """Count the request as in flight until `leave` is called."""
@@ -59,7 +64,10 @@ class RequestContext(msgspec.Struct):
         self.in_flight = in_flight
 
     def leave(self) -> None:
-        """Stop counting the request as in flight. Does nothing for a request that was not admitted."""
+        """Stop counting the request as in flight, and its body. Does nothing for a request that was not admitted."""
+        if self.held_bytes:
+            self.extensions.bytes_in_hand.give_back(self.held_bytes)
+            self.held_bytes = 0
         if self.in_flight is not None:
             self.in_flight.leave()
             self.in_flight = None
@@ -70,8 +78,17 @@ class RequestContext(msgspec.Struct):
         return value
 
     def body(self) -> Body:
-        """The whole body. Raises as `read_body` does."""
-        return read_body(self.environ, self.extensions.settings.server)
+        """The whole body. Raises as `read_body` does, and Overloaded when the worker holds too many bytes of bodies.
+
+        A large body counts from before it is read. One without a length counts as the largest that is allowed.
+        """
+        limits, length = self.extensions.settings.server, self.environ.get("CONTENT_LENGTH") or ""
+        if len(length) > _SMALL_DIGITS or "wsgi.input_terminated" in self.environ:
+            stated = int(length) if length.isdecimal() and len(length) < 20 else limits.max_body_bytes
+            size = min(stated, limits.max_body_bytes)
+            self.extensions.bytes_in_hand.take(size)
+            self.held_bytes += size
+        return read_body(self.environ, limits)
 
     def query(self) -> MultiDict[str, str]:
         """The parameters of the query string."""
@@ -85,7 +102,8 @@ def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
     ends before the body does.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-    return Body(_raw_body(environ, limits), "" if encoding == "identity" else encoding, limits.max_inflated_bytes)
+    raw = _raw_body(environ, limits)
+    return Body(raw, "" if encoding == "identity" else encoding, body_size.limit_bytes(len(raw), limits))
 
 
 def _raw_body(environ: WSGIEnvironment, limits: Server) -> bytes:
@@ -118,14 +136,14 @@ def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
 def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:
     """Decode JSON into `kind`, whatever the Content-Type is.
 
-    limit_bytes: how much memory the decoded cells may take; None means no limit. narrow: a subclass of `kind` with
-    narrower field types, which is tried first because it decodes faster. Raises RequestRejected, which names the place
-    of a member that does not fit, or TooLarge.
+    limit_bytes: how much the decoded cells may take, at 8 bytes a cell; None means no limit. narrow: a subclass of
+    `kind` with narrower field types, which is tried first because it decodes faster. Raises RequestRejected, which
+    names the place of a member that does not fit, or TooLarge.
     """
     if not body:
         raise RequestRejected("the body is empty; send a JSON object, with a Content-Length or chunked")
     if limit_bytes is not None:
-        inflate.check_cells(body, limit_bytes)
+        json_size.check(body, limit_bytes)
     if narrow is not None:
         try:
             return msgspec.json.decode(body, type=narrow)

@@ -54,20 +54,22 @@ class _DecodedRequest(PredictionRequest, frozen=True):
     classes: bool = False
 
 
-Reader = Callable[[bytes, Input, Rules], _DecodedRequest]
+Reader = Callable[[bytes, Input, Rules, int], _DecodedRequest]
+"""Decodes a body, given how many bytes its table may take."""
 
 
 def infer(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is the one in the path, in a header or in the settings, or else the only one that there is."""
     servable = context.extensions.servable(name or _requested_model(context))
-    reader = _choose_reader(context.header("CONTENT_TYPE"), context.extensions.settings.server.max_inflated_bytes)
-    body, query, as_csv = (
+    body, reader, query, as_csv = (
         context.body(),
+        _choose_reader(context.header("CONTENT_TYPE")),
         several_outputs.read_query(context),
         _accepts_csv(context.header("HTTP_ACCEPT")),
     )
-    size_bytes = body.max_content_bytes
-    limits = admit(context, servable, "invocations", size_bytes)
+    limits = admit(context, servable, "invocations", body.max_content_bytes)
+    # A few bytes of Arrow or Parquet may state any number of cells: such a body is always decoded in a native thread.
+    size_bytes = body.limit_bytes if reader in COLUMNAR else body.max_content_bytes
     decoded = run_stage(
         context, "decode", size_bytes, _decode, body, reader, query, servable.input, servable.policy.rules
     )
@@ -110,36 +112,49 @@ def _accepts_csv(accept: str) -> bool:
     return "text/csv" in kinds and response.JSON not in kinds
 
 
-def _choose_reader(content_type: str, limit_bytes: int) -> Reader:
+def _choose_reader(content_type: str) -> Reader:
     kind, options = parse_options_header(content_type)
     kind = kind.lower()
     charset = options.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedBody(f"charset {charset[:40]!r} is not supported; send UTF-8")
     if kind in ("", response.JSON):
-        return lambda body, schema, rules: _from_json(body, schema, rules, limit_bytes)
+        return _from_json
     if kind == "text/csv":
-        return _csv_reader(options.get("header"), limit_bytes)
+        return _csv_reader(options.get("header"))
     if kind == ARROW:
-        return lambda body, schema, rules: _DecodedRequest(arrow.from_arrow(body, schema, rules, limit_bytes))
+        return _from_arrow
     if kind in PARQUET:
-        return lambda body, schema, rules: _DecodedRequest(arrow.from_parquet(body, schema, rules, limit_bytes))
+        return _from_parquet
     hint = ". curl -d sends this type; add -H 'Content-Type: application/json'" if kind.endswith("urlencoded") else ""
     raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not supported; use {', '.join(CONTENT_TYPES)}{hint}")
 
 
-def _csv_reader(header: str | None, limit_bytes: int) -> Reader:
+def _from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
+    return _DecodedRequest(arrow.from_arrow(body, schema, rules, limit_bytes))
+
+
+def _from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
+    return _DecodedRequest(arrow.from_parquet(body, schema, rules, limit_bytes))
+
+
+COLUMNAR = (_from_arrow, _from_parquet)
+
+
+def _csv_reader(header: str | None) -> Reader:
     if header not in (None, "present", "absent"):
         raise UnsupportedBody("the header parameter of text/csv must be 'present' or 'absent' (RFC 4180)")
     known: csv_tables.Header = None if header is None else "present" if header == "present" else "absent"
-    return lambda body, schema, rules: _DecodedRequest(csv_tables.from_csv(body, schema, rules, known, limit_bytes))
+    return lambda body, schema, rules, limit_bytes: _DecodedRequest(
+        csv_tables.from_csv(body, schema, rules, known, limit_bytes)
+    )
 
 
 def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
-    decoded = reader(body.content(), schema, rules)
+    decoded = reader(body.content(), schema, rules, body.limit_bytes)
     outputs = several_outputs.joined(query, tuple(decoded.outputs), "params.output")
     classes = query.classes or decoded.classes
-    return _DecodedRequest(require_rows(decoded.table), outputs, is_array=decoded.is_array, classes=classes)
+    return _DecodedRequest(require_rows(decoded.table, rules), outputs, is_array=decoded.is_array, classes=classes)
 
 
 def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:

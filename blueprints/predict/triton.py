@@ -5,20 +5,26 @@ Sources: triton-inference-server/server, docs/protocol/extension_model_configura
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 from flask import Blueprint, Response
 
 from tableside.contract.schema import Contract
 from tableside.decoding.tensors import inputs
 from tableside.process import worker_slots
+from tableside.process.offload import run_native
 from tableside.serving.servable import Servable
 from tableside.telemetry import metrics
 from tableside.telemetry.metrics import Totals
 from tableside.web import response
-from tableside.web.extensions import catalog, extensions, servable, settings
+from tableside.web.extensions import Extensions, catalog, extensions, servable
 
 MAX_BATCH_SIZE = 65536
 """The largest batch size that perf_analyzer may choose. It is not a limit: a body may hold more rows."""
 
+STATS_AGE_S = 1.0
+"""How old the statistics may be, in seconds."""
 STAGES = {
     "queue": "queue", "compute_input": "decode", "compute_infer": "predict", "compute_output": "encode",
     "cache_hit": "cache",
@@ -56,9 +62,21 @@ def stats(name: str | None = None, version: str | None = None) -> Response:
     else:
         servable = serving.find(name, version)
         chosen = [servable] if version is not None else list(serving.model(servable.name).servables)
-    held = worker_slots.held(settings().run_dir / "worker_slots")
-    totals = metrics.totals(extensions().metrics, metrics.folder(), held)
+    totals = _totals(extensions())
     return response.json_response({"model_stats": [_stats(servable, totals) for servable in chosen]})
+
+
+def _totals(parts: Extensions) -> Totals:
+    """The sums of the metrics, at most STATS_AGE_S old: reading all metric files takes longer than a prediction."""
+    folder = metrics.folder()
+    if folder is None:  # the metrics of this process alone
+        return metrics.totals(parts.metrics, None, ())
+    read_at_s, found = parts.metrics.recent_totals
+    if time.monotonic() - read_at_s > STATS_AGE_S:
+        held = worker_slots.held(parts.settings.run_dir / "worker_slots")
+        found = run_native(partial(metrics.totals, parts.metrics, folder, held))
+        parts.metrics.recent_totals = (time.monotonic(), found)
+    return found
 
 
 def _stats(servable: Servable, totals: Totals) -> dict[str, object]:

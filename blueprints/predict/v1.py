@@ -88,7 +88,7 @@ def decode(body: Body, schema: Input, rules: Rules, query: OutputQuery = NO_QUER
     named = (signature,) if signature and signature != "serving_default" else ()
     outputs = several_outputs.joined(query, named, "signature_name")
     table = inputs(request.inputs, schema, rules) if by_columns else _rows(request, schema, rules)
-    return DecodedRequest(require_rows(table), outputs, by_columns=by_columns, classes=query.classes)
+    return DecodedRequest(require_rows(table, rules), outputs, by_columns=by_columns, classes=query.classes)
 
 
 def _rows(request: PredictRequest, schema: Input, rules: Rules) -> Table:

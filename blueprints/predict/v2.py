@@ -93,7 +93,7 @@ def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) ->
     parameters, outputs = request.parameters or {}, request.outputs or []
     all_binary = parameters.get("binary_data_output", False) is True
     as_binary = _binary_outputs(outputs, all_binary)
-    table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors))
+    table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors), rules)
     timeout_s = _timeout_s(parameters.get("timeout"))
     names = [output.name for output in outputs]
     return _DecodedRequest(table, names, timeout_s, request.id, as_binary, all_binary and not outputs)
@@ -102,7 +102,11 @@ def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) ->
 def _binary_outputs(outputs: Sequence[RequestedOutput], by_default: bool) -> frozenset[str]:
     """The names of the outputs to send as raw tensors. Raises RequestRejected for Triton's classification extension."""
     names: set[str] = set()
+    seen: set[str] = set()
     for at, output in enumerate(outputs):
+        if output.name in seen:
+            raise malformed(f"outputs[{at}].name", "this output is requested twice; name each output once")
+        seen.add(output.name)
         parameters = output.parameters or {}
         if parameters.get("classification"):
             place = f"outputs[{at}].parameters.classification"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from tableside.decoding.inflate import check_cells, inflate
+from tableside.decoding.inflate import inflate
 from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 
 CONTENT = bytes(range(256)) * 300
@@ -95,11 +95,3 @@ def test_an_unknown_encoding_names_the_known_ones() -> None:
         inflate(b"", "b" * 50, LIMIT)
     assert str(refused.value) == f"Content-Encoding '{'b' * 40}' is not supported; use gzip, deflate, zstd or none"
     assert inflate(b"as it is", "", 1) == b"as it is"
-
-
-def test_cells_are_counted_by_their_commas() -> None:
-    """A comma is at least one cell of eight bytes; a table of exactly the limit passes."""
-    check_cells(b"0," * 100, 800)
-    check_cells(b"x" * 10_000, 800)
-    with pytest.raises(TooLarge):
-        check_cells(b"0," * 101, 800)

@@ -1,0 +1,59 @@
+"""The memory that JSON takes once it is decoded, and its depth, estimated from a few characters before it is decoded.
+
+The length of the text does not show it: `0,` is two bytes of JSON and a number in a list, `[],` is three bytes and a
+list.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from tableside.decoding.inflate import CELL_BYTES, SETTING
+from tableside.errors import RequestRejected, TooLarge
+
+LIST_BYTES, OBJECT_BYTES = 24, 64
+"""What an array and an object count where a cell counts 8 bytes. In memory each of the three takes about four times as
+much: a number 24 bytes and a place of 8, an empty list 64 and a place, an object with a member about 240."""
+FREE_BYTES, RATIO = 16 * 1024 * 1024, 12
+"""JSON may count RATIO times its own length and FREE_BYTES, whatever the limit: the densest table counts 9 times."""
+MAX_DEPTH = 64
+"""The most levels of arrays and objects within each other. No table needs more than 10."""
+_UNCHECKED_BYTES = 4096
+_CHUNK_BYTES = 1 << 20
+_COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT = b",[]{}"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+
+
+def check(text: bytes, limit_bytes: int) -> None:
+    """Refuse JSON that takes more than `limit_bytes`, counting a cell for each comma.
+
+    Characters within strings are counted too. Texts of up to 4096 bytes are not checked. Raises TooLarge, or
+    RequestRejected for arrays and objects nested deeper than MAX_DEPTH.
+    """
+    if len(text) <= _UNCHECKED_BYTES:
+        return
+    size, limit_bytes = 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
+    for start in range(0, len(text), _CHUNK_BYTES):
+        codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
+        weights = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES))
+        size += sum(weight * int(np.count_nonzero(codes == code)) for code, weight in weights)
+        if size > limit_bytes:
+            raise TooLarge(SETTING, limit_bytes)
+    # Strings may hold brackets. They are removed only if the text seems too deep with them, because that takes longer.
+    if _depth(text) > MAX_DEPTH and _depth(_STRING.sub(b"", text)) > MAX_DEPTH:
+        raise RequestRejected(f"the body is not valid JSON for a table: nested deeper than {MAX_DEPTH} levels")
+
+
+def _depth(text: bytes) -> int:
+    """Return the largest number of arrays and objects that are open at one place, with brackets in strings counted."""
+    deepest = level = 0
+    for start in range(0, len(text), _CHUNK_BYTES):
+        codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
+        opens = (codes == _OPEN_LIST) | (codes == _OPEN_OBJECT)
+        brackets = np.flatnonzero(opens | (codes == _CLOSE_LIST) | (codes == _CLOSE_OBJECT))
+        if len(brackets):
+            levels = level + np.cumsum(np.where(opens[brackets], 1, -1))
+            deepest, level = max(deepest, int(levels.max())), int(levels[-1])
+    return deepest

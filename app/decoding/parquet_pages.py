@@ -1,0 +1,100 @@
+"""The size of a Parquet file, read from its footer and its pages' headers before pyarrow reads any of it.
+
+pyarrow allocates over a kilobyte for each element of the schema, and what the headers of the pages state. A file of a
+few kilobytes can state gigabytes. Source: apache/parquet-format, src/main/thrift/parquet.thrift (FileMetaData,
+PageHeader). pyarrow's own metadata objects are not used, because they abort the process for some damaged files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tableside.decoding.inflate import CELL_BYTES, SETTING
+from tableside.decoding.rules import Rules
+from tableside.decoding.thrift_compact import Reader, Struct, Value
+from tableside.errors import TooLarge
+
+MAX_UNKNOWN_COLUMNS = 10_000
+"""A file may have so many columns, or row groups, more than the contract has columns."""
+MAX_PAGES = 100_000
+"""The most pages of a file. A file of a million rows usually has a page for each column and 20,000 rows."""
+_MAX_VALUES = 2_000_000
+"""The most values in a footer; it has about 40 for each column chunk."""
+_MAX_HEADER_VALUES = 1000
+_MAGIC = b"PAR1"
+_SCHEMA, _NUM_ROWS, _ROW_GROUPS = 2, 3, 4
+"""Fields of FileMetaData."""
+_COLUMNS, _META_DATA = 1, 3
+"""Fields of RowGroup and ColumnChunk."""
+_UNCOMPRESSED_TOTAL, _COMPRESSED_TOTAL, _DATA_PAGE, _DICTIONARY_PAGE = 6, 7, 9, 11
+"""Fields of ColumnMetaData."""
+_UNCOMPRESSED, _COMPRESSED = 2, 3
+"""Fields of PageHeader."""
+
+
+def check(body: bytes, known_columns: int, rules: Rules, limit_bytes: int) -> None:
+    """Refuse a file whose table or pages state more than `limit_bytes`, or that has too many rows.
+
+    known_columns: how many columns the contract has. Raises TooLarge, TooManyRows; IndexError for a damaged file.
+    """
+    metadata = _footer(body)
+    schema, groups = _list(metadata.get(_SCHEMA)), _list(metadata.get(_ROW_GROUPS))
+    if max(len(schema), len(groups)) > known_columns + MAX_UNKNOWN_COLUMNS:
+        raise TooLarge(SETTING, limit_bytes)
+    rows = _integer(metadata.get(_NUM_ROWS))
+    rules.check_rows(rows)
+    if rows * max(1, len(schema) - 1) * CELL_BYTES > limit_bytes:  # repeated values take almost no room in a file
+        raise TooLarge(SETTING, limit_bytes)
+    _check_pages(body, groups, limit_bytes)
+
+
+def _footer(body: bytes) -> Struct:
+    """Return the FileMetaData, which stands before its length and the magic number at the end."""
+    length = int.from_bytes(body[-8:-4], "little")
+    if body[-4:] != _MAGIC or len(body) < length + 8:
+        raise IndexError("no footer")
+    return Reader(memoryview(body), len(body) - 8 - length, _MAX_VALUES).struct()
+
+
+def _check_pages(body: bytes, groups: list[Value], limit_bytes: int) -> None:
+    data, stated, pages, read = memoryview(body), 0, 0, 0
+    for start, end, uncompressed in _chunks(groups):
+        stated += uncompressed
+        at = start
+        while at < min(end, len(data)):
+            reader = Reader(data, at, _MAX_HEADER_VALUES)
+            header = reader.struct()
+            read, pages = read + _integer(header.get(_UNCOMPRESSED)), pages + 1
+            if max(stated, read) > limit_bytes or pages > MAX_PAGES:
+                raise TooLarge(SETTING, limit_bytes)
+            at = reader.at + _integer(header.get(_COMPRESSED))
+    if stated > limit_bytes:
+        raise TooLarge(SETTING, limit_bytes)
+
+
+def _chunks(groups: list[Value]) -> Iterator[tuple[int, int, int]]:
+    """Yield the first and last position of each column chunk, and the uncompressed size that it states."""
+    for group in groups:
+        for chunk in _list(_struct(group).get(_COLUMNS)):
+            column = _struct(_struct(chunk).get(_META_DATA))
+            offsets = [_integer(column.get(field) or 0) for field in (_DICTIONARY_PAGE, _DATA_PAGE)]
+            start = min((offset for offset in offsets if offset), default=0)
+            yield start, start + _integer(column.get(_COMPRESSED_TOTAL)), _integer(column.get(_UNCOMPRESSED_TOTAL))
+
+
+def _struct(value: Value) -> Struct:
+    if not isinstance(value, dict):
+        raise IndexError("a structure is missing")
+    return value
+
+
+def _list(value: Value) -> list[Value]:
+    if not isinstance(value, list):
+        raise IndexError("a list is missing")
+    return value
+
+
+def _integer(value: Value) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise IndexError("a number is missing or negative")
+    return value

@@ -1,0 +1,99 @@
+"""Parquet files that state or hold far more than their size are refused before pyarrow decompresses them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tableside.contract.schema import Column, Input
+from tableside.decoding.arrow import from_parquet
+from tableside.decoding.parquet_pages import MAX_UNKNOWN_COLUMNS, check
+from tableside.decoding.rules import Rules
+from tableside.errors import RequestRejected, TooLarge, TooManyRows
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+ONE = Input("frame", (Column("c", "FP64", "float64", nullable=True),))
+ROWS = 1 << 20
+
+
+def varint(value: int) -> bytes:
+    """A signed number as the compact protocol writes it."""
+    value, out = value << 1, bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out + bytes((value,)))
+
+
+def understated(body: bytes) -> bytes:
+    """The file with metadata that states a size of 0 for its columns; the page headers are left as they are."""
+    metadata = pq.ParquetFile(pa.BufferReader(body)).metadata
+    at = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    head, footer = body[:at], body[at:]
+    for size in {metadata.row_group(0).total_byte_size, metadata.row_group(0).column(0).total_uncompressed_size}:
+        stated = varint(size)
+        assert stated in footer
+        footer = footer.replace(stated, b"\x80" * (len(stated) - 1) + b"\x00")
+    return head + footer
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy"])
+def test_the_pages_are_counted_whatever_the_metadata_states(codec: str) -> None:
+    """8 MB of zeros in a file of kilobytes, whose metadata states a size of 0, is refused by its page headers."""
+    body = understated(parquet(pa.table({"c": np.zeros(ROWS)}), compression=codec, use_dictionary=False))
+    assert len(body) < ROWS // 2
+    assert pq.ParquetFile(pa.BufferReader(body)).metadata.row_group(0).total_byte_size == 0
+    rules = Rules(most_rows=ROWS)
+    check(body, 1, rules, 8 * ROWS + 100_000)
+    with pytest.raises(TooLarge):
+        check(body, 1, rules, 8 * ROWS)
+    assert from_parquet(body, ONE, rules, 9 * ROWS).rows == ROWS
+
+
+def test_dictionary_pages_and_every_row_group_count() -> None:
+    """Two row groups, each with a dictionary of long texts."""
+    texts = pa.array([letter * 100_000 for letter in "ab"])
+    body = parquet(pa.table({"c": texts}), row_group_size=1, compression="zstd")
+    assert pq.ParquetFile(pa.BufferReader(body)).metadata.num_row_groups == 2
+    check(body, 1, Rules(), 201_000)
+    with pytest.raises(TooLarge):
+        check(body, 1, Rules(), 200_000)
+
+
+def test_a_file_of_many_columns_is_refused_before_its_metadata_is_read() -> None:
+    """A contract of one column takes MAX_UNKNOWN_COLUMNS more, and no file with more than that."""
+    names = [str(at) for at in range(MAX_UNKNOWN_COLUMNS + 10)]
+    body = parquet(pa.table({name: pa.array([1]) for name in names}), store_schema=False)
+    with pytest.raises(TooLarge):
+        from_parquet(body, ONE, Rules(), 2**30)
+
+
+def test_rows_are_counted_before_any_page_is_read() -> None:
+    """The metadata states the number of rows."""
+    body = parquet(pa.table({"c": np.zeros(1001)}))
+    assert from_parquet(body, ONE, Rules(most_rows=1001), 2**30).rows == 1001
+    with pytest.raises(TooManyRows, match="1001 rows or more; server.max_rows allows 1000"):
+        from_parquet(body, ONE, Rules(most_rows=1000), 2**30)
+
+
+def test_a_changed_byte_is_answered_or_refused() -> None:
+    """No byte of a file, whatever it is changed to, causes another exception or a table over the limit."""
+    whole = parquet(pa.table({"c": pa.array([1.0, 2.0, 3.0])}), compression="zstd", write_statistics=True)
+    for at in range(len(whole)):
+        for value in (0, 255, whole[at] ^ 128):
+            changed = whole[:at] + bytes((value,)) + whole[at + 1 :]
+            try:
+                assert from_parquet(changed, ONE, Rules(), 2**20).rows <= 2**17
+            except (RequestRejected, TooLarge, TooManyRows):
+                continue
