@@ -19,7 +19,7 @@ import msgspec
 from tableside.errors import ContractBroken, FailureKind
 from tableside.settings import Environment, Repository
 
-START_S = 60.0
+START_S = 180.0
 """The time limit for starting the interpreter and importing libraries. Each version has its own limit after that."""
 _PR_SET_PDEATHSIG = 1
 
