@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 
 from benchmarks.soak.stack import SoakFailed, Stack
+from tableside.deployment.stack_processes import Role, find, runs
 
 Event = Callable[[Stack], None]
 
@@ -78,23 +78,21 @@ def kill_holders(stack: Stack) -> None:
 
 def restart_nginx(stack: Stack) -> None:
     """`supervisorctl restart nginx`."""
-    old = stack.pid_in("nginx.pid")
-    stack.supervisorctl("restart", "nginx")
-    _wait_nginx(stack, old)
+    _replace_nginx(stack, lambda _: stack.supervisorctl("restart", "nginx"))
 
 
 def kill_nginx_master(stack: Stack) -> None:
     """SIGKILL of nginx's master."""
-    old = stack.pid_in("nginx.pid")
-    os.kill(old, signal.SIGKILL)
-    _wait_nginx(stack, old)
+    _replace_nginx(stack, lambda master: os.kill(master, signal.SIGKILL))
 
 
-def _wait_nginx(stack: Stack, old: int) -> None:
+def _replace_nginx(stack: Stack, act: Callable[[int], object]) -> None:
+    """Do `act` with the pid of nginx's master, and wait until another nginx serves alone."""
+    old = find(stack.run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)
+    act(next(process.pid for process in old if process.role is Role.NGINX_MASTER))
+
     def is_over() -> bool:
-        with suppress(OSError, ValueError):
-            return stack.pid_in("nginx.pid") != old and stack.is_ready()
-        return False
+        return not any(map(runs, old)) and bool(find(stack.run_dir, Role.NGINX_WORKER)) and stack.is_ready()
 
     stack.wait(is_over, "a new nginx answers")
 
