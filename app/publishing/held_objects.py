@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tableside.contract import artifact_checks
+from tableside.contract.object_graph import objects
 from tableside.errors import PublishFailed
 from tableside.own_code.importer import PREFIX
 
@@ -92,7 +94,11 @@ def type_name(each: object) -> str:
 
 
 def refuse_unnamed(estimator: object) -> None:
-    """Raise PublishFailed for a class or function that no other process can import, with how to move it."""
+    """Raise PublishFailed for what no server may hold: a class or function that no other process can import, with how
+    to move it, and a text vectorizer that reads files."""
+    for part in objects(estimator):
+        if found := artifact_checks.reads_files(part):
+            raise PublishFailed(f"{type(part).__name__} {found}")
     for place, each in located(estimator):
         if isinstance(each, MethodType):
             each = each.__func__

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tableside.contract import native_boosters
+from tableside.contract import artifact_checks, native_boosters
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.conversion import as_array as as_array
 from tableside.contract.conversion import is_single_threaded
@@ -96,11 +96,11 @@ def _read(
 ) -> Built:
     """Read the file with skops, and make its entry. One process of the host does so, and the others wait for it."""
     if entry is None:
-        return Built(_audited(path, allowed, content, expected)[0])
+        return Built(_checked(path, allowed, content, expected)[0])
     with entry.making():
         found = entry.open(path.name, allowed)
         if found is None:
-            estimator, untrusted = _audited(path, allowed, content, expected)
+            estimator, untrusted = _checked(path, allowed, content, expected)
             found = Built(estimator)
             entry.put(path if content is None else io.BytesIO(content), untrusted, estimator, _is_finished(estimator))
     return found
@@ -109,6 +109,14 @@ def _read(
 def _is_finished(estimator: object) -> bool:
     """Whether the content of an artifact is the whole estimator: without boosters, and with one thread."""
     return not native_boosters.classes(estimator) and is_single_threaded(estimator)
+
+
+def _checked(path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None) -> tuple[Any, Set[str]]:
+    """What `_audited` returns. Raises ContractBroken if the estimator would read files or memory not its own."""
+    estimator, untrusted = _audited(path, allowed, content, expected)
+    if found := artifact_checks.problem(estimator):
+        raise ContractBroken(f"{path.name} cannot be served: {found}", FailureKind.UNTRUSTED)
+    return estimator, untrusted
 
 
 def _audited(path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None) -> tuple[Any, Set[str]]:

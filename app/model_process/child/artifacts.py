@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import native_boosters
+    from tableside.contract import artifact_checks, native_boosters
     from tableside.own_code import importer
 else:
+    import artifact_checks
     import native_boosters
 
     _FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "own_code")
@@ -114,10 +115,15 @@ def _read_skops(path: str, content: bytes | None, allowed: set[str]) -> Any:
         if not unknown:
             loaded = skops.io.load(path if content is None else io.BytesIO(content), trusted=list(found))
             unknown = sorted(native_boosters.classes(loaded) - allowed)
+            damage = artifact_checks.problem(loaded)
+            if damage:
+                raise LoadRefused(f"{name} cannot be served: {damage}", "untrusted")
             if not unknown:
                 return native_boosters.attach(loaded, os.path.dirname(path))
     except native_boosters.BoosterError as problem:
         raise LoadRefused(str(problem), problem.kind)
+    except LoadRefused:
+        raise
     except Exception as problem:
         raise LoadRefused(f"{name} cannot be loaded: {type(problem).__name__}: {problem}", "other")
     raise LoadRefused("{} holds types that are not trusted: {}".format(name, ", ".join(unknown)), "untrusted")
