@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
@@ -16,6 +17,9 @@ POLL_S = 0.3
 """How often `--follow` looks for new lines."""
 
 _FIRST = ("time", "level", "source", "event")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and marks that change the direction of text."""
+_PLAIN = re.compile(r'[^"=]*')
 _READ_BACK_BYTES = 8 << 20
 """How much of the end of each file is read, so that a large log costs no more memory than this."""
 
@@ -79,19 +83,34 @@ def _time_of(line: str) -> str:
 def render(line: str) -> str:
     """Return a JSON log line as text: time, level, source, event, then `key=value` for the other fields.
 
-    An `exception` field follows on lines of its own. A line that is not a JSON object is returned unchanged.
+    An `exception` field follows on lines of its own. A line that is not a JSON object stays as it is. Control
+    characters are escaped, because clients choose paths and request ids: what they send must not change a terminal or
+    look like a second line.
     """
     event = _parsed(line)
     if event is None:
-        return line
-    rest = " ".join(f"{key}={value}" for key, value in event.items() if key not in (*_FIRST, "exception"))
+        return escape(line)
+    rest = " ".join(f"{key}={_value(value)}" for key, value in event.items() if key not in (*_FIRST, "exception"))
     text = f"{str(event.get('time', ''))[:23]:23} {event.get('level', 'info'):7} "
-    text += f"{event.get('source', '-')}: {event.get('event', '')} {rest}".rstrip()
-    return f"{text}\n{event['exception']}" if "exception" in event else text
+    text = escape(text + f"{event.get('source', '-')}: {event.get('event', '')} {rest}".rstrip())
+    if "exception" not in event:
+        return text
+    return "\n".join((text, *(escape(part) for part in str(event["exception"]).split("\n"))))
+
+
+def escape(text: str) -> str:
+    """Return the text with every character escaped that ends a line, moves the cursor or changes the direction."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _value(value: object) -> str:
+    """A field's value: in quotes if it could be read as more than one field."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) or not isinstance(value, str) else orjson.dumps(text).decode()
 
 
 def _write(line: str, as_json: bool) -> None:
-    click.echo(line if as_json else render(line))
+    click.echo(escape(line) if as_json else render(line))
 
 
 def _follow(folder: Path) -> Iterator[str]:

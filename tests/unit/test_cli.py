@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import joblib
+import orjson
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -269,3 +270,25 @@ def test_verify_of_an_unknown_model_is_one_line(tmp_path: Path) -> None:
 def test_a_log_line_as_text(line: str, expected: str) -> None:
     """A JSON object becomes time, level, source, event and the other fields; another line stays as it is."""
     assert render(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/v1/\x1b]0;owned\x07", r"path=/v1/\x1b]0;owned\x07"),
+        ("/x\n2026-01-01T00:00:00 info web: forged", r"path=/x\n2026-01-01T00:00:00 info web: forged"),
+        ("/x status=200", 'path="/x status=200"'),
+        ("/\u202egnp.x", r"path=/\u202egnp.x"),
+        ("/a/\x9b31m", r"path=/a/\x9b31m"),
+    ],
+    ids=["terminal title", "second line", "second field", "direction", "C1"],
+)
+def test_a_log_line_cannot_lie(path: str, shown: str) -> None:
+    """What a client sends can neither change the terminal nor look like another line or field."""
+    line = orjson.dumps({"event": "request", "path": path, "status": 404}).decode()
+    assert render(line).endswith(f"-: request {shown} status=404")
+
+
+def test_lines_of_other_programs_are_escaped() -> None:
+    """nginx writes some bytes of a request as they are."""
+    assert render("nginx: \x1b[2Jclient sent") == r"nginx: \x1b[2Jclient sent"
