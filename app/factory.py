@@ -15,6 +15,7 @@ from tableside.process.offload import make_offload
 from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER
 from tableside.serving.registry import Registry
+from tableside.serving.reloading import THREADS
 from tableside.settings import Settings, load
 from tableside.telemetry import logs, metrics
 from tableside.telemetry.request_metrics import RequestMetrics
@@ -36,7 +37,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
     counters = metrics.make() if registry is None else registry.metrics
     if registry is None:
-        loading = make_offload(1)
+        loading = make_offload(THREADS)
         preflights = PreflightCoordinator(
             settings.run_dir / PREFLIGHT_FOLDER,
             loading,

@@ -26,6 +26,7 @@ from tableside.repository.model_toml import ColumnConfig, ModelConfig
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.policy import make_policy
 from tableside.serving.registry import Registry, start_worker
+from tableside.serving.reloading import THREADS
 from tableside.serving.servable import Servable
 from tableside.settings import Settings
 from tableside.telemetry import metrics
@@ -151,7 +152,7 @@ def make_app(make_settings: MakeSettings, small_repository: Path, tmp_path: Path
     def make(load: bool = True, empty: bool = False, environments: Environments | None = None, **more: str) -> Flask:
         (tmp_path / "empty").mkdir(exist_ok=True)
         settings = make_settings(tmp_path / "empty" if empty else small_repository, tmp_path / "run", **more)
-        made = create_app(settings, Registry(settings, metrics.make(), make_offload(1), None, environments))
+        made = create_app(settings, Registry(settings, metrics.make(), make_offload(THREADS), None, environments))
         if load:
             registry_of(made).reload(1)
         return made

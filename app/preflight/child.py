@@ -1,8 +1,8 @@
 """The preflight process: it loads versions, so that one that crashes or hangs does not take a worker with it.
 
-`python -m tableside.preflight.child JOB` checks each version of the job (a PreflightJob as JSON) against its contract.
-It writes one JSON line to stdout when it begins a version and one when it is done. `tableside.preflight.runner` starts
-the process and reads the lines.
+`python -m tableside.preflight.child JOB` checks versions against their contracts by the rules of JOB (a PreflightJob as
+JSON). Each line on stdin is a version: its name and number as JSON. It writes one JSON line to stdout when it waits for
+a version, and one when it is done with it. `tableside.preflight.runner` starts the process and speaks with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,13 +29,11 @@ _PR_SET_PDEATHSIG = 1
 class PreflightJob(msgspec.Struct, frozen=True):
     """The argument of a preflight process.
 
-    root: the repository. versions: (name, number), in the order to load them. parent: the pid of the starting process.
-    store: the folder of the shared store; empty for none. environments: those that models may name. checked: the folder
-    of checked artifacts; empty for none.
+    root: the repository. parent: the pid of the starting process. store, checked: the folders of the shared store and
+    of checked artifacts; empty for none. environments: those that models may name.
     """
 
     root: str
-    versions: tuple[tuple[str, int], ...]
     policy: Repository
     parent: int
     store: str = ""
@@ -42,55 +42,76 @@ class PreflightJob(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line on stdout: the version with the index `at` has begun, or is done.
+    """One line on stdout: the process waits for its first version, or is done with one.
 
     failure_kind, reason: the result of a version that is done; NONE and an empty string if it passed.
     """
 
-    at: int
     done: bool = False
     failure_kind: FailureKind = FailureKind.NONE
     reason: str = ""
 
 
 def main() -> None:
-    """Check each version of the job in `sys.argv[1]`. The kernel ends the process by SIGALRM at a time limit."""
+    """Check versions by the job in `sys.argv[1]`. The kernel ends the process by SIGALRM at a time limit."""
     job = msgspec.json.decode(sys.argv[1], type=PreflightJob)
-    messages = os.dup(1)
+    versions, messages = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # a model may print; only messages may reach the reader of stdout
     _end_with_parent(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
-    from tableside.model_process.environment_pools import private
-    from tableside.preflight.checks import check_version
-    from tableside.preflight.shared_entries import published
-    from tableside.runtimes.checked_artifacts import CheckedArtifacts
-    from tableside.runtimes.shared_store import SharedStore
     from tableside.runtimes.sklearn import warm_up
 
     warm_up()
+    _sweep(job)
+    check = _checker(job)
+    _write(messages, Message())
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for line in versions:
+        signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
+        name, number = msgspec.json.decode(line, type=tuple[str, int])
+        message = _result(partial(check, name, number))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(messages, message)
+    os._exit(0)  # without running destructors of models, which could crash
+
+
+def _checker(job: PreflightJob) -> Callable[[str, int], object]:
+    from tableside.model_process.environment_pools import private
+    from tableside.preflight.checks import check_version
+    from tableside.runtimes.checked_artifacts import CheckedArtifacts
+    from tableside.runtimes.shared_store import SharedStore
+
     store = SharedStore(Path(job.store)) if job.store else None
     checked = CheckedArtifacts(Path(job.checked)) if job.checked else None
     environments = private(job.environments, job.policy.load_timeout_s)
-    for at, (name, number) in enumerate(job.versions):
-        _write(messages, Message(at))
-        signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
-        failure_kind, reason = FailureKind.NONE, ""
-        try:
-            check_version(Path(job.root), name, number, job.policy, store, environments, checked)
-        except ContractBroken as problem:
-            failure_kind, reason = problem.failure_kind, str(problem)
-        except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
-            failure_kind, reason = FailureKind.OTHER, f"{type(problem).__name__}: {problem}"
-        except BaseException as problem:  # noqa: BLE001 - for example SystemExit, which would end a worker
-            failure_kind, reason = (
-                FailureKind.CRASHED,
-                f"the version raised {type(problem).__name__} while it was loaded",
-            )
-        _write(messages, Message(at, True, failure_kind, reason))
-    if checked is not None:
-        checked.sweep(contract.artifact.sha256 for contract in published(Path(job.root)))
-    os._exit(0)  # without running destructors of models, which could crash
+    return lambda name, number: check_version(Path(job.root), name, number, job.policy, store, environments, checked)
+
+
+def _sweep(job: PreflightJob) -> None:
+    """Remove the checked artifacts of versions that are gone, if there are more of them than versions."""
+    from tableside.preflight.shared_entries import published
+    from tableside.repository import paths
+    from tableside.runtimes.checked_artifacts import CheckedArtifacts
+
+    root = Path(job.root)
+    with suppress(OSError):
+        checked = CheckedArtifacts(Path(job.checked))
+        if job.checked and checked.count() > sum(len(numbers) for _, numbers in paths.published(root)):
+            checked.sweep(contract.artifact.sha256 for contract in published(root))
+
+
+def _result(check: Callable[[], object]) -> Message:
+    try:
+        check()
+    except ContractBroken as problem:
+        return Message(True, problem.failure_kind, str(problem))
+    except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
+        return Message(True, FailureKind.OTHER, f"{type(problem).__name__}: {problem}")
+    except BaseException as problem:  # noqa: BLE001 - for example SystemExit, which would end a worker
+        return Message(True, FailureKind.CRASHED, f"the version raised {type(problem).__name__} while it was loaded")
+    return Message(True)
 
 
 def _write(fd: int, line: Message) -> None:

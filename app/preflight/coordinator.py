@@ -14,8 +14,10 @@ from tableside.process.offload import Offload
 from tableside.settings import Environment, Repository
 from tableside.telemetry import logs
 
-PAUSE_S = 1.0
+REPORT_S = 0.1
 """Results are reported to the worker at most this often while others are still missing."""
+LOOK_S = 0.5
+"""How often a worker looks for results that another process has kept."""
 _LOCK_POLL_S = 0.05
 log = logs.get_logger("preflight")
 
@@ -40,11 +42,13 @@ class PreflightCoordinator:
         self._checked = checked
 
     def rounds(
-        self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]]
-    ) -> Iterator[PreflightResults]:
+        self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]],
+        asked: Callable[[], Sequence[VersionFiles]] = tuple,
+    ) -> Iterator[PreflightResults]:  # fmt: skip
         """Yield the results of the versions that `find` returns: first the kept ones, then all so far, at last all.
 
-        Only the last PreflightResults is `complete`. Raises OSError if `root` cannot be read.
+        asked: returns the versions that requests wait for, whose preflights run first. Only the last PreflightResults
+        is `complete`. Raises OSError if `root` cannot be read.
         """
         result_store = ResultStore(self._folder, policy)
         wanted = self._offload.call(find)
@@ -53,16 +57,17 @@ class PreflightCoordinator:
             yield PreflightResults(known)
             return
         yield PreflightResults(dict(known), complete=False)
-        next_look_s = time.monotonic() + PAUSE_S
+        next_look_s = time.monotonic() + LOOK_S
         while (fd := result_store.lock()) is None:
             time.sleep(_LOCK_POLL_S)
             if time.monotonic() > next_look_s:
+                self._offload.call(lambda: result_store.ask(asked()))
                 yield from self._new_results(result_store, wanted, known)
-                next_look_s = time.monotonic() + PAUSE_S
+                next_look_s = time.monotonic() + LOOK_S
         try:
             yield from self._new_results(result_store, wanted, known)
             missing = [version for version in wanted if version not in known]
-            yield from self._run(root, policy, result_store, missing, known)
+            yield from self._run(root, policy, result_store, missing, known, asked)
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -80,17 +85,22 @@ class PreflightCoordinator:
 
     def _run(
         self, root: Path, policy: Repository, result_store: ResultStore, missing: Sequence[VersionFiles],
-        known: dict[VersionFiles, PreflightResult],
+        known: dict[VersionFiles, PreflightResult], asked: Callable[[], Sequence[VersionFiles]],
     ) -> Iterator[PreflightResults]:  # fmt: skip
         reported_at_s, unreported = time.monotonic(), 0
-        for found in runner.run(root, missing, policy, self._store, self._environments(), self._checked):
+
+        def first() -> Sequence[VersionFiles]:
+            """What requests of this worker wait for, then those of the host's other workers."""
+            return [*asked(), *self._offload.call(lambda: result_store.asked(missing))]
+
+        for found in runner.run(root, missing, policy, self._store, self._environments(), self._checked, first):
             if found is not None:
                 files, result = found
                 known[files] = result
                 unreported += 1
                 self._offload.call(partial(result_store.write, files, result))
                 _log_result(files, result)
-            elif unreported and time.monotonic() - reported_at_s > PAUSE_S:
+            if unreported and time.monotonic() - reported_at_s > REPORT_S:
                 yield PreflightResults(dict(known), complete=False)
                 reported_at_s, unreported = time.monotonic(), 0
 

@@ -29,6 +29,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...] | None
 """A version's files: name, inode, size in bytes, modification time in ns. None if the folder cannot be read."""
 PREFLIGHT_FOLDER = "preflight"
 """Name of the results' folder below the run folder."""
+_ASKED = ".asked"
 KEEP = 2000
 """How many result files `forget_failures` leaves in the folder; the oldest are removed first."""
 
@@ -114,6 +115,25 @@ class ResultStore:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(orjson.dumps(content))
             draft.replace(path)
+            path.with_suffix(_ASKED).unlink(missing_ok=True)
+
+    def ask(self, wanted: Iterable[VersionFiles]) -> None:
+        """Let the process that runs the preflights know which versions requests of this worker wait for."""
+        for files in wanted:
+            with suppress(OSError):
+                self.path(files).with_suffix(_ASKED).touch()
+
+    def asked(self, candidates: Iterable[VersionFiles]) -> list[VersionFiles]:
+        """Return those of the versions that workers have asked for, and forget the questions of all others."""
+        with suppress(OSError):
+            marks = {file.name for file in self._folder.iterdir() if file.suffix == _ASKED}
+            if marks:
+                found = [files for files in candidates if self.path(files).with_suffix(_ASKED).name in marks]
+                kept = {self.path(files).with_suffix(_ASKED).name for files in found}
+                for name in marks - kept:
+                    (self._folder / name).unlink(missing_ok=True)
+                return found
+        return []
 
     def lock(self) -> int | None:
         """Take the lock that lets one process of the host run preflights.

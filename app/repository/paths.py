@@ -5,7 +5,9 @@ All other modules take the paths below a repository's root from here.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tableside.errors import ModelNotFound, PublishFailed
@@ -60,18 +62,30 @@ def check_alias(alias: str) -> str:
 
 def models(root: Path) -> list[str]:
     """Return the sorted names of the models that have a published version; empty when `root` does not exist."""
-    if not root.is_dir():
-        return []
-    return sorted(entry.name for entry in root.iterdir() if versions(root, entry.name))
+    return [name for name, _ in published(root)] if root.is_dir() else []
+
+
+def published(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Yield the name and the versions of each model that has a published version, sorted by name.
+
+    Raises OSError if `root` cannot be read.
+    """
+    for name in sorted(os.listdir(root)):
+        numbers = versions(root, name)
+        if numbers:
+            yield name, numbers
 
 
 def versions(root: Path, name: str) -> list[int]:
     """Return the published versions of a model, lowest first. A folder without a contract is not a version."""
-    folder = root / name
-    if not NAME.match(name) or not folder.is_dir():
+    if not NAME.match(name):
         return []
-    published = [entry for entry in folder.iterdir() if VERSION.match(entry.name) and (entry / CONTRACT).is_file()]
-    return sorted(int(entry.name) for entry in published)
+    try:
+        with os.scandir(root / name) as entries:
+            numbered = [entry for entry in entries if VERSION.match(entry.name)]
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    return sorted(int(entry.name) for entry in numbered if os.path.isfile(f"{entry.path}/{CONTRACT}"))
 
 
 def version_folder(root: Path, name: str, version: int) -> Path:

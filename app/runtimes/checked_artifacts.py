@@ -61,6 +61,10 @@ class CheckedArtifacts:
         digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
         return Entry(self._folder / f"{digest[:32]}{_SUFFIX}", artifact)
 
+    def count(self) -> int:
+        """How many entries there are. Raises OSError where the folder cannot be read."""
+        return sum(1 for name in os.listdir(self._folder) if name.endswith(_SUFFIX))
+
     def sweep(self, kept: Iterable[str]) -> None:
         """Remove the entries of all artifacts but these, and drafts that are older than an hour."""
         names = {self.entry(artifact).path.name for artifact in kept}

@@ -26,15 +26,16 @@ class Model:
     reason: str = ""
     config: ModelConfig | None = None
 
-    def pick(self, wanted: str | None) -> Servable:
+    def pick(self, wanted: str | None, can_wait: bool = False) -> Servable:
         """Return the servable of a version number or alias, whatever its state.
 
-        For None or `latest`: the highest version that is READY, or the highest one if none is. Raises ModelNotFound if
-        the model has no such version or alias.
+        For None or `latest`: the highest version that is READY, or the highest one if none is. can_wait: a version that
+        is about to be loaded counts as READY, so that a new worker answers with the same version as the others.
+        Raises ModelNotFound if the model has no such version or alias.
         """
         if wanted is None or wanted == "latest":
             for servable in reversed(self.servables):
-                if servable.state is State.READY:
+                if servable.state is State.READY or (can_wait and servable.is_next):
                     return servable
             if self.servables:
                 return self.servables[-1]
@@ -71,13 +72,16 @@ class Catalog:
             raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(sorted(self.models)[:20]) or 'none'}")
         return model
 
-    def find(self, spec: str, version: str | None = None) -> Servable:
-        """Return the servable of `name`, `name@alias` or `name/version`, whatever its state. Raises ModelNotFound."""
+    def find(self, spec: str, version: str | None = None, can_wait: bool = False) -> Servable:
+        """Return the servable of `name`, `name@alias` or `name/version`, whatever its state. Raises ModelNotFound.
+
+        can_wait: see `Model.pick`.
+        """
         model = self.models.get(spec)  # a model's name holds neither `@` nor `/`, so a hit is a plain name
         if model is not None:
-            return model.pick(version)
+            return model.pick(version, can_wait)
         name, inner = (spec, None) if version is not None else split_spec(spec)
-        return self.model(name).pick(version if version is not None else inner)
+        return self.model(name).pick(version if version is not None else inner, can_wait)
 
     def servable(self, spec: str, version: str | None = None) -> Servable:
         """Return the servable of a spec if it can answer.

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from tableside.process import worker_slots
+
 KEEP = 8
 """How many files stay in the folder."""
 
@@ -52,3 +54,21 @@ def publish(folder: Path, reason: str) -> int:
         with suppress(FileNotFoundError):
             old.unlink()
     return number
+
+
+def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
+    """Wait up to `timeout_s` until every worker serves `generation`.
+
+    Returns whether they all do, and the content of their status files.
+    """
+    give_up_at_s = time.monotonic() + timeout_s
+    while True:
+        workers = worker_slots.statuses(run_dir / "worker_slots")
+        done = bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
+        if done or time.monotonic() >= give_up_at_s:
+            return done, workers
+        time.sleep(0.02)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1

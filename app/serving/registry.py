@@ -14,23 +14,27 @@ from pathlib import Path
 import msgspec
 
 from tableside import __version__
-from tableside.errors import FailureKind, ModelNotReady
+from tableside.errors import ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PreflightResults
 from tableside.process import lame_duck, worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
+from tableside.process.pacing import Paced
 from tableside.repository.model_toml import ModelConfig
 from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER, CheckedArtifacts
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
-from tableside.serving import generations
-from tableside.serving.catalog import EMPTY, Catalog
+from tableside.serving import generations, readiness
+from tableside.serving.catalog import EMPTY, Catalog, Model
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import load_catalog, versions_to_load
+from tableside.serving.loader import Loader, settle
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
 from tableside.serving.policy import make_policy
+from tableside.serving.reloading import Reload
+from tableside.serving.scan import PendingVersion, scan
 from tableside.serving.servable import Servable
+from tableside.serving.version_reports import VersionReports
 from tableside.serving.version_status import status_of_servable
 from tableside.settings import Repository, Settings
 from tableside.telemetry import logs
@@ -38,11 +42,7 @@ from tableside.telemetry.metrics import Metrics
 
 FIRST_LOAD_WAIT_S = 3.0
 """Once one version is READY, requests wait this long for the rest of the first load before they are answered."""
-READINESS_WAIT_S = 30.0
-"""Readiness waits this much longer than requests: a load balancer sends traffic for every model once it is ready."""
 _POLL_S = 0.1
-REMOVED = "no longer in the repository"
-"""The reason of a version whose folder has been removed."""
 log = logs.get_logger("registry")
 
 
@@ -66,12 +66,16 @@ class Registry:
         """The number of this worker's slot: workers with different numbers prefer different model processes."""
         self._environments = environments or supervised(settings, lambda: self.worker_number)
         self._process_metrics = ProcessMetrics(metrics, self._environments)
-        self._reported: dict[tuple[str, int], tuple[State, FailureKind, str]] = {}
+        self._reports = VersionReports(metrics)
         self._on_change: Callable[[], None] = lambda: None
+        self._scanned = threading.Event()
         self._first_load = threading.Event()
         self._answer_from_s = math.inf
         self._stop = threading.Event()
         self._reload_lock = threading.Lock()
+        self._adopt_lock = threading.Lock()
+        self._reload: Reload | None = None
+        self._status = Paced(lambda: self._on_change())
         self.catalog: Catalog = EMPTY
         self.draining = False
         self.failure = ""
@@ -80,6 +84,11 @@ class Registry:
     def repository(self) -> Path:
         """The folder of the model repository."""
         return self._settings.repository_path
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether the names of all models are known."""
+        return self._scanned.is_set()
 
     @property
     def is_complete(self) -> bool:
@@ -115,11 +124,27 @@ class Registry:
             if found.state is State.READY:
                 return found
         give_up_at_s = time.monotonic() + timeout_s
+        if not self._scanned.wait(timeout_s):
+            raise ModelNotReady("the worker is still loading its models")
         while True:
-            catalog = self.wait_loaded(timeout_s)
-            if catalog.find(spec, version).state is not State.LOADING or time.monotonic() >= give_up_at_s:
-                return catalog.servable(spec, version)
-            time.sleep(_POLL_S)
+            catalog = self.catalog
+            found = catalog.find(spec, version, can_wait=not self._first_load.is_set())
+            left_s = give_up_at_s - time.monotonic()
+            if found.state is not State.LOADING or left_s <= 0:
+                return found if found.state is State.READY else catalog.servable(spec, version)
+            self._wait_for(found, left_s)
+
+    def _wait_for(self, servable: Servable, timeout_s: float) -> None:
+        """Ask for a version that is LOADING, and wait up to `timeout_s` for its end."""
+        ended = self._reload.ask((servable.name, servable.version)) if self._reload is not None else None
+        if ended is None:
+            time.sleep(min(_POLL_S, timeout_s))
+        else:
+            ended.wait(timeout_s)
+
+    def missing(self) -> list[str]:
+        """Return the versions that the first load has not loaded yet, as `name/version`."""
+        return [] if self.is_complete else readiness.missing(self.catalog)
 
     @property
     def is_stopping(self) -> bool:
@@ -132,97 +157,86 @@ class Registry:
             return "stopping: the server will stop soon"
         if self.draining:
             return "draining: the worker is stopping"
-        if not self._first_load.is_set() and time.monotonic() < self._answer_from_s + READINESS_WAIT_S:
-            return "loading: the repository is being read"
+        if not self._first_load.is_set():
+            return readiness.what_is_missing(self.catalog)
         if not any(servable.state is State.READY for servable in self.catalog):
             return self.failure or "no model of the repository can be served"
         return ""
 
     def reload(self, generation: int) -> None:
-        """Read the repository in a native thread and replace the catalog. Never raises; a failure keeps the models.
+        """Read the repository in a native thread, and load what is new or has changed. Never raises.
 
-        Versions whose preflight is still running follow later. The catalog gets the number `generation` when the last
-        one is decided.
+        Each version serves as soon as it is loaded, and a version that requests wait for is loaded first. A failure
+        keeps the models. The catalog gets the number `generation` when the last version is decided.
         """
         with self._reload_lock:
             root, policy = self._settings.repository_path, self._settings.repository
             store = SharedStore(self._settings.run_dir / SHARED_STORE_FOLDER)
             checked = CheckedArtifacts(self._settings.run_dir / CHECKED_ARTIFACTS_FOLDER)
             try:
-                for results in self._rounds(root, policy):
-                    complete = results is None or results.complete
-                    number = generation if complete else self.catalog.generation
-                    load = partial(load_catalog, root, policy, number, self.catalog, results, store,
-                                   self._environments, checked)  # fmt: skip
-                    self._adopt(self._loading.call(load), complete)
+                found = self._loading.call(partial(scan, root, policy, self.catalog, self._environments))
+                loader = Loader(root, policy, store, self._environments, checked)
+                reload = self._reload = Reload(found.pending, loader, self._loading, self._adopt_version)
+                self._adopt_scan(found.models)
+                reload.run(self._rounds(root, policy, found.pending, reload))
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
                 self.failure = f"{type(problem).__name__}: {problem}"
                 log.error("reload_failed", generation=generation, reason=self.failure)
-                self._adopt(Catalog(generation, self.catalog.models), True)
+            self._complete(generation)
 
-    def _rounds(self, root: Path, policy: Repository) -> Iterator[PreflightResults | None]:
+    def _rounds(
+        self, root: Path, policy: Repository, pending: tuple[PendingVersion, ...], reload: Reload
+    ) -> Iterator[PreflightResults] | None:
         if self._preflights is None:
-            return iter([None])
-        find = partial(versions_to_load, root, self.catalog, policy, self._environments)
-        return self._preflights.rounds(root, policy, find)
+            return None
+        files = [each.files for each in pending]
+        return self._preflights.rounds(root, policy, lambda: files, reload.asked)
 
-    def _adopt(self, catalog: Catalog, complete: bool) -> None:
-        for model in catalog.models.values():
-            for servable in model.servables:
-                self._configure(servable, model.config)
-        before, self.catalog = self.catalog, catalog
-        if complete:
+    def _adopt_scan(self, models: dict[str, Model]) -> None:
+        """Serve what the scan has kept. Nothing is done for models in which nothing has changed."""
+        with self._adopt_lock:
+            before = self.catalog
+            changed = [model for name, model in models.items() if model is not before.models.get(name)]
+            for model in changed:
+                for servable in model.servables:
+                    if servable.state is not State.LOADING:
+                        self._configure(servable, model.config)
+            self.catalog = Catalog(before.generation, models)
+            self._scanned.set()
+            for model in changed:
+                self._reports.report(before.models.get(model.name), model)
+            for name in before.models.keys() - models.keys():
+                self._reports.report(before.models[name], None)
+        self._status.write()
+
+    def _adopt_version(self, pending: PendingVersion, fresh: Servable) -> None:
+        """Serve a version that was loaded, or keep the old one if it cannot be."""
+        with self._adopt_lock:
+            name = pending.files.name
+            before = self.catalog.models[name]
+            now = settle(before, pending, fresh)
+            if fresh in now.servables:
+                self._configure(fresh, now.config)
+            self.catalog = Catalog(self.catalog.generation, {**self.catalog.models, name: now})
+            if fresh.state is State.READY:
+                self._answer_from_s = min(self._answer_from_s, time.monotonic() + FIRST_LOAD_WAIT_S)
+            self._reports.report(before, now)
+        self._status.write()
+
+    def _complete(self, generation: int) -> None:
+        with self._adopt_lock:
+            self.catalog = Catalog(generation, self.catalog.models)
+            self._scanned.set()
             self._first_load.set()
-        elif any(servable.state is State.READY for servable in catalog):
-            self._answer_from_s = min(self._answer_from_s, time.monotonic() + FIRST_LOAD_WAIT_S)
-        self._report(before, catalog)
-        self._on_change()
+            self.metrics.generation.set(generation)
+        self._status.write(now=True)
 
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         if config is not None:
             servable.adopt(make_policy(config, servable.contract, self._settings))
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
         servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
-
-    def _report(self, before: Catalog, now: Catalog) -> None:
-        old = {(servable.name, servable.version): servable for servable in before}
-        for servable in now:
-            known = old.pop((servable.name, servable.version), None)
-            if known is not None and known is not servable:
-                known.drop_cache()
-                if servable.state is State.UNAVAILABLE:
-                    _unload(known)
-            self._report_state(servable, is_new=known is not servable and servable.state is State.READY)
-        for servable in old.values():
-            _unload(servable)
-            servable.report_problem(REMOVED, FailureKind.NONE)
-            self._report_state(servable)
-        self.metrics.generation.set(now.generation)
-
-    def _report_state(self, servable: Servable, is_new: bool = False) -> None:
-        """Write a version's state to the metrics and the log if it has changed since the last report."""
-        key, now = (servable.name, servable.version), (servable.state, servable.failure_kind, servable.reason)
-        before, self._reported[key] = self._reported.get(key), now
-        if before == now and not is_new:
-            return
-        state, failure_kind, reason = now
-        labels = (servable.name, str(servable.version))
-        for possible in State:
-            self.metrics.model_state.labels(*labels, possible.value).set(1.0 if possible is state else 0.0)
-        for problem in {before[1] if before else FailureKind.NONE, failure_kind} - {FailureKind.NONE}:
-            self.metrics.model_problem.labels(*labels, problem.value).set(1.0 if problem is failure_kind else 0.0)
-        self.metrics.load_seconds.labels(*labels).set(servable.load_s)
-        write = log.info if state in (State.READY, State.LOADING) and not failure_kind else log.warning
-        write(
-            "model_state",
-            model=servable.name,
-            version=servable.version,
-            state=state.value,
-            failure_kind=failure_kind.value,
-            reason=reason,
-            load_s=round(servable.load_s, 3),
-        )
 
     def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
         """Start the thread that reloads at once and at each new generation in `folder`. Return the thread.
@@ -237,7 +251,7 @@ class Registry:
     def report_draining(self) -> None:
         """Write to the worker's status file that it is no longer ready: it is about to end."""
         self.draining = True
-        self._on_change()
+        self._status.write(now=True)
 
     def stop(self) -> None:
         """End the thread that `follow` has started, at its next poll."""
@@ -259,11 +273,6 @@ class Registry:
             self._stop.wait(interval_s)
 
 
-def _unload(servable: Servable) -> None:
-    if servable.state is State.READY:
-        servable.unload()
-
-
 def status_of(registry: Registry, instance: str, started_at: datetime, instance_size: int = 0) -> dict[str, object]:
     """Return the content of a worker's status file, which other processes read: `tableside list`, the admin routes.
 
@@ -275,6 +284,7 @@ def status_of(registry: Registry, instance: str, started_at: datetime, instance_
         "instance_id": os.environ.get(INSTANCE_ID, ""),
         "instance_size": instance_size,
         "ready": registry.is_complete and not registry.draining,
+        "missing": registry.missing()[: readiness.LISTED],
         "version": __version__,
         "started_at": started_at.isoformat(timespec="seconds"),
         "generation": registry.catalog.generation,
@@ -299,21 +309,3 @@ def start_worker(
     registry.worker_number = slot.number
     acknowledge()
     registry.follow(run_dir / "generations", acknowledge)
-
-
-def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
-    """Wait up to `timeout_s` until every worker serves `generation`.
-
-    Returns whether they all do, and the content of their status files.
-    """
-    give_up_at_s = time.monotonic() + timeout_s
-    while True:
-        workers = worker_slots.statuses(run_dir / "worker_slots")
-        done = bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
-        if done or time.monotonic() >= give_up_at_s:
-            return done, workers
-        time.sleep(0.02)
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else -1

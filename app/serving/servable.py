@@ -70,6 +70,11 @@ class Servable:
         self.batcher: Batcher[BatchItem, Mapping[str, Array]] = Batcher(_run_batch, _batch_key, self.policy.batching)
 
     @property
+    def is_next(self) -> bool:
+        """Whether it is about to be loaded: nothing else has to end before."""
+        return self.state is State.LOADING and not self.reason
+
+    @property
     def input(self) -> Input:
         """The schema of the tables that it takes. The contract must have been read."""
         assert self.contract is not None

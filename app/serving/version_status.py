@@ -10,7 +10,7 @@ import msgspec
 from tableside.errors import ContractBroken, FailureKind
 from tableside.repository import model_toml, paths
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import UNLOADED
+from tableside.serving.scan import UNLOADED
 from tableside.serving.servable import Servable
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from tableside.preflight.results import PreflightResult
+from tableside.serving.loader import Loader
+from tableside.serving.scan import PendingVersion
+from tableside.serving.servable import Servable
 from tests.conftest import MakeApp, registry_of
 
 READY = ("/v2/health/ready", "/ping")
@@ -42,9 +45,8 @@ def test_a_model_is_ready(client: FlaskClient, spot: str) -> None:
     assert client.get(f"/v2/models/{spot}/ready").get_json() == {"name": "iris", "ready": True}
 
 
-def test_a_loading_worker_is_not_ready(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before its first load a worker is alive but not ready; a prediction answers 503 with Retry-After."""
-    monkeypatch.setattr(sys.modules["tableside.blueprints.health.views"], "FIRST_LOAD_WAIT_S", 0.05)
+def test_a_loading_worker_is_not_ready(make_app: MakeApp) -> None:
+    """Before its first load a worker is alive but not ready, and says so at once; a prediction waits, then gets 503."""
     client = make_app(load=False, server__request_timeout_s="0.05").test_client()
     assert client.get("/v2/health/live").status_code == 200
     assert not_ready(client) == {"loading: the repository is being read"}
@@ -54,16 +56,42 @@ def test_a_loading_worker_is_not_ready(make_app: MakeApp, monkeypatch: pytest.Mo
     assert (early.status_code, early.headers["Retry-After"]) == (503, "1")
 
 
-def test_a_probe_waits_for_the_first_load(make_app: MakeApp) -> None:
-    """A readiness probe during a worker's first load is answered after the load, so that a restart stays ready."""
+def test_a_probe_lists_what_is_missing(make_app: MakeApp, small_repository: Path) -> None:
+    """While one of three models loads, probes answer 503 at once and name it; the others answer predictions."""
+    for name in ("slow", "other"):
+        shutil.copytree(small_repository / "iris", small_repository / name)
+        contract = small_repository / name / "1" / "contract.json"
+        contract.chmod(0o644)
+        contract.write_bytes(contract.read_bytes().replace(b'"name": "iris"', f'"name": "{name}"'.encode(), 1))
     app = make_app(load=False)
-    loading = threading.Timer(0.3, lambda: registry_of(app).reload(1))
-    loading.start()
-    try:
-        assert app.test_client().get("/v2/health/ready").get_json() == {"ready": True}
-        assert app.test_client().get("/v2/models/iris/ready").status_code == 200
-    finally:
-        loading.join()
+    entered, release = threading.Event(), threading.Event()
+    load = Loader.load
+
+    def slow(self: Loader, pending: PendingVersion, *rest: PreflightResult) -> Servable:
+        if pending.key == ("slow", 1):
+            entered.set()
+            assert release.wait(60)
+        return load(self, pending, *rest)
+
+    client, registry = app.test_client(), registry_of(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loader, "load", slow)
+        reload = threading.Thread(target=registry.reload, args=(1,))
+        reload.start()
+        try:
+            assert entered.wait(60)
+            for name in ("iris", "other"):  # asked for, so that a second thread loads them beside the slow one
+                answer = client.post(f"/v1/models/{name}:predict", json={"instances": [[1, 2, 3, 4]]})
+                assert answer.status_code == 200
+            content = client.get("/v2/health/ready").get_json()
+            assert (content["ready"], content["missing"]) == (False, ["slow/1"])
+            assert content["reason"] == "loading: 1 of 3 versions are missing: slow/1"
+            assert client.get("/v2/models/iris/ready").status_code == 200
+            assert client.get("/v2/models/slow/ready").status_code == 503
+        finally:
+            release.set()
+            reload.join()
+    assert client.get("/v2/health/ready").get_json() == {"ready": True}
 
 
 def test_a_draining_worker_is_not_ready(make_app: MakeApp) -> None:

@@ -27,7 +27,8 @@ from tableside.preflight.results import VersionFiles
 from tableside.repository import integrity
 from tableside.serving.catalog import EMPTY
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import load_catalog, versions_to_load
+from tableside.serving.loader import load_catalog
+from tableside.serving.scan import versions_to_load
 from tableside.settings import Environment, Repository, Settings
 
 pytestmark = pytest.mark.processes

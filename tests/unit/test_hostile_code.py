@@ -282,7 +282,7 @@ def test_files_replaced_after_the_check_are_not_run(
 
 def test_a_link_to_a_large_tree_is_not_walked(root: Path, tmp_path: Path) -> None:
     """The fingerprint of a version whose `code` is a link does not follow it."""
-    from tableside.serving.loader import fingerprint
+    from tableside.serving.scan import fingerprint
 
     deep = tmp_path / "deep"
     (deep / "a/b").mkdir(parents=True)

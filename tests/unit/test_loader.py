@@ -24,9 +24,11 @@ from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
 from tableside.repository import model_toml
 from tableside.serving.catalog import EMPTY
+from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import fingerprint, load_catalog, versions_to_load
-from tableside.serving.registry import Registry, status_of, wait_for_generation
+from tableside.serving.loader import load_catalog
+from tableside.serving.registry import Registry, status_of
+from tableside.serving.scan import fingerprint, versions_to_load
 from tableside.settings import Repository, load
 from tableside.telemetry import metrics
 from tests import skewed_environment

@@ -21,8 +21,8 @@ from tableside.process.offload import make_offload
 from tableside.repository import paths
 from tableside.serving.catalog import EMPTY
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import versions_to_load
 from tableside.serving.registry import Registry
+from tableside.serving.scan import versions_to_load
 from tableside.settings import Repository, load
 from tableside.telemetry import metrics
 from tests.misbehaving_estimators import SECRET_VARIABLE, TYPE, pids, publish_misbehaving, set_behaviour
