@@ -9,7 +9,7 @@ from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
 from tableside.serving import generations
 from tableside.serving.catalog import Model
-from tableside.serving.registry import wait_for_generation
+from tableside.serving.generations import wait_for_generation
 from tableside.serving.servable import Servable
 from tableside.telemetry import logs
 from tableside.web import response

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from tableside.serving import readiness
 from tableside.serving.lifecycle import State
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import registry
 from tableside.web.response import json_response
-
-FIRST_LOAD_WAIT_S = 3.0
-"""How long a readiness probe waits for a new worker's first load before it answers 503."""
 
 blueprint = Blueprint("health", __name__)
 allow(blueprint, Access.EVERYONE)
@@ -33,7 +31,7 @@ def live() -> Response:
 
 @blueprint.get("/v2/health/ready")
 def ready() -> Response:
-    """Readiness: 200 when at least one model is served and the worker is neither loading nor draining."""
+    """Readiness: 200 when all that is to serve serves, and the worker is not draining. 503 lists what is missing."""
     return _ready()
 
 
@@ -44,11 +42,12 @@ def ping() -> Response:
 
 
 def _ready() -> Response:
-    registry().wait_first(FIRST_LOAD_WAIT_S)
     reason = registry().not_ready()
     if not reason:
         return json_response({"ready": True})
-    response = json_response({"ready": False, "error": f"not ready: {reason}", "reason": reason}, 503)
+    content: dict[str, object] = {"ready": False, "error": f"not ready: {reason}", "reason": reason}
+    missing = registry().missing()[: readiness.LISTED]
+    response = json_response({**content, "missing": missing} if missing else content, 503)
     response.headers["Retry-After"] = "1"
     return response
 
@@ -57,7 +56,7 @@ def _ready() -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Readiness of one model, or of one version: 200 when it can answer, otherwise 503 with its state and reason."""
-    if not registry().wait_first(FIRST_LOAD_WAIT_S) or registry().is_stopping:
+    if not registry().is_scanned or registry().is_stopping:
         return _ready()
     servable = registry().catalog.find(name, version)
     if servable.state is State.READY:

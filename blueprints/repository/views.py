@@ -18,8 +18,8 @@ from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
 from tableside.repository import model_toml, paths
 from tableside.serving import generations
+from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
-from tableside.serving.registry import wait_for_generation
 from tableside.serving.version_status import VersionStatus, all_versions, read_statuses, status_of_servable
 from tableside.telemetry import logs
 from tableside.web import response

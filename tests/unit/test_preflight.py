@@ -191,7 +191,7 @@ def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path
     registry = Registry(settings, counters, offload, PreflightCoordinator(tmp_path / "preflight", offload))
     thread = threading.Thread(target=registry.reload, args=(7,))
     thread.start()
-    early = registry.wait_loaded(30)
+    early = registry.wait_loaded(120)
     assert thread.is_alive()
     assert early.servable("good").version == 1
     assert (early.find("hangs").state, early.generation) == (State.LOADING, 0)
