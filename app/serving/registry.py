@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from tableside import __version__
 from tableside.errors import ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
-from tableside.preflight.results import PreflightResults
 from tableside.process import lame_duck, worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
@@ -36,7 +35,7 @@ from tableside.serving.scan import PendingVersion, scan
 from tableside.serving.servable import Servable
 from tableside.serving.version_reports import VersionReports
 from tableside.serving.version_status import status_of_servable
-from tableside.settings import Repository, Settings
+from tableside.settings import Settings
 from tableside.telemetry import logs
 from tableside.telemetry.metrics import Metrics
 
@@ -178,20 +177,13 @@ class Registry:
                 loader = Loader(root, policy, store, self._environments, checked)
                 reload = self._reload = Reload(found.pending, loader, self._loading, self._adopt_version)
                 self._adopt_scan(found.models)
-                reload.run(self._rounds(root, policy, found.pending, reload))
+                files, check = [each.files for each in found.pending], self._preflights
+                reload.run(check.rounds(root, policy, lambda: files, reload.asked) if check is not None else None)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
                 self.failure = f"{type(problem).__name__}: {problem}"
                 log.error("reload_failed", generation=generation, reason=self.failure)
             self._complete(generation)
-
-    def _rounds(
-        self, root: Path, policy: Repository, pending: tuple[PendingVersion, ...], reload: Reload
-    ) -> Iterator[PreflightResults] | None:
-        if self._preflights is None:
-            return None
-        files = [each.files for each in pending]
-        return self._preflights.rounds(root, policy, lambda: files, reload.asked)
 
     def _adopt_scan(self, models: dict[str, Model]) -> None:
         """Serve what the scan has kept. Nothing is done for models in which nothing has changed."""
