@@ -16,19 +16,19 @@ from tableside.preflight.checks import check_version
 from tableside.preflight.results import PreflightResult, PreflightResults
 from tableside.repository import integrity
 from tableside.runtimes.base import Runtime
-from tableside.runtimes.checked_artifacts import CheckedArtifacts
+from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER, CheckedArtifacts
 from tableside.runtimes.malloc_trim import release_free_memory
 from tableside.runtimes.router import (
     SKLEARN,
     RoutedRuntime,
 )
-from tableside.runtimes.shared_store import SharedStore
+from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.scan import PendingVersion, fingerprint, scan
 from tableside.serving.servable import Servable
-from tableside.settings import Repository
+from tableside.settings import Repository, Settings
 
 LARGE_BYTES = 1_000_000
 """After loading an artifact of at least this size, memory that the load has freed is returned to the system."""
@@ -158,3 +158,10 @@ def _unused_backends(contract: Contract, runtime: Runtime) -> str:
         f"fast backend disabled ({', '.join(unused)}): it fails, or differs from the estimator, on the golden rows on "
         "this machine; using scikit-learn"
     )
+
+
+def loader_of(settings: Settings, environments: Environments) -> Loader:
+    """Return the loader of a worker, which shares the files of the run folder with the host's other workers."""
+    store = SharedStore(settings.run_dir / SHARED_STORE_FOLDER)
+    checked = CheckedArtifacts(settings.run_dir / CHECKED_ARTIFACTS_FOLDER)
+    return Loader(settings.repository_path, settings.repository, store, environments, checked)

@@ -22,12 +22,10 @@ from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
 from tableside.process.pacing import Paced
 from tableside.repository.model_toml import ModelConfig
-from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER, CheckedArtifacts
-from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
 from tableside.serving import generations, readiness
 from tableside.serving.catalog import EMPTY, Catalog, Model
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import Loader, settle
+from tableside.serving.loader import loader_of, settle
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
 from tableside.serving.policy import make_policy
 from tableside.serving.reloading import Reload
@@ -170,11 +168,9 @@ class Registry:
         """
         with self._reload_lock:
             root, policy = self._settings.repository_path, self._settings.repository
-            store = SharedStore(self._settings.run_dir / SHARED_STORE_FOLDER)
-            checked = CheckedArtifacts(self._settings.run_dir / CHECKED_ARTIFACTS_FOLDER)
             try:
                 found = self._loading.call(partial(scan, root, policy, self.catalog, self._environments))
-                loader = Loader(root, policy, store, self._environments, checked)
+                loader = loader_of(self._settings, self._environments)
                 reload = self._reload = Reload(found.pending, loader, self._loading, self._adopt_version)
                 self._adopt_scan(found.models)
                 files, check = [each.files for each in found.pending], self._preflights

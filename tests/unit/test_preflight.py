@@ -216,7 +216,7 @@ def test_versions_behind_a_slow_one_run_beside_it(root: Path, monkeypatch: pytes
     monkeypatch.setattr(runner, "SLOW_S", 2.0)
     for name, words in {"a": "load hang", "b": "good", "c": "load hang", "d": "load exit", "e": "good"}.items():
         publish_misbehaving(root, name, words)
-    policy = Repository(trusted_types=(TYPE,), load_timeout_s=9.0)
+    policy = Repository(trusted_types=(TYPE,), load_timeout_s=25.0)
     found = [each for each in runner.run(root, versions_to_load(root, EMPTY), policy) if each]
     failure_kinds = [(files.name, result.failure_kind.value) for files, result in found]
     assert dict(failure_kinds) == {"a": "timeout", "b": "", "c": "timeout", "d": "crashed", "e": ""}
