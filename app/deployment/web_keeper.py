@@ -138,7 +138,7 @@ class Keeper:
         self._tell_progress(seen)
 
     def _find(self) -> dict[str, Instance]:
-        """Return the instances, with the one that was started last: which /proc hides while it executes gunicorn."""
+        """Return the instances, with the one that was started last: /proc hides it while it executes gunicorn."""
         found = instances.find(self._run_dir)
         name, master = self._started
         if process_table.is_alive(master) and (name not in found or found[name].master is None):
@@ -212,6 +212,7 @@ class Keeper:
     def _failed(self, action: Action) -> None:
         others = [name for name, each in self._found.items() if name != action.name and each.master]
         then = "the earlier one goes on serving" if others else "another is started"
+        self._reap()
         status = self._exit_statuses.get(action.name)
         reason = action.reason if status is None else f"{action.reason} (exit status {status})"
         log.error("instance_failed", instance=action.name, reason=reason, then=then)
