@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,14 +19,17 @@ ADOPT = "TABLESIDE_ADOPT"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def renew(release: Release, name: str) -> str:
+def renew(release: Release, name: str, unheeded: Callable[[], Iterable[signal.Signals]]) -> str:
     """Become the keeper of a release, which goes on with the instance `name`. Return the reason if that fails.
 
-    The release's code is tried first, in a process of its own.
+    The release's code is tried first, in a process of its own. unheeded: returns the signals that have arrived meanwhile
+    and were not acted upon; the next keeper gets them.
     """
     try:
         releases.run(release, ["-c", f"import {MODULE}"], os.environ)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they wait until the next program listens to them
+        for sign in unheeded():
+            os.kill(os.getpid(), sign)
         _execute(release, {ADOPT: name})
     except (OSError, StackError) as problem:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

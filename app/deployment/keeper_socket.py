@@ -19,7 +19,7 @@ from tableside.errors import StackError
 NAME = "web_keeper.sock"
 CLIENT_TIMEOUT_S = 1.0
 """How long a client may take to send its request, which is one line."""
-PATIENCE_S = 30.0
+PATIENCE_S, RETRY_S = 60.0, 0.1
 _MAX_BYTES = 16384
 
 
@@ -109,37 +109,36 @@ def _read_line(client: socket.socket) -> bytes:
     return line
 
 
-def _connect(peer: socket.socket, path: str, give_up_at_s: float) -> None:
-    while True:
-        try:
-            peer.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            if time.monotonic() >= give_up_at_s:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
 def ask(run_dir: Path, request: Request, patience_s: float = PATIENCE_S) -> Iterator[Update]:
     """Send a request to the keeper of this run folder and yield the lines of its answer.
 
-    patience_s: how long a keeper may take to listen; one that has just been replaced does not yet.
+    patience_s: how long it may take until a keeper answers; one that executes itself anew does not for a moment.
     Raises StackError if no keeper answers, or if it ends before its last line.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+    give_up_at_s = time.monotonic() + patience_s
+    while True:
+        began = False
         try:
-            _connect(peer, str(run_dir / NAME), time.monotonic() + patience_s)
-            peer.sendall(msgspec.json.encode(request) + b"\n")
-        except OSError as problem:
-            raise StackError(
-                f"no web keeper answers in {run_dir} ({problem.strerror}): start the stack with `tableside run`, or "
-                "`supervisorctl -c supervisord.conf start web`"
-            ) from problem
-        with peer.makefile("rb") as lines:
-            for line in lines:
-                update = msgspec.json.decode(line, type=Update)
+            for update in _exchange(run_dir, request):
+                began = True
                 yield update
                 if update.done:
                     return
-    raise StackError(f"the web keeper in {run_dir} ended before it answered; see log/web.log there")
+            problem = "it ended before it answered"
+        except OSError as error:
+            problem = str(error.strerror or error)
+        if began or time.monotonic() >= give_up_at_s:
+            raise StackError(
+                f"no answer from the web keeper in {run_dir} ({problem}): see log/web.log there, or start it with "
+                "`tableside run` or `supervisorctl -c supervisord.conf start web`"
+            )
+        time.sleep(RETRY_S)
+
+
+def _exchange(run_dir: Path, request: Request) -> Iterator[Update]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.connect(str(run_dir / NAME))
+        peer.sendall(msgspec.json.encode(request) + b"\n")
+        with peer.makefile("rb") as lines:
+            for line in lines:
+                yield msgspec.json.decode(line, type=Update)

@@ -206,8 +206,12 @@ class Keeper:
                 releases.record(self._run_dir, self._target)
             self._release = self._target
         if is_asked or moved:
-            problem = renew(self._target, name)
+            problem = renew(self._target, name, self._unheeded)
             log.error("keeper_not_renewed", reason=problem)
+
+    def _unheeded(self) -> list[signal.Signals]:
+        asked = ((self._replace_asked, signal.SIGHUP), (self._stop_asked, signal.SIGTERM))
+        return [sign for is_asked, sign in asked if is_asked]
 
     def _failed(self, action: Action) -> None:
         others = [name for name, each in self._found.items() if name != action.name and each.master]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_a_keeper_may_begin_to_listen_later(tmp_path: Path) -> None:
     reception.close()
 
 
+def test_a_keeper_that_ends_before_it_has_read_is_asked_again(tmp_path: Path) -> None:
+    """A request that waits in the socket of a keeper which executes itself anew is not lost."""
+    reception = Reception(tmp_path)
+    thread, updates = asked(tmp_path, Request())
+    assert wait_until(lambda: select.select([reception], [], [], 0)[0])
+    reception.close()
+    reception = Reception(tmp_path)
+    assert received(reception) == [Request()]
+    reception.finish(True, "serves")
+    thread.join(10)
+    assert updates == [Update("serves", True, True)]
+    reception.close()
+
+
 def test_a_later_request_replaces_an_earlier_one(tmp_path: Path) -> None:
     """Who asked before is told so at once."""
     reception = Reception(tmp_path)
@@ -91,20 +106,21 @@ def test_what_is_no_request_is_ignored(tmp_path: Path) -> None:
 
 def test_a_keeper_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """The error says what to start; so does that of a keeper that ends before it has answered."""
-    with pytest.raises(StackError, match="no web keeper answers.*tableside run"):
+    with pytest.raises(StackError, match="no answer from the web keeper.*tableside run"):
         list(keeper_socket.ask(tmp_path, Request(), patience_s=0))
     reception = Reception(tmp_path)
     problems: list[StackError] = []
 
     def ask() -> None:
         try:
-            list(keeper_socket.ask(tmp_path, Request()))
+            list(keeper_socket.ask(tmp_path, Request(), patience_s=0))
         except StackError as problem:
             problems.append(problem)
 
     thread = threading.Thread(target=ask)
     thread.start()
     received(reception)
+    reception.tell("1 of 2")
     reception.close()
     thread.join(10)
     assert "ended before it answered" in str(problems[0])
