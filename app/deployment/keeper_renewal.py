@@ -22,8 +22,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def renew(release: Release, name: str, unheeded: Callable[[], Iterable[signal.Signals]]) -> str:
     """Become the keeper of a release, which goes on with the instance `name`. Return the reason if that fails.
 
-    The release's code is tried first, in a process of its own. unheeded: returns the signals that have arrived meanwhile
-    and were not acted upon; the next keeper gets them.
+    The release's code is tried first, in a process of its own. unheeded: returns the signals that have arrived
+    meanwhile and were not acted upon; the next keeper gets them.
     """
     try:
         releases.run(release, ["-c", f"import {MODULE}"], os.environ)
