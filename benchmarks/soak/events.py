@@ -59,9 +59,13 @@ def kill_master(stack: Stack) -> None:
 
 
 def kill_keeper(stack: Stack) -> None:
-    """SIGKILL of the process that supervisor runs as `web`."""
+    """SIGKILL of the process that supervisor runs as `web`: the next one goes on with the workers that are there."""
     keeper = stack.pid_of("web")
-    _replaced(stack, lambda: os.kill(keeper, signal.SIGKILL))
+    os.kill(keeper, signal.SIGKILL)
+    stack.wait(
+        lambda: stack.pid_of("web") not in (0, keeper) and len(stack.ready_workers()) >= stack.workers,
+        "a new keeper runs",
+    )
 
 
 def kill_holders(stack: Stack) -> None:
