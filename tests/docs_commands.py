@@ -19,7 +19,7 @@ RUN = ("sh", "console", "python")
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SKIP = re.compile(r"<!-- not run:(.*?)-->\n\Z")
 _END = "end-of-command"
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20) -> bool:
+def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> bool:
     """Whether the condition has become true within the time. Greenlets and threads run while it waits."""
     give_up_at_s = time.monotonic() + timeout_s
     while not condition():

@@ -23,11 +23,11 @@ from examples.train import EXAMPLES, publish_all
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 400
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], timeout_s: float = 30) -> T:
+def until(look: Callable[[], T], timeout_s: float = 120) -> T:
     """Call `look` until it returns something true, at most `timeout_s`. Return its last result, for an assertion."""
     give_up_at = time.monotonic() + timeout_s
     while not (found := look()) and time.monotonic() < give_up_at:
@@ -94,12 +94,12 @@ class Stack:
 
     def ctl(self, *words: str) -> str:
         command = [str(BIN / "supervisorctl"), "-c", "supervisord.conf", *words]
-        done = subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=600)
         return done.stdout + done.stderr
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / "tableside"), *words]
-        return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=600)
 
     def restart(self) -> None:
         """Replace the workers, and wait until the new ones serve."""
@@ -145,7 +145,7 @@ class Stack:
         done = self.cli("stop")
         assert done.returncode == 0, done.stderr
         if self.process is not None:
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=200)
 
 
 def _content(answer: Any) -> Any:

@@ -31,7 +31,7 @@ def test_the_printed_curl_line_works(stack: Stack, name: str) -> None:
     """`tableside show NAME --curl` prints one shell command, which returns the answer of the first golden row."""
     line = stack.cli("show", name, "--curl").stdout.strip()
     assert len(line.splitlines()) == 1
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=600)
     contract = json.loads((PROJECT / "models" / name / "1" / "contract.json").read_text())
     shown = json.loads(stack.cli("show", name, "--json").stdout)
     assert shown["input"]["columns"] == contract["input"]["columns"]
@@ -59,7 +59,7 @@ assert_type(labels, list[Literal["setosa", "versicolor", "virginica"]])
     (tmp_path / "caller.py").write_text(caller)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "."]
     environ = {"MYPYPATH": str(PROJECT / "client"), "PATH": ""}
-    checked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=240)
+    checked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     for name, module in names.items():
         estimator, sample = trained[name]

@@ -23,7 +23,7 @@ def compiled(name: str, *options: str) -> list[str]:
     ]  # fmt: skip
     environ = {**os.environ, "UV_NATIVE_TLS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable}
     done = subprocess.run(
-        command, cwd=PROJECT / "requirements", env=environ, capture_output=True, text=True, timeout=240
+        command, cwd=PROJECT / "requirements", env=environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
@@ -60,7 +60,7 @@ def test_another_python_is_refused_in_one_line(version: str, tmp_path: Path) -> 
     assert make
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # not a make in a make
     done = subprocess.run(
-        [make, "PYTHON=./python", "run"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+        [make, "PYTHON=./python", "run"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode != 0
     first, *rest = done.stderr.splitlines()
@@ -75,7 +75,7 @@ def need(folder: Path, *pairs: str) -> subprocess.CompletedProcess[str]:
     """Run deploy/need.sh with only `folder` and the system's programs on the PATH."""
     environ = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder)}
     command = ["/bin/sh", str(PROJECT / "deploy" / "need.sh"), *pairs]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
 
 
 def program(folder: Path, name: str, script: str) -> None:

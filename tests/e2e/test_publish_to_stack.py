@@ -32,7 +32,7 @@ def call_elsewhere(stack: Stack, *words: str) -> subprocess.CompletedProcess[str
     known = ("TABLESIDE__REPOSITORY__PATH", "TABLESIDE__SERVER__LISTEN", "TABLESIDE__SERVER__ADMIN_LISTEN")
     environ = {name: value for name, value in stack.environ.items() if name not in known}
     command = [str(BIN / "tableside"), *words]
-    return subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=600)
 
 
 def answers(stack: Stack) -> Any:

@@ -76,7 +76,7 @@ def test_banner_shows_what_to_do_and_its_curl_works(stack: Stack) -> None:
     assert f"127.0.0.1:{stack.admin}" in text
     assert str(stack.run_dir / "admin.key") in text
     line = next(line for line in text.splitlines() if line.strip().startswith("curl"))
-    done = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, timeout=600)
     assert json.loads(done.stdout) == {"predictions": ["setosa"]}
 
 

@@ -175,7 +175,7 @@ def test_settings_that_cannot_be_honoured_stop_the_boot(tmp_path: Path, option: 
         "-k", "tableside.server.worker.TablesideWorker", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
         option, value, "plain:application",
     ]  # fmt: skip
-    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 1
     refused = [line for line in ended.stderr.splitlines() if f"setting '{setting}' is refused: " in line]
     assert len(refused) == 1, ended.stderr

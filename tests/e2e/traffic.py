@@ -90,7 +90,7 @@ class Traffic:
             self.longest_silence_s = max(self.longest_silence_s, now_s - self._answered_at_s)
         self.answered, self._answered_at_s = self.answered + 1, now_s
 
-    def wait_for_more(self, count: int, timeout_s: float = 60) -> None:
+    def wait_for_more(self, count: int, timeout_s: float = 300) -> None:
         """Wait until `count` more requests have been answered."""
         goal, give_up_at = self.answered + count, time.monotonic() + timeout_s
         while self.answered < goal:
