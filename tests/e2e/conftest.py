@@ -46,6 +46,7 @@ class Stack:
     """One running stack and its settings, as environment variables.
 
     project: the folder of the code that it runs. python: its interpreter; by default one whose path has a space.
+    around: makes the command that starts it out of the plain one, for instance with other limits.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Stack:
     output: list[str] = field(default_factory=list)
     project: Path = PROJECT
     python: Path | None = None
+    around: Callable[[list[str]], list[str]] = list
 
     @property
     def run_dir(self) -> Path:
@@ -113,7 +115,9 @@ class Stack:
             environment.symlink_to(BIN.parent)
         command = [str(self.python or environment / "bin" / "python"), "-m", "tableside.cli", "run"]
         with (self.folder / "run.out").open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=self.project, env=self.environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.around(command), cwd=self.project, env=self.environ, stdout=log, stderr=log
+            )
         self.wait_ready()
 
     def wait_ready(self) -> None:
@@ -138,8 +142,10 @@ class Stack:
             assert time.monotonic() < give_up_at, self.logs()
             time.sleep(0.2)
 
-    def logs(self) -> str:
-        return "\n".join(f"== {p}\n{p.read_text()[-4000:]}" for p in sorted((self.run_dir / "log").glob("*.log")))
+    def logs(self, run_dir: Path | None = None) -> str:
+        """Return the end of each log file. run_dir: where this process sees the run folder, if it is elsewhere."""
+        logs = sorted(((run_dir or self.run_dir) / "log").glob("*.log"))
+        return "\n".join(f"== {p}\n{p.read_text()[-4000:]}" for p in logs)
 
     def stop(self) -> None:
         done = self.cli("stop")
