@@ -148,8 +148,12 @@ def _edit(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         yield document
         temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
-        temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+            temporary.replace(path)
+        except OSError:  # a full disk: the file stays as it was
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -6,6 +6,7 @@ and need no lock. Workers poll the folder; a new worker starts with the highest 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import orjson
 
+from tableside.errors import ModelNotReady
 from tableside.process import worker_slots
 
 KEEP = 8
@@ -31,15 +33,15 @@ def newest(folder: Path) -> int:
 def publish(folder: Path, reason: str) -> int:
     """Publish the next generation and return its number.
 
-    reason: a sentence for the operator; the file keeps it. Files beyond the newest KEEP are removed. Raises OSError if
-    the folder cannot be written.
+    reason: a sentence for the operator; the file keeps it, unless the disk is full. Files beyond the newest KEEP are
+    removed. Raises OSError if no file can be made in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{uuid.uuid4().hex}"
     try:
         while True:
             number = newest(folder) + 1
-            draft.write_bytes(orjson.dumps({"generation": number, "reason": reason, "time": time.time()}))
+            _write(draft, orjson.dumps({"generation": number, "reason": reason, "time": time.time()}))
             try:
                 os.link(draft, folder / f"{number:010d}.json")
             except FileExistsError:
@@ -72,3 +74,24 @@ def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tup
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else -1
+
+
+def announce(folder: Path, reason: str) -> int:
+    """Do as `publish`, but raise ModelNotReady with what to do if the folder cannot be written."""
+    try:
+        return publish(folder, reason)
+    except OSError as problem:
+        raise ModelNotReady(
+            f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on the disk, "
+            "or give the server's user write access to it, then try again"
+        ) from problem
+
+
+def _write(draft: Path, content: bytes) -> None:
+    """Write the file, or leave it empty on a full disk: workers read the numbers in the names only."""
+    try:
+        draft.write_bytes(content)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        draft.write_bytes(b"")

@@ -69,7 +69,7 @@ def reload() -> Response:
     """
     run_dir = settings().run_dir
     forget_failures(run_dir / PREFLIGHT_FOLDER)
-    generation = generations.publish(run_dir / "generations", "reload through the admin API")
+    generation = generations.announce(run_dir / "generations", "reload through the admin API")
     log.info("reload", generation=generation)
     done, statuses = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
     late = [status for status in statuses if status.get("generation") != generation]

@@ -120,8 +120,8 @@ def _set_enabled(root: Path, name: str, enabled: bool) -> None:
         raise RequestRejected(str(problem)) from problem
     except OSError as problem:
         raise ModelNotReady(
-            f"cannot write {name}/{paths.MODEL_TOML}: {problem.strerror}. Give the server's user write access to the "
-            "model's folder"
+            f"cannot write {name}/{paths.MODEL_TOML}: {problem.strerror}. Make room on the disk, or give the server's "
+            "user write access to the model's folder"
         ) from problem
 
 
@@ -131,7 +131,7 @@ def _reload_workers(reason: str) -> list[WorkerStatus]:
     Raises ModelNotReady when the repository cannot be read, or when workers do not serve the new generation in time.
     """
     run_dir, timeout_s = settings().run_dir, settings().repository.load_timeout_s + MARGIN_S
-    generation = generations.publish(run_dir / "generations", reason)
+    generation = generations.announce(run_dir / "generations", reason)
     log.info("repository_change", reason=reason, generation=generation)
     done, statuses = wait_for_generation(run_dir, generation, timeout_s)
     for status in statuses:

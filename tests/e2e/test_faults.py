@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -84,7 +83,9 @@ def test_full_disks_change_no_answer(small: tuple[Stack, Path]) -> None:
         for file in fillers:
             file.unlink()
     assert stack.call("/v1/models/iris:predict", large)[0] == 200
-    assert until(lambda: stack.call("/admin/api/reload", admin=True, method="POST", headers=bearer(root / "r"))[0] == 200)
+    assert until(
+        lambda: stack.call("/admin/api/reload", admin=True, method="POST", headers=bearer(root / "r"))[0] == 200
+    )
 
 
 def bearer(run_dir: Path) -> dict[str, str]:

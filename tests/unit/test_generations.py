@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import orjson
 import pytest
 
+from tableside.errors import ModelNotReady
 from tableside.serving import generations
+from tests.small_disks import on_small_disks
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_numbers_go_up(tmp_path: Path) -> None:
@@ -57,6 +64,35 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):
         generations.publish(tmp_path / "file", "test")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_operator_is_told_what_to_do(tmp_path: Path) -> None:
+    """`announce` names the folder and the reason."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelNotReady, match=r"file cannot be written \(File exists\). Make room on the disk"):
+        generations.announce(tmp_path / "file", "test")
+    assert generations.announce(tmp_path, "test") == 1
+
+
+ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from tableside.serving import generations
+from tests.small_disks import fill
+folder = Path(sys.argv[1])
+assert generations.publish(folder, "before") == 1
+fill(folder)
+print(generations.publish(folder, "after"), generations.newest(folder), len(list(folder.iterdir())))
+"""
+
+
+@pytest.mark.processes
+def test_a_full_disk_stops_no_reload(tmp_path: Path) -> None:
+    """The number is published without its reason, and no draft is left."""
+    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "64k"})
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "2 2 3\n"), ended.stderr
 
 
 def test_writers_at_once_get_their_own_numbers(tmp_path: Path) -> None:
