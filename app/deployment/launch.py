@@ -39,7 +39,13 @@ def run(settings: Settings) -> int:
     a needed program is missing, or the run folder already has a running stack.
     """
     environ = environment(settings, os.environ)
-    left = prepare(settings)
+    try:
+        left = prepare(settings)
+    except OSError as problem:
+        place = problem.filename or settings.run_dir
+        raise StackError(
+            f"server.run_dir: cannot write {place}: {problem.strerror}. Make room, or set another folder"
+        ) from problem
     nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
     if nginx:
         write(settings, nginx)

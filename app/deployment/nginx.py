@@ -81,14 +81,17 @@ def places(requests: int) -> list[int]:
 def write(settings: Settings, nginx: str, pid_file: str = CHECK_PID_FILE) -> Path:
     """Write the configuration into the run folder and return its path. nginx: path of the nginx program.
 
-    Raises StackError with the first error line of `nginx -t` if nginx does not accept it; the file in use stays as it
-    was.
+    Raises StackError with the first error line of `nginx -t` if nginx does not accept it, or if it cannot be written;
+    the file in use stays as it was.
     """
     path = settings.run_dir / CONF
-    for folder in ("tmp", "log"):
-        (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
-    draft.write_text(render(settings, pid_file), encoding="utf-8")
+    try:
+        for folder in ("tmp", "log"):
+            (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
+        draft.write_text(render(settings, pid_file), encoding="utf-8")
+    except OSError as problem:
+        raise StackError(f"server.run_dir: cannot write {draft}: {problem.strerror}") from problem
     command = [nginx, "-t", "-q", "-p", str(settings.run_dir), "-c", str(draft), "-e", "log/nginx-error.log"]
     check = subprocess.run(command, capture_output=True, text=True, cwd=settings.run_dir, check=False)
     if check.returncode != 0:

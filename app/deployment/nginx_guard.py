@@ -49,7 +49,7 @@ class NginxGuard:
     def check(self, now_s: float, workers: Callable[[], Sequence[int]]) -> list[signal.Signals]:
         """Return the signals that nginx's master needs now: USR1 to open its logs again, HUP to renew its workers.
 
-        workers: the process ids of all nginx workers of the stack, those included that only finish their requests.
+        workers: the process ids of all workers of nginx, those included that only finish their requests.
         """
         if now_s - self._checked_at_s < CHECK_EVERY_S:
             return []
@@ -66,7 +66,8 @@ class NginxGuard:
     def _is_full(self, workers: Sequence[int]) -> bool:
         """Whether the table of some worker is half full, and not with idle connections, which nginx closes itself."""
         limit = FULL_SHARE * self._connections
-        if len(workers) >= self._processes * MAX_GENERATIONS or max(map(open_files, workers), default=0) < limit:
+        accepting = [pid for pid in workers if not _is_leaving(pid)]
+        if len(workers) >= self._processes * MAX_GENERATIONS or max(map(open_files, accepting), default=0) < limit:
             return False
         busy = self._busy()
         return busy is None or busy >= limit
@@ -78,6 +79,14 @@ def open_files(pid: int) -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return 0
+
+
+def _is_leaving(pid: int) -> bool:
+    """Whether an nginx worker accepts no more connections: nginx says so in the title of the process."""
+    try:
+        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def busy_connections(host: str, port: int) -> int | None:

@@ -82,8 +82,8 @@ def announce(folder: Path, reason: str) -> int:
         return publish(folder, reason)
     except OSError as problem:
         raise ModelNotReady(
-            f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on the disk, "
-            "or give the server's user write access to it, then try again"
+            f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on disk, "
+            "or give the server's user write access, then try again"
         ) from problem
 
 

@@ -4,89 +4,206 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Stack, until
+from tests.e2e.test_floods import ask, slow_bodies
 from tests.small_disks import fill, on_small_disks, seen_by
 
 pytestmark = pytest.mark.e2e
 ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+LARGE = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]] * 60_000}).encode()
 SHM = Path("/dev/shm")
+UNKNOWN_USER = 54321
 
 
-def answers(stack: Stack, count: int = 20) -> list[int]:
-    return [stack.call("/v1/models/iris:predict", ROW)[0] for _ in range(count)]
+def answers(stack: Stack) -> list[int]:
+    return [stack.call("/v1/models/iris:predict", ROW)[0] for _ in range(20)]
 
 
-def workers(stack: Stack, run_dir: Path) -> set[int]:
-    """The pids of the workers, as their status files say, which works without a request to them."""
-    found = set()
-    for file in (run_dir / "worker_slots").glob("*.json"):
-        with suppress(ValueError, OSError):
-            pid = json.loads(file.read_bytes())["pid"]
-            if Path(f"/proc/{pid}").exists():
-                found.add(pid)
-    return found
+class SmallDisks:
+    """A stack whose run folder, repository and /dev/shm are file systems of a few MB in a mount namespace."""
+
+    def __init__(self, stack: Stack, disks: Path) -> None:
+        self.stack, self._disks = stack, disks
+        assert stack.process
+        self.pid = stack.process.pid
+
+    @property
+    def run_dir(self) -> Path:
+        return seen_by(self.pid, self._disks / "r")
+
+    def folders(self) -> list[Path]:
+        return [self.run_dir, seen_by(self.pid, self._disks / "m"), seen_by(self.pid, SHM)]
+
+    def ready_workers(self) -> set[int]:
+        found = set()
+        for file in (self.run_dir / "worker_slots").glob("*.json"):
+            with suppress(ValueError, OSError):
+                status = json.loads(file.read_bytes())
+                if status["ready"] and Path(f"/proc/{status['pid']}").exists():
+                    found.add(status["pid"])
+        return found
+
+    def reload(self) -> int:
+        key = {"Authorization": f"Bearer {(self.run_dir / 'admin.key').read_text().strip()}"}
+        return self.stack.call("/admin/api/reload", admin=True, method="POST", headers=key)[0]
+
+    def inside(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the stack's namespaces, with its settings."""
+        namespaces = ["--mount"] if os.geteuid() == 0 else ["--user", "--preserve-credentials", "--mount"]
+        command = ["nsenter", "--target", str(self.pid), *namespaces, f"--wd={self.stack.project}", *words]
+        environ = self.stack.environ
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture(scope="module")
-def small(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
-    """A stack whose run folder, repository and /dev/shm are file systems of a few MB; and its root in /proc."""
-    disks = Path(os.path.realpath(tmp_path_factory.mktemp("d")))
+def small(make_stack: Callable[..., Stack]) -> Iterator[SmallDisks]:
+    disks = Path(tempfile.mkdtemp(prefix="ts-"))
     for name in ("r", "m"):
         (disks / name).mkdir()
-    made = make_stack(
+    stack = make_stack(
         start=False,
         TABLESIDE__SERVER__RUN_DIR=str(disks / "r"),
         TABLESIDE__REPOSITORY__PATH=str(disks / "m"),
         TABLESIDE__REPOSITORY__CONSENT_FILE=str(disks / "r" / "consent.jsonl"),
     )
-    copy = f'cp -r "{made.folder}/models/." "{disks / "m"}" && exec "$@"'
-    sizes = {disks / "r": "24m", disks / "m": "8m", SHM: "1m"}
-    made.around = lambda command: on_small_disks(["sh", "-ec", copy, "sh", *command], sizes)
-    made.start()
-    assert made.process
-    assert until(lambda: all(made.call(f"/v2/models/{name}/ready")[0] == 200 for name in ("iris", "wine")), 60)
-    yield made, seen_by(made.process.pid, disks)
-    made.process.send_signal(signal.SIGTERM)
-    made.process.wait(90)
+    copy = f'cp -r "{stack.folder}/models/." "{disks / "m"}" && exec "$@"'
+    sizes = {disks / "r": "32m", disks / "m": "8m", SHM: "1m"}
+    stack.around = lambda command: on_small_disks(["sh", "-ec", copy, "sh", *command], sizes)
+    stack.start()
+    made = SmallDisks(stack, disks)
+    assert until(lambda: len(made.ready_workers()) == 2, 90), stack.logs(made.run_dir)
+    yield made
+    os.kill(made.pid, signal.SIGTERM)
+    assert stack.process
+    stack.process.wait(90)
+    shutil.rmtree(disks)
 
 
-def test_full_disks_change_no_answer(small: tuple[Stack, Path]) -> None:
-    """With run folder, repository and /dev/shm full to the last byte: answers, metrics, and a killed worker."""
-    stack, root = small
-    shm = seen_by(stack.process.pid, SHM) if stack.process else SHM
-    fillers = [fill(folder) for folder in (root / "r", root / "m", shm)]
+def test_full_disks_change_no_answer(small: SmallDisks) -> None:
+    """With run folder, repository and /dev/shm full to the last byte: answers, metrics, reload, and killed workers."""
+    stack = small.stack
+    fillers = [fill(folder) for folder in small.folders()]
     try:
         assert answers(stack) == [200] * 20
-        before = workers(stack, root / "r")
-        assert len(before) == 2
+        before = small.ready_workers()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        assert until(lambda: len(workers(stack, root / "r") - before) == 2, 60), stack.logs(root / "r")
+        assert until(lambda: len(small.ready_workers() - before) == 2, 60), stack.logs(small.run_dir)
         assert answers(stack) == [200] * 20
-        assert stack.call("/v1/models/wine:predict", {"instances": [{"alcohol": "x"}]})[0] == 400, "new labels"
+        assert stack.call("/v1/models/wine:predict", {"instances": [{"alcohol": "x"}]})[0] == 400
         status, text, _ = stack.call("/metrics", admin=True)
-        assert status == 200
-        assert 'tableside_requests_total{code="200",model="iris"' in text
-        large = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]] * 60_000}).encode()
-        status, content, _ = stack.call("/v1/models/iris:predict", large)
+        assert (status, 'tableside_requests_total{code="200",model="iris"' in text) == (200, True)
+        status, content, _ = stack.call("/v1/models/iris:predict", LARGE)
         assert (status, "disk of the run folder is full" in content["error"]) == (500, True)
-        status, content, _ = stack.call("/admin/api/reload", admin=True, method="POST", headers=bearer(root / "r"))
-        assert status >= 500, content
+        assert small.reload() == 200
+        assert answers(stack) == [200] * 20
     finally:
         for file in fillers:
             file.unlink()
-    assert stack.call("/v1/models/iris:predict", large)[0] == 200
-    assert until(
-        lambda: stack.call("/admin/api/reload", admin=True, method="POST", headers=bearer(root / "r"))[0] == 200
-    )
+    assert stack.call("/v1/models/iris:predict", LARGE)[0] == 200
 
 
-def bearer(run_dir: Path) -> dict[str, str]:
-    return {"Authorization": f"Bearer {(run_dir / 'admin.key').read_text().strip()}"}
+def test_a_disk_that_becomes_read_only_changes_no_answer(small: SmallDisks) -> None:
+    """As a kernel does after an error of the disk. Workers that are killed are replaced; reload says what is wrong."""
+    stack, run_dir = small.stack, small.stack.environ["TABLESIDE__SERVER__RUN_DIR"]
+    done = small.inside("mount", "-o", "remount,ro", run_dir)
+    assert done.returncode == 0, done.stderr
+    try:
+        assert answers(stack) == [200] * 20
+        for pid in small.ready_workers():
+            os.kill(pid, signal.SIGKILL)
+        assert until(lambda: answers(stack) == [200] * 20, 60), stack.logs(small.run_dir)
+        assert stack.call("/metrics", admin=True)[0] == 200
+        assert small.reload() == 503
+    finally:
+        small.inside("mount", "-o", "remount,rw", run_dir)
+    assert answers(stack) == [200] * 20
+
+
+@pytest.mark.parametrize("options", ["size=4k", "ro"])
+def test_a_start_that_cannot_write_says_so_in_one_line(make_stack: Callable[..., Stack], options: str) -> None:
+    """A run folder that is full or read-only stops the start, with the folder and the reason."""
+    folder = Path(tempfile.mkdtemp(prefix="ts-"))
+    stack = make_stack(start=False, TABLESIDE__SERVER__RUN_DIR=str(folder / "r"))
+    (folder / "r").mkdir()
+    script = f'mount -t tmpfs -o {options} tmpfs "{folder}/r"; exec "$@"'
+    command = [sys.executable, "-m", "tableside.cli", "run"]
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    done = subprocess.run(
+        ["unshare", "--mount", *user, "sh", "-ec", script, "sh", *command],
+        env=stack.environ, cwd=stack.project, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("tableside: server.run_dir: cannot ")
+    assert done.stderr.count("\n") == 1
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def cramped(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """A stack of a user without a name and home, with 256 open files, one processor and little memory."""
+    kernel = tmp_path_factory.mktemp("kernel")
+    (kernel / "proc/self").mkdir(parents=True)
+    (kernel / "sys/fs/cgroup").mkdir(parents=True)
+    (kernel / "proc/self/cgroup").write_text("0::/\n")
+    (kernel / "sys/fs/cgroup/cpu.max").write_text("100000 100000\n")
+    (kernel / "sys/fs/cgroup/memory.max").write_text("60000000\n")
+    stack = make_stack(start=False, HOME="/", TABLESIDE_CGROUP_ROOT=str(kernel))
+    del stack.environ["TABLESIDE__SERVER__WORKERS"]
+    stack.environ.pop("USER", None)
+    (stack.folder / "run").mkdir()
+    user: list[str] = []
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "-R", str(UNKNOWN_USER), str(stack.folder)], check=True)
+        subprocess.run(["chmod", "-R", "a+rX", str(kernel), *map(str, list(kernel.parents)[:2])], check=True)
+        user = ["setpriv", f"--reuid={UNKNOWN_USER}", f"--regid={UNKNOWN_USER}", "--clear-groups"]
+    stack.around = lambda command: ["prlimit", "--nofile=256:256", *user, *command]
+    stack.start()
+    return stack
+
+
+def test_workers_and_nginx_follow_the_control_group(cramped: Stack) -> None:
+    """With a quota of one processor there is one worker and one process of nginx; the start says what does not fit."""
+    assert len(cramped.admin_call("/admin/api/workers")["workers"]) == 1
+    assert "worker_processes 1;" in (cramped.run_dir / "nginx.conf").read_text()
+    assert answers(cramped) == [200] * 20
+    text = (cramped.folder / "run.out").read_text()
+    assert "memory.max of this control group is 0.06 GB: no number of workers fits" in text
+
+
+def test_slow_clients_that_fill_nginx_lock_nobody_out(cramped: Stack) -> None:
+    """Slow bodies from many addresses take all connections: nginx gets new workers, and closes the old connections."""
+    with ExitStack() as opened:
+        held = []
+        for number in range(6):
+            with suppress(OSError):  # nginx closes what it has no connection for
+                held += slow_bodies(opened, cramped.data, 60, f"127.0.0.{20 + number}")
+        assert until(lambda: ask(cramped.data, client="127.0.0.9")[0] == 200, 30), cramped.logs()
+        assert until(lambda: ask(cramped.admin, "/metrics", None, "127.0.0.9")[0] == 200, 30)
+        assert until(lambda: sum(map(is_closed, held)) >= len(held) // 2, 60), "bodies have a deadline as a whole"
+    assert answers(cramped) == [200] * 20
+
+
+def is_closed(connection: object) -> bool:
+    import socket
+
+    assert isinstance(connection, socket.socket)
+    connection.setblocking(False)
+    try:
+        connection.send(b" ")
+        return connection.recv(4096, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_an_operator_is_told_what_to_do(tmp_path: Path) -> None:
     """`announce` names the folder and the reason."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelNotReady, match=r"file cannot be written \(File exists\). Make room on the disk"):
+    with pytest.raises(ModelNotReady, match=r"file cannot be written \(File exists\). Make room on disk"):
         generations.announce(tmp_path / "file", "test")
     assert generations.announce(tmp_path, "test") == 1
 
