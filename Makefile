@@ -99,7 +99,8 @@ test-environments: $(VENV)/.dev ## the same with every Python found (PATH, TABLE
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile
 
-test-host: ## what needs a whole host: process 1 of a container, and both commands on a new Debian (root, debootstrap)
+test-host: ## what needs a whole host: control groups, process 1 of a container, both commands on a new Debian (root, debootstrap)
+	bash tests/host/limits.sh
 	bash tests/host/process_one.sh
 	bash tests/host/fresh_machine.sh
 

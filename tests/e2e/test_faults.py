@@ -50,7 +50,7 @@ class SmallDisks:
         for file in (self.run_dir / "worker_slots").glob("*.json"):
             with suppress(ValueError, OSError):
                 status = json.loads(file.read_bytes())
-                if status["ready"] and Path(f"/proc/{status['pid']}").exists():
+                if status.get("ready") and Path(f"/proc/{status['pid']}").exists():
                     found.add(status["pid"])
         return found
 
