@@ -56,8 +56,9 @@ def warning(settings: Settings) -> str:
     fitting = max(0, (limit - needed.shared) // needed.each)
     advice = f"set server.workers to {fitting}" if fitting else "no number of workers fits"
     return (
-        f"tableside: warning: {workers} workers with the models of {settings.repository_path} need at least "
-        f"{needed.total(workers) / 1e9:.2g} GB, and {source} is {limit / 1e9:.2g} GB: {advice}, or serve fewer models\n"
+        f"tableside: warning: {workers} {'worker needs' if workers == 1 else 'workers need'} at least "
+        f"{needed.total(workers) / 1e9:.2g} GB with the models of {settings.repository_path}, and {source} is "
+        f"{limit / 1e9:.2g} GB: {advice}, or serve fewer models\n"
     )
 
 

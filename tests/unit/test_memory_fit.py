@@ -48,7 +48,7 @@ def test_a_start_warns_of_what_cannot_fit(make_settings: MakeSettings, tmp_path:
     assert memory_fit.warning(settings) == ""
     limit.write_text(f"{999 * MB}\n")
     assert memory_fit.warning(settings) == (
-        f"tableside: warning: 8 workers with the models of {root} need at least 1 GB, and memory.max of this control "
+        f"tableside: warning: 8 workers need at least 1 GB with the models of {root}, and memory.max of this control "
         "group is 1 GB: set server.workers to 7, or serve fewer models\n"
     )
     limit.write_text(f"{250 * MB}\n")
