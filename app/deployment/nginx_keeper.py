@@ -47,7 +47,7 @@ from tableside.errors import StackError, TablesideError
 from tableside.settings import Settings, load
 
 PROGRAM = "nginx"
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 """How long a new nginx may take until its first worker runs."""
 _TICK_S = 0.5
 _END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
@@ -112,7 +112,7 @@ class NginxKeeper:
                 worker.parent == child.pid for worker in find(run_dir, Role.NGINX_WORKER)
             )
 
-        if not wait_until(is_up, START_TIMEOUT_S) or child.poll() is not None:
+        if not wait_until(is_up, START_TIMEOUT_S, poll_s=0.05) or child.poll() is not None:
             child.kill()
             raise StackError(f"nginx did not start (status {child.wait()}); see {run_dir / 'log' / 'nginx-error.log'}")
         return child
@@ -164,7 +164,8 @@ class NginxKeeper:
         """End nginx because its program stays stopped. The ports stay open as long as the socket holders run."""
         run_dir = self._settings.run_dir
         if Says.RUNS in [supervision.ask(run_dir, f"sockets:sockets_{number}").says for number in (0, 1)]:
-            self._quit()
+            if self._master is not None:
+                send(self._master, signal.SIGQUIT)
         else:
             self._end_service()
 

@@ -14,10 +14,11 @@ import msgspec
 
 from tableside.deployment import stack_processes
 from tableside.process import worker_slots
+from tableside.process.instance_names import RUN_DIR
 from tableside.settings import Settings
 
 RECORD = "stack.json"
-_RUN_DIR_VARIABLE = b"TABLESIDE_RUN_DIR="
+_RUN_DIR_VARIABLE = f"{RUN_DIR}=".encode()
 
 
 class RunningStack(msgspec.Struct, frozen=True):
@@ -87,12 +88,21 @@ def others(settings: Settings) -> list[RunningStack]:
 
 
 def supervisor_pid(run_dir: Path) -> int:
-    """Return the pid of supervisord if a stack runs in this run folder, otherwise 0."""
+    """Return the pid of supervisord if a stack runs in this run folder, otherwise 0.
+
+    The file may be from another container, or from before a restart of the host: the pid in it may be that of another
+    supervisord, which must have this run folder in its environment to count. Other users' cannot be read, and count.
+    """
     try:
         pid = int((run_dir / "supervisord.pid").read_text())
     except (OSError, ValueError):
         return 0
-    return pid if pid != os.getpid() and command_has(pid, "supervisor") else 0
+    if pid == os.getpid() or not command_has(pid, "supervisor"):
+        return 0
+    try:
+        return pid if stack_processes.has_run_dir(pid, run_dir) else 0
+    except PermissionError:
+        return pid
 
 
 def find_supervisors(run_dir: Path) -> set[int]:

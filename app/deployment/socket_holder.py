@@ -147,6 +147,7 @@ class Offer:
         try:
             self._path.unlink(missing_ok=True)
             self._requests.bind(str(self._path))
+            self._path.chmod(0o600)
             self._inode = self._path.stat().st_ino
         except OSError as problem:  # a full disk; the sockets are kept open all the same, and others offer them
             sys.stderr.write(f"tableside: {self._path}: cannot offer the sockets there: {problem.strerror}\n")

@@ -71,10 +71,6 @@ def find(run_dir: Path, *roles: Role) -> list[StackProcess]:
 
     The calling process is not among them. Other users' processes are found only by root.
     """
-    try:
-        folder = run_dir.stat()
-    except OSError:
-        return []
     found = []
     for entry in _PROC.glob("[0-9]*"):
         process = _read(entry)
@@ -82,7 +78,7 @@ def find(run_dir: Path, *roles: Role) -> list[StackProcess]:
             process is not None
             and process.pid != os.getpid()
             and (not roles or process.role in roles)
-            and _belongs(process, run_dir, (folder.st_dev, folder.st_ino))
+            and _belongs(process, run_dir)
         ):
             found.append(process)
     return sorted(found)
@@ -112,20 +108,37 @@ def _role(words: tuple[bytes, ...]) -> Role | None:
     return Role.MODEL if any(word.endswith(_MODEL_SCRIPT) for word in words) else None
 
 
-def _belongs(process: StackProcess, run_dir: Path, folder: tuple[int, int]) -> bool:
-    """Return whether the process has this run folder: the same folder, not only the same path in another container."""
-    entry = _PROC / str(process.pid)
+def _belongs(process: StackProcess, run_dir: Path) -> bool:
+    if process.role in (Role.NGINX_MASTER, Role.NGINX_WORKER):
+        return _is_same(_PROC / f"{process.pid}/cwd", run_dir)
     try:
-        if process.role in (Role.NGINX_MASTER, Role.NGINX_WORKER):
-            there = (entry / "cwd").stat()
-        else:
-            variable = os.fsencode(f"{RUN_DIR}={run_dir}")
-            if variable not in (entry / "environ").read_bytes().split(b"\0"):
-                return False
-            there = (entry / f"root{run_dir}").stat()
+        return has_run_dir(process.pid, run_dir)
+    except PermissionError:
+        return False
+
+
+def has_run_dir(pid: int, run_dir: Path) -> bool:
+    """Return whether a process was started with this run folder in its environment, by whatever path.
+
+    It has to be the same folder: in another container the same path may be another one. Raises PermissionError if the
+    process belongs to another user.
+    """
+    try:
+        variables = (_PROC / f"{pid}/environ").read_bytes().split(b"\0")
+    except PermissionError:
+        raise
     except OSError:
         return False
-    return (there.st_dev, there.st_ino) == folder
+    start = os.fsencode(f"{RUN_DIR}=")
+    paths = [os.fsdecode(line.removeprefix(start)) for line in variables if line.startswith(start)]
+    return any(_is_same(_PROC / f"{pid}/root{path}", run_dir) for path in paths if path.startswith("/"))
+
+
+def _is_same(path: Path, folder: Path) -> bool:
+    try:
+        return path.samefile(folder)
+    except OSError:
+        return False
 
 
 def runs(process: StackProcess) -> bool:

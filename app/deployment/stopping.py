@@ -64,7 +64,7 @@ def end(settings: Settings) -> list[StackProcess]:
     if not found:
         return []
     wait_s = settings.server.stop_wait_s + settings.server.lame_duck_s
-    _announce(settings)
+    _close_ports(settings)
     for signalled, number, awaited in _STAGES:
         groups = [leaders(find(run_dir, *roles)) for roles in signalled]
         if [send(process, number) for group in groups for process in group]:
@@ -82,7 +82,7 @@ def _is_gone(run_dir: Path, roles: tuple[Role, ...]) -> bool:
     return not find(run_dir, *roles)
 
 
-def _announce(settings: Settings) -> None:
+def _close_ports(settings: Settings) -> None:
     """Close the ports without a reset if nginx has no keeper that would do it, but a holder still has the sockets."""
     run_dir = settings.run_dir
     if find(run_dir, Role.NGINX_KEEPER) or not find(run_dir, *_NGINX):

@@ -30,8 +30,8 @@ def control() -> None:
 
 
 def daemon() -> None:
-    """Run `supervisord`. Prefer `tableside run`, which checks the ports and folders first."""
-    from supervisor.supervisord import main
-
+    """Become `supervisord`. Prefer `tableside run`, which checks the ports and folders first."""
     _prepare()
-    main()
+    # A new program has the run folder in the environment that /proc shows, by which other commands find it.
+    command = [sys.executable, "-m", "supervisor.supervisord", *sys.argv[1:]]
+    os.execve(sys.executable, command, os.environ)  # noqa: S606 - this process becomes supervisord

@@ -150,6 +150,7 @@ def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
         assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
     until(lambda: stack.call("/v2")[0] == 200)
     (stack.run_dir / "web.sock").unlink()
+    assert until(lambda: stack.call("/v2")[0] == 502), "nginx's idle connections to the workers last some seconds"
     status, content, _ = stack.call("/v2")
     assert (status, content["status"]) == (502, 502)
     stack.stop()

@@ -19,6 +19,7 @@ import pytest
 from tableside import settings as app_settings
 from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder, stopping
 from tableside.errors import StackError
+from tableside.process.instance_names import RUN_DIR
 from tableside.settings import Settings
 from tests.fakes import numbers, sum_contract
 
@@ -106,7 +107,8 @@ def test_a_run_folder_in_use_stops_the_start(load: Load, tmp_path: Path) -> None
     """While the pid in supervisord.pid belongs to a supervisor, a second stack is rejected with that pid."""
     (tmp_path / "run").mkdir()
     command = [sys.executable, "-c", "import sys; sys.stdin.read()", "supervisord"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    environ = {**os.environ, RUN_DIR: str(tmp_path / "run")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environ) as process:
         (tmp_path / "run" / "supervisord.pid").write_text(f"{process.pid}\n")
         while running_stack.supervisor_pid(tmp_path / "run") != process.pid:  # its command line is empty for a moment
             assert process.poll() is None
@@ -130,6 +132,24 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
         "worker_slots",
     ]  # fmt: skip
     assert list((run_dir / "metrics").iterdir()) == []
+
+
+@pytest.mark.processes
+def test_a_supervisord_of_something_else_is_no_running_stack(load: Load, tmp_path: Path) -> None:
+    """A pid file from another container can have the pid of any supervisord. Without this run folder it does not count.
+
+    `stop` therefore never signals it.
+    """
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "supervisord"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (tmp_path / "run" / "supervisord.pid").write_text(f"{process.pid}\n")
+        assert running_stack.supervisor_pid(tmp_path / "run") == 0
+        assert stopping.stop(load()) == 0
+        assert process.poll() is None
+        process.communicate()
 
 
 @pytest.mark.parametrize("content", ["", "soon", "own"])

@@ -92,13 +92,21 @@ def test_other_programs_are_none_of_a_stack(start: Start, run_dir: Path) -> None
     assert find(run_dir / "missing") == []
 
 
-def test_a_path_in_another_container_is_another_folder(start: Start, run_dir: Path) -> None:
-    """A process whose folder of that path is not this folder, but one that was made later, is not found."""
+def test_the_folder_counts_and_not_its_path(start: Start, run_dir: Path) -> None:
+    """A process is found by another path of its run folder. The same path is not enough if another folder has it now."""
     start("-m", "gunicorn")
-    assert len(find(run_dir)) == 1
+    link = run_dir.with_name(run_dir.name + "-link")
+    link.symlink_to(run_dir)
     moved = run_dir.rename(run_dir.with_name(run_dir.name + "-moved"))
-    assert find(moved) == [], "it was started with the other path"
-    moved.rename(run_dir)
+    try:
+        run_dir.mkdir()
+        assert len(find(link)) == 1, "that is the folder which the process was told"
+        assert find(moved) == []
+        run_dir.rmdir()
+        moved.rename(run_dir)
+        assert len(find(link)) == len(find(run_dir)) == 1
+    finally:
+        link.unlink()
 
 
 def test_a_signal_reaches_the_very_process(start: Start, run_dir: Path) -> None:
