@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from tableside.cli.release_check import MODULE, Report
-from tableside.deployment import keeper_socket, releases, running_stack, socket_holder
+from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
 from tableside.deployment.keeper_socket import Request
 from tableside.deployment.releases import Release
 from tableside.errors import StackError
@@ -37,8 +37,10 @@ def restart(folder: Path | None) -> None:
         raise StackError(f"no stack runs in {settings.run_dir}: start it with `tableside run`")
     _check_holders(settings)
     release = releases.in_folder(folder) if folder is not None else None
-    if release is not None:
-        problems = refusals(settings, release)
+    newest = next(reversed(instances.find(settings.run_dir).values()), None)
+    checked = release or (newest.flipped_release if newest else None)
+    if checked is not None:
+        problems = refusals(settings, checked)
         if problems:
             for problem in problems:
                 click.echo(f"tableside: {problem}", err=True)

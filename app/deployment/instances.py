@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tableside.deployment import releases
+from tableside.deployment.releases import Release
 from tableside.process import process_table
 from tableside.process.instance_names import INSTANCE_ID, RUN_DIR
 from tableside.process.process_table import Found, Process
@@ -18,15 +20,30 @@ from tableside.process.process_table import Found, Process
 SUPERVISOR = "TABLESIDE_SUPERVISOR"
 """The variable that names the supervisord under which an instance was started: its pid and start time."""
 
+FOLDER = "TABLESIDE_FOLDER"
+"""The variable with the folder of an instance's release, without links: a link may lead elsewhere by now."""
+
 
 @dataclass(frozen=True)
 class Instance:
-    """One gunicorn master and its workers. master: None if it has died. supervisor: the value of SUPERVISOR."""
+    """One gunicorn master and its workers. master: None if it has died.
+
+    supervisor, folder: the values of SUPERVISOR and FOLDER. release: as the operator named it; a link may be in it.
+    """
 
     name: str
     supervisor: str
     master: Process | None
     workers: tuple[Process, ...]
+    folder: str = ""
+    release: Release | None = None
+
+    @property
+    def flipped_release(self) -> Release | None:
+        """The release, if it was started through a link that leads to another folder by now; otherwise None."""
+        if self.release is None or not self.folder or os.path.realpath(self.release.project) == self.folder:
+            return None
+        return self.release
 
     def terminate(self) -> None:
         """Make it drain: SIGTERM to the master, which passes it on, or to each worker if the master has died."""
@@ -53,7 +70,10 @@ def _instance(name: str, group: Iterable[Found]) -> Instance:
     # gunicorn is started in a session of its own, which its master leads and its workers inherit.
     master = next((each.process for each in members if each.leads_session), None)
     workers = tuple(each.process for each in members if not each.leads_session)
-    return Instance(name, members[0].environ.get(SUPERVISOR, ""), master, workers)
+    environ = members[0].environ
+    return Instance(
+        name, environ.get(SUPERVISOR, ""), master, workers, environ.get(FOLDER, ""), releases.running(environ)
+    )
 
 
 def is_same_folder(text: str, folder: Path) -> bool:

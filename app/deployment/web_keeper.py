@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from tableside.deployment import draining, guardian, instances, releases, supervision
 from tableside.deployment.end_of_service import end_without_nginx
-from tableside.deployment.instances import SUPERVISOR, Instance
+from tableside.deployment.instances import FOLDER, SUPERVISOR, Instance
 from tableside.deployment.keeper_lock import take_over
 from tableside.deployment.keeper_renewal import ADOPT, SIGNALS, follow_record, renew
 from tableside.deployment.keeper_socket import Reception
@@ -149,13 +149,15 @@ class Keeper:
     def _check_versions(self, seen: dict[str, Seen]) -> None:
         """Give up a new instance that cannot serve what is served now.
 
-        In another release no version may be lost, for whatever reason. Otherwise the operator may have wanted it, and
-        only a crash, a time limit and the like count, which another attempt may not meet.
+        In another release no version may be lost, for whatever reason, also if it is behind the same link. Otherwise
+        the operator may have wanted it, and only what another attempt may not meet counts: a crash, a time limit.
         """
         name = self._succession.current
         if self._succession.phase is not Phase.STARTING or name not in seen or not seen[name].is_ready:
             return
-        lost = lost_versions(self._run_dir, name, TRANSIENT if self._target == self._release else None)
+        folder = os.path.realpath(self._target.project)
+        is_upgrade = any(each.folder != folder for other, each in self._found.items() if other != name)
+        lost = lost_versions(self._run_dir, name, None if is_upgrade else TRANSIENT)
         if lost:
             for action in self._succession.give_up(f"it does not serve {'; '.join(lost)}", time.monotonic()):
                 self._do(action)
@@ -180,6 +182,7 @@ class Keeper:
             INSTANCE_ID: name,
             RUN_DIR: str(self._run_dir),
             SUPERVISOR: self._supervisor,
+            FOLDER: os.path.realpath(self._target.project),
             "SPT_NOENV": "1",  # setproctitle, where it is installed, must leave the environment as it is
         }
         command = [self._target.python, "-m", "tableside.deployment.gunicorn"]

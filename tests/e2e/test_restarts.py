@@ -345,12 +345,35 @@ def test_recycled_workers_fail_no_request(released: Stack, trained: Trained) -> 
     released.restart()
 
 
+def flip(stack: Stack, release: Path) -> None:
+    link = stack.project.with_name("current.new")
+    link.symlink_to(release)
+    link.replace(stack.project)
+
+
+def without_a_minor(release: Path) -> Path:
+    """Make a release behave as if it had another minor version of scikit-learn than any model."""
+    with (release / "app" / "repository" / "integrity.py").open("a") as code:
+        code.write("\n\ndef same_minor(first, second): return False\n")
+    return release
+
+
 def test_a_flipped_link_is_an_upgrade(released: Stack, trained: Trained) -> None:
-    """After the link `current` was flipped, `tableside restart` and `supervisorctl restart` run the other release."""
+    """After the link `current` was flipped, `tableside restart` and `supervisorctl restart` run the other release.
+
+    One whose libraries cannot serve what is served replaces nothing, whichever command is used.
+    """
     assert releases_of(released) == {"current=one"}
-    link = released.project.with_name("current.new")
-    link.symlink_to(make_release(released.project.with_name("two")))
-    link.replace(released.project)
+    old = set(workers(released))
+    flip(released, without_a_minor(make_release(released.project.with_name("skewed"))))
+    done = released.cli("restart")
+    assert (done.returncode, set(workers(released))) == (1, old)
+    assert "cannot serve 4 of the versions that are served now" in done.stderr
+    released.ctl("signal", "HUP", "web")
+    log = released.run_dir / "log" / "web.log"
+    assert until(lambda: "it does not serve breast-cancer/1 (scikit-learn was" in log.read_text(), REPLACED_S)
+    assert set(workers(released)) == old
+    flip(released, make_release(released.project.with_name("two")))
     under_traffic(released, trained, lambda: released.cli("restart").check_returncode())
     assert releases_of(released) == {"current=two"}
     under_traffic(released, trained, lambda: released.ctl("restart", "web:*"))
@@ -385,10 +408,7 @@ def test_a_release_that_cannot_serve_everything_is_refused(released: Stack, tmp_
     broken = make_release(tmp_path / "broken")
     (broken / "app" / "factory.py").write_text("def broken(:\n")
     assert "does not run: SyntaxError" in refused(broken, 2)
-    skewed = make_release(tmp_path / "skewed")
-    with (skewed / "app" / "repository" / "integrity.py").open("a") as code:
-        code.write("\n\ndef same_minor(first, second): return False\n")
-    said = refused(skewed, 1)
+    said = refused(without_a_minor(make_release(tmp_path / "skewed")), 1)
     assert "cannot serve 4 of the versions that are served now" in said
     assert "iris/1: scikit-learn was" in said
     losing = make_release(tmp_path / "losing")

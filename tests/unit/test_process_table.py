@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tableside.deployment import instances
+from tableside.deployment.instances import Instance
+from tableside.deployment.releases import Release
 from tableside.process import process_table
 from tableside.process.process_table import Process
 from tests.waiting import wait_until
@@ -45,6 +47,21 @@ def test_an_instance_is_its_master_and_its_workers(master: subprocess.Popen[byte
     assert found.master.pid == master.pid
     assert len(found.workers) == 1
     assert instances.find(tmp_path / "other") == {}
+
+
+def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path) -> None:
+    """An instance knows the folder that it was started in, and the link by which the operator named it."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "current"
+    link.symlink_to(tmp_path / "one")
+    release = Release(str(link), "python")
+    instance = Instance("a", "", None, (), os.path.realpath(link), release)
+    assert instance.flipped_release is None
+    link.unlink()
+    link.symlink_to(tmp_path / "two")
+    assert instance.flipped_release == release
+    assert Instance("a", "", None, ()).flipped_release is None
 
 
 def test_workers_without_a_master_are_found_and_ended(master: subprocess.Popen[bytes], tmp_path: Path) -> None:
