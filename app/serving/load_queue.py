@@ -87,11 +87,12 @@ class LoadQueue(Generic[Item]):
             self._missing.pop(key).set()
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Wait until all versions that were taken are done, and end the waiting of requests for the others."""
+    def finish(self) -> list[Key]:
+        """Wait until all versions that were taken are done. Returns those that were never offered.
+
+        Call `done` for them when they have been given up, so that requests for them stop waiting.
+        """
         with self._changed:
             while self._taken:
                 self._changed.wait()
-            for ended in self._missing.values():
-                ended.set()
-            self._missing.clear()
+            return list(self._missing)

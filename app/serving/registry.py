@@ -133,11 +133,9 @@ class Registry:
 
     def _wait_for(self, servable: Servable, timeout_s: float) -> None:
         """Ask for a version that is LOADING, and wait up to `timeout_s` for its end."""
-        ended = self._reload.ask((servable.name, servable.version)) if self._reload is not None else None
-        if ended is None:
-            time.sleep(min(_POLL_S, timeout_s))
-        else:
-            ended.wait(timeout_s)
+        reload = self._reload
+        ended = reload.ask((servable.name, servable.version)) if reload is not None else None
+        (ended or threading.Event()).wait(timeout_s if ended is not None else min(_POLL_S, timeout_s))
 
     def missing(self) -> list[str]:
         """Return the versions that the first load has not loaded yet, as `name/version`."""
@@ -215,6 +213,7 @@ class Registry:
     def _complete(self, generation: int) -> None:
         with self._adopt_lock:
             self.catalog = Catalog(generation, self.catalog.models)
+            self._reload = None  # it refers to the versions that were replaced
             self._scanned.set()
             self._first_load.set()
             self.metrics.generation.set(generation)

@@ -10,7 +10,7 @@ from tableside.preflight.results import PreflightResult, PreflightResults, Versi
 from tableside.process.offload import Offload
 from tableside.serving.load_queue import LoadQueue
 from tableside.serving.loader import CHANGED, Loader
-from tableside.serving.scan import PendingVersion
+from tableside.serving.scan import PendingVersion, refused
 from tableside.serving.servable import Servable
 
 Adopt = Callable[[PendingVersion, Servable], None]
@@ -44,7 +44,7 @@ class Reload:
         """Load all versions and return when each is adopted.
 
         rounds: the results of their preflights as they come; None loads without preflights. Raises what `rounds` raises
-        after loading what had passed.
+        after loading what had passed; the other versions are then UNAVAILABLE with that reason.
         """
         if rounds is None:
             self._queue.offer((key, (pending, _PASSED)) for key, pending in self._pending.items())
@@ -54,7 +54,10 @@ class Reload:
         if len(self._pending) > 1:
             self._offload.spawn(partial(self._load_all, only_asked=True))
         self._load_all()
-        self._queue.finish()
+        for key in self._queue.finish():
+            reason = f"no preflight could run: {type(self._problem).__name__}: {self._problem}; reload again"
+            self._adopt(self._pending[key], refused(self._pending[key], reason))
+            self._queue.done(key)
         if self._problem is not None:
             raise self._problem
 

@@ -135,6 +135,13 @@ def _without_config(name: str, published: list[int], before: Catalog, problem: C
     return Model(name, tuple(kept), old.aliases if old else {}, str(problem))
 
 
+def refused(pending: PendingVersion, reason: str) -> Servable:
+    """Return a servable that stands for a version that was not loaded, because of `reason`."""
+    servable = _failed(*pending.key, reason, FailureKind.OTHER)
+    servable.fingerprint, servable.environment = pending.files.fingerprint, pending.files.environment
+    return servable
+
+
 def _failed(name: str, number: int, reason: str, failure_kind: FailureKind = FailureKind.NONE) -> Servable:
     servable = Servable(name, number)
     servable.fail(reason, failure_kind)

@@ -78,18 +78,21 @@ def test_a_second_taker_takes_only_what_was_asked_for() -> None:
     assert not second.is_alive()
 
 
-def test_finish_waits_for_what_was_taken_and_frees_the_rest() -> None:
-    """Requests for versions that were never offered stop waiting when the reload is over."""
+def test_finish_waits_for_what_was_taken_and_names_the_rest() -> None:
+    """Requests for versions that were never offered stop waiting when these have been given up."""
     queue = offered(KEYS[0])
     queue.close()
     ended = queue.ask(KEYS[3])
     assert ended is not None
     assert queue.take() is not None
-    finishing = threading.Thread(target=queue.finish)
+    left: list[tuple[str, int]] = []
+    finishing = threading.Thread(target=lambda: left.extend(queue.finish()))
     finishing.start()
-    assert not ended.is_set()
     queue.done(KEYS[0])
     finishing.join(30)
+    assert left == KEYS[1:]
+    assert not ended.is_set()
+    queue.done(KEYS[3])
     assert ended.is_set()
     assert queue.take() is None
 

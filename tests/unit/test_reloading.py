@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,36 @@ def test_newest_and_small_versions_load_first(small_repository: Path, monkeypatc
     gate = Gate(monkeypatch, closed=lambda key: False)
     registry_for(small_repository).reload(1)
     assert gate.order == [("iris", 2), ("tiny", 1), ("iris", 3), ("iris", 1)]
+
+
+def test_versions_without_a_preflight_are_refused(small_repository: Path) -> None:
+    """If preflights cannot run at all, what has passed serves, and the others say why and are tried again."""
+    copy(small_repository, "other")
+    broken = Rounds()
+
+    def rounds(root: Path, policy: object, find: Callable[[], Any], asked: Any) -> Iterator[PreflightResults]:
+        yield PreflightResults({find()[0]: PreflightResult(FailureKind.NONE)}, complete=False)
+        raise OSError("disk full")
+
+    broken.rounds = rounds  # type: ignore[method-assign]
+    registry = registry_for(small_repository)
+    registry._preflights = broken  # type: ignore[assignment]
+    registry.reload(1)
+    assert registry.failure == "OSError: disk full"
+    assert registry.catalog.servable("iris").version == 1
+    refused = registry.catalog.find("other")
+    assert (refused.state, "disk full" in refused.reason) == (State.UNAVAILABLE, True)
+    registry._preflights = None
+    registry.reload(2)
+    assert registry.catalog.servable("other").version == 1
+
+
+def test_a_replaced_version_leaves_memory(small_repository: Path) -> None:
+    """After a reload nothing refers to the estimator of a version whose files were replaced."""
+    registry = registry_for(small_repository)
+    registry.reload(1)
+    old = weakref.ref(registry.catalog.servable("iris").runtime)
+    (small_repository / "iris" / "1" / "contract.json").touch()
+    registry.reload(2)
+    gc.collect()
+    assert old() is None
