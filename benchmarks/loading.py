@@ -41,6 +41,7 @@ from tableside.settings import Repository
 KINDS = ("logistic", "forest", "boosting")
 MEASURED = 6
 """How many copies of each kind are loaded for the CPU times, after one that imports what the kind needs."""
+LIMIT_S = 1800.0
 PARTS: dict[str, tuple[Any, str]] = {
     "hash": (integrity, "check_artifact"),
     "estimator": (checks, "load_sklearn"),
@@ -155,7 +156,7 @@ def stack_times(folder: Path, published: list[Contract], count: int, workers: in
     stack = Stack(folder, folder / "models", workers)
     for title in ("first start", "started again"):
         load = os.getloadavg()[0]
-        seconds = stack.start()
+        seconds = stack.start(LIMIT_S)
         stack.wait(lambda: len(stack.ready_workers()) >= workers, "every worker is ready", 600)
         cpu = [cpu_s(pid) for pid in stack.ready_workers()]
         print(

@@ -74,7 +74,7 @@ class Stack:
         link.symlink_to(release)
         link.replace(self.current)
 
-    def start(self) -> float:
+    def start(self, limit_s: float = START_LIMIT_S) -> float:
         """Run `tableside run` and wait until the stack is ready. Returns the seconds that took."""
         began_s = time.monotonic()
         with (self.folder / "run.out").open("ab") as log:
@@ -82,7 +82,7 @@ class Stack:
                 self._command("run"), cwd=self.current, env=self._environ(), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        self.wait(self.is_ready, "is ready", START_LIMIT_S)
+        self.wait(self.is_ready, "is ready", limit_s)
         return time.monotonic() - began_s
 
     def stop(self) -> None:
