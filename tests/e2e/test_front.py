@@ -135,6 +135,14 @@ def test_dead_holders_come_back_while_nginx_restarts(front: Stack, trained: dict
     survive(front, trained, event, lambda: has_holders() and replaced(front, old_nginx)())
 
 
+def test_a_restart_of_all_programs_leaves_no_gap(front: Stack, trained: dict[str, Any]) -> None:
+    """`supervisorctl restart all` ends every program before it starts one: the guardians serve meanwhile."""
+    old = [process for process in found(front) if process.role is not Role.SUPERVISORD]
+    survive(front, trained, lambda: front.ctl("restart", "all"), lambda: not any(map(runs, old)))
+    assert until(lambda: len(found(front, Role.HOLDER)) == 2)
+    assert until(lambda: len(found(front, Role.NGINX_KEEPER)) == len(found(front, Role.WEB_KEEPER)) == 1)
+
+
 def test_nginx_reads_new_limits_at_a_hup_and_keeps_the_old_ones_if_they_are_wrong(front: Stack) -> None:
     """SIGHUP makes nginx use the settings on disk. Settings that cannot be used change nothing, and are reported."""
     config = Path(front.environ["TABLESIDE_CONFIG"])

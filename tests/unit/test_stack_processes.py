@@ -93,7 +93,7 @@ def test_other_programs_are_none_of_a_stack(start: Start, run_dir: Path) -> None
 
 
 def test_the_folder_counts_and_not_its_path(start: Start, run_dir: Path) -> None:
-    """A process is found by another path of its run folder. The same path is not enough if another folder has it now."""
+    """A process is found by any path of its run folder. The same path is not enough if another folder has it now."""
     start("-m", "gunicorn")
     link = run_dir.with_name(run_dir.name + "-link")
     link.symlink_to(run_dir)
