@@ -23,7 +23,11 @@ def build(records: Records, trusted: Collection[str]) -> Any:
     trusted: the types that skops may build besides those that it trusts itself; the audit of `records.types` is the
     caller's. Arrays of the object are those of `records.arrays`, not copies.
     """
-    return _Builder(records, trusted).value(records.root)
+    builder = _Builder(records, trusted)
+    try:
+        return builder.value(records.root)
+    finally:
+        builder.forget()
 
 
 def _imported(key: TypeKey) -> Any:
@@ -64,6 +68,10 @@ class _Builder:
                 if value.__class__ is list or value.__class__ is dict:
                     record[key] = self.value(value)
         return record
+
+    def forget(self) -> None:
+        """Break the circle of references, which would keep the arrays until the next garbage collection."""
+        self._by_kind.clear()
 
     def _all(self, records: list[Any]) -> list[Any]:
         return [self.value(record) for record in records]

@@ -17,7 +17,7 @@ from tableside import __version__
 from tableside.errors import ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
-from tableside.process import lame_duck, worker_slots
+from tableside.process import lame_duck, long_lived, worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.process.offload import Offload
 from tableside.process.pacing import Paced
@@ -211,6 +211,8 @@ class Registry:
         self._status.write()
 
     def _complete(self, generation: int) -> None:
+        if not self.is_complete:
+            long_lived.exclude_all()
         with self._adopt_lock:
             self.catalog = Catalog(generation, self.catalog.models)
             self._reload = None  # it refers to the versions that were replaced
@@ -253,7 +255,6 @@ class Registry:
                 if newest != seen:
                     self.reload(newest)
                     seen = newest
-                    self._on_change()
                 self._process_metrics.update()
             except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -310,3 +311,19 @@ def test_the_skops_format_that_is_known_is_the_one_that_is_written(tmp_path: Pat
     """If a release of skops writes another protocol, no entry is made, and this test says so."""
     with zipfile.ZipFile(saved(tmp_path, StandardScaler())) as archive:
         assert json.loads(archive.read("schema.json"))["protocol"] == skops_records.PROTOCOL
+
+
+def test_building_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A built estimator is freed with its mapped file when nothing refers to it: no circle holds its arrays."""
+    artifact = saved(tmp_path, make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, LABELS))
+    entry = entry_of(tmp_path, artifact)
+    load(artifact, expected=(), entry=entry)
+    gc.collect()
+    gc.disable()
+    try:
+        estimator = load(artifact, expected=(), entry=entry).estimator
+        assert str(tmp_path) in Path("/proc/self/maps").read_text()
+        del estimator
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
