@@ -234,29 +234,30 @@ def publish_one(
     return Published(contract, notes, options.alias)
 
 
-NOT_IN_ENVIRONMENTS = (
-    "expect", "runtime", "tolerance", "types", "allow_pickle", "allow_code", "code", "as_pickle",
-)  # fmt: skip
-"""Options that do not go together with --environment."""
-
-
 def _publish_in_environment(
     name: str, estimator: Path, options: PublishOptions, root: Path, settings: Settings, step: Step
 ) -> Published:
+    from tableside.publishing import code_files, sources
     from tableside.publishing.in_environment import publish_in_environment
 
-    default = PublishOptions()
-    given = [each for each in NOT_IN_ENVIRONMENTS if getattr(options, each) != getattr(default, each)]
-    if given:
-        words = ", ".join("--" + each.replace("_", "-") for each in given)
-        raise PublishFailed(f"{words} does not go together with --environment")
+    if options.tolerance:
+        raise PublishFailed(
+            "--tolerance is for fast backends, and a model in an environment of its own has none: its estimator "
+            "answers. Leave out --tolerance"
+        )
     assert options.environment is not None
-    contract = publish_in_environment(
-        name, estimator, options.environment, settings, repository=root, sample_file=options.sample,
-        target=options.target, version=options.version, alias=options.alias, nullable=options.nullable_columns(),
-        quick=options.quick, progress=step,
+    consent_path = Path(settings.repository.consent_file)
+    request = sources.Request(
+        options.sample, options.target, options.declared_types(), options.expect, options.allow_pickle,
+        options.allow_code, code_files.collect(options.code), options.as_pickle,
     )  # fmt: skip
-    return Published(contract, [f"it runs in the environment {options.environment} (model.toml)"], options.alias)
+    made = publish_in_environment(
+        name, estimator, options.environment, settings, request, repository=root, version=options.version,
+        alias=options.alias, nullable=options.nullable_columns(), quick=options.quick, consent_path=consent_path,
+        progress=step,
+    )  # fmt: skip
+    notes = [f"it runs in the environment {options.environment} (model.toml)", *made.notes]
+    return Published(made.contract, [*notes, *consent.notes(made.contract, consent_path)], options.alias)
 
 
 def _advice(contract: Contract) -> list[str]:

@@ -95,12 +95,12 @@ def prepare(
     """
     model = read(folder)
     specs = mlflow_signature.parse(model.mlmodel.signature)
-    example = None if given is not None else _from_example(model, specs)
+    example = None if given is not None else from_example(model, specs)
     progress("loading the estimator")
     trained_with, versions = _check_release(model, settings, has_answers)
     if code is None:
         allowed = allow_code or allow_pickle
-        code = mlflow_code.find(folder, model.mlmodel.flavors, partial(_resolve, folder), allowed=allowed)
+        code = mlflow_code.find(folder, model.mlmodel.flavors, partial(resolve, folder), allowed=allowed)
     estimator, content = load(model, settings, allow_pickle=allow_pickle, code=code, versions=versions)
     if isinstance(given, (str, Path)):
         declared = {**mlflow_signature.types(specs), **(types or {})}
@@ -114,8 +114,8 @@ def prepare(
     if not isinstance(given, (str, Path)):
         fitted = column_types.apply(fitted, types or {})
     optional = tuple(spec.name for spec in specs or () if spec.name is not None and not spec.required)
-    notes = [*_notes(model, specs), *notes]
-    return Prepared(estimator, fitted, _source(model), tuple(notes), optional, code, content, trained_with)
+    said = (*notes_of(model, specs), *notes)
+    return Prepared(estimator, fitted, source_of(model), said, optional, code, content, trained_with)
 
 
 def read(folder: Path) -> MLflowModel:
@@ -146,13 +146,14 @@ def read(folder: Path) -> MLflowModel:
 
 def inside(folder: Path, name: str) -> Path:
     """Return the path of a file inside the folder, with links resolved. Raises PublishFailed for any other file."""
-    path = _resolve(folder, name)
+    path = resolve(folder, name)
     if not path.is_file():
         raise PublishFailed(f"{folder / name}: no such file")
     return path
 
 
-def _resolve(folder: Path, name: str) -> Path:
+def resolve(folder: Path, name: str) -> Path:
+    """Return a path inside the folder, with links resolved. Raises PublishFailed for any other."""
     written = PurePosixPath(name)
     if not name or "\0" in name or written.is_absolute() or ".." in written.parts:
         raise PublishFailed(
@@ -218,7 +219,8 @@ def _check_release(
     return trained_with, versions
 
 
-def _notes(model: MLflowModel, specs: tuple[Spec, ...] | None) -> list[str]:
+def notes_of(model: MLflowModel, specs: tuple[Spec, ...] | None) -> list[str]:
+    """Return what the user should know of a model directory that can be published."""
     notes = []
     if specs is None:
         notes.append(f"{MLMODEL} has no signature with columns: the column types are those of the sample")
@@ -230,12 +232,13 @@ def _notes(model: MLflowModel, specs: tuple[Spec, ...] | None) -> list[str]:
     return notes
 
 
-def _source(model: MLflowModel) -> dict[str, str]:
+def source_of(model: MLflowModel) -> dict[str, str]:
+    """Return where the model came from, for the contract."""
     values = {key: getattr(model.mlmodel, key) for key in SOURCE}
     return {"format": "mlflow"} | {key: str(value) for key, value in values.items() if value not in (None, "")}
 
 
-def _from_example(model: MLflowModel, specs: tuple[Spec, ...] | None) -> tuple[pd.DataFrame, list[str]]:
+def from_example(model: MLflowModel, specs: tuple[Spec, ...] | None) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of the input example, and a note when they are few. Raises PublishFailed without an example."""
     rows = _example(model)
     if rows is None:
@@ -258,7 +261,7 @@ def _example(model: MLflowModel) -> pd.DataFrame | None:
     if info is None:
         return None
     for name in (info.artifact_path, info.serving_input_path):
-        if (path := _resolve(model.folder, name)).is_file():
+        if (path := resolve(model.folder, name)).is_file():
             return mlflow_signature.read_example(path)
     raise PublishFailed(
         f"{model.folder}: {MLMODEL} names the input example {info.artifact_path}, but there is no such file"

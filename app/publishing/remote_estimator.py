@@ -14,6 +14,7 @@ from tableside.contract.schema import Input
 from tableside.model_process.child import sample_tables, wire
 from tableside.model_process.process_pool import PrivateProcess
 from tableside.model_process.remote_runtime import answer_of, load_request
+from tableside.own_code.importer import OwnCode
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside_contract import cells
 from tableside_contract.facts import Categories, Facts
@@ -25,13 +26,15 @@ class RemoteEstimator(SklearnRuntime):
     """The runtime of an estimator that cannot be loaded here. What it says of itself comes from its training record."""
 
     def __init__(
-        self, process: PrivateProcess, artifact: Path, sha256: str, facts: Facts, trusted: tuple[str, ...]
-    ) -> None:
-        """Load the artifact in the process. Raises ContractBroken if that fails."""
+        self, process: PrivateProcess, artifact: Path, sha256: str, facts: Facts, trusted: tuple[str, ...],
+        code: OwnCode | None = None,
+    ) -> None:  # fmt: skip
+        """Load the artifact in the process, with its own code. Raises ContractBroken if that fails."""
         super().__init__(StandIn(facts))
         self._facts = facts
         self._process = process
-        self._load = load_request(_KEY, artifact, sha256, Input("frame", ()), trusted)
+        files = code.files if code is not None else {}
+        self._load = load_request(_KEY, artifact, sha256, Input("frame", ()), trusted, files)
         process.load(self._load, self._give_up_at_s)
 
     @property
@@ -60,6 +63,9 @@ class StandIn:
             self.n_features_in_ = facts["n_features"]
         if facts["categories"]:
             self.transformers_ = [(name, _encoder(each), [name]) for name, each in facts["categories"].items()]
+            # The facts tell nothing of other columns, which does not mean that the estimator drops them.
+            rest = [name for name in facts["feature_names"] or () if name not in facts["categories"]]
+            self.transformers_.append(("rest", "passthrough", rest))
 
 
 def _encoder(categories: Categories) -> object:

@@ -83,9 +83,9 @@ def in_memory(
             "then lists the ways out"
         )
     versions = environment(facts.libraries(estimator)) if trained_with is None else trained_with
-    rows, notes = _rows(estimator, request)
+    found, notes = rows(estimator, request)
     answers = trainers_answers.read(request.expect)
-    return Prepared(estimator, rows, source or {}, tuple(notes), trained_with=versions, answers=answers)
+    return Prepared(estimator, found, source or {}, tuple(notes), trained_with=versions, answers=answers)
 
 
 def _from_file(path: Path, request: Request, settings: Repository, answers: TrainersAnswers | None) -> Prepared:
@@ -93,8 +93,8 @@ def _from_file(path: Path, request: Request, settings: Repository, answers: Trai
         raise PublishFailed(f"{path}: no such file")
     trained_with, versions = skew.written_with(path)
     skew.Gate(settings.environment_skew, answers is not None).check(str(path), versions)
-    content = estimator_files.read(path) if request.as_pickle and not _is_zip(path) else None
-    if _is_zip(path):
+    content = estimator_files.read(path) if request.as_pickle and not is_zip(path) else None
+    if is_zip(path):
         estimator = _load_skops(path, settings, request.code)
     elif content is None:
         estimator = estimator_files.load(path, request.code, versions)
@@ -102,16 +102,16 @@ def _from_file(path: Path, request: Request, settings: Repository, answers: Trai
         estimator = estimator_files.load_bytes(content, str(path), request.code, versions)
     if request.sample is None:
         raise PublishFailed(f"{path}: a joblib file needs a sample; add --sample FILE with rows like the training data")
-    rows, notes = _rows(estimator, request)
+    found, notes = rows(estimator, request)
     if not versions:
         notes = [*notes, f"{path.name} does not say which scikit-learn wrote it, so no version was compared"]
     return Prepared(
-        estimator, rows, notes=tuple(notes), code=request.code, content=content, trained_with=trained_with,
+        estimator, found, notes=tuple(notes), code=request.code, content=content, trained_with=trained_with,
         answers=answers,
     )  # fmt: skip
 
 
-def _rows(estimator: object, request: Request) -> Sample:
+def rows(estimator: object, request: Request) -> Sample:
     """Return the sample without its target column, with the declared types, and notes on how a file was read."""
     if isinstance(request.sample, (str, Path)):
         return sample_files.read(Path(request.sample), estimator, request.target, request.types)
@@ -125,7 +125,7 @@ def _from_record(folder: Path, request: Request, settings: Repository, progress:
     skew.Gate(settings.environment_skew, has_answers=True).check(str(folder), versions)
     progress("loading the estimator")
     content: bytes | None = None
-    if _is_zip(artifact):
+    if is_zip(artifact):
         estimator = _load_skops(artifact, settings, request.code)
     else:
         content = estimator_files.read(artifact)
@@ -146,7 +146,8 @@ def _load_skops(path: Path, settings: Repository, code: OwnCode | None) -> objec
     return estimator_files.check(loaded, str(path))
 
 
-def _is_zip(path: Path) -> bool:
+def is_zip(path: Path) -> bool:
+    """Return whether the file is a zip archive, as skops files are. Raises PublishFailed if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(4) == b"PK\x03\x04"

@@ -17,8 +17,10 @@ import msgspec
 import tomlkit
 import tomlkit.exceptions
 
+from tableside.contract.consent_digest import PICKLE
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.process.file_locks import try_lock
+from tableside.repository import paths
 from tableside.repository.paths import MODEL_TOML, check_alias
 
 MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
@@ -124,6 +126,23 @@ def set_environment(root: Path, name: str, environment: str) -> None:
     if read(root, name).environment != environment:
         with _edit(root, name) as document:
             document["environment"] = environment
+
+
+def others_in(root: Path, name: str, environment: str) -> list[str]:
+    """Return the other models whose files name an environment. A file that cannot be read is not counted."""
+    found = []
+    for other in paths.models(root):
+        try:
+            if other != name and read(root, other).environment == environment:
+                found.append(other)
+        except ContractBroken:  # the other model's problem, and it is not loaded
+            continue
+    return found
+
+
+def holds_pickle(root: Path, name: str) -> bool:
+    """Return whether a published version of the model has a pickle as its artifact."""
+    return any((paths.version_folder(root, name, number) / PICKLE).exists() for number in paths.versions(root, name))
 
 
 def set_enabled(root: Path, name: str, enabled: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Models of scikit-learn 1.2.2, published and answered in an environment with that release, made by `tableside env`."""
+"""Models of an older scikit-learn, published and answered in an environment with it, made by `tableside env`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tableside.cli import main
 from tableside.errors import PublishFailed
 from tableside.model_process.environment_pools import Environments, private
 from tableside.publishing.in_environment import publish_in_environment
+from tableside.publishing.sources import Request
 from tableside.repository import model_toml
 from tableside.settings import Environment, Settings
 from tests.model_environments import RELEASE, old_python, train
@@ -55,10 +56,11 @@ def settings(old_python: str) -> Iterator[Settings]:
 
 
 def publish(settings: Settings, trained: Path, name: str, **more: Any) -> Any:
-    return publish_in_environment(
-        name, trained / f"{name}.joblib", "old", settings, repository=settings.repository_path,
-        sample_file=trained / f"{name}.csv", target="target", **more,
-    )  # fmt: skip
+    request = Request(trained / f"{name}.csv", "target", **more)
+    made = publish_in_environment(
+        name, trained / f"{name}.joblib", "old", settings, request, repository=settings.repository_path
+    )
+    return made.contract
 
 
 @pytest.fixture
@@ -125,18 +127,17 @@ def test_refusals(settings: Settings, trained_before: Path) -> None:
     root = settings.repository_path
     cases: list[tuple[dict[str, Any], str]] = [
         ({"environment": "gone"}, "names the environment 'gone', which is not defined"),
-        ({"sample_file": None}, "add --sample FILE"),
+        ({"sample": None}, "add --sample FILE"),
         ({"source": trained_before / "none.joblib"}, "no such file"),
         ({"target": "nope"}, "nope"),
     ]
     given: dict[str, Any] = {
-        "source": trained_before / "ovr.joblib", "environment": "old", "sample_file": trained_before / "ovr.csv",
+        "source": trained_before / "ovr.joblib", "environment": "old", "sample": trained_before / "ovr.csv",
         "target": "target",
     }  # fmt: skip
     for change, said in cases:
         words = {**given, **change}
         with pytest.raises(PublishFailed, match=said):
-            publish_in_environment(
-                "ovr", words.pop("source"), words.pop("environment"), settings, repository=root, **words
-            )
+            source, environment = words.pop("source"), words.pop("environment")
+            publish_in_environment("ovr", source, environment, settings, Request(**words), repository=root)
     assert not list(root.glob("*/*/contract.json"))

@@ -98,7 +98,7 @@ def contract(
             rows=tables.rows_of(frame),
             answers={name: _as_answers(array) for name, array in answers.items()},
             left_out=left_out,
-            artifact=_write_artifact(estimator, draft),
+            artifact=write_artifact(estimator, draft),
         )
         text = json.dumps(record, indent=None, ensure_ascii=False, allow_nan=False)
         (draft / FILE).write_text(text + "\n", encoding="utf-8")
@@ -156,7 +156,7 @@ def _as_answers(array: Any) -> Answers:
     )
 
 
-def _write_artifact(estimator: Any, folder: Path) -> Artifact:
+def write_artifact(estimator: Any, folder: Path) -> Artifact:
     """Write the estimator with skops if that is installed and can hold it; else with joblib."""
     path = folder / SKOPS
     try:
