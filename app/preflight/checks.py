@@ -99,29 +99,28 @@ def _load_in_environment(
     warning = integrity.check_environment(contract, policy.environment_skew, here)
     if needs_consent(contract):
         consent_file.check(root, contract, Path(policy.consent_file))
-    if is_pickle(contract):
-        _check_alone(root, contract.name, environment)
+    _check_company(root, contract, environment)
     trusted = (*TRUSTED, *policy.trusted_types, *own_types(contract))
     code = verified_files.read_code(root, contract)
-    runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code)
+    runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here)
     runtime.warning = warning
     _replay(contract, runtime)
     integrity.check_checksums(root, contract)
     return runtime
 
 
-def _check_alone(root: Path, name: str, environment: str) -> None:
-    """Raise ContractBroken if another model names the environment of a model with a pickle, which runs alone."""
-    for other in paths.models(root):
-        try:
-            shared = other != name and model_toml.read(root, other).environment == environment
-        except ContractBroken:  # the other model's problem, and it is not loaded
-            continue
-        if shared:
+def _check_company(root: Path, contract: Contract, environment: str) -> None:
+    """Raise ContractBroken if another model shares the environment, and one of the two has a pickle.
+
+    The code in a pickle could change what the other one answers, so a pickle runs in processes of its own.
+    """
+    for other in model_toml.others_in(root, contract.name, environment):
+        if is_pickle(contract) or model_toml.holds_pickle(root, other):
+            whose = "the artifact" if is_pickle(contract) else f"an artifact of the model {other}"
             raise ContractBroken(
-                f"the artifact is a pickle, which runs in a process of its own, and the model {other} names the "
-                f"environment {environment!r} too. Define another environment with the same interpreter for one of "
-                "them, [environments.NAME] in tableside.toml",
+                f"{whose} is a pickle, which runs in a process of its own, and the model {other} names the environment "
+                f"{environment!r} too. Define another environment with the same interpreter for one of them, "
+                "[environments.NAME] in tableside.toml",
                 FailureKind.ENVIRONMENT,
             )
 

@@ -8,6 +8,7 @@ only added; the last line about a digest counts. `tableside publish` adds a line
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -71,7 +72,7 @@ def _user() -> str:
 
 
 def check_place(path: Path, root: Path) -> None:
-    """Raise ContractBroken if the consent file is inside the repository, or can be written by every user.
+    """Raise ContractBroken if the consent file is inside the repository, or can be written or replaced by every user.
 
     Whoever can write models could write consent to them otherwise.
     """
@@ -82,14 +83,37 @@ def check_place(path: Path, root: Path) -> None:
             FailureKind.CONSENT,
         )
     try:
-        mode = path.stat().st_mode
+        is_open = bool(path.stat().st_mode & stat.S_IWOTH)
     except OSError:
-        return
-    if mode & stat.S_IWOTH:
+        is_open = False
+    if is_open:
         raise ContractBroken(
             f"repository.consent_file ({path}) can be written by every user of this host. Run: chmod o-w {path}",
             FailureKind.CONSENT,
         )
+    replaceable = _replaceable(path.absolute())
+    if replaceable is not None:
+        raise ContractBroken(
+            f"repository.consent_file ({path}) can be replaced by every user of this host, who may write into "
+            f"{replaceable}. Run: chmod o-w {replaceable}, or set it to a file in another folder",
+            FailureKind.CONSENT,
+        )
+
+
+def _replaceable(path: Path) -> Path | None:
+    """The folder above the path into which every user may put another file or folder in its place; None if none is.
+
+    In a folder with the sticky bit, such as /tmp, only the owner may: that must be this user or root.
+    """
+    for each in dict.fromkeys([path, *path.parents, path.resolve(), *path.resolve().parents]):
+        try:
+            mode, owner = each.parent.stat().st_mode, each.lstat().st_uid
+        except OSError:
+            continue
+        is_ours = owner in (0, os.geteuid())
+        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and is_ours):
+            return each.parent
+    return None
 
 
 def read(path: Path) -> list[Entry]:
@@ -132,13 +156,27 @@ def append(path: Path, entries: Iterable[Entry]) -> None:
     """Add entries to the consent file, and wait until they are on the disk. Raises OSError if it cannot be written."""
     content = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.write(fd, content)
+        _append(fd, content)
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _append(fd: int, content: bytes) -> None:
+    """Write all of the content as lines of their own, or nothing: half a line would make the whole file unreadable."""
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":  # edited by hand
+        content = b"\n" + content
+    try:
+        written = os.write(fd, content)
+        if written < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
 
 
 def is_granted(contract: Contract, path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_a_pickle_shares_its_processes_with_no_other_model(root: Path, pool: Poo
     (root / "n" / "model.toml").write_text('environment = "own"\n')
     with pytest.raises(ContractBroken, match="the model n names the environment 'own' too") as broken:
         load(root, pool(own=OWN))
+    assert broken.value.failure_kind is FailureKind.ENVIRONMENT
+
+
+def test_no_other_model_joins_a_pickle(root: Path, pool: Pool, repository: Path) -> None:
+    """A model without a pickle is not loaded beside one, whose code could change its answers."""
+    lambda_pickle(root)
+    shutil.copytree(repository / "iris", root / "iris")
+    (root / "iris" / "model.toml").write_text('environment = "own"\n')
+    with pytest.raises(ContractBroken, match="an artifact of the model m is a pickle") as broken:
+        check_version(root, "iris", 1, Repository(), None, pool(own=OWN))
     assert broken.value.failure_kind is FailureKind.ENVIRONMENT
 
 

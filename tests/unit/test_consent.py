@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +167,47 @@ def test_the_file_may_not_be_where_models_are_written(version: Contract, run: Ru
     open_to_all.chmod(0o666)
     with pytest.raises(ContractBroken, match="chmod o-w"):
         consent_file.check(root, version, open_to_all)
+
+
+def test_the_file_may_not_be_replaceable_by_everyone(version: Contract, tmp_path: Path) -> None:
+    """In a folder that everyone may write into, or below one, somebody else could put another file in its place."""
+    root, folder = tmp_path / "models", tmp_path / "open" / "inner"
+    folder.mkdir(parents=True)
+    path = folder / "consent.jsonl"
+    shutil.copy(tmp_path / "consent-of-the-other-host.jsonl", path)
+    assert kind_of(root, version, path) is FailureKind.NONE
+    for opened in (folder, folder.parent):
+        opened.chmod(0o777)
+        with pytest.raises(ContractBroken, match=f"every user.* chmod o-w {opened}"):
+            consent_file.check(root, version, path)
+        opened.chmod(0o1777)  # as /tmp is: only the owner may replace it
+        assert kind_of(root, version, path) is FailureKind.NONE
+        opened.chmod(0o755)
+
+
+def test_a_line_is_added_to_a_file_that_was_edited_by_hand(version: Contract, tmp_path: Path) -> None:
+    """Without an end of line in the last line, the new entry is still a line of its own."""
+    path = tmp_path / "consent-of-the-other-host.jsonl"
+    before = consent_file.read(path)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    consent_file.append(path, [consent_file.entry_of(version, tmp_path / "models", "consent")])
+    assert consent_file.read(path)[:-1] == before
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(version: Contract, tmp_path: Path) -> None:
+    """Half a line would make the consents to all other versions unreadable."""
+    path = tmp_path / "consent-of-the-other-host.jsonl"
+    before = path.read_bytes()
+    entry = consent_file.entry_of(version, tmp_path / "models", "consent")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+        with pytest.raises(OSError, match="No space|too large"):
+            consent_file.append(path, [entry])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"action": "allow"}', "\xff"])
