@@ -1,22 +1,12 @@
-"""An environment with an older scikit-learn: `tableside env create` makes it once, in the user's cache folder."""
+"""A trainer's files from an environment with an older scikit-learn: estimators, samples, and the answers in memory."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
-from tableside import settings as app_settings
-from tableside.model_process import known_environments, venvs
-from tableside.process.file_locks import try_lock
-from tests.waiting import wait_until
+from tests import training_environments
 
-RELEASE = "1.2.2"
-REQUIREMENTS = f"scikit-learn=={RELEASE}\nnumpy<2\npandas\nskops\n"
 TRAIN = """
 import sys, pathlib, joblib, numpy as np
 from sklearn.compose import make_column_transformer
@@ -41,35 +31,13 @@ np.savez(out / "mixed.npz", proba=mixed.predict_proba(Z))
 """LogisticRegression(multi_class="ovr") answers probabilities that no later release gives for the same file."""
 
 
-def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "tableside" / "model-environments"
+OLDEST = training_environments.oldest()
+RELEASE = OLDEST.release
 
 
-@cache
 def old_python() -> str:
     """Return the interpreter of the environment with RELEASE."""
-    digest = hashlib.sha256((REQUIREMENTS + sys.base_prefix).encode()).hexdigest()[:8]
-    folder = cache_folder() / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    held: list[int | None] = []
-
-    def lock() -> bool:
-        held.append(try_lock(folder / "lock"))
-        return held[-1] is not None
-
-    assert wait_until(lock, 600)
-    try:
-        settings = app_settings.load({"TABLESIDE__SERVER__ENVIRONMENTS_DIR": str(folder)})
-        if "old" not in known_environments.known(settings):
-            shutil.rmtree(folder / "old", ignore_errors=True)
-            (folder / "old.txt").write_text(REQUIREMENTS)
-            venvs.create(settings, "old", folder / "old.txt", venvs.default_python(), lambda step: None)
-            assert "--hash=sha256:" in (folder / "old.locked.txt").read_text()
-        return known_environments.known(settings)["old"].python
-    finally:
-        if held[-1] is not None:
-            os.close(held[-1])
+    return str(OLDEST.python())
 
 
 def train(folder: Path) -> None:

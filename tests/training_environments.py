@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tableside import settings as app_settings
+from tableside.model_process import known_environments, venvs
+
 PROJECT = Path(__file__).resolve().parents[1]
 LOCKS = PROJECT / "requirements" / "environments"
 RELEASES = {
@@ -45,8 +48,8 @@ class TrainingEnvironment:
     def python(self) -> Path:
         """The interpreter of the environment, which is made if it is not there yet."""
         lock = LOCKS / f"scikit-learn-{self.release}.txt"
-        digest = hashlib.sha256(lock.read_bytes() + self.interpreter.encode()).hexdigest()[:12]
-        return _made(self.interpreter, lock, cache_folder() / f"{self.name}-{digest}")
+        digest = hashlib.sha256(lock.read_bytes() + self.interpreter.encode()).hexdigest()[:8]
+        return Path(_made(self.interpreter, lock, f"sklearn-{self.release}-py{self.python_version}-{digest}"))
 
     def run(self, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run this environment's Python with `training/` importable."""
@@ -61,27 +64,18 @@ def cache_folder() -> Path:
     return Path(base) / "tableside" / "test-environments"
 
 
-def _made(interpreter: str, lock: Path, folder: Path) -> Path:
-    """Make a virtual environment from a locked file, unless it is there; other processes wait meanwhile."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    complete, python = folder / "complete", folder / "bin" / "python"
-    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+def _made(interpreter: str, lock: Path, name: str) -> str:
+    """Make an environment from a locked file with `tableside env create`, unless it is there; others wait meanwhile."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = app_settings.load({"TABLESIDE__SERVER__ENVIRONMENTS_DIR": str(folder)})
+    with (folder / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if not complete.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _call(interpreter, "-m", "venv", str(folder))
-            _call(
-                str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
-                "--no-deps", "--only-binary", ":all:", "-r", str(lock),
-            )  # fmt: skip
-            complete.touch()
-    return python
-
-
-def _call(*words: str) -> None:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        known = known_environments.known(settings)
+        if name in known:
+            return known[name].python
+        shutil.rmtree(folder / name, ignore_errors=True)
+        return str(venvs.create(settings, name, lock, interpreter, lambda step: None))
 
 
 @cache
@@ -110,6 +104,12 @@ def chosen() -> list[TrainingEnvironment]:
         return [_environment(version, release) for version in interpreters() for release in releases_for(version)]
     releases = [release for release in releases_for(running) if release in ("1.2.2", "1.6.1")] or releases_for(running)
     return [_environment(running, release) for release in releases[:2]]
+
+
+def oldest() -> TrainingEnvironment:
+    """The environment with the oldest release that has wheels for the Python that runs."""
+    running = ".".join(map(str, sys.version_info[:2]))
+    return _environment(running, releases_for(running)[0])
 
 
 def _environment(version: str, release: str) -> TrainingEnvironment:

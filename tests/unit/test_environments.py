@@ -229,6 +229,8 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None
     assert "lower-case" in refusal("No", "")
     assert "cannot make an environment: No such file" in refusal("old", "", "/none/python")
     assert "lacks scikit-learn, numpy, pandas, skops" in refusal("old", "# nothing --hash=\n")
+    assert "lacks scikit-learn, numpy, pandas, skops" in refusal("old", "six==1.17.0\n")
+    assert "six==1.17.0 --hash=sha256:" in file.with_suffix(".locked.txt").read_text()
     assert "pip cannot resolve" in refusal("old", "no-such-package-of-tableside==1\n")
     file.unlink()
     with pytest.raises(EnvironmentFailed, match="cannot be read"):
