@@ -1,12 +1,17 @@
 """Measures what a model process adds to the prediction of one row.
 
-`python -m benchmarks.hop` publishes nothing and starts no stack: for each example model it calls the estimator in this
-process and through a model process of the same interpreter, in turn, and prints the medians. `--over-http` starts a
-stack and measures whole requests instead, of each model in the server's own process and in a model process.
+`python -m benchmarks.hop` starts no stack: for each example model, and for one that computes nothing, it calls the
+estimator in this process and through a model process of the same interpreter, in turn. As in a worker, gevent has
+patched this process. It prints the medians, the difference of the fastest tenth, and the processor time of both
+processes together. `--over-http` starts a stack and measures whole requests instead, of each model in the server's own
+process and in a model process.
 """
 
-from __future__ import annotations
+from gevent import monkey
 
+monkey.patch_all()
+
+import os
 import shutil
 import statistics
 import sys
@@ -15,54 +20,90 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyRegressor
 
 from benchmarks import single_row
-from examples.train import EXAMPLES, publish_all
+from examples.train import EXAMPLES
 from tableside.contract.table import Table
-from tableside.model_process.process_pool import PrivateProcess, load_version
+from tableside.model_process.process_pool import HELLO, PrivateProcess, load_version
 from tableside.preflight.checks import check_version
+from tableside.publishing.publish import publish
 from tableside.repository import integrity
 from tableside.runtimes import golden
 from tableside.runtimes.base import Runtime
-from tableside.runtimes.router import RoutedRuntime
 from tableside.runtimes.trusted_types import TRUSTED
 from tableside.settings import Repository
 
-ROUNDS, CALLS = 20, 100
-HEADING = "| model | {} in process, us | through a model process, us | hop, us |\n|---|---|---|---|"
+ROUNDS, CALLS = 10, 40
+CONSTANT = "constant"
+"""A model that computes nothing: what its row shows is the hop alone."""
+HEADING = (
+    "| model | {0} in process, us | through a model process, us | hop, us | hop of the fastest tenth, us | "
+    "more processor time, us |\n|---|---|---|---|---|---|"
+)
+Measured = tuple[list[float], float]
+"""The seconds of each call, and the processor time of all calls in this process and the model process."""
 
 
-def seconds(runtime: Runtime, table: Table) -> list[float]:
-    """Return the seconds of each call of `predict`."""
-    spent = []
+def constant() -> tuple[Any, Any]:
+    rows = np.arange(40.0).reshape(20, 2)
+    return DummyRegressor().fit(rows, rows[:, 0]), rows
+
+
+MODELS = {CONSTANT: constant, **EXAMPLES}
+
+
+def processor_s(children: list[int]) -> float:
+    """Return the processor time of this process and of its children (proc(5), /proc/PID/task/TID/schedstat)."""
+    total = 0
+    for pid in (os.getpid(), *children):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def measure(runtime: Runtime, table: Table, children: list[int]) -> Measured:
+    """Call `predict` CALLS times."""
+    spent, before = [], processor_s(children)
     for _ in range(CALLS):
         began = time.perf_counter()
         runtime.run("predict", runtime.prepare(table))
         spent.append(time.perf_counter() - began)
-    return spent
+    return spent, processor_s(children) - before
 
 
 @contextmanager
 def repository() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="tsbench-"))
     try:
-        publish_all(folder / "models")
+        for name, train in MODELS.items():
+            estimator, sample = train()
+            publish(
+                name, estimator, sample, repository=folder / "models", nullable="all", runtime="sklearn", quick=True
+            )
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def row(name: str, here: list[float], there: list[float]) -> str:
-    own, remote = statistics.median(here) * 1e6, statistics.median(there) * 1e6
-    return f"| {name} | {own:.0f} | {remote:.0f} | {remote - own:.0f} |"
+def row(name: str, here: list[Measured], there: list[Measured]) -> str:
+    own, remote = (sorted(spent for calls, _ in found for spent in calls) for found in (here, there))
+    median, far = statistics.median(own) * 1e6, statistics.median(remote) * 1e6
+    tenth = (remote[len(remote) // 10] - own[len(own) // 10]) * 1e6
+    processor = sum(cpu for _, cpu in there) - sum(cpu for _, cpu in here)
+    more = f"{processor / len(own) * 1e6:.0f}" if processor else "-"
+    return f"| `{name}` | {median:.0f} | {far:.0f} | {far - median:.0f} | {tenth:.0f} | {more} |"
 
 
-def alternate(first: Callable[[], list[float]], second: Callable[[], list[float]]) -> tuple[list[float], list[float]]:
-    here: list[float] = []
-    there: list[float] = []
+def alternate(first: Callable[[], Measured], second: Callable[[], Measured]) -> tuple[list[Measured], list[Measured]]:
+    here: list[Measured] = []
+    there: list[Measured] = []
     for _ in range(ROUNDS):
-        here += first()
-        there += second()
+        here.append(first())
+        there.append(second())
     return here, there
 
 
@@ -70,15 +111,19 @@ def calls(root: Path) -> None:
     """Print the medians of calls of the runtime, without HTTP and without the queue."""
     print(HEADING.format("predict"))
     process = PrivateProcess("bench", sys.executable, 60.0)
-    for name in EXAMPLES:
+    children = [int(process.call(HELLO, (), time.monotonic() + 60).header["pid"])]
+    for name in MODELS:
         contract = integrity.read_contract(root, name, 1)
         own = check_version(root, name, 1, Repository())
-        own = own.original if isinstance(own, RoutedRuntime) else own
         artifact = root / name / "1" / contract.artifact.file
         remote = load_version(process, contract, artifact, tuple(TRUSTED), time.monotonic() + 60)
+        remote.is_brief = lambda rows: True
         table = golden.golden_table(contract).take(0, 1)
-        here, there = alternate(lambda own=own: seconds(own, table), lambda remote=remote: seconds(remote, table))  # type: ignore[misc]  # noqa: B023
-        print(row(name, here, there))
+        here, there = alternate(
+            lambda own=own, table=table: measure(own, table, children),  # type: ignore[misc]
+            lambda remote=remote, table=table: measure(remote, table, children),  # type: ignore[misc]
+        )
+        print(row(name, here, there), flush=True)
     process.close()
 
 
@@ -99,8 +144,8 @@ def over_http(folder: Path) -> None:
             example = train()[1].dropna().iloc[0].to_dict()
             body = {key: value.item() if hasattr(value, "item") else value for key, value in example.items()}
             here, there = alternate(
-                lambda name=name, body=body: single_row.over_http(port, f"{name}-own", body),  # type: ignore[misc]
-                lambda name=name, body=body: single_row.over_http(port, name, body),  # type: ignore[misc]
+                lambda name=name, body=body: (single_row.over_http(port, f"{name}-own", body), 0.0),  # type: ignore[misc]
+                lambda name=name, body=body: (single_row.over_http(port, name, body), 0.0),  # type: ignore[misc]
             )
             print(row(name, here, there))
     finally:
