@@ -97,6 +97,7 @@ class Batcher(Generic[P, R]):
         self._ends_at_s: list[float] = []
         self._mean_batch_requests = 1.0
         self._inline_calls = 0
+        self._is_waiting = False  # an inline call has not returned yet: of a policy that waits, others run meanwhile
         self._correction = 1.0
 
     @property
@@ -114,7 +115,7 @@ class Batcher(Generic[P, R]):
         now_s, policy = self._clock(), self.policy
         if now_s >= request.deadline_at_s:
             raise self._deadline_error(request)
-        if request.may_inline and not policy.waits:
+        if request.may_inline and not (policy.waits and self._is_waiting):
             least_s = self.cost.least_s(rows)
             if least_s < policy.inline_below_s and self._is_inline(least_s, policy.shares_calls, now_s):
                 return self._run_inline(item, rows, now_s)
@@ -157,9 +158,14 @@ class Batcher(Generic[P, R]):
         return self._mean_batch_requests < _WORTH_GATHERING and self._inline_calls % _PROBE_EVERY != 0
 
     def _run_inline(self, item: P, rows: int, now_s: float) -> BatchedResult[R]:
-        result = self._run([item])[0]
+        setbacks, self._is_waiting = self.setbacks(), True
+        try:
+            result = self._run([item])[0]
+        finally:
+            self._is_waiting = False
         run_s = self._clock() - now_s
-        self.cost.learn(rows, run_s)
+        if self.setbacks() == setbacks:
+            self.cost.learn(rows, run_s)
         self.metrics.ran(rows)
         return BatchedResult(result, 0.0, run_s)
 

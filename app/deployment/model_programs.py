@@ -45,14 +45,16 @@ def _program(settings: Settings, name: str, environment: Environment) -> str:
     # supervisord replaces the number of the process, and expands every other percent sign.
     socket = str(socket_path(settings.run_dir, name, 0)).replace("%", "%%")
     words = [
-        environment.python, "-I", str(CHILD), "--state", str(state_path(settings.run_dir, name)),
+        environment.python, "-I", str(CHILD), "--keep", "--state", str(state_path(settings.run_dir, name)),
         "--call-timeout-s", f"{settings.server.request_timeout_s:g}",
+        "--supervisor", str(settings.run_dir / "supervisor.sock"),
     ]  # fmt: skip
     command = shlex.join(words).replace("%", "%%")
     numbered = socket.removesuffix("0.sock") + "%(process_num)d.sock"
+    program = f"{PREFIX}{name}"
     return _PROGRAM.format(
-        program=f"{PREFIX}{name}",
-        command=f"{command} --socket '{numbered}'",
+        program=program,
+        command=f"{command} --socket '{numbered}' --process '{program}:{program}_%(process_num)d'",
         count=process_count(settings, environment),
         run_dir=str(settings.run_dir).replace("%", "%%"),
         max_bytes=settings.log.max_bytes,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message, WireError
 from tableside.process import plain_sockets
-from tableside.process.plain_sockets import PlainSocket
+from tableside.process.plain_sockets import Arrival, PlainSocket
 
-_FIRST_READ_BYTES = 65536
+BRIEF_MS = 1
+"""How long the event loop may stand still for an answer: as long as for a prediction in this process, by default."""
+_FIRST_READ_BYTES = 16384
 
 
 class ProcessEnded(Exception):
@@ -27,41 +28,47 @@ class ProcessEnded(Exception):
 
 
 class Connection:
-    """A connected socket; one exchange at a time. After an exchange that raises, it must be closed."""
+    """A connected socket; one exchange at a time. After an exchange that raises, it must be closed.
+
+    has_answered: whether it has had an exchange before, so that the process may have closed it meanwhile.
+    """
 
     def __init__(self, connected: PlainSocket) -> None:
         self._socket = connected
+        self._arrival = Arrival(connected)
+        self.has_answered = False
 
-    def exchange(self, request: Sequence[Buffer], give_up_at_s: float) -> Message:
+    def exchange(self, request: Sequence[Buffer], give_up_at_s: float, is_brief: bool = False) -> Message:
         """Send a request and return the answer.
 
-        give_up_at_s: on time.monotonic's clock. Raises TimeoutError then, ProcessEnded if the process ends first, and
-        WireError for an answer in another format.
+        give_up_at_s: on time.monotonic's clock. is_brief: the answer is expected within BRIEF_MS, so that waiting in
+        the kernel, which stops the event loop, costs less than letting other greenlets run. Raises TimeoutError at
+        `give_up_at_s`, ProcessEnded if the process ends first, and WireError for an answer in another format.
         """
         try:
             for buffer in request:
-                self._send(memoryview(buffer), give_up_at_s)
-            return self._receive(give_up_at_s)
+                self._send(buffer, give_up_at_s)
+            if not (is_brief and self._arrival.is_within(BRIEF_MS)):
+                self._arrival.wait(give_up_at_s)
+            answer = self._receive(give_up_at_s)
         except TimeoutError:
             raise
         except OSError as problem:
             raise ProcessEnded(str(problem), has_read=False) from problem
+        self.has_answered = True
+        return answer
 
-    def is_stale(self) -> bool:
-        """Whether the process has closed the connection since the last exchange."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True  # the end of the connection, or bytes that nobody asked for
+    def is_closed(self) -> bool:
+        """Whether the process has closed an idle connection."""
+        return self._arrival.is_within(0)
 
     def close(self) -> None:
         """Close the connection."""
+        self._arrival.close()
         self._socket.close()
 
-    def _send(self, view: memoryview, give_up_at_s: float) -> None:
+    def _send(self, buffer: Buffer, give_up_at_s: float) -> None:
+        view = memoryview(buffer)
         while len(view):
             try:
                 view = view[self._socket.send(view) :]
@@ -70,9 +77,13 @@ class Connection:
 
     def _receive(self, give_up_at_s: float) -> Message:
         start = self._some(give_up_at_s)
+        found = wire.whole(start)
+        return found if found is not None else self._receive_rest(start, give_up_at_s)
+
+    def _receive_rest(self, start: bytes, give_up_at_s: float) -> Message:
         while len(start) < wire.PREFIX.size:
             start += self._some(give_up_at_s)
-        header_bytes, payload_bytes = wire.sizes(start[: wire.PREFIX.size])
+        header_bytes, payload_bytes = wire.sizes(start)
         body = bytearray(header_bytes + payload_bytes)
         arrived = start[wire.PREFIX.size :]
         if len(arrived) > len(body):
@@ -83,10 +94,10 @@ class Connection:
 
     def _some(self, give_up_at_s: float) -> bytes:
         while True:
-            plain_sockets.wait_until_ready(self._socket, False, give_up_at_s)
             try:
                 found = self._socket.recv(_FIRST_READ_BYTES)
             except BlockingIOError:
+                self._arrival.wait(give_up_at_s)
                 continue
             if not found:
                 raise ProcessEnded("the connection ended", has_read=True)
@@ -97,7 +108,7 @@ class Connection:
             try:
                 count = self._socket.recv_into(view)
             except BlockingIOError:
-                plain_sockets.wait_until_ready(self._socket, False, give_up_at_s)
+                self._arrival.wait(give_up_at_s)
                 continue
             if not count:
                 raise ProcessEnded("the connection ended within an answer", has_read=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from tableside.model_process.known_environments import known, process_count, socket_path, stamp, unknown
 from tableside.model_process.process_pool import PrivateProcess, Processes, SupervisedProcesses
+from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.settings import Environment, Settings
+
+TELL_EVERY_S = 1.0
 
 
 class Environments:
@@ -16,6 +20,7 @@ class Environments:
         self._find = find
         self._start = start
         self._started: dict[tuple[str, str], Processes] = {}
+        self._next_s = 0.0
 
     def processes(self, name: str) -> Processes:
         """Return the processes of an environment. Raises ContractBroken if it does not exist on this host."""
@@ -31,6 +36,20 @@ class Environments:
         """Return the name with a text that changes when another interpreter, or other packages, are installed."""
         environment = self._find().get(name)
         return name if environment is None else f"{name}|{stamp(environment)}"
+
+    def serve(self, runtimes: Iterable[object]) -> None:
+        """Tell the model processes which versions are served: those of the RemoteRuntimes among these runtimes.
+
+        It does nothing within TELL_EVERY_S after the last time.
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_s or not self._started:
+            return
+        self._next_s = now_s + TELL_EVERY_S
+        remote = [runtime for runtime in runtimes if isinstance(runtime, RemoteRuntime)]
+        for processes in self._started.values():
+            if isinstance(processes, SupervisedProcesses):
+                processes.serve({runtime.key for runtime in remote if runtime.caller is processes})
 
     def close(self) -> None:
         """Close the connections to all processes that have been given out, and end private ones."""

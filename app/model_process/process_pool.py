@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, DeadlineExceeded, FailureKind, ModelNotReady
 from tableside.model_process.child import wire
-from tableside.model_process.child.wire import Buffer, Message
+from tableside.model_process.child.wire import Buffer, Message, WireError
 from tableside.model_process.connection import Connection, ProcessEnded
 from tableside.model_process.known_environments import CHILD, child_environ
 from tableside.model_process.remote_runtime import (
@@ -33,9 +33,10 @@ MAX_DEATHS = 3
 """A request that this many processes have read, and then ended, has probably ended them. It fails."""
 MAX_IDLE = 16
 """Idle connections that one worker keeps open to one process."""
+TELL_WITHIN_S = 1.0
 LOOK_EVERY_S = 0.02
 """How often a request looks for a process to answer it, while all of them are restarting."""
-_HELLO: tuple[Buffer, ...] = tuple(wire.Writer().message({"op": "hello"}))
+HELLO: tuple[Buffer, ...] = tuple(wire.Writer().message({"op": "hello"}))
 
 
 class Processes(Caller, Protocol):
@@ -69,30 +70,36 @@ class SupervisedProcesses:
         at = first % len(paths)
         self._paths = [*paths[at:], *paths[:at]]
         self._idle: dict[str, list[Connection]] = {path: [] for path in paths}
+        self._told: dict[str, tuple[frozenset[str], Connection]] = {}
 
-    def call(self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+    def call(
+        self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float, is_brief: bool = False
+    ) -> Message:
         """Send a request, after `load` if the process does not have the version, and return the answer.
 
-        Raises DeadlineExceeded at `give_up_at_s`, ModelNotReady if no process has been running until then or a new one
-        cannot load the version, and ProcessEnded if MAX_DEATHS processes have ended after they had read this request.
+        is_brief: as for `Connection.exchange`. Raises DeadlineExceeded at `give_up_at_s`, ModelNotReady if no process
+        has been running until then or a new one cannot load the version, and ProcessEnded if MAX_DEATHS processes have
+        ended after they had read this request.
         """
-        deaths = 0
+        began_s, deaths = time.monotonic(), 0
         while True:
             path, connection = self._connect(give_up_at_s)
             try:
-                answer = exchange(connection, request, load, give_up_at_s)
+                answer = exchange(connection, request, load, give_up_at_s, is_brief)
             except TimeoutError:
                 connection.close()
-                raise DeadlineExceeded(self.call_timeout_s) from None
+                raise DeadlineExceeded(give_up_at_s - began_s) from None
             except ProcessEnded as ended:
                 connection.close()
+                if connection.has_answered and not ended.has_read:
+                    continue  # the process closed it while it was idle
                 deaths += ended.has_read
                 self.retries += 1
                 self.setbacks += 1
                 if deaths >= MAX_DEATHS:
                     raise
                 if time.monotonic() + LOOK_EVERY_S >= give_up_at_s:
-                    raise DeadlineExceeded(self.call_timeout_s) from None
+                    raise DeadlineExceeded(give_up_at_s - began_s) from None
                 plain_sockets.pause(LOOK_EVERY_S)  # a killed process accepts connections until its memory is freed
             except ContractBroken as problem:
                 connection.close()
@@ -106,7 +113,7 @@ class SupervisedProcesses:
 
     def versions_of_libraries(self, give_up_at_s: float) -> Mapping[str, str]:
         """Return the versions of Python and of the libraries in the environment. Raises what `call` raises."""
-        answer = self.call(_HELLO, (), give_up_at_s)
+        answer = self.call(HELLO, (), give_up_at_s)
         found: Mapping[str, str] = answer.header["environment"]
         return found
 
@@ -125,6 +132,31 @@ class SupervisedProcesses:
                     connection.exchange(request, give_up_at_s)
                     self._keep(path, connection)
 
+    def serve(self, keys: Collection[str]) -> None:
+        """Tell each process which versions this worker serves; it drops those that no worker serves any more.
+
+        Call it often: it sends something only to a process that does not know yet. A connection of its own is kept to
+        each, because a process forgets what a worker serves when that ends. Call it from one thread only.
+        """
+        wanted = frozenset(keys)
+        for path in self._paths:
+            told = self._told.get(path)
+            if told is None or told[0] != wanted or told[1].is_closed():
+                self._tell(path, wanted)
+
+    def _tell(self, path: str, keys: frozenset[str]) -> None:
+        told = self._told.pop(path, None)
+        connection = told[1] if told is not None and not told[1].is_closed() else None
+        with suppress(OSError, ProcessEnded, WireError):
+            connection = connection or Connection(plain_sockets.connect(path))
+            connection.exchange(
+                wire.Writer().message({"op": "serve", "keys": sorted(keys)}), time.monotonic() + TELL_WITHIN_S
+            )
+            self._told[path] = (keys, connection)
+            return
+        if connection is not None:
+            connection.close()
+
     def running(self) -> int:
         """Return how many of the processes accept a connection now."""
         count = 0
@@ -136,6 +168,9 @@ class SupervisedProcesses:
 
     def close(self) -> None:
         """Close the idle connections."""
+        for _, connection in self._told.values():
+            connection.close()
+        self._told.clear()
         for idle in self._idle.values():
             while idle:
                 idle.pop().close()
@@ -157,12 +192,9 @@ class SupervisedProcesses:
     def _open(self, path: str) -> Connection | None:
         """An idle connection to a process, or a new one; None if the process does not listen."""
         idle = self._idle[path]
-        while idle:
+        if idle:
             with suppress(IndexError):  # another thread took the last one
-                connection = idle.pop()
-                if not connection.is_stale():
-                    return connection
-                connection.close()
+                return idle.pop()
         try:
             return Connection(plain_sockets.connect(path))
         except OSError:
@@ -201,11 +233,13 @@ class PrivateProcess:
         self._connection = Connection(plain_sockets.adopt(ours.detach()))
         self._lock = threading.Lock()
 
-    def call(self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+    def call(
+        self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float, is_brief: bool = False
+    ) -> Message:
         """Send a request and return the answer. Raises DeadlineExceeded, and ContractBroken if the process ends."""
         try:
             with self._lock:
-                return exchange(self._connection, request, load, give_up_at_s)
+                return exchange(self._connection, request, load, give_up_at_s, is_brief)
         except TimeoutError:
             raise DeadlineExceeded(self.call_timeout_s) from None
         except ProcessEnded as problem:
@@ -217,7 +251,7 @@ class PrivateProcess:
 
     def versions_of_libraries(self, give_up_at_s: float) -> Mapping[str, str]:
         """Return the versions of Python and of the libraries in the environment. Raises what `call` raises."""
-        found: Mapping[str, str] = self.call(_HELLO, (), give_up_at_s).header["environment"]
+        found: Mapping[str, str] = self.call(HELLO, (), give_up_at_s).header["environment"]
         return found
 
     def load(self, request: Sequence[Buffer], give_up_at_s: float) -> None:
@@ -238,13 +272,13 @@ class PrivateProcess:
 
 def load_version(
     processes: Processes, contract: Contract, artifact: Path, trusted: Sequence[str], give_up_at_s: float,
-    code: Mapping[str, bytes] = NO_CODE,
+    code: Mapping[str, bytes] = NO_CODE, libraries: Mapping[str, str] | None = None,
 ) -> RemoteRuntime:  # fmt: skip
     """Load a published version in its environment and return a runtime for it. Raises what `Processes.load` raises.
 
-    code: its own code, as for `load_request`.
+    code, libraries: as for `load_request`.
     """
     key = key_of(contract)
-    request = load_request(key, artifact, contract.artifact.sha256, contract.input, trusted, code)
+    request = load_request(key, artifact, contract.artifact.sha256, contract.input, trusted, code, libraries)
     processes.load(request, give_up_at_s)
     return RemoteRuntime(processes, key, request)

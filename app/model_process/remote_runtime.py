@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +35,9 @@ class EstimatorValueError(RaisedElsewhere, ValueError):
 class Caller(Protocol):
     """Sends requests to a model process of one environment."""
 
-    def call(self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+    def call(
+        self, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float, is_brief: bool = False
+    ) -> Message:
         """Send a request, after `load` if the process does not have the version. See `exchange`."""
 
     @property
@@ -47,19 +50,22 @@ class Caller(Protocol):
 
 
 def load_request(
-    key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str], code: Mapping[str, bytes] = NO_CODE
-) -> list[Buffer]:
+    key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str], code: Mapping[str, bytes] = NO_CODE,
+    libraries: Mapping[str, str] | None = None,
+) -> list[Buffer]:  # fmt: skip
     """Return the message that makes a model process load a version.
 
-    trusted: types that its skops file may hold. code: its own code, path below `code/` to content, which the caller has
-    verified. There must be consent to own code and to a pickle.
+    trusted: types that its skops file may hold. libraries: the versions of the environment with which it is checked; a
+    process that has others, because packages were changed, refuses it. code: its own code, path below `code/` to
+    content, which the caller has verified. There must be consent to own code and to a pickle.
     """
     columns = [_described(column) for column in schema.columns]
     header = {
         "op": "load", "key": key, "path": str(artifact.absolute()), "sha256": sha256,
         "format": "pickle" if artifact.name == PICKLE else "skops",
         "code": {path: base64.b64encode(content).decode() for path, content in code.items()},
-        "form": schema.form, "columns": msgspec.to_builtins(columns), "trusted": sorted(trusted),
+        "libraries": dict(libraries or {}), "form": schema.form, "columns": msgspec.to_builtins(columns),
+        "trusted": sorted(trusted),
     }  # fmt: skip
     return wire.Writer().message(header)
 
@@ -79,39 +85,44 @@ class RemoteRuntime:
         """caller: the processes of the version's environment. key: names the version and its files. load: the message
         of `load_request`, for a process that has started since.
         """
-        self._caller = caller
-        self._key = key
+        self.caller = caller
+        self.key = key
         self._load = load
         self.warning = ""
         """What differs in its environment from that of publish; empty if nothing does."""
         self.golden_difference = 0.0
         """The largest relative difference of its golden answers there from those of publish."""
+        self.is_brief: Callable[[int], bool] = lambda rows: False
+        """Whether a call for so many rows is expected to be as cheap as one that may run on the event loop."""
 
     def prepare(self, table: Table) -> Table:
         """Return the table: the model process converts it to what the estimator takes."""
         return table
 
     def run(self, method: str, data: Any) -> MethodAnswer:
-        """Run `method` on `data`, a Table.
+        """Run `method` on `data`, a Table. Raises what `run_until` raises."""
+        return self.run_until(math.inf, method, data)
 
-        Raises EstimatorValueError or EstimatorError where the estimator raised, DeadlineExceeded at the time limit of a
-        call, ModelNotReady if no process of the environment runs, and ContractBroken if a new one cannot load the
-        version.
+    def run_until(self, deadline_at_s: float, method: str, data: Any) -> MethodAnswer:
+        """Run `method` on `data`, a Table. deadline_at_s: on time.monotonic's clock.
+
+        Raises EstimatorValueError or EstimatorError where the estimator raised, DeadlineExceeded at the deadline or the
+        time limit of a call, ModelNotReady if no process of the environment runs, and ContractBroken if a new one
+        cannot load the version.
         """
-        message = self._caller.call(
-            self.request(method, data), self._load, time.monotonic() + self._caller.call_timeout_s
-        )
-        return answer_of(message)
+        give_up_at_s = min(deadline_at_s, time.monotonic() + self.caller.call_timeout_s)
+        request = self.request(method, data)
+        return answer_of(self.caller.call(request, self._load, give_up_at_s, self.is_brief(data.rows)))
 
     def setbacks(self) -> int:
         """Return how often calls in this environment have waited for a process, or were sent again."""
-        return self._caller.setbacks
+        return self.caller.setbacks
 
     def request(self, method: str, table: Table) -> list[Buffer]:
         """Return the message that asks for one method on a table."""
         writer = wire.Writer()
         header: dict[str, Any] = {
-            "op": "run", "key": self._key, "method": method, "rows": table.rows, "matrix": None, "arrays": None,
+            "op": "run", "key": self.key, "method": method, "rows": table.rows, "matrix": None, "arrays": None,
         }  # fmt: skip
         if table.arrays is None:
             assert table.matrix is not None
@@ -142,11 +153,14 @@ def error_of(header: dict[str, Any]) -> Exception:
     return kind(str(header.get("raised")), str(header.get("text")), place, str(header.get("traceback")))
 
 
-def exchange(connection: Connection, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float) -> Message:
+def exchange(
+    connection: Connection, request: Sequence[Buffer], load: Sequence[Buffer], give_up_at_s: float,
+    is_brief: bool = False,
+) -> Message:  # fmt: skip
     """Send a request, after loading the version if this process does not have it. Raises what `Connection.exchange`
     raises, and ContractBroken if the version cannot be loaded.
     """
-    answer = connection.exchange(request, give_up_at_s)
+    answer = connection.exchange(request, give_up_at_s, is_brief)
     if "unknown" not in answer.header:
         return answer
     loaded = connection.exchange(load, give_up_at_s)

@@ -16,6 +16,9 @@ from typing import Protocol
 
 from tableside.process.offload import is_patched
 
+_READ = 1
+"""An event of gevent's watchers: the descriptor can be read."""
+
 
 class PlainSocket(Protocol):
     """What is used of a socket of the standard library."""
@@ -37,6 +40,12 @@ class PlainSocket(Protocol):
 
     def close(self) -> None:
         """Close the socket."""
+
+
+class _Watcher(Protocol):
+    """What is used of a watcher of gevent's event loop."""
+
+    def close(self) -> None: ...
 
 
 class _Poll(Protocol):
@@ -77,6 +86,46 @@ def adopt(fd: int) -> PlainSocket:
 
 def _on_event_loop() -> bool:
     return is_patched() and threading.get_native_id() == os.getpid()
+
+
+class Arrival:
+    """Waits until something has arrived at one socket. One caller at a time.
+
+    It keeps the kernel's poll object and the event loop's watcher: a prediction takes less time than making them.
+    """
+
+    def __init__(self, connection: PlainSocket) -> None:
+        self._fd = connection.fileno()
+        make_poll: Callable[[], _Poll] = _unpatched("select", "poll", select.poll)  # type: ignore[assignment]
+        self._poll = make_poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._watcher: _Watcher | None = None
+
+    def is_within(self, milliseconds: int) -> bool:
+        """Whether it happens within this time. The event loop stands still meanwhile, as while it computes."""
+        return bool(self._poll.poll(milliseconds))
+
+    def wait(self, give_up_at_s: float) -> None:
+        """Wait for it; on the event loop other greenlets run. Raises TimeoutError at `give_up_at_s` (of
+        time.monotonic).
+        """
+        timeout_s = max(0.0, give_up_at_s - time.monotonic())
+        if not _on_event_loop():
+            if not self._poll.poll(timeout_s * 1000):
+                raise TimeoutError("timed out")
+            return
+        import gevent
+        from gevent.socket import wait
+
+        if self._watcher is None:
+            self._watcher = gevent.get_hub().loop.io(self._fd, _READ)
+        wait(self._watcher, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Release the watcher. Call it before the socket is closed."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
 
 def wait_until_ready(connection: PlainSocket, writing: bool, give_up_at_s: float) -> None:

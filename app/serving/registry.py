@@ -256,6 +256,7 @@ class Registry:
                     self.reload(newest)
                     seen = newest
                 self._process_metrics.update()
+                self._environments.serve(servable.runtime for servable in self.catalog)
             except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
             self._stop.wait(interval_s)

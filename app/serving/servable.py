@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -25,8 +26,8 @@ from tableside.serving.lifecycle import State, check
 from tableside.serving.policy import Policy
 
 IN_THE_LOG = "the server's log has the traceback under this request id"
-BatchItem = tuple[Runtime, Table, Sequence[Output]]
-"""One request as the batcher sees it: the runtime to call, the table, and the outputs to compute."""
+BatchItem = tuple[Runtime, Table, Sequence[Output], float]
+"""One request as the batcher sees it: the runtime to call, the table, the outputs to compute, and the deadline."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -133,8 +134,13 @@ class Servable:
         if isinstance(self.runtime, RemoteRuntime):
             self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True)
             self.batcher.setbacks = self.runtime.setbacks
+            self.runtime.is_brief = self._is_brief
         if isinstance(self.runtime, RoutedRuntime) and self.runtime.wanted is not policy.fast:
             self.runtime.wanted = policy.fast
+
+    def _is_brief(self, rows: int) -> bool:
+        """Whether a call is expected to be so cheap that the event loop may wait for it."""
+        return self.batcher.cost.least_s(rows) < self.batcher.policy.inline_below_s
 
     def check_room(self, request: RequestLimits) -> None:
         """Raise Overloaded if the queue would refuse a request of one row. Views call it before they decode a body.
@@ -194,7 +200,9 @@ class Servable:
         self, runtime: Runtime, table: Table, outputs: Sequence[Output], offload: Offload, request: RequestLimits
     ) -> Prediction:
         try:
-            batched = self.batcher.submit((runtime, table, outputs), table.rows, offload, request)
+            batched = self.batcher.submit(
+                (runtime, table, outputs, request.deadline_at_s), table.rows, offload, request
+            )
         except TablesideError:
             raise
         except ValueError as problem:  # its text may quote the client's values, so it is not sent
@@ -212,7 +220,7 @@ class Servable:
 
 
 def _batch_key(item: BatchItem) -> Hashable:
-    runtime, table, outputs = item
+    runtime, table, outputs, _ = item
     return (runtime, tuple(output.name for output in outputs), table.batch_key())
 
 
@@ -221,17 +229,18 @@ def _run_batch(items: Sequence[BatchItem]) -> list[Mapping[str, Array]]:
 
     Raises TypeError if an output has another number of rows than the batch: it could not be split among the items.
     """
-    runtime, table, outputs = items[0]
+    runtime, table, outputs, deadline_at_s = items[0]
     if len(items) == 1:
-        return [answers.collect(outputs, runtime.run, runtime.prepare(table))]
-    batched = Table.concat([table for _, table, _ in items])
+        run = partial(runtime.run_until, deadline_at_s) if isinstance(runtime, RemoteRuntime) else runtime.run
+        return [answers.collect(outputs, run, runtime.prepare(table))]
+    batched = Table.concat([item[1] for item in items])
     arrays = answers.collect(outputs, runtime.run, runtime.prepare(batched))
     for name, array in arrays.items():
         if len(array) != batched.rows:
             raise TypeError(f"output {name} has {len(array)} rows for a batch of {batched.rows} rows")
     split: list[Mapping[str, Array]] = []
     start = 0
-    for _, table, _ in items:
+    for _, table, *_ in items:
         stop = start + table.rows
         split.append({name: np.ascontiguousarray(array[start:stop]) for name, array in arrays.items()})
         start = stop

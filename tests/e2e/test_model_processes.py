@@ -157,7 +157,7 @@ def test_a_hung_model_process_is_a_504_and_not_a_frozen_worker(make_stack: Calla
 
 
 def test_two_releases_of_scikit_learn_stand_side_by_side(stack: Stack, tmp_path: Path) -> None:
-    """In one stack, each model gives its own answers to the bit: one of release 1.2.2, and one of this release."""
+    """In one stack, each model gives its own answers to the bit: one of an older release, and one of this release."""
     old = f"[environments.old]\npython = '{old_python()}'\n"
     (stack.folder / "tableside.toml").write_text(old)
     stack.restart()

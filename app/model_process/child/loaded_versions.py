@@ -5,9 +5,12 @@ Runs in other environments: Python 3.8, no import of Tableside (see tableside.mo
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import threading
+import time
 import traceback
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -27,12 +30,17 @@ else:
     from report import environment, say
     from wire import Message, Writer
 
+KEEP_S = 60.0
+"""How long a version stays that nobody serves: workers load it some time before they say that they serve it."""
+LOOK_EVERY_S = 5.0
+
 
 class Loaded:
     """One version: its estimator and the table that it takes."""
 
     def __init__(self, estimator: Any, request: dict[str, Any]) -> None:
         self.estimator = conversion.single_threaded(estimator)
+        self.asked_s = time.monotonic()
         self.form = request["form"]
         self.columns: Any = [SimpleNamespace(**column) for column in request["columns"]]
         self.names = [column.name for column in self.columns]
@@ -66,13 +74,19 @@ class Versions:
 
     def __init__(self, state: str = "") -> None:
         self._state = state
+        self._libraries = environment()  # of the modules that are imported now, whatever is installed over them later
+        self._served: dict[int, frozenset[str]] = {}
+        self._next_look_s = 0.0
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, Loaded] = {}
         self._requests: dict[str, dict[str, Any]] = {}
 
-    def answer(self, message: Message, writer: Writer) -> dict[str, Any]:
-        """Return the header of the answer to a request; arrays go to the writer. Never raises an Exception."""
+    def answer(self, message: Message, writer: Writer, asker: int = 0) -> dict[str, Any]:
+        """Return the header of the answer to a request; arrays go to the writer. Never raises an Exception.
+
+        asker: the connection on which it came.
+        """
         header = message.header
         try:
             if header["op"] == "run":
@@ -83,7 +97,10 @@ class Versions:
                 self.load(header)
                 return {"ok": True}
             if header["op"] == "hello":
-                return {"ok": True, "pid": os.getpid(), "environment": environment()}
+                return {"ok": True, "pid": os.getpid(), "environment": self._libraries}
+            if header["op"] == "serve":
+                self._served[asker] = frozenset(header["keys"])
+                return {"ok": True}
             return {"refused": "unknown operation {!r}".format(header["op"]), "kind": "other"}
         except LoadRefused as problem:
             return {"refused": str(problem), "kind": problem.kind}
@@ -94,6 +111,7 @@ class Versions:
         loaded = self._loaded.get(header["key"])
         if loaded is None:
             return {"unknown": True}
+        loaded.asked_s = time.monotonic()
         try:
             return _answer(loaded.estimator, header["method"], loaded.prepare(header, payload), writer)
         except Exception as problem:
@@ -110,19 +128,57 @@ class Versions:
         with self._lock:
             lock = self._loading.setdefault(key, threading.Lock())
         with lock:
-            if key in self._loaded:
+            known = self._loaded.get(key)
+            if known is not None:
+                known.asked_s = time.monotonic()
                 return
+            self._check_libraries(request)
             loaded = Loaded(read_artifact(request), request)
             with self._lock:
                 self._loaded[key] = loaded
                 self._requests[key] = request
-                self._drop_removed()
                 self._write_state()
+        gc.collect()
+        gc.freeze()  # what a model has loaded is not looked through again and again while it answers
 
-    def _drop_removed(self) -> None:
-        """Forget the versions whose files are no longer in the repository."""
-        for key in [key for key, request in self._requests.items() if not os.path.exists(request["path"])]:
-            del self._requests[key], self._loaded[key]
+    def _check_libraries(self, request: dict[str, Any]) -> None:
+        """Refuse a version whose worker has checked it with other libraries: it could answer otherwise."""
+        checked = request.get("libraries") or {}
+        other = ["{} {} was {}".format(name, self._libraries.get(name, "(none)"), checked[name]) for name in checked
+                 if checked[name] != self._libraries.get(name)]  # fmt: skip
+        if other:
+            raise LoadRefused(
+                "the packages of the environment have changed ({}). Run `supervisorctl restart` for its processes, "
+                "then `tableside reload`".format(", ".join(other)),
+                "environment",
+            )
+
+    def forget(self, asker: int) -> None:
+        """Forget what the worker on this connection serves: it has closed the connection."""
+        self._served.pop(asker, None)
+
+    def drop_unserved(self) -> None:
+        """Drop the versions that no connected worker serves and that nobody has asked for in the last KEEP_S.
+
+        While no worker has said what it serves, as when all of them restart, every version is kept. Call it often.
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + LOOK_EVERY_S
+        served = list(self._served.values())
+        if not served:
+            return
+        kept = frozenset().union(*served)
+        with self._lock:
+            old = [key for key, each in self._loaded.items() if key not in kept and now_s - each.asked_s > KEEP_S]
+            for key in old:
+                del self._requests[key], self._loaded[key]
+            if old:
+                self._write_state()
+        if old:
+            _release_memory()
+            say("versions_dropped", keys=old)
 
     def _write_state(self) -> None:
         if self._state:
@@ -147,6 +203,17 @@ class Versions:
             except Exception as problem:  # a worker that needs it gets the reason
                 say("version_not_loaded", key=request.get("key"), reason=str(problem))
         return len(self._loaded)
+
+
+def _release_memory() -> None:
+    """Give the memory of dropped versions back to the system."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return
 
 
 def _answer(estimator: Any, method: str, data: Any, writer: Writer) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A model process: loads versions and answers workers on a unix socket.
 
-`PYTHON main.py --socket PATH --state FILE ...` is started by supervisord (tableside.model_process.programs), and
-`PYTHON main.py --fd N` by a process that needs one for itself, such as a preflight. PYTHON is the interpreter of an
-environment: Python 3.8 or later with scikit-learn and skops, without Tableside.
+`PYTHON main.py --keep --socket PATH --state FILE ...` is started by supervisord (tableside.deployment.model_programs)
+and starts the same without `--keep`. `PYTHON main.py --fd N` is started by a process that needs one for itself, such as
+a preflight. PYTHON is the interpreter of an environment: Python 3.8 or later with scikit-learn and skops, without
+Tableside.
 """
 
 from __future__ import annotations
@@ -31,24 +32,65 @@ def main() -> int:
     parser.add_argument("--socket", help="path of the unix socket to listen on")
     parser.add_argument("--state", default="", help="file with the versions to load before listening")
     parser.add_argument("--call-timeout-s", type=float, default=0.0, help="end if a call takes longer; 0: never")
+    parser.add_argument("--supervisor", default="", help="path of supervisord's unix socket")
+    parser.add_argument("--process", default="", help="the process's name in supervisord; the keeper's, with --keep")
+    parser.add_argument("--keep", action="store_true", help="be the keeper of a model process with the same arguments")
+    parser.add_argument("--keeper", type=int, help="a pipe that ends with the keeper")
     options = parser.parse_args()
-    # They import numpy, so that the number of threads must be set before.
+    if options.keep:
+        return _keep(options)
+    if options.fd is not None:
+        return _serve_one(options.fd)
+    return _serve(options)
+
+
+def _serve_one(fd: int) -> int:
     if TYPE_CHECKING:
         from tableside.model_process.child.loaded_versions import Versions
-        from tableside.model_process.child.socket_server import Server, serve_connection
+        from tableside.model_process.child.socket_server import serve_connection
     else:
         from loaded_versions import Versions
-        from socket_server import Server, serve_connection
+        from socket_server import serve_connection
 
-    if options.fd is not None:
-        _end_with_parent()
-        serve_connection(options.fd, Versions())
-        return 0
-    server = Server(options.socket, Versions(options.state), options.call_timeout_s)
+    _end_with_parent()
+    serve_connection(fd, Versions())
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if TYPE_CHECKING:
+        from tableside.model_process.child.report import keep_output_usable
+        from tableside.model_process.child.succession import Successor, wait_for_turn
+    else:
+        from report import keep_output_usable
+        from succession import Successor, wait_for_turn
+
+    keep_output_usable()
+    successor = Successor(options.socket, options.keeper, options.supervisor, options.process)
+    turn = wait_for_turn(options.socket, options.state)  # before the imports, which take most of the time
+    if TYPE_CHECKING:
+        from tableside.model_process.child.loaded_versions import Versions
+        from tableside.model_process.child.socket_server import Server
+    else:
+        from loaded_versions import Versions
+        from socket_server import Server
+
+    server = Server(options.socket, Versions(options.state), options.call_timeout_s, successor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.drain)
-    server.run()
+    server.run(turn)
     return 0
+
+
+def _keep(options: argparse.Namespace) -> int:
+    if TYPE_CHECKING:
+        from tableside.model_process.child.keeper import Keeper
+    else:
+        from keeper import Keeper
+
+    words = [word for word in sys.argv[1:] if word != "--keep"]
+    command = [sys.executable, "-I", os.path.abspath(__file__), *words]
+    return Keeper(command, options.supervisor, options.process).run()
 
 
 def _end_with_parent() -> None:

@@ -5,12 +5,14 @@ Runs in other environments: Python 3.8, no import of Tableside.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 PACKAGES = (
     "scikit-learn", "numpy", "scipy", "pandas", "skops", "joblib", "cloudpickle", "xgboost", "lightgbm", "catboost",
@@ -38,6 +40,28 @@ def say(event: str, **fields: object) -> None:
     line.update(fields)
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+class _Output(io.FileIO):
+    """Standard output, of which nobody may read any more: what is written then is lost, instead of an error."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
+
+
+def keep_output_usable() -> None:
+    """Make writing to stdout and stderr raise no error in a process that outlives the reader of its log.
+
+    Supervisord stops reading when the keeper has ended, and a model may print while it answers.
+    """
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Output(fd, "w", closefd=False)), "utf-8", "backslashreplace", line_buffering=True
+        )
+        setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

@@ -8,39 +8,46 @@ from __future__ import annotations
 import faulthandler
 import math
 import os
+import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING or __package__:
     from tableside.model_process.child import wire
     from tableside.model_process.child.loaded_versions import Versions
     from tableside.model_process.child.report import say
+    from tableside.model_process.child.succession import Successor, Turn
 else:
     import wire
     from loaded_versions import Versions
     from report import say
+    from succession import Successor, Turn
 
 BACKLOG = 512
-WATCH_EVERY_S = 1.0
-ORPHAN_S = 5.0
-"""A process whose supervisord has ended goes on while workers are connected, and ends this long after the last one."""
-_FIRST_READ_BYTES = 65536
+WATCH_EVERY_S = 0.25
+LOOK_EVERY_S = 1.0
+"""How often the process looks for a call that hangs."""
+_FIRST_READ_BYTES = 16384
 
 
 class Server:
     """Listens on a unix socket and answers each connection in a thread of its own."""
 
-    def __init__(self, path: str, versions: Versions, call_timeout_s: float) -> None:
-        """call_timeout_s: a call that takes longer ends this process, so that supervisord starts another; 0: never."""
+    def __init__(self, path: str, versions: Versions, call_timeout_s: float, successor: Successor) -> None:
+        """call_timeout_s: a call that takes longer ends this process, so that supervisord starts another; 0: never.
+        successor: says when this process is no longer needed.
+        """
         self._path = path
         self._versions = versions
         self._call_timeout_s = call_timeout_s
+        self._successor = successor
         self._draining = False
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._calls: dict[int, float] = {}
+        self._next_look_s = 0.0
         self._listener: socket.socket | None = None
         self._inode = 0
         self._wake_read, self._wake_write = os.pipe()
@@ -50,14 +57,22 @@ class Server:
         self._draining = True
         os.write(self._wake_write, b"x")
 
-    def run(self) -> None:
-        """Load the versions of earlier processes, listen, and answer until `drain`."""
+    def run(self, turn: Optional[Turn] = None) -> None:
+        """Load the versions of earlier processes, listen, and answer until `drain`.
+
+        turn: ends when this process listens and its predecessor has ended.
+        """
+        # A signal just before `os.read` runs its handler only after that; into this pipe it writes at once.
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write)
         started_s = time.monotonic()
         count = self._versions.load_state()
         if self._draining:
             return
         self._listener, self._inode = _listen(self._path)
         say("model_process_listens", versions=count, seconds=round(time.monotonic() - started_s, 3))
+        if turn is not None:
+            threading.Thread(target=turn.finish, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
         threading.Thread(target=self._accept, daemon=True).start()
         while not self._draining:
@@ -69,73 +84,97 @@ class Server:
         assert self._listener is not None
         while not self._draining:
             try:
-                connection, _ = self._listener.accept()
+                self._begin(self._listener.accept()[0])
             except OSError:
                 return
-            with self._lock:
-                self._connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _begin(self, connection: socket.socket) -> None:
+        connection.setblocking(True)
+        with self._lock:
+            self._connections.add(connection)
+        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         me = threading.get_ident()
         try:
-            while not self._draining:
+            while True:
                 message = receive(connection)
                 if message is None:
                     return
                 self._calls[me] = time.monotonic() if message.header.get("op") == "run" else math.inf
                 try:
-                    answer(connection, message, self._versions)
+                    answer(connection, message, self._versions, me)
                 finally:
                     del self._calls[me]
         except OSError:
             pass  # the worker has closed the connection, for example because the deadline has passed
         finally:
+            self._versions.forget(me)
             with self._lock:
                 self._connections.discard(connection)
             connection.close()
 
     def _finish(self) -> None:
-        """Close the listener, wait for the calls that run, and close the connections.
+        """Close the listener, answer the requests that have been sent, and close the connections.
 
-        A request that is sent at that moment finds its connection closed; the worker sends it to another process.
+        A worker that sends the next one finds its connection closed, and sends it to another process.
         """
         assert self._listener is not None
         self._unlink()
-        self._listener.close()
-        while self._calls:
+        self._accept_last(self._listener)
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RD)  # what has arrived before can still be read
+            except OSError:
+                continue
+        while self._connections:
             time.sleep(0.005)
+
+    def _accept_last(self, listener: socket.socket) -> None:
+        """Accept the connections that were made before the name of the socket was taken away."""
+        listener.setblocking(False)
+        try:
+            while True:
+                self._begin(listener.accept()[0])
+        except OSError:
+            listener.close()
 
     def _unlink(self) -> None:
         """Remove the socket's name, unless another process has taken the name already."""
         try:
-            if os.stat(self._path).st_ino == self._inode:
+            if not self._successor.is_replaced(self._inode):
                 os.unlink(self._path)
         except OSError:
             pass
 
     def _watch(self) -> None:
-        """End the process if a call hangs, or when it is left behind by its supervisord.
+        """End the process if a call hangs or when it is no longer needed, and drop versions that no worker serves.
 
         faulthandler's timer ends it even if a call holds the interpreter's lock, so that this thread cannot run.
         """
-        parent, idle_since_s = os.getppid(), time.monotonic()
         while True:
-            limit_s = self._call_timeout_s
-            now_s = time.monotonic()
-            if limit_s:
-                faulthandler.dump_traceback_later(limit_s + 10 * WATCH_EVERY_S, exit=True)
-                oldest_s = min(list(self._calls.values()), default=now_s)
-                if now_s - oldest_s > limit_s:
-                    faulthandler.dump_traceback(all_threads=True)
-                    say("model_process_hung", limit_s=limit_s)
-                    os._exit(70)
-            if self._connections or os.getppid() == parent:
-                idle_since_s = now_s
-            elif now_s - idle_since_s > ORPHAN_S:
-                self._unlink()
-                os._exit(0)
+            self._end_if_hung()
+            if not self._draining:
+                self._versions.drop_unserved()
+                reason = self._successor.reason_to_end(self._inode, bool(self._connections))
+                if reason:
+                    say("model_process_not_needed", reason=reason)
+                    self.drain()
             time.sleep(WATCH_EVERY_S)
+
+    def _end_if_hung(self) -> None:
+        limit_s, now_s = self._call_timeout_s, time.monotonic()
+        if not limit_s or now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + LOOK_EVERY_S
+        faulthandler.dump_traceback_later(limit_s + 10.0, exit=True)
+        oldest_s = min(list(self._calls.values()), default=now_s)
+        if now_s - oldest_s > limit_s:
+            faulthandler.dump_traceback(all_threads=True)
+            say("model_process_hung", limit_s=limit_s)
+            os._exit(70)
 
 
 def serve_connection(fd: int, versions: Versions) -> None:
@@ -150,10 +189,10 @@ def serve_connection(fd: int, versions: Versions) -> None:
             return
 
 
-def answer(connection: socket.socket, message: wire.Message, versions: Versions) -> None:
-    """Answer one request. Raises OSError if the worker has gone."""
+def answer(connection: socket.socket, message: wire.Message, versions: Versions, asker: int = 0) -> None:
+    """Answer one request. asker: as for Versions.answer. Raises OSError if the worker has gone."""
     writer = wire.Writer()
-    header = versions.answer(message, writer)
+    header = versions.answer(message, writer, asker)
     for buffer in writer.message(header):
         connection.sendall(buffer)
 
@@ -161,13 +200,22 @@ def answer(connection: socket.socket, message: wire.Message, versions: Versions)
 def receive(connection: socket.socket) -> wire.Message | None:
     """Return the next request; None if the worker has closed the connection. Raises OSError for a broken one."""
     start = connection.recv(_FIRST_READ_BYTES)
+    try:
+        found = wire.whole(start)
+    except wire.WireError as problem:
+        raise OSError(str(problem))
+    return found if found is not None else _receive_rest(connection, start)
+
+
+def _receive_rest(connection: socket.socket, start: bytes) -> Optional[wire.Message]:
+    """Return the request that begins with `start`, which is not all of it."""
     while len(start) < wire.PREFIX.size:
         more = connection.recv(_FIRST_READ_BYTES)
         if not start + more or not more:
             return None
         start += more
     try:
-        header_bytes, payload_bytes = wire.sizes(start[: wire.PREFIX.size])
+        header_bytes, payload_bytes = wire.sizes(start)
         rest = _rest(connection, start, wire.PREFIX.size + header_bytes)
         header = wire.read_header(rest[0])
     except wire.WireError as problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -32,6 +32,8 @@ TEXT_ABOVE_ROWS = 64
 MISSING_NONE, MISSING_NAN = -1, -2
 """What stands in place of a length in a text array for None and for NaN."""
 _NO_TEXT = -3
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -88,7 +90,7 @@ class Writer:
 
     def message(self, header: dict[str, Any]) -> list[Buffer]:
         """Return the message as buffers to be sent one after another; a small message is one buffer."""
-        text = json.dumps(header, separators=(",", ":")).encode()
+        text = _encode(header).encode()
         head = PREFIX.pack(MAGIC, len(text), self._size) + text
         if self._size < 65536:
             return [b"".join([head, *self._buffers])]
@@ -159,18 +161,31 @@ def _texts(spec: Spec, payload: bytearray) -> Iterator[Any]:
             start += length
 
 
-def sizes(prefix: Buffer) -> tuple[int, int]:
-    """Return the bytes of the header and of the payload. Raises WireError for the prefix of another format."""
-    magic, header_bytes, payload_bytes = PREFIX.unpack(prefix)
+def sizes(start: Buffer) -> tuple[int, int]:
+    """Return the bytes of the header and of the payload of a message that begins with `start`, of at least the size of
+    the prefix. Raises WireError for the prefix of another format.
+    """
+    magic, header_bytes, payload_bytes = PREFIX.unpack_from(start)
     if magic != MAGIC or header_bytes > MAX_HEADER_BYTES:
         raise WireError("not a message of this format")
     return header_bytes, payload_bytes
 
 
+def whole(start: bytes) -> Optional[Message]:
+    """Return the message if `start` holds all of it, as one read gives a small one; else None. Raises WireError."""
+    if len(start) < PREFIX.size:
+        return None
+    header_bytes, payload_bytes = sizes(start)
+    end = PREFIX.size + header_bytes
+    if len(start) != end + payload_bytes:
+        return None
+    return Message(read_header(start[PREFIX.size : end]), bytearray(start[end:]))
+
+
 def read_header(text: Buffer) -> dict[str, Any]:
     """Parse a header. Raises WireError if it is not a JSON object."""
     try:
-        header = json.loads(bytes(text))
+        header = _decode(bytes(text).decode())
     except ValueError as problem:
         raise WireError("the header is not JSON") from problem
     if not isinstance(header, dict):
