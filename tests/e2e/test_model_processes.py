@@ -47,6 +47,14 @@ def pid_of(stack: Stack, process: str) -> int:
     return int(stack.ctl("pid", process))
 
 
+def server_of(stack: Stack, process: str) -> int:
+    """The pid of the model process that a keeper has started; 0 while there is none."""
+    keeper = pid_of(stack, process)
+    children = Path(f"/proc/{keeper}/task/{keeper}/children")
+    pids = children.read_text().split() if children.exists() else []
+    return int(pids[0]) if pids else 0
+
+
 def is_up(stack: Stack, count: int = 2) -> bool:
     return f'tableside_model_processes_up{{environment="own"}} {count}.0' in str(stack.call("/metrics", admin=True)[1])
 
@@ -63,16 +71,20 @@ def test_a_model_runs_in_supervised_processes(stack: Stack) -> None:
 
 
 def test_kill_of_a_model_process_fails_no_request(stack: Stack) -> None:
-    """SIGKILL of each process, and of both at once, is noticed by no client: supervisord starts another."""
+    """SIGKILL of each process, of both at once, and of their keepers is noticed by no client: others follow."""
     with traffic(stack) as load:
         load.wait_for_more(50)
-        for names in [*((process,) for process in PROCESSES), PROCESSES]:
-            pids = [pid_of(stack, process) for process in names]
+        for names, find in [((PROCESSES[0],), server_of), (PROCESSES, server_of), (PROCESSES, pid_of)]:
+            pids = [find(stack, process) for process in names]
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
             load.wait_for_more(50)
-            assert until(lambda: is_up(stack), 120)
-            assert all(pid_of(stack, process) not in pids for process in names)
+
+            def are_others(find: Callable[[Stack, str], int] = find, old: frozenset[int] = frozenset(pids)) -> bool:
+                now = {find(stack, process) for process in PROCESSES}
+                return is_up(stack) and not now & {*old, 0} and len(now) == len(PROCESSES)
+
+            assert until(are_others, 120)
     assert load.failures == []
 
 
@@ -139,7 +151,7 @@ def test_a_hung_model_process_is_a_504_and_not_a_frozen_worker(make_stack: Calla
     (stack.folder / "models" / "iris" / "model.toml").write_text('environment = "own"\n')
     stack.start()
     stack.wait_loaded()
-    pids = [pid_of(stack, process) for process in PROCESSES]
+    pids = [server_of(stack, process) for process in PROCESSES]
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
