@@ -160,31 +160,36 @@ def _source_outside(module: str) -> str | None:
 
 def refuse_unheld(estimator: object, problem: Exception) -> PublishFailed:
     """Return the error for an estimator that skops cannot write or read again; it names the part and its class."""
-    place, part, cause = _smallest_unheld(estimator, problem)
+    place, part, cause, owner = _smallest_unheld(estimator, problem)
     holder = type_name(part)
+    whose = "" if owner is part else f" It is in an estimator of the class {type_name(owner)}."
     reason = " ".join(f"{type(cause).__name__}: {cause}".split())
     where = f"{place} ({holder})" if place else f"the estimator ({holder})"
     return PublishFailed(
-        f"{where} cannot be held in a skops file: {reason}. Keep plain values in fitted attributes (numbers, text, "
-        f"lists, dicts, numpy arrays), {BY_PICKLE}"
+        f"{where} cannot be held in a skops file: {reason}.{whose} Keep plain values in fitted attributes (numbers, "
+        f"text, lists, dicts, numpy arrays), {BY_PICKLE}"
     )
 
 
-def _smallest_unheld(estimator: object, problem: Exception) -> tuple[str, object, Exception]:
-    """Go down to the smallest part that cannot be written and read, as long as one of its parts cannot be either."""
+def _smallest_unheld(estimator: object, problem: Exception) -> tuple[str, object, Exception, object]:
+    """Go down to the smallest part that cannot be written and read, as long as one of its parts cannot be either.
+
+    Returns its place, the part, what skops raises, and the estimator that it is in.
+    """
     found: tuple[str, object, Exception] = ("", estimator, problem)
-    place, part = "", estimator
+    place, part, owner = "", estimator, estimator
     for _ in range(50):
         for inner_place, inner in children(place, part):
             problem_inside = None if isinstance(inner, _SCALARS) else failure(inner)
             if problem_inside is not None:
                 place, part = inner_place, inner
+                owner = part if _is_estimator(part) else owner
                 if "|" not in place:
                     found = (place, part, problem_inside)
                 break
         else:
             break
-    return found
+    return *found, owner
 
 
 def failure(each: Any) -> Exception | None:

@@ -11,21 +11,26 @@ _MAX_DEPTH = 20
 def smallest_unheld(estimator: Any) -> str:
     """Return the smallest part that skops cannot write and read, with its class and the reason.
 
-    It reads `step 'encode' (category_encoders.ordinal.OrdinalEncoder) cannot be held in a skops file: ...`. Empty if
-    skops holds the estimator.
+    It reads `mapping of step 'encode' (pandas.core.series.Series) cannot be held in a skops file: ... It is in an
+    estimator of the class category_encoders.ordinal.OrdinalEncoder`. Empty if skops holds the estimator.
     """
     problem = _failure(estimator)
     if problem is None:
         return ""
-    place, part = "", estimator
+    place, part, owner = "", estimator, estimator
     for _ in range(_MAX_DEPTH):
         inner = _first_unheld(place, part)
         if inner is None:
             break
         place, part, problem = inner
-    name = f"{type(part).__module__}.{type(part).__name__}"
+        owner = part if hasattr(part, "get_params") else owner
     reason = " ".join(f"{type(problem).__name__}: {problem}".split())
-    return "{} ({}) cannot be held in a skops file: {}".format(place or "the estimator", name, reason)
+    whose = "" if owner is part else f". It is in an estimator of the class {_class(owner)}"
+    return "{} ({}) cannot be held in a skops file: {}{}".format(place or "the estimator", _class(part), reason, whose)
+
+
+def _class(part: Any) -> str:
+    return f"{type(part).__module__}.{type(part).__name__}"
 
 
 def _first_unheld(place: str, part: Any) -> tuple[str, Any, Exception] | None:
