@@ -43,8 +43,11 @@ def consent(
         _consent(model, root, path, text=text, yes=yes, as_json=as_json)
 
 
-def notes(contract: Contract, path: Path) -> list[str]:
-    """Return what the user of `publish` should know about the consent to a version."""
+def notes(contract: Contract, path: Path, environment: str | None = None) -> list[str]:
+    """Return what the user of `publish` should know about the consent to a version.
+
+    environment: the one in which the model runs, as its model.toml says; None for the server's own.
+    """
     if not needs_consent(contract):
         return []
     version, what = f"{contract.name}/{contract.version}", consent_file.what_it_brings(contract)
@@ -52,7 +55,7 @@ def notes(contract: Contract, path: Path) -> list[str]:
         said = [f"consent to {what} is recorded in {path}. Other hosts need `tableside consent {version}`"]
     else:
         said = [f"{path} cannot be written, so {what} waits for `tableside consent {version}`"]
-    if is_pickle(contract):
+    if is_pickle(contract) and environment is None:
         said.append(
             f'a pickle runs in a process of its own: write environment = "NAME" into models/{contract.name}/'
             "model.toml, and define NAME in tableside.toml: [environments.NAME]"

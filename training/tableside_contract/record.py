@@ -11,7 +11,6 @@ import json
 import shutil
 import uuid
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -122,9 +121,15 @@ def load(path: Path) -> Any:
                 "this command in the environment where the estimator was trained"
             )
     try:
-        return _load_skops(path) if zipfile.is_zipfile(path) else _load_joblib(path)
+        return _load_skops(path) if _is_zip(path) else _load_joblib(path)
     except Exception as problem:
         raise RecordFailed(f"{path} cannot be loaded: {type(problem).__name__}: {problem}") from problem
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether the file is a zip archive. zipfile.is_zipfile also says so of a pickle with an archive inside."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _load_skops(path: Path) -> Any:
@@ -165,7 +170,7 @@ def write_artifact(estimator: Any, folder: Path) -> Artifact:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             skops.io.dump(estimator, path)
-            skops.io.get_untrusted_types(file=path)
+            skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))  # some is written that is not read
     except Exception:  # noqa: BLE001 - whatever skops cannot hold, joblib may
         if path.exists():
             path.unlink()
