@@ -257,7 +257,9 @@ def _publish_in_environment(
         progress=step,
     )  # fmt: skip
     notes = [f"it runs in the environment {options.environment} (model.toml)", *made.notes]
-    return Published(made.contract, [*notes, *consent.notes(made.contract, consent_path, options.environment)], options.alias)
+    return Published(
+        made.contract, [*notes, *consent.notes(made.contract, consent_path, options.environment)], options.alias
+    )
 
 
 def _advice(contract: Contract) -> list[str]:
