@@ -43,7 +43,7 @@ def check(text: bytes, limit_bytes: int) -> None:
             raise TooLarge(SETTING, limit_bytes)
     # Strings may hold brackets. They are removed only if the text seems too deep with them, because that takes longer.
     if _depth(text) > MAX_DEPTH and _depth(_STRING.sub(b"", text)) > MAX_DEPTH:
-        raise RequestRejected(f"the body is not valid JSON for a table: nested deeper than {MAX_DEPTH} levels")
+        raise RequestRejected(f"the body is malformed: nested too deeply; {MAX_DEPTH} levels are allowed")
 
 
 def _depth(text: bytes) -> int:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from tableside.batching.admission import waited_too_long
 from tableside.batching.batcher import RequestLimits
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Output
@@ -87,11 +88,15 @@ def run_stage(
 
     Above `predict.in_thread_above_bytes` the work runs in a native thread, so that a large body or answer does not
     delay probes and small requests. The work must not use the Flask request or the log. Raises what the work raises,
-    and DeadlineExceeded when no thread is free in time, or when the deadline has passed before the body is decoded.
+    and DeadlineExceeded when no thread is free in time. When the deadline has passed before the body is decoded, raises
+    DeadlineExceeded too, or WaitedTooLong if the time passed outside of this process.
     """
     extensions, trace, started_s = context.extensions, context.trace, now_s()
     if stage == "decode" and started_s >= trace.deadline_at_s:  # nobody waits for the answer any more
-        raise DeadlineExceeded(trace.deadline_at_s - trace.started_s)
+        budget_s = trace.deadline_at_s - trace.started_s
+        if trace.waited_s >= budget_s:
+            raise waited_too_long(trace.waited_s, 0.0)
+        raise DeadlineExceeded(budget_s)
     if size_bytes <= extensions.settings.predict.in_thread_above_bytes:
         result = work(*args, **more)
     else:

@@ -210,4 +210,4 @@ def test_an_unwritable_model_toml_is_503(ask: Ask, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(model_toml, "set_enabled", full)
     status, content = ask("models/iris/unload")
     assert status == 503
-    assert content["error"].startswith("cannot write iris/model.toml: No space left on device. Give the server's user")
+    assert content["error"].startswith("cannot write iris/model.toml: No space left on device. Make room on the disk")

@@ -39,6 +39,6 @@ def test_a_table_of_one_column_is_the_densest_that_passes() -> None:
 def test_depth() -> None:
     """Arrays and objects count alike; brackets in strings do not count."""
     check(PADDING + b'[{"a":' * (MAX_DEPTH // 2) + b"0" + b"}]" * (MAX_DEPTH // 2), 2**30)
-    with pytest.raises(RequestRejected, match="nested deeper than 64 levels"):
+    with pytest.raises(RequestRejected, match="nested too deeply; 64 levels are allowed"):
         check(PADDING + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), 2**30)
     check(PADDING + b'["' + b"[" * 500 + b'", "\\"[[' + b"{" * 500 + b'"]', 2**30)
