@@ -21,6 +21,7 @@ pytestmark = pytest.mark.e2e
 KEPT = 4
 """Clients of the stream that keep their connection. An nginx that ends closes each of these once."""
 NGINX = (Role.NGINX_MASTER, Role.NGINX_WORKER)
+LOG_BYTES = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def front(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFac
     """One stack for the tests of this module, with a settings file that a test can change."""
     config = tmp_path_factory.mktemp("config") / "tableside.toml"
     config.write_text("")
-    started = make_stack(TABLESIDE_CONFIG=str(config))
+    started = make_stack(TABLESIDE_CONFIG=str(config), TABLESIDE__LOG__MAX_BYTES=str(LOG_BYTES))
     yield started
     started.stop()
 
@@ -168,6 +169,22 @@ def test_nginx_reads_new_limits_at_a_hup_and_keeps_the_old_ones_if_they_are_wron
     front.ctl("signal", "HUP", "nginx")
     assert until(lambda: status() == 400), front.logs()
     assert found(front, Role.NGINX_MASTER) == master
+
+
+def test_nginx_writes_into_a_new_file_when_its_log_is_full(front: Stack, trained: dict[str, Any]) -> None:
+    """The keeper renames a log above log.max_bytes and makes nginx open it again: later requests are in the new one."""
+    log = front.run_dir / "log" / "nginx-access.log"
+    renamed = log.with_name("nginx-access.log.1")
+    renamed.unlink(missing_ok=True)
+
+    def fill() -> None:
+        with log.open("ab") as file:
+            file.write(b"\n" * LOG_BYTES)
+
+    survive(front, trained, fill, renamed.exists)
+    front.call("/v2", headers={"X-Request-ID": "after-the-rotation"})
+    assert until(lambda: "after-the-rotation" in log.read_text())
+    assert renamed.stat().st_size > LOG_BYTES
 
 
 def test_a_new_supervisord_takes_the_stack_over(front: Stack, trained: dict[str, Any]) -> None:
