@@ -97,6 +97,14 @@ def test_reload_needs_a_running_stack(folder: Path) -> None:
     assert not (folder / "mine").exists()
 
 
+def test_restart_needs_somebody_who_has_the_sockets(folder: Path, stack: Path) -> None:
+    """Without a process that offers the sockets new workers could not listen: nothing is asked for, and it says why."""
+    done = call("restart")
+    assert done.exit_code == 2
+    assert f"tableside: no socket holder runs in {folder / 'run'}" in done.stderr
+    assert "supervisorctl -c supervisord.conf start 'sockets:*'" in done.stderr
+
+
 @pytest.mark.processes
 def test_stacks_in_other_run_folders_are_named(folder: Path, tmp_path: Path) -> None:
     """A stack of the same user with another run folder is found by its supervisord, and named with its repository."""
