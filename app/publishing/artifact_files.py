@@ -67,7 +67,7 @@ def write_skops(draft: Path, estimator: object, contract: Contract, code: OwnCod
     buffer = io.BytesIO()
     try:
         bare, boosters = native_boosters.detach(estimator)
-        skops.io.dump(bare, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
+        skops.io.dump(bare, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=3)
     except Exception as problem:
         raise held_objects.refuse_unheld(estimator, problem) from problem
     content = buffer.getvalue()

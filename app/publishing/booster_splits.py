@@ -15,11 +15,18 @@ Splits = tuple[Array, Array]
 """The column of each split, and its threshold; both of shape [splits]."""
 
 
-def of(estimator: Any) -> Iterator[Splits]:
-    """Yield the splits of each tree of a booster, or of all its trees at once; nothing for other estimators.
+def of(estimator: Any) -> list[Splits]:
+    """Return the splits of each tree of a booster, or of all its trees at once; nothing for other estimators.
 
-    Splits by category are left out, or stand with a column below 0.
+    Splits by category are left out. A format that cannot be read, of a later release, gives no splits.
     """
+    try:
+        return list(_of(estimator))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _of(estimator: Any) -> Iterator[Splits]:
     package = package_of(estimator)
     if package == "xgboost" and hasattr(estimator, "get_booster"):
         yield from _xgboost(json.loads(bytes(estimator.get_booster().save_raw("json"))))

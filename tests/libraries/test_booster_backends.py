@@ -167,6 +167,17 @@ def test_what_a_library_refuses_is_left_to_it() -> None:
             )
 
 
+@pytest.mark.parametrize("library", MAKERS)
+def test_the_memory_of_a_request_is_read_only(library: str) -> None:
+    """A binary tensor's matrix is the body itself, which nothing may write to: every backend reads it as it is."""
+    original, schema, _, found = built(named(library, "alone, array"))
+    matrix = np.frombuffer(zoo.matrix().tobytes()).reshape(-1, 3)
+    table = Table(schema, len(matrix), None, matrix)
+    for backend, fast in found.items():
+        own = original.run("predict_proba", table.to_input())
+        assert difference(own, fast.methods["predict_proba"](table)) == 0, backend  # type: ignore[arg-type]
+
+
 def test_a_sparse_table_means_missing_zeros_to_xgboost_only() -> None:
     """One-hot columns reach XGBoost as a sparse matrix, whose zeros it takes for missing; LightGBM takes them as 0."""
     table = pd.DataFrame({"city": zoo.frame()["city"], "number": np.where(np.arange(zoo.ROWS) % 3, 0.0, 1.5)})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-import struct
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from flask import Flask
@@ -25,6 +22,7 @@ from tableside.setting_texts import LIBRARIES
 from tableside.telemetry import metrics
 from tests.conftest import QUICK, registry_of
 from tests.libraries import zoo
+from tests.libraries.comparing import answers_of, bits, expected_bits, in_memory
 from tests.libraries.zoo import Case
 from tests.spellings import V1, spellings
 
@@ -65,45 +63,8 @@ def serving(make_settings: Any, tmp_path: Path) -> Callable[[Case], tuple[Flask,
     return serve
 
 
-def in_memory(case: Case, rows: Any, contract: Contract) -> dict[str, Any]:
-    """The answers of the estimator in memory, by output."""
-    found = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for output in contract.outputs:
-            answer = getattr(case.estimator, output.source)(rows)
-            answer = answer if output.part is None else answer[output.part]
-            found[output.name] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
-    return found
-
-
 def first(rows: Any, count: int) -> Any:
     return rows.iloc[:count].copy() if isinstance(rows, pd.DataFrame) else rows[:count].copy()
-
-
-def bits(answer: Any, like: Any) -> list[Any]:
-    """JSON values in a form in which only equal bits are equal: floats in the width of `like`."""
-    flat = np.ravel(np.array(answer, dtype=object)).tolist()
-    if like.dtype.kind != "f":
-        return flat
-    pack = "f" if like.dtype == np.float32 else "d"
-    return [None if cell is None else struct.pack(pack, cell) for cell in flat]
-
-
-def expected_bits(answer: Any) -> list[Any]:
-    cells = np.ravel(answer).tolist()
-    if answer.dtype.kind != "f":
-        return cells
-    pack = "f" if answer.dtype == np.float32 else "d"
-    return [struct.pack(pack, cell) if cell == cell and abs(cell) != np.inf else None for cell in cells]
-
-
-def answers_of(reply: Any) -> Any:
-    content = reply.get_json()
-    if isinstance(content, list):
-        return content
-    answer = content.get("predictions", content.get("outputs"))
-    return answer[0]["data"] if isinstance(answer[0], dict) and "datatype" in answer[0] else answer
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.refusal], ids=lambda case: case.name)

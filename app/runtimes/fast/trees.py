@@ -33,7 +33,8 @@ FORESTS = (
 )  # fmt: skip
 GRADIENT = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
 HISTOGRAM = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
-_WALK_CELLS = 1 << 20
+_WALK_CELLS = 1 << 14
+"""Rows times trees up to which all trees are walked at once; beyond, compiled code is faster and fits the caches."""
 _MISSING_CODE = 256
 """Column of `Nodes.goes_left` for a missing category."""
 
