@@ -5,6 +5,9 @@ days. Such clients take no place of a request, but enough of them from enough ad
 they take half of them, nginx is told to read its configuration again. New workers, with an empty table of connections,
 accept at once, and the old ones finish the requests that they have; what they still hold after nginx's
 `worker_shutdown_timeout` is closed. So a body has as much time as a request has, when connections are short.
+
+nginx counts the requests at the workers in memory that its processes share. A process that is killed leaves its
+requests in that count, for good. nginx reads its configuration again then too, which begins the count anew.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ class NginxGuard:
         self._log_dir, self._max_bytes, self._keep_files = log_dir, max_bytes, keep_files
         self._connections, self._processes, self._busy = connections, processes, busy
         self._checked_at_s = self._renewed_at_s = float("-inf")
+        self._accepting: set[int] = set()
 
     def check(self, now_s: float, workers: Callable[[], Sequence[int]]) -> list[signal.Signals]:
         """Return the signals that nginx's master needs now: USR1 to open its logs again, HUP to renew its workers.
@@ -55,9 +59,14 @@ class NginxGuard:
             return []
         self._checked_at_s = now_s
         signals = [signal.SIGUSR1] if self._rotate() else []
-        if now_s - self._renewed_at_s >= RENEW_EVERY_S and self._is_full(workers()):
-            self._renewed_at_s = now_s
-            signals.append(signal.SIGHUP)
+        if now_s - self._renewed_at_s >= RENEW_EVERY_S:
+            running = workers()
+            before, self._accepting = self._accepting, {pid for pid in running if not _is_leaving(pid)}
+            # A renewal replaces all workers, and a death some of them. A single worker has no shared count.
+            has_died = bool(before & self._accepting) and not before <= set(running)
+            if has_died or self._is_full(running):
+                self._renewed_at_s, self._accepting = now_s, set()
+                signals.append(signal.SIGHUP)
         return signals
 
     def _rotate(self) -> bool:
@@ -66,8 +75,9 @@ class NginxGuard:
     def _is_full(self, workers: Sequence[int]) -> bool:
         """Whether the table of some worker is half full, and not with idle connections, which nginx closes itself."""
         limit = FULL_SHARE * self._connections
-        accepting = [pid for pid in workers if not _is_leaving(pid)]
-        if len(workers) >= self._processes * MAX_GENERATIONS or max(map(open_files, accepting), default=0) < limit:
+        if len(workers) >= self._processes * MAX_GENERATIONS:
+            return False
+        if max(map(open_files, self._accepting), default=0) < limit:
             return False
         busy = self._busy()
         return busy is None or busy >= limit

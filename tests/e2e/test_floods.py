@@ -8,11 +8,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from tableside.deployment.nginx_guard import busy_connections, open_files
+from tableside.deployment.stack_processes import Role, find
 from tests.e2e.conftest import Stack, until
 
 pytestmark = pytest.mark.e2e
@@ -87,27 +89,80 @@ def test_a_client_is_limited_apart_from_the_others(stack: Stack) -> None:
     assert until(lambda: not refused(stack, "127.0.0.2")), "the places of closed connections are free again"
 
 
+class AllPlaces:
+    """Requests that take all places, because the workers are stopped while this context lasts.
+
+    answers: their statuses, complete at its end.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack, self.answers = stack, list[int]()
+        self._pids = [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(PLACES)]
+
+    def _ask(self) -> None:
+        self.answers.append(ask(self._stack.data)[0])
+
+    def __enter__(self) -> AllPlaces:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGSTOP)
+        for thread in self._threads:
+            thread.start()
+        until(lambda: (busy_connections("127.0.0.1", self._stack.admin) or 0) + len(self.answers) > PLACES, 10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        for thread in self._threads:
+            thread.join(60)
+
+
 def test_the_limit_of_all_clients_is_on_work(stack: Stack) -> None:
     """Complete requests that the workers have not answered are limited; a further one gets 429 and says why."""
-    pids = [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
-    answers: list[int] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(stack.data)[0])) for _ in range(PLACES)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        for thread in threads:
-            thread.start()
-        assert until(lambda: refused(stack, "127.0.0.3"))
+    with AllPlaces(stack) as held:
         status, answer = ask(stack.data, client="127.0.0.3")
         assert (status, "server.max_requests_in_flight" in answer) == (429, True)
         assert '"status":429' in answer
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-    for thread in threads:
-        thread.join(60)
-    assert answers == [200] * PLACES, "refused requests took no place from those before them"
+    assert held.answers == [200] * PLACES, "refused requests took no place from those before them"
     assert ask(stack.data)[0] == 200
+
+
+def test_a_killed_nginx_process_leaves_no_place_taken(stack: Stack) -> None:
+    """Its requests no longer count as soon as nginx's guard has seen its death."""
+    with AllPlaces(stack):
+        nginx = find(stack.run_dir, Role.NGINX_WORKER)
+        os.kill(max(nginx, key=lambda process: open_files(process.pid)).pid, signal.SIGKILL)
+
+    def is_free() -> bool:
+        with AllPlaces(stack) as held:
+            pass
+        return held.answers == [200] * PLACES
+
+    assert until(is_free, 60)
+
+
+def test_logs_are_rotated(make_stack: Callable[..., Stack]) -> None:
+    """At `log.max_bytes` both access logs go on in a new file, and nginx writes into it."""
+    stack = make_stack(TABLESIDE__LOG__MAX_BYTES="1000000", TABLESIDE__SERVER__WORKERS="1")
+    logs = [stack.run_dir / "log" / name for name in ("nginx-access.log", "web.log")]
+    connection = http.client.HTTPConnection("127.0.0.1", stack.data, timeout=30)
+    path = "/v2/models/" + "x" * 300
+
+    def send() -> bool:
+        for _ in range(100):
+            connection.request("GET", path, headers={"X-Request-ID": "r" * 128})
+            assert connection.getresponse().read()
+        return all(log.with_name(f"{log.name}.1").exists() for log in logs)
+
+    assert until(send, 120)
+    connection.request("GET", path, headers={"X-Request-ID": "after"})
+    assert connection.getresponse().read()
+    connection.close()
+    assert until(lambda: all("after" in log.read_text() for log in logs))
+    assert all(log.with_name(f"{log.name}.1").stat().st_size < 3_000_000 for log in logs)
+    stack.stop()
 
 
 def test_idle_connections_cost_nobody(stack: Stack, record_property: Callable[[str, object], None]) -> None:

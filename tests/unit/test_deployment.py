@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tableside import machine
 from tableside import settings as app_settings
 from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder, stopping
 from tableside.errors import StackError
@@ -216,6 +217,23 @@ def test_nginx_is_configured_from_the_settings(load: Load) -> None:
     assert ("user root;" in text) == (os.geteuid() == 0)
     assert "{{" not in text
     assert "{%" not in text
+
+
+@pytest.mark.parametrize("one_in", ["0", "1", "7"])
+@pytest.mark.parametrize("cpu_max", ["100000 100000", "max 100000"])
+def test_the_real_nginx_accepts_the_configuration(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_in: str, cpu_max: str
+) -> None:
+    """With one process and with several, and with all, some and no lines in the access log."""
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text(cpu_max)
+    monkeypatch.setenv(machine.CGROUP_ROOT, str(tmp_path))
+    program_path = layout.find_nginx(os.environ)
+    assert program_path
+    text = nginx.write(load(TABLESIDE__LOG__ACCESS_ONE_IN=one_in), program_path).read_text()
+    assert ("if=$is_logged" in text) == (one_in != "1")
+    assert ("split_clients" in text) == (one_in == "7")
+    assert ("zone web " in text) == (machine.processors() > 1)
 
 
 @pytest.mark.parametrize("requests", [1, 2, 33, 34, 35, 2048])

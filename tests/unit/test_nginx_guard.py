@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_workers_are_renewed_when_slow_clients_fill_them(
     files = open_files(HERE[0])
     watching = guard(tmp_path, int(table * files), busy)
     assert (watching.check(0.0, lambda: HERE) == [signal.SIGHUP]) is renews
+
+
+def test_workers_are_renewed_when_one_has_died(tmp_path: Path) -> None:
+    """The count of requests that it shared with the others begins anew; a renewal, which replaces all, is no death."""
+    with subprocess.Popen(["sleep", "60"]) as one, subprocess.Popen(["sleep", "60"]) as other:
+        watching = guard(tmp_path, 10**6, 0)
+        assert watching.check(0.0, lambda: [one.pid, other.pid]) == []
+        assert watching.check(10.0, lambda: HERE) == [], "both were replaced"
+        assert watching.check(20.0, lambda: [*HERE, one.pid]) == [], "one more"
+        one.kill()
+        one.wait()
+        assert watching.check(30.0, lambda: [*HERE, other.pid]) == [signal.SIGHUP]
+        assert watching.check(40.0, lambda: [*HERE, other.pid]) == []
+        other.kill()
 
 
 def test_renewals_are_bounded(tmp_path: Path) -> None:
