@@ -40,16 +40,28 @@ class _Builder:
         self._arrays: Sequence[Array] = records.arrays
         self._kept = records.kept
         self._trusted = trusted
-        self._types = [_imported(key) for key in records.types]
+        imported = [(key[0], _imported(key)) for key in records.types]
+
+        def used_as(*loaders: str) -> dict[int, Any]:
+            """The types that were audited for this use, by index: a function that is only named is never called."""
+            return {at: found for at, (loader, found) in enumerate(imported) if loader in loaders}
+
+        self._lists, self._tuples, self._dicts = (
+            used_as("ListNode", "SetNode"),
+            used_as("TupleNode"),
+            used_as("DictNode"),
+        )
+        self._classes, self._reducible = used_as("ObjectNode"), used_as("TreeNode", "LossNode")
+        self._scalars, self._named = used_as("NdArrayNode"), used_as("TypeNode", "FunctionNode")
         self._slots: dict[int, Any] = {}
         self._by_kind: dict[str, Callable[..., Any]] = {
             "let": self._let,
             "get": self._slots.__getitem__,
             "json": json.loads,
-            "type": self._types.__getitem__,
+            "type": self._named.__getitem__,
             "array": self._arrays.__getitem__,
-            "scalar": lambda kind, at: self._types[kind](self._arrays[at]),
-            "list": lambda kind, items: self._types[kind](self._all(items)),
+            "scalar": lambda kind, at: self._scalars[kind](self._arrays[at]),
+            "list": lambda kind, items: self._lists[kind](self._all(items)),
             "tuple": self._tuple,
             "dict": self._dict,
             "object": self._object,
@@ -81,17 +93,17 @@ class _Builder:
         return built
 
     def _tuple(self, kind: int, items: list[Any]) -> Any:
-        cls, content = self._types[kind], tuple(self._all(items))
+        cls, content = self._tuples[kind], tuple(self._all(items))
         return cls(*content) if cls.__bases__ == (tuple,) and hasattr(cls, "_fields") else content
 
     def _dict(self, kind: int, key_types: list[Any], keys: list[str], values: list[Any]) -> Any:
-        content = self._types[kind]()
+        content = self._dicts[kind]()
         for key_type, key, value in zip(self._all(key_types), keys, values, strict=False):
             content[key_type(key)] = self.value(value)
         return content
 
     def _object(self, kind: int, state: Any) -> Any:
-        cls = self._types[kind]
+        cls = self._classes[kind]
         instance = cls.__new__(cls)
         attributes = self.value(state)
         if attributes is not None:
@@ -102,7 +114,7 @@ class _Builder:
         return instance
 
     def _reduced(self, kind: int, arguments: Any, state: Any) -> Any:
-        instance, attributes = self._types[kind](*self.value(arguments)), self.value(state)
+        instance, attributes = self._reducible[kind](*self.value(arguments)), self.value(state)
         if attributes:
             instance.__setstate__(attributes)
         return instance

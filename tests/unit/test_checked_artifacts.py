@@ -198,7 +198,7 @@ def test_a_forged_entry_builds_no_type_that_skops_would_refuse(tmp_path: Path) -
     marker = tmp_path / "ran"
     for loader in ("ObjectNode", "TypeNode", "FunctionNode", "ListNode", "TupleNode", "DictNode", "NdArrayNode",
                    "TreeNode", "LossNode", "SomethingElse"):  # fmt: skip
-        record = ["list", 0, [["json", json.dumps(f"touch {marker}")]]]
+        record = ["reduced", 0, {f"touch {marker}": 1}, None]  # would call os.system with the key
         entry = forged(tmp_path, record, [(loader, "os", "system")])
         assert entry.open("model.skops", ()) is None
         assert not entry.path.exists()
@@ -206,6 +206,21 @@ def test_a_forged_entry_builds_no_type_that_skops_would_refuse(tmp_path: Path) -
     named = forged(tmp_path, ["type", 0], [("TypeNode", "os", "system")], ("os.system",))
     with pytest.raises(ContractBroken, match=r"types that are not trusted: os\.system"):
         named.open("model.skops", ())
+
+
+def test_a_function_that_a_file_may_name_is_never_called(tmp_path: Path) -> None:
+    """The operator may trust a function as a parameter of an estimator; an entry that would call it is removed."""
+    marker = tmp_path / "ran"
+    for kind in ("reduced", "object", "list", "tuple", "scalar"):
+        entry = forged(
+            tmp_path, [kind, 0, {f"touch {marker}": 1}, None], [("FunctionNode", "os", "system")], ("os.system",)
+        )
+        assert entry.open("model.skops", ("os.system",)) is None
+    named = forged(tmp_path, ["type", 0], [("FunctionNode", "os", "system")], ("os.system",))
+    built = named.open("model.skops", ("os.system",))
+    assert built is not None
+    assert built.estimator is os.system
+    assert not marker.exists()
 
 
 def test_a_type_that_is_no_longer_trusted_is_refused(tmp_path: Path) -> None:
