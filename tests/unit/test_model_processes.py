@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -29,7 +30,9 @@ from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import ContractBroken, DeadlineExceeded, ModelNotReady
-from tableside.model_process.child import wire
+from tableside.model_process.child import loaded_versions, wire
+from tableside.model_process.child.loaded_versions import Versions
+from tableside.model_process.child.wire import Message
 from tableside.model_process.connection import ProcessEnded
 from tableside.model_process.known_environments import CHILD, socket_path
 from tableside.model_process.process_pool import MAX_DEATHS, PrivateProcess, SupervisedProcesses
@@ -70,7 +73,7 @@ def load(path: Path, schema: Input = SCHEMA, key: str = "") -> Any:
 
 @pytest.fixture(scope="module")
 def private() -> Iterator[PrivateProcess]:
-    process = PrivateProcess("own", sys.executable, 20.0)
+    process = PrivateProcess("own", sys.executable, 120.0)
     yield process
     process.close()
 
@@ -81,7 +84,7 @@ def remote(process: Any, path: Path, schema: Input = SCHEMA) -> RemoteRuntime:
     return RemoteRuntime(process, path.name, request)
 
 
-def soon(seconds: float = 20.0) -> float:
+def soon(seconds: float = 120.0) -> float:
     return time.monotonic() + seconds
 
 
@@ -205,6 +208,63 @@ def test_a_changed_artifact_is_not_loaded(private: PrivateProcess, folder: Path)
     with pytest.raises(ContractBroken, match="another sha256") as caught:
         private.load(request, soon())
     assert caught.value.failure_kind == "damaged"
+
+
+def asked(versions: Versions, asker: int = 0, **header: Any) -> dict[str, Any]:
+    return versions.answer(Message(header, bytearray()), wire.Writer(), asker)
+
+
+def header_of(request: list[bytes]) -> dict[str, Any]:
+    message = b"".join(request)
+    size, _ = wire.sizes(message)
+    return wire.read_header(message[wire.PREFIX.size : wire.PREFIX.size + size])
+
+
+def test_versions_that_nobody_serves_are_dropped(
+    folder: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """What one worker of several serves stays. Without any worker everything stays, for those that start next."""
+    monkeypatch.setattr(loaded_versions, "KEEP_S", 0.0)
+    monkeypatch.setattr(loaded_versions, "LOOK_EVERY_S", 0.0)
+    state = folder / "served.json"
+    versions = Versions(str(state))
+    for key in ("one", "two", "three"):
+        assert asked(versions, **header_of(load(artifact, key=key))) == {"ok": True}
+
+    def kept() -> list[str]:
+        versions.drop_unserved()
+        return [each["key"] for each in json.loads(state.read_bytes())]
+
+    assert kept() == ["one", "two", "three"]
+    asked(versions, 1, op="serve", keys=["one"])
+    asked(versions, 2, op="serve", keys=["two"])
+    assert kept() == ["one", "two"]
+    assert asked(versions, op="run", key="three") == {"unknown": True}
+    versions.forget(2)
+    assert kept() == ["one"]
+    versions.forget(1)
+    assert kept() == ["one"]
+
+
+def test_a_version_stays_for_a_while_without_a_worker_that_serves_it(artifact: Path) -> None:
+    """A worker loads a version some time before it says that it serves it."""
+    versions = Versions()
+    asked(versions, **header_of(load(artifact, key="new")))
+    asked(versions, 1, op="serve", keys=[])
+    versions.drop_unserved()
+    assert asked(versions, op="run", key="new") != {"unknown": True}
+
+
+def test_a_process_with_other_packages_loads_nothing_that_was_checked_before(artifact: Path) -> None:
+    """After an installation into a running environment, answers could differ without an error."""
+    libraries = {**environment(), "numpy": "0.1"}
+    request = load_request("k", artifact, sha256(artifact), SCHEMA, TRUSTED, {}, libraries)
+    refused = asked(Versions(), **header_of(request))
+    assert f"numpy {environment()['numpy']} was 0.1" in refused["refused"]
+    assert "supervisorctl restart" in refused["refused"]
+    assert refused["kind"] == "environment"
+    same = load_request("k", artifact, sha256(artifact), SCHEMA, TRUSTED, {}, {"numpy": environment()["numpy"]})
+    assert asked(Versions(), **header_of(same)) == {"ok": True}
 
 
 class Unknown(ClassifierMixin, BaseEstimator):
