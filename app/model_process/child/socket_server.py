@@ -180,6 +180,7 @@ class Server:
 def serve_connection(fd: int, versions: Versions) -> None:
     """Answer the requests of one connected socket until its other end closes."""
     with socket.socket(fileno=fd) as connection:
+        connection.setblocking(True)  # it is not, if a process that gevent has patched has made it
         try:
             message = receive(connection)
             while message is not None:
