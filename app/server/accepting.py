@@ -6,6 +6,7 @@ to load, although other workers could answer them at once.
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from gevent import sleep
@@ -43,19 +44,17 @@ class AcceptingWorker(DrainingWorker):
         if self.slot is None or "tableside" not in extensions:
             return
         registry: Readiness = extensions["tableside"].registry
-        waited_s = 0.0
+        look_at_s = beat_at_s = 0.0
         while self.alive and not registry.is_complete:
-            if _is_multiple(waited_s, LOOK_S) and not is_served_by_others(self.slot):
-                return
-            if _is_multiple(waited_s, HEARTBEAT_S):
+            now_s = time.monotonic()
+            if now_s >= look_at_s:
+                look_at_s = now_s + LOOK_S
+                if not is_served_by_others(self.slot):
+                    return
+            if now_s >= beat_at_s:
+                beat_at_s = now_s + HEARTBEAT_S
                 self.notify()
             sleep(POLL_S)
-            waited_s += POLL_S
-
-
-def _is_multiple(waited_s: float, interval_s: float) -> bool:
-    """Whether a multiple of the interval has been reached within the last POLL_S."""
-    return waited_s % interval_s < POLL_S * 0.999
 
 
 def is_served_by_others(slot: WorkerSlot) -> bool:

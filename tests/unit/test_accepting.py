@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +71,23 @@ def test_beside_a_ready_worker_it_waits_for_its_models(
     waiting = gevent.spawn(worker.wait_for_turn)
     gevent.sleep(0.1)
     assert not waiting.ready()
+    registry_of(worker).is_complete = True
+    waiting.get(timeout=10)
+
+
+def test_it_sends_heartbeats_while_it_waits(
+    worker: AcceptingWorker, slots: tuple[WorkerSlot, WorkerSlot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gunicorn kills a worker without heartbeats for 30 s, and a load may take longer than that."""
+    monkeypatch.setattr("tableside.server.accepting.HEARTBEAT_S", 0.1)
+    beats: list[float] = []
+    monkeypatch.setattr(worker, "notify", lambda: beats.append(time.monotonic()))
+    slots[1].write_status({"ready": True})
+    waiting = gevent.spawn(worker.wait_for_turn)
+    while len(beats) < 20:
+        gevent.sleep(0.05)
+        assert not waiting.ready()
+    assert max(later - earlier for earlier, later in itertools.pairwise(beats)) < 5
     registry_of(worker).is_complete = True
     waiting.get(timeout=10)
 
