@@ -77,7 +77,7 @@ unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
 unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
 	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m slow
 
-unit-libraries: $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
+unit-libraries: programs $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
 	$(BIN)/python -m pytest tests/libraries -n 2
 
 unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, like a worker
