@@ -23,11 +23,13 @@ ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
 LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-engine", "skrub")
 """Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
 LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
+MODEL_ENVIRONMENT_PATTERN = r"^[^\s=,]+=[a-z0-9][a-z0-9_.-]{0,31}\Z"
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
     TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
     ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
+    MODEL_ENVIRONMENT_PATTERN: "expected MODEL=ENVIRONMENT, such as churn=old",
     LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
 }
 """What an error says in place of a regular expression."""

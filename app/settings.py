@@ -21,6 +21,7 @@ from tableside.setting_texts import (
     ADDRESS_PATTERN,
     ENVIRONMENT_PATTERN,
     LIBRARY_PATTERN,
+    MODEL_ENVIRONMENT_PATTERN,
     SHA256_PATTERN,
     TYPE_PATTERN,
     check_file,
@@ -39,6 +40,7 @@ TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
 Library = Annotated[str, Meta(pattern=LIBRARY_PATTERN)]
+ModelEnvironment = Annotated[str, Meta(pattern=MODEL_ENVIRONMENT_PATTERN)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +120,8 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Types that a skops file may contain in addition to the reviewed list."""
     trusted_libraries: tuple[Library, ...] = ()
     """Libraries whose reviewed types a skops file may contain: LIBRARIES."""
+    model_environments: tuple[ModelEnvironment, ...] = ()
+    """MODEL=ENVIRONMENT for models whose model.toml names none. `tableside restart --release` adds to it."""
     allowed_pickles: tuple[Sha256, ...] = ()
     """SHA-256 of the pickle files that `publish` may read from MLflow directories and training records."""
     consent_file: Annotated[str, Meta(min_length=1)] = "consent.jsonl"

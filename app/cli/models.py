@@ -30,7 +30,7 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
         aliases, environment, config_problem = {}, "", None
         try:
             config = model_toml.read(root, name)
-            aliases, environment = config.aliases, config.environment
+            aliases, environment = config.aliases, model_toml.environment_of(name, config, settings.repository)
         except ContractBroken as problem:
             config_problem = problem
         for number in paths.versions(root, name):
@@ -130,7 +130,9 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
         from tableside.model_process.known_environments import LibrariesByName
         from tableside.repository import model_toml
 
-        libraries = LibrariesByName(load()).find(model_toml.read(root, name).environment)
+        settings = load()
+        environment = model_toml.environment_of(name, model_toml.read(root, name), settings.repository)
+        libraries = LibrariesByName(settings).find(environment)
         missing = integrity.missing_libraries(contract) if libraries is None else ""
         render.contract(contract, [*integrity.environment_differences(contract, libraries), *filter(None, [missing])])
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
+from tableside.cli import former_environment
 from tableside.cli.release_check import MODULE, Report
-from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
+from tableside.deployment import instances, keeper_socket, releases, socket_holder
+from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_socket import Request
 from tableside.deployment.releases import Release
 from tableside.errors import StackError
@@ -33,18 +34,13 @@ def restart(folder: Path | None) -> None:
     The exit code is 1 if they do not come up; the earlier ones go on serving then.
     """
     settings = load()
-    if running_stack.find(settings) is None:
-        raise StackError(f"no stack runs in {settings.run_dir}: start it with `tableside run`")
-    _check_holders(settings)
-    release = releases.in_folder(folder) if folder is not None else None
     newest = next(reversed(instances.find(settings.run_dir).values()), None)
-    checked = release or (newest.flipped_release if newest else None)
-    if checked is not None:
-        problems = refusals(settings, checked)
-        if problems:
-            for problem in problems:
-                click.echo(f"tableside: {problem}", err=True)
-            raise SystemExit(1)
+    if newest is None:
+        raise StackError(f"no gunicorn runs in {settings.run_dir}: start the stack with `tableside run`")
+    _check_holders(settings)
+    release = releases.in_folder(folder) if folder is not None else newest.flipped_release
+    if release is not None:
+        release = _admitted(settings, release, newest)
     for update in keeper_socket.ask(settings.run_dir, Request(release)):
         if update.done and not update.ok:
             click.echo(f"tableside: {update.text}. What served before goes on serving; see log/web.log", err=True)
@@ -65,46 +61,32 @@ def _check_holders(settings: Settings) -> None:
         os.close(descriptor)
 
 
-def refusals(settings: Settings, release: Release) -> list[str]:
-    """Return why the running stack cannot go on in this release. Raises StackError if its code does not run at all."""
-    found = msgspec.json.decode(releases.run(release, ["-m", MODULE], _environ_of_stack(settings)), type=Report)
-    problems = [
-        f"{release.project}: its settings say {name} = {value}, but the stack runs with {running}. Correct "
-        "tableside.toml there, or stop the stack and start the release with `tableside run`"
-        for name, value, running in _differences(settings, found)
-    ]
+def _admitted(settings: Settings, release: Release, newest: Instance) -> Release:
+    """Return the release with what it needs to serve all that is served now.
+
+    newest: what runs now. Raises StackError if the code of the release does not run, and SystemExit, after the versions
+    are named, if it cannot serve some of them.
+    """
+    kept = releases.recorded(settings.run_dir)
+    release = msgspec.structs.replace(release, variables=kept.variables if kept else {})
+    found = msgspec.json.decode(releases.run(release, ["-m", MODULE], newest.environ), type=Report)
     served = _served(settings)
-    refused = [each for each in found.refused if (each.name, each.version) in served]
+    moved = former_environment.movable(found.refused, served)
+    refused = [each for each in found.refused if (each.name, each.version) in served and each.name not in moved]
     if refused:
         named = "; ".join(f"{each.name}/{each.version}: {each.reason}" for each in refused)
-        problems.append(
-            f"{release.project} cannot serve {len(refused)} of the versions that are served now. {named}. Publish them "
-            "again with that release, or name an environment for them in model.toml (docs/guide/environments.md)"
+        click.echo(
+            f"tableside: {release.project} cannot serve {len(refused)} of the versions that are served now. {named}. "
+            "Publish them again with that release, or name an environment for them in model.toml "
+            "(docs/guide/environments.md)",
+            err=True,
         )
-    return problems
-
-
-def _environ_of_stack(settings: Settings) -> dict[str, str]:
-    return {
-        **os.environ,
-        "TABLESIDE__SERVER__RUN_DIR": str(settings.run_dir),
-        "TABLESIDE__REPOSITORY__PATH": str(_stack_repository(settings)),
-    }
-
-
-def _stack_repository(settings: Settings) -> Path:
-    stack = running_stack.find(settings)
-    return Path(stack.repository) if stack else settings.repository_path
-
-
-def _differences(settings: Settings, found: Report) -> Sequence[tuple[str, str, str]]:
-    """The settings that only a new start can change: name, value in the release, value of the running stack."""
-    stack = running_stack.find(settings) or running_stack.of_settings(settings)
-    pairs = (
-        ("server.listen", found.listen, stack.listen),
-        ("server.admin_listen", found.admin_listen, stack.admin_listen),
-    )
-    return [each for each in pairs if each[1] != each[2]]
+        raise SystemExit(1)
+    if not moved:
+        return release
+    name, more = former_environment.variables(found, moved, newest.interpreter)
+    click.echo(f"note: {', '.join(moved)}: go on in {newest.interpreter}, the environment {name}", err=True)
+    return msgspec.structs.replace(release, variables={**release.variables, **more})
 
 
 def _served(settings: Settings) -> set[tuple[str, int]]:

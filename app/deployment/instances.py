@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tableside.deployment import releases
+from tableside.deployment.layout import moved
 from tableside.deployment.releases import Release
 from tableside.process import process_table
 from tableside.process.instance_names import INSTANCE_ID, RUN_DIR
@@ -29,6 +30,7 @@ class Instance:
     """One gunicorn master and its workers. master: None if it has died.
 
     supervisor, folder: the values of SUPERVISOR and FOLDER. release: as the operator named it; a link may be in it.
+    environ: the environment that its gunicorn was started with.
     """
 
     name: str
@@ -37,6 +39,14 @@ class Instance:
     workers: tuple[Process, ...]
     folder: str = ""
     release: Release | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def interpreter(self) -> str:
+        """The path of its interpreter without a link to its folder, which may lead elsewhere later."""
+        if self.release is None:
+            return ""
+        return moved(self.release.python, Path(self.release.project), Path(self.folder or self.release.project))
 
     @property
     def flipped_release(self) -> Release | None:
@@ -72,7 +82,13 @@ def _instance(name: str, group: Iterable[Found]) -> Instance:
     workers = tuple(each.process for each in members if not each.leads_session)
     environ = members[0].environ
     return Instance(
-        name, environ.get(SUPERVISOR, ""), master, workers, environ.get(FOLDER, ""), releases.running(environ)
+        name,
+        environ.get(SUPERVISOR, ""),
+        master,
+        workers,
+        environ.get(FOLDER, ""),
+        releases.running(environ),
+        environ,
     )
 
 

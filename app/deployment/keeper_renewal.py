@@ -13,7 +13,7 @@ from tableside.deployment import releases
 from tableside.deployment.releases import Release
 from tableside.errors import StackError
 
-MODULE = "tableside.deployment.web_keeper"
+MODULE, WORK = "tableside.deployment.web_keeper", "tableside.deployment.instance_keeper"
 ADOPT = "TABLESIDE_ADOPT"
 """The variable by which a keeper that executes itself anew names the instance that it goes on with."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -26,7 +26,7 @@ def renew(release: Release, name: str, unheeded: Callable[[], Iterable[signal.Si
     meanwhile and were not acted upon; the next keeper gets them.
     """
     try:
-        releases.run(release, ["-c", f"import {MODULE}"], os.environ)
+        releases.run(release, ["-c", f"import {WORK}"], os.environ)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they wait until the next program listens to them
         for sign in unheeded():
             os.kill(os.getpid(), sign)
@@ -39,7 +39,7 @@ def renew(release: Release, name: str, unheeded: Callable[[], Iterable[signal.Si
 def follow_record(run_dir: Path) -> None:
     """Become the keeper of the release in which `web` ran last, if that is not this one. Return if that fails."""
     release, here = releases.recorded(run_dir), os.getcwd()
-    if release is not None and release != releases.running(os.environ):
+    if release is not None and not release.is_in_force(os.environ):
         with suppress(OSError):
             _execute(release, {})
         os.chdir(here)

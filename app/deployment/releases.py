@@ -19,10 +19,20 @@ CHECK_TIMEOUT_S = 120.0
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A release. project: its folder, as the operator wrote it, so that a link stays one. python: its interpreter."""
+    """A release. project: its folder, as the operator wrote it, so that a link stays one. python: its interpreter.
+
+    variables: settings that the stack needs in this release, as environment variables.
+    """
 
     project: str
     python: str
+    variables: dict[str, str] = {}
+
+    def is_in_force(self, environ: Mapping[str, str]) -> bool:
+        """Return whether a process with this environment is one of this release, with its variables."""
+        place = running(environ)
+        is_here = (place.project, place.python) == (self.project, self.python)
+        return is_here and all(environ.get(name) == value for name, value in self.variables.items())
 
 
 def running(environ: Mapping[str, str]) -> Release:
@@ -50,7 +60,7 @@ def environment(release: Release, environ: Mapping[str, str]) -> dict[str, str]:
     folders = (Path(old.project), Path(os.path.realpath(old.project)))
     searched = {}
     for name in ("PATH", "PYTHONPATH"):
-        if name in environ and old != release:
+        if name in environ and old.project != release.project:
             value = environ[name]
             for folder in folders:
                 value = moved(value, folder, Path(release.project))
@@ -61,6 +71,7 @@ def environment(release: Release, environ: Mapping[str, str]) -> dict[str, str]:
         PROJECT_VARIABLE: release.project,
         PYTHON_VARIABLE: release.python,
         "PWD": release.project,
+        **release.variables,
     }
 
 

@@ -57,7 +57,7 @@ def check_version(
     artifact = integrity.check_artifact(root, contract)
     trusted = trusted_types.expand(policy.trusted_types, policy.trusted_libraries)
     policy = msgspec.structs.replace(policy, trusted_types=trusted)
-    environment = model_toml.read(root, name).environment
+    environment = model_toml.environment_of(name, model_toml.read(root, name), policy)
     if environment:
         return _load_in_environment(root, contract, artifact, policy, environments or private({}, 1.0), environment)
     integrity.check_environment(contract, policy.environment_skew)
@@ -99,7 +99,7 @@ def _load_in_environment(
     warning = integrity.check_environment(contract, policy.environment_skew, here)
     if needs_consent(contract):
         consent_file.check(root, contract, Path(policy.consent_file))
-    _check_company(root, contract, environment)
+    _check_company(root, contract, environment, policy)
     trusted = (*TRUSTED, *policy.trusted_types, *own_types(contract))
     code = verified_files.read_code(root, contract)
     runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here)
@@ -109,12 +109,12 @@ def _load_in_environment(
     return runtime
 
 
-def _check_company(root: Path, contract: Contract, environment: str) -> None:
+def _check_company(root: Path, contract: Contract, environment: str, policy: Repository) -> None:
     """Raise ContractBroken if another model shares the environment, and one of the two has a pickle.
 
     The code in a pickle could change what the other one answers, so a pickle runs in processes of its own.
     """
-    for other in model_toml.others_in(root, contract.name, environment):
+    for other in model_toml.others_in(root, contract.name, environment, policy):
         if is_pickle(contract) or model_toml.holds_pickle(root, other):
             whose = "the artifact" if is_pickle(contract) else f"an artifact of the model {other}"
             raise ContractBroken(

@@ -22,6 +22,7 @@ from tableside.errors import ContractBroken, PublishFailed
 from tableside.process.file_locks import try_lock
 from tableside.repository import paths
 from tableside.repository.paths import MODEL_TOML, check_alias
+from tableside.settings import Repository
 
 MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
 
@@ -89,6 +90,13 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [version for version in published if version in chosen | set(self.aliases.values())]
 
 
+def environment_of(name: str, config: ModelConfig, policy: Repository | None) -> str:
+    """Return the environment in which a model runs on this host: that of its file, or else of the settings; or ""."""
+    if config.environment or policy is None:
+        return config.environment
+    return dict(each.split("=", 1) for each in policy.model_environments).get(name, "")
+
+
 def read(root: Path, name: str) -> ModelConfig:
     """Read a model's file; without one, return the defaults.
 
@@ -128,12 +136,15 @@ def set_environment(root: Path, name: str, environment: str) -> None:
             document["environment"] = environment
 
 
-def others_in(root: Path, name: str, environment: str) -> list[str]:
-    """Return the other models whose files name an environment. A file that cannot be read is not counted."""
+def others_in(root: Path, name: str, environment: str, policy: Repository | None = None) -> list[str]:
+    """Return the other models that run in an environment. A file that cannot be read is not counted.
+
+    policy: its `model_environments` count too; without one, only what the files name.
+    """
     found = []
     for other in paths.models(root):
         try:
-            if other != name and read(root, other).environment == environment:
+            if other != name and environment_of(other, read(root, other), policy) == environment:
                 found.append(other)
         except ContractBroken:  # the other model's problem, and it is not loaded
             continue

@@ -84,7 +84,8 @@ def _scan_model(
     numbers = config.wanted(published)
     if not config.enabled:
         return Model(name, tuple(_failed(name, number, UNLOADED) for number in numbers), config.aliases)
-    kept, environment = _served_before(before, name), _stamp(config.environment, environments)
+    kept = _served_before(before, name)
+    environment = _stamp(model_toml.environment_of(name, config, policy), environments)
     servables = []
     for number in numbers:
         old, files = kept.get(number), VersionFiles(name, number, fingerprint(root, name, number, policy), environment)

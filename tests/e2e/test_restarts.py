@@ -78,6 +78,16 @@ def master_of(stack: Stack) -> int:
     return instance.master.pid
 
 
+def settle(stack: Stack) -> None:
+    """Wait until the keeper has executed itself anew, after a restart that was asked for."""
+
+    def is_settled() -> bool:
+        newest = max(instances.find(stack.run_dir))
+        return f"TABLESIDE_ADOPT={newest}\0".encode() in Path(f"/proc/{pid_of(stack, 'web')}/environ").read_bytes()
+
+    assert until(is_settled, REPLACED_S)
+
+
 def test_restart_of_web_fails_no_request(stack: Stack, trained: Trained) -> None:
     """`supervisorctl restart 'web:*'` replaces the keeper, the master and the workers."""
     keeper, master = pid_of(stack, "web"), master_of(stack)
@@ -315,6 +325,7 @@ def test_code_that_cannot_be_imported_replaces_nothing(released: Stack, trained:
 
 def test_a_keeper_that_cannot_start_ends_nothing(released: Stack, trained: Trained) -> None:
     """After `restart` with code that the keeper itself cannot import the workers serve until it is corrected."""
+    settle(released)
     old, broken = set(workers(released)), released.project / "app" / "deployment" / "instances.py"
     good = broken.read_text()
     broken.write_text("def broken(:\n")
@@ -351,10 +362,18 @@ def flip(stack: Stack, release: Path) -> None:
     link.replace(stack.project)
 
 
-def without_a_minor(release: Path) -> Path:
-    """Make a release behave as if it had another minor version of scikit-learn than any model."""
+def without_a_minor(release: Path, *, everywhere: bool = False) -> Path:
+    """Make a release behave as if its interpreter had another minor version of scikit-learn than any model.
+
+    everywhere: also as if every other environment had another one.
+    """
+    condition = "True" if everywhere else "here is None"
     with (release / "app" / "repository" / "integrity.py").open("a") as code:
-        code.write("\n\ndef same_minor(first, second): return False\n")
+        code.write(
+            "\n\n_differences = environment_differences\n\n\n"
+            "def environment_differences(contract, here=None):\n"
+            f"    return ['scikit-learn was another'] if {condition} else _differences(contract, here)\n"
+        )
     return release
 
 
@@ -366,13 +385,14 @@ def test_a_flipped_link_is_an_upgrade(released: Stack, trained: Trained) -> None
     assert releases_of(released) == {"current=one"}
     old = set(workers(released))
     flip(released, without_a_minor(make_release(released.project.with_name("skewed"))))
-    done = released.cli("restart")
-    assert (done.returncode, set(workers(released))) == (1, old)
-    assert "cannot serve 4 of the versions that are served now" in done.stderr
     released.ctl("signal", "HUP", "web")
     log = released.run_dir / "log" / "web.log"
     assert until(lambda: "it does not serve breast-cancer/1 (scikit-learn was" in log.read_text(), REPLACED_S)
     assert set(workers(released)) == old
+    flip(released, without_a_minor(make_release(released.project.with_name("none")), everywhere=True))
+    done = released.cli("restart")
+    assert (done.returncode, set(workers(released))) == (1, old), done.stderr
+    assert "it does not serve breast-cancer/1 (scikit-learn was" in done.stderr
     flip(released, make_release(released.project.with_name("two")))
     under_traffic(released, trained, lambda: released.cli("restart").check_returncode())
     assert releases_of(released) == {"current=two"}
@@ -394,6 +414,27 @@ def test_a_release_in_another_folder_is_an_upgrade(released: Stack, trained: Tra
     assert releases_of(released) == {"three=three"}
 
 
+def test_models_of_another_minor_go_on_in_the_old_interpreter(released: Stack, trained: Trained) -> None:
+    """A release with other libraries serves them as an environment, with an interpreter that no link can change."""
+    release = without_a_minor(make_release(released.project.with_name("four")))
+    said: list[str] = []
+
+    def event() -> None:
+        done = released.cli("restart", "--release", str(release))
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+
+    before = master_of(released)
+    interpreter = instances.find(released.run_dir).popitem()[1].interpreter
+    under_traffic(released, trained, event)
+    assert master_of(released) != before
+    assert f"breast-cancer, diabetes, iris, wine: go on in {interpreter}, the environment release-" in said[0]
+    assert "model_release-" in released.ctl("status")
+    under_traffic(released, trained, lambda: released.ctl("restart", "web:*"))
+    assert releases_of(released) == {"four=four"}
+    assert released.call("/v2/models/iris/ready")[0] == 200
+
+
 def test_a_release_that_cannot_serve_everything_is_refused(released: Stack, tmp_path: Path) -> None:
     """Neither a folder without a release, nor broken code, nor a release that lacks a version replaces anything."""
     old, now = set(workers(released)), releases_of(released)
@@ -408,9 +449,6 @@ def test_a_release_that_cannot_serve_everything_is_refused(released: Stack, tmp_
     broken = make_release(tmp_path / "broken")
     (broken / "app" / "factory.py").write_text("def broken(:\n")
     assert "does not run: SyntaxError" in refused(broken, 2)
-    said = refused(without_a_minor(make_release(tmp_path / "skewed")), 1)
-    assert "cannot serve 4 of the versions that are served now" in said
-    assert "iris/1: scikit-learn was" in said
     losing = make_release(tmp_path / "losing")
     with (losing / "app" / "preflight" / "checks.py").open("a") as code:
         code.write(
