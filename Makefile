@@ -90,10 +90,10 @@ unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel
 unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
 	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
 
-environments: $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
+environments: programs $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
 	$(BIN)/python -m pytest tests/environments -n 2 --dist loadfile
 
-test-environments: $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
+test-environments: programs $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
 	TABLESIDE_TEST_ALL_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/environments -n 2
 
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
@@ -124,8 +124,8 @@ publish-examples: $(VENV)/.base ## train the example models and publish each as 
 UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
-	cd requirements && for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
-	cd requirements/environments && for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
+	set -e; cd requirements; for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
+	set -e; cd requirements/environments; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
 
 clean: ## remove the environment, the run folder and caches, but no models
 	rm -rf $(VENV) run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -45,6 +45,11 @@ class TrainingEnvironment:
     def name(self) -> str:
         return f"scikit-learn-{self.release}-python{self.python_version}"
 
+    @property
+    def has_skops(self) -> bool:
+        """Whether skops is installed in it. That of scikit-learn 1.0 has none, so that its records hold a pickle."""
+        return self.release != "1.0.2"
+
     def python(self) -> Path:
         """The interpreter of the environment, which is made if it is not there yet."""
         lock = LOCKS / f"scikit-learn-{self.release}.txt"
@@ -110,6 +115,14 @@ def oldest() -> TrainingEnvironment:
     """The environment with the oldest release that has wheels for the Python that runs."""
     running = ".".join(map(str, sys.version_info[:2]))
     return _environment(running, releases_for(running)[0])
+
+
+def one_of_each_release() -> list[TrainingEnvironment]:
+    """Of the chosen environments one for each release: that with the oldest Python."""
+    found: dict[str, TrainingEnvironment] = {}
+    for each in sorted(chosen(), key=lambda each: [int(part) for part in each.python_version.split(".")]):
+        found.setdefault(each.release, each)
+    return [found[release] for release in RELEASES if release in found]
 
 
 def _environment(version: str, release: str) -> TrainingEnvironment:

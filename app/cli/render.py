@@ -202,7 +202,8 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
     if found.quick:
         click.echo("published    with --quick: fast backends were compared on few rows")
     if found.trained_with:
-        click.echo(f"trained with {_versions_in_words(found.trained_with)}")
+        rest = "" if "python" in found.trained_with else "; the file does not say the versions of other libraries"
+        click.echo(f"trained with {_versions_in_words(found.trained_with)}{rest}")
     click.echo(f"environment  {_versions_in_words(found.environment)}")
     for difference in here:
         click.echo(f"here         {difference}")

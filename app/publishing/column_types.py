@@ -22,6 +22,7 @@ from tableside.decoding.cells import to_array
 from tableside.decoding.csv_tables import cell_of_text
 from tableside.decoding.rules import Problems
 from tableside.errors import PublishFailed
+from tableside_contract.csv_types import MISSING_WORDS
 
 Series: TypeAlias = "pd.Series[Any]"
 Types = Mapping[str, str]
@@ -37,10 +38,6 @@ _DATATYPES = {
     **dict.fromkeys((*_INTEGERS, *_NULLABLE_INTEGERS), "INT64"), **dict.fromkeys(_FLOATS, "FP64"),
     **dict.fromkeys(("bool", "boolean"), "BOOL"), **dict.fromkeys(_TEXT, "BYTES"),
 }  # fmt: skip
-MISSING_WORDS = frozenset(
-    ("NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "NaT")
-)
-"""The words that pandas, R and spreadsheets write for a missing value."""
 HELP = "int64, float64, bool, str, category, datetime64[ns] or another dtype of numpy or pandas"
 
 

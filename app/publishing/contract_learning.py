@@ -28,11 +28,11 @@ from tableside.publishing import (
 )
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.missing_cells import Nullable
-from tableside.publishing.readings import Known
 from tableside.publishing.trainers_answers import TrainersAnswers
 from tableside.repository import paths
 from tableside.runtimes import golden
 from tableside.runtimes.sklearn import SklearnRuntime
+from tableside_contract.readings import Known
 
 COMPARED_ROWS = 200
 """Rows of the sample, besides the golden rows, whose answers are compared with those of the same rows sent as JSON."""

@@ -14,7 +14,7 @@ import pandas as pd
 from tableside.contract.schema import Cell, Column
 from tableside.contract.table import EstimatorInput
 from tableside.errors import PublishFailed
-from tableside.publishing.readings import WORDS, Known, Missing, Reading, missing_kind, of_values
+from tableside_contract.readings import WORDS, Known, Missing, Reading, missing_kind, of_values
 
 __all__ = ["Known", "Nullable", "as_fitted", "check", "check_names", "mark_of", "missing_kind", "reading_of", "refusal"]
 

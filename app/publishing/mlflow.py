@@ -105,11 +105,11 @@ def prepare(
     if isinstance(given, (str, Path)):
         declared = {**mlflow_signature.types(specs), **(types or {})}
         rows, notes = sample_files.read(Path(given), estimator, target, declared)
-        rows = sample.as_frame(rows, None)
+        rows = sample.as_frame(rows, None, sample_files.dropped_columns(estimator, rows))
     elif example is not None:
         rows, notes = example
     else:
-        rows, notes = sample.as_frame(given, target), []
+        rows, notes = sample.as_frame(given, target, sample_files.dropped_columns(estimator, given)), []
     fitted = mlflow_signature.apply_signature(rows, specs, estimator)
     if not isinstance(given, (str, Path)):
         fitted = column_types.apply(fitted, types or {})

@@ -116,7 +116,7 @@ def publish(
         given = sources.prepare(Path(estimator), request, policy)
     else:
         given = sources.in_memory(estimator, request, trained_with, source)
-    frame = sample.as_frame(given.sample, None)
+    frame = sample.as_frame(given.sample, None, sample_files.dropped_columns(given.estimator, given.sample))
     if as_pickle is False:
         held_objects.refuse_unnamed(given.estimator)
     if own is not None or as_pickle is not False:

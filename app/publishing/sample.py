@@ -30,11 +30,11 @@ FittedCategories = dict[str, tuple[list[Any], bool]]
 """Column name to the categories an encoder was fitted on, and whether it rejects others (`closed`)."""
 
 
-def as_frame(sample: object, target: str | None) -> pd.DataFrame:
+def as_frame(sample: object, target: str | None, dropped: Collection[object] = ()) -> pd.DataFrame:
     """Return the sample as a DataFrame with a fresh index, without its target column.
 
     sample: a DataFrame of pandas or polars, Arrow table, Series, array or sparse matrix of shape [rows, columns], or a
-    list of texts.
+    list of texts. dropped: columns that no answer depends on; cells that a contract cannot describe become text there.
     Raises PublishFailed when the target column is missing, when there are no rows, or for a column that a
     contract cannot describe.
     """
@@ -47,6 +47,7 @@ def as_frame(sample: object, target: str | None) -> pd.DataFrame:
     if not frame.columns.is_unique:
         duplicate = frame.columns[frame.columns.duplicated()][0]
         raise PublishFailed(f"the sample has more than one column {duplicate!r}. Give each column its own name")
+    frame = _with_text(frame, {str(name) for name in dropped})
     for name in frame.columns:
         if not _is_supported(frame[name].dtype):
             hint = (
@@ -58,6 +59,25 @@ def as_frame(sample: object, target: str | None) -> pd.DataFrame:
                 "(datetime64) before fit"
             )
     return frame.reset_index(drop=True)
+
+
+def _with_text(frame: pd.DataFrame, dropped: Collection[str]) -> pd.DataFrame:
+    """Return the frame with text in those dropped columns whose cells a contract cannot describe."""
+    columns = {}
+    for name in frame.columns:
+        series = frame[name]
+        if str(name) in dropped and (not _is_supported(series.dtype) or _is_mixed(series)):
+            texts = [None if missing else str(cell) for cell, missing in zip(series, series.isna(), strict=True)]
+            columns[name] = pd.Series(texts, index=series.index, dtype="str")
+    return pd.DataFrame({name: columns.get(name, frame[name]) for name in frame.columns}) if columns else frame
+
+
+def _is_mixed(series: Series) -> bool:
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return not _is_supported(series.cat.categories.dtype) or _is_mixed(pd.Series(series.cat.categories))
+    present = series.dropna() if series.dtype == object else ()
+    kinds = {str if isinstance(cell, str) else bool if isinstance(cell, (bool, np.bool_)) else None for cell in present}
+    return len(kinds) > 1 or None in kinds
 
 
 def without_target(names: Sequence[Any], target: str | None) -> list[Any]:

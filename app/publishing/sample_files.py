@@ -9,10 +9,10 @@ from typing import TypeVar
 import pandas as pd
 
 from tableside.errors import PublishFailed
-from tableside.publishing import column_types, csv_samples, missing_cells, readings, sample
+from tableside.publishing import column_types, csv_samples, missing_cells, sample
 from tableside.publishing.column_types import Types
-from tableside.publishing.readings import Known, Label
-from tableside_contract import facts
+from tableside_contract import facts, readings
+from tableside_contract.readings import Known, Label
 
 T = TypeVar("T")
 Sample = tuple[pd.DataFrame, list[str]]
@@ -57,22 +57,28 @@ def known_columns(estimator: object, names: Sequence[Label]) -> dict[Label, Know
     return readings.of_model(estimator, _names(estimator, names))
 
 
+def dropped_columns(estimator: object, rows: object) -> list[Label]:
+    """Return the columns of a DataFrame that the model drops, so that no answer depends on them."""
+    if not isinstance(rows, pd.DataFrame):
+        return []
+    return readings.dropped(estimator, _names(estimator, list(rows.columns)))
+
+
 def _csv(path: Path, estimator: object, target: str | None, types: Types) -> Sample:
     texts = csv_samples.read_text(path)
     kept: list[str] = sample.without_target(list(texts), target)
     _check_declared(types, kept)
     fitted_on = facts.feature_names(estimator, kept)
     known = known_columns(estimator, kept)
-    unused = readings.dropped(estimator, _names(estimator, kept))
-    guesses = csv_samples.Guesses()
     wanted = kept if fitted_on is None else [name for name in kept if name in set(fitted_on)]
-    dates = {name: dtype for name in unused if (dtype := column_types.date_dtype(texts.get(str(name), [])))}
-    frame = csv_samples.typed({name: texts[name] for name in wanted}, {**by_text(dates), **types}, known, guesses)
+    frame, notes = csv_samples.typed(
+        {name: texts[name] for name in wanted}, types, known, estimator, _names(estimator, kept)
+    )
     for name in kept:
         if name not in frame.columns:  # a surplus column is refused later, by its name and not by its look
             frame[name] = pd.Series(texts[name], dtype="str")
     frame = _numbered(frame, estimator)
-    return missing_cells.as_fitted(frame, by_text(known), is_file=True), guesses.notes()
+    return missing_cells.as_fitted(frame, by_text(known), is_file=True), notes
 
 
 def _names(estimator: object, names: Sequence[Label]) -> list[Label]:

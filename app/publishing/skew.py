@@ -12,7 +12,7 @@ from typing import Literal
 
 from tableside.contract.environment import environment
 from tableside.errors import PublishFailed
-from tableside_contract.artifact_versions import sklearn_versions
+from tableside_contract.artifact_versions import library_versions, sklearn_versions
 from tableside_contract.environment import same_minor
 
 SKLEARN = "scikit-learn"
@@ -59,7 +59,7 @@ def written_with(artifact: Path | bytes, *others: Mapping[str, str]) -> tuple[di
     Raises PublishFailed when the file cannot be read.
     """
     try:
-        in_file = sklearn_versions(artifact)
+        in_file, libraries = sklearn_versions(artifact), library_versions(artifact)
     except OSError as problem:
         raise PublishFailed(f"{artifact!s}: {problem.strerror or problem}") from problem
     found: dict[str, str] = {SKLEARN: " and ".join(in_file)} if in_file else {}
@@ -69,4 +69,4 @@ def written_with(artifact: Path | bytes, *others: Mapping[str, str]) -> tuple[di
             found.setdefault(package, version)
         if SKLEARN in other:
             versions.setdefault(other[SKLEARN])
-    return found, [*versions]
+    return {**libraries, **found}, [*versions]

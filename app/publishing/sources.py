@@ -115,7 +115,8 @@ def rows(estimator: object, request: Request) -> Sample:
     """Return the sample without its target column, with the declared types, and notes on how a file was read."""
     if isinstance(request.sample, (str, Path)):
         return sample_files.read(Path(request.sample), estimator, request.target, request.types)
-    return column_types.apply(samples.as_frame(request.sample, request.target), request.types or {}), []
+    frame = samples.as_frame(request.sample, request.target, sample_files.dropped_columns(estimator, request.sample))
+    return column_types.apply(frame, request.types or {}), []
 
 
 def _from_record(folder: Path, request: Request, settings: Repository, progress: Progress) -> Prepared:

@@ -54,6 +54,8 @@ class TrainingRecord(msgspec.Struct, frozen=True):
     answers: dict[str, RecordAnswers]
     artifact: RecordArtifact
     left_out: dict[str, str] = {}
+    notes: list[str] = []
+    dropped: list[str] = []
 
 
 def is_record(folder: Path) -> bool:

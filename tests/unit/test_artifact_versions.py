@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tableside.errors import PublishFailed
 from tableside.publishing import estimator_files, mlflow_versions, skew
-from tableside_contract.artifact_versions import sklearn_versions
+from tableside_contract.artifact_versions import library_versions, sklearn_versions
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -65,9 +65,24 @@ def test_several_versions_are_all_found() -> None:
     both = [pickle.dumps(MODEL), written_elsewhere(pickle.dumps(MODEL))]
     assert sklearn_versions(pickle.dumps(both)) == sorted([sklearn.__version__, OTHER])
     trained_with, versions = skew.written_with(pickle.dumps(both))
-    assert trained_with == {"scikit-learn": f"{versions[0]} and {versions[1]}"}
+    assert trained_with == {"numpy": "2.x", "scikit-learn": f"{versions[0]} and {versions[1]}"}
     with pytest.raises(PublishFailed, match=f"m was written with scikit-learn {OTHER}, but this environment has"):
         skew.Gate().check("m", versions)
+
+
+def test_other_libraries_are_named_as_far_as_the_file_shows_them() -> None:
+    """numpy by its module, boosters by what they write into their models; a library that shows nothing is left out."""
+    assert library_versions(pickle.dumps(MODEL)) == {"numpy": "2.x"}
+    older = pickle.dumps(MODEL).replace(b"numpy._core.", b"numpy.core.")
+    assert library_versions(zlib.compress(older)) == {"numpy": "1.x"}
+    xgboost = b"\x00\x07version[#L\x00\x00\x00\x00\x00\x00\x00\x03i\x03i\x02i\x00}"
+    lightgbm = b"\x94X\xf2\x0b\x00\x00tree\nversion=v4\nnum_class=1"
+    catboost = b"Summary: CatBoost release 1.2.10. commit"
+    filler = b"x" * (1 << 20)
+    assert library_versions(b"\x80\x04" + filler[:-9] + xgboost + filler + lightgbm + catboost) == {
+        "catboost": "1.2.10", "lightgbm": "4.x", "xgboost": "3.2.0",
+    }  # fmt: skip
+    assert library_versions(b"nothing") == {}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
-"""Reads from an artifact which scikit-learn wrote it, without running any code in it.
+"""Reads from an artifact which scikit-learn, and as far as it shows which other libraries, wrote it.
 
 scikit-learn puts its version into the state of each of its estimators, under a key of its own. pickle, joblib and
 cloudpickle write that key and the text after it as they are; skops writes them into its `schema.json`. The bytes are
 searched for the pair, so nothing is unpickled, and a file that cannot be loaded here says who wrote it all the same.
+
+Of other libraries less is there. XGBoost and CatBoost write their version into their boosters. numpy shows by the name
+of its module whether it is 1 or 2, and LightGBM by its text format whether it is 4 or older. The versions of Python,
+scipy and pandas are in no joblib or pickle file; only a training record or MLflow's files have them.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import re
 import zipfile
@@ -30,6 +35,21 @@ _PICKLED = re.compile(
 _IN_SCHEMA = re.compile(rb'"_sklearn_version":\s*\{[^{}]*?"content":\s*"\\"([^"\\]+)\\""')
 
 
+_LIBRARIES = {
+    "numpy": (
+        (re.compile(rb"numpy\.core\.(?:multiarray|numeric)"), "1.x"),
+        (re.compile(rb"numpy\._core\.(?:multiarray|numeric)"), "2.x"),
+    ),
+    "xgboost": ((re.compile(rb"\x07version\[#L\x00{7}\x03i(.)i(.)i(.)", re.DOTALL), ""),),
+    "lightgbm": (
+        (re.compile(rb"tree\nversion=v4\nnum_class="), "4.x"),
+        (re.compile(rb"tree\nversion=v3\nnum_class="), "3.x or older"),
+    ),
+    "catboost": ((re.compile(rb"CatBoost release (\d+\.\d+(?:\.\d+)?)"), ""),),
+}  # fmt: skip
+"""Library to what shows its version in a pickle; an empty version is made of the groups of the expression."""
+
+
 class _Readable(Protocol):
     def read1(self, size: int) -> bytes: ...
 
@@ -46,6 +66,31 @@ def sklearn_versions(artifact: Path | bytes) -> list[str]:
             return sorted(_in_schema(file))
         file.seek(0)
         return sorted(_in_pickle(_plain_chunks(file)))
+
+
+def library_versions(artifact: Path | bytes) -> dict[str, str]:
+    """Return the versions of other libraries that a joblib or pickle file shows: `{"numpy": "2.x", "xgboost": "3.2"}`.
+
+    A library that is not in the answer may have written the file all the same. Raises OSError when it cannot be read.
+    """
+    found: dict[str, set[str]] = {}
+    file = io.BytesIO(artifact) if isinstance(artifact, bytes) else artifact.open("rb")
+    with file:
+        rest = b""
+        for chunk in _plain_chunks(file):
+            text = rest + chunk
+            for library, patterns in _LIBRARIES.items():
+                for pattern, version in patterns:
+                    for match in itertools.islice(pattern.finditer(text), 1):
+                        found.setdefault(library, set()).add(version or _of_groups(match))
+            rest = text[-_LONGEST_PAIR:]
+    return {library: " and ".join(sorted(versions)) for library, versions in sorted(found.items())}
+
+
+def _of_groups(match: re.Match[bytes]) -> str:
+    """Three numbers, each one byte, or a text."""
+    groups = match.groups()
+    return groups[0].decode("ascii") if len(groups) == 1 else ".".join(str(group[0]) for group in groups)
 
 
 def _in_schema(file: IO[bytes]) -> set[str]:

@@ -12,11 +12,11 @@ import shutil
 import uuid
 import warnings
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Mapping, TypedDict
 
 import sklearn
 
-from tableside_contract import cells, tables
+from tableside_contract import cells, readings, tables
 from tableside_contract.answers import answer
 from tableside_contract.artifact_versions import sklearn_versions
 from tableside_contract.cells import Cell
@@ -49,7 +49,10 @@ class Artifact(TypedDict):
 
 
 class Record(TypedDict):
-    """The content of `training.json`. rows: `rows[i][column]`. answers: by output, for all rows in one call."""
+    """The content of `training.json`. rows: `rows[i][column]`. answers: by output, for all rows in one call.
+
+    notes: what decided the types of the sample. dropped: the columns that no answer depends on.
+    """
 
     format: int
     facts: Facts
@@ -58,17 +61,22 @@ class Record(TypedDict):
     rows: list[list[Cell]]
     answers: dict[str, Answers]
     left_out: dict[str, str]
+    notes: list[str]
+    dropped: list[str]
     artifact: Artifact
 
 
 def contract(
-    estimator: Any, sample: Any, folder: Path | str, *, target: str | None = None, max_rows: int = MAX_ROWS
-) -> Record:
+    estimator: Any, sample: Any, folder: Path | str, *, target: str | None = None, max_rows: int = MAX_ROWS,
+    types: Mapping[str, str] | None = None, as_pickle: bool = False,
+) -> Record:  # fmt: skip
     """Write the training record of a fitted estimator as a new folder, and return the content of its training.json.
 
     Run it where the estimator was trained. sample: rows like the training data, as the estimator takes them: a
     DataFrame or array of shape [rows, columns], or a list of texts; or the path of a .csv or .parquet file. target: the
     name of a column of the sample to drop. max_rows: of a longer sample so many rows are kept, the extremes among them.
+    types: dtypes by column of a CSV sample, which has none; the fitted estimator decides the other columns.
+    as_pickle: write the estimator with joblib and not with skops.
 
     Raises RecordFailed, and leaves no folder, when the estimator does not answer the sample or was made elsewhere.
     """
@@ -77,8 +85,12 @@ def contract(
         raise RecordFailed(f"{out} exists already. Give the name of a new folder")
     _check_origin(estimator)
     facts = describe(estimator)
+    notes: list[str] = []
     if isinstance(sample, (str, Path)):
-        sample = tables.read(Path(sample), facts)
+        sample, notes = tables.read(Path(sample), estimator, target, types)
+        target = None
+    elif types:
+        raise RecordFailed("types are for a CSV sample. Give a DataFrame its dtypes with astype")
     given = tables.as_frame(sample, target)
     facts["feature_names"] = feature_names(estimator, given.columns)
     frame = tables.choose(tables.align(given, facts), max_rows)
@@ -97,7 +109,9 @@ def contract(
             rows=tables.rows_of(frame),
             answers={name: _as_answers(array) for name, array in answers.items()},
             left_out=left_out,
-            artifact=write_artifact(estimator, draft),
+            notes=notes,
+            dropped=[str(name) for name in readings.dropped(estimator, list(frame.columns))],
+            artifact=write_artifact(estimator, draft, as_pickle=as_pickle),
         )
         text = json.dumps(record, indent=None, ensure_ascii=False, allow_nan=False)
         (draft / FILE).write_text(text + "\n", encoding="utf-8")
@@ -123,6 +137,12 @@ def load(path: Path) -> Any:
     try:
         return _load_skops(path) if _is_zip(path) else _load_joblib(path)
     except Exception as problem:
+        if isinstance(problem, AttributeError) and "__main__" in str(problem):
+            raise RecordFailed(
+                f"{path} uses a class or function of the script or notebook that trained it (module __main__), which "
+                f"no other process can import ({problem}). Move it into a file of its own, import it from there, and "
+                "train again"
+            ) from problem
         raise RecordFailed(f"{path} cannot be loaded: {type(problem).__name__}: {problem}") from problem
 
 
@@ -144,6 +164,22 @@ def _load_joblib(path: Path) -> Any:
     return joblib.load(path)
 
 
+def _is_held(estimator: Any, path: Path) -> bool:
+    """Whether skops is installed and writes the estimator to `path`; no file is left if not."""
+    try:
+        import skops.io
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            skops.io.dump(estimator, path)
+            skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))  # some is written that is not read
+    except Exception:  # noqa: BLE001 - whatever skops cannot hold, joblib may
+        if path.exists():
+            path.unlink()
+        return False
+    return True
+
+
 def _check_origin(estimator: Any) -> None:
     """Raise RecordFailed for an estimator that another scikit-learn made, as far as that shows."""
     elsewhere = written_by(estimator)
@@ -161,19 +197,10 @@ def _as_answers(array: Any) -> Answers:
     )
 
 
-def write_artifact(estimator: Any, folder: Path) -> Artifact:
-    """Write the estimator with skops if that is installed and can hold it; else with joblib."""
+def write_artifact(estimator: Any, folder: Path, *, as_pickle: bool = False) -> Artifact:
+    """Write the estimator with skops if that is installed and can hold it; else, or `as_pickle`, with joblib."""
     path = folder / SKOPS
-    try:
-        import skops.io
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            skops.io.dump(estimator, path)
-            skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))  # some is written that is not read
-    except Exception:  # noqa: BLE001 - whatever skops cannot hold, joblib may
-        if path.exists():
-            path.unlink()
+    if as_pickle or not _is_held(estimator, path):
         import joblib
 
         path = folder / JOBLIB

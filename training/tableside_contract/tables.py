@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Mapping, TypedDict
 
 import numpy as np
 import pandas as pd
 
-from tableside_contract import cells
+from tableside_contract import cells, csv_text, csv_types, declared_types, model_choice, readings
 from tableside_contract.cells import Cell
+from tableside_contract.csv_types import Rules
 from tableside_contract.errors import RecordFailed
-from tableside_contract.facts import Facts
+from tableside_contract.facts import Facts, feature_names
+from tableside_contract.readings import Label
 
 MAX_CELLS = 2_000_000
 """The cells that a record may have: of a wider sample fewer rows are kept."""
@@ -29,52 +31,55 @@ class Column(TypedDict):
     ordered: bool
 
 
-def read(path: Path, facts: Facts) -> pd.DataFrame:
-    """Read a sample from a `.csv` file with a header line, or from a `.parquet` file. Raises RecordFailed.
+def read(
+    path: Path, estimator: object, target: str | None = None, types: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read a sample from a `.csv` file with a header line, or from a `.parquet` file, without its target column.
 
-    A CSV column whose encoder was fitted on text is read as text, and its missing cells are None if the encoder was
-    fitted on None.
+    types: declared dtypes by column of a CSV file; the fitted estimator decides the others (see csv_types). Also
+    returns notes. Raises RecordFailed.
     """
     if not path.is_file():
         raise RecordFailed(f"{path}: no such file")
-    if path.suffix.lower() not in (".csv", ".parquet"):
+    ending = path.suffix.lower()
+    if ending not in (".csv", ".parquet"):
         raise RecordFailed(f"{path}: a sample must be a .csv or .parquet file")
-    fitted = {name: found["values"] for name, found in facts["categories"].items()}
-    text = [
-        name
-        for name, values in fitted.items()
-        if values and all(isinstance(v, (str, dict, type(None))) for v in values)
-    ]
+    if ending == ".csv":
+        return _csv(path, estimator, target, types or {})
+    if types:
+        raise RecordFailed(f"{path}: a Parquet file has its types. Leave out --types")
     try:
-        frame = (
-            pd.read_parquet(path)
-            if path.suffix.lower() == ".parquet"
-            else pd.read_csv(path, dtype=dict.fromkeys(text, object))
-        )
+        return without_target(pd.read_parquet(path), target), []
     except (OSError, ValueError, ImportError) as problem:
         raise RecordFailed(f"{path}: {problem}") from problem
-    if path.suffix.lower() == ".csv":
-        _check_codes(path, frame, text)
-    for name in text:
-        if name in frame.columns and None in fitted[name] and {"type": "nan"} not in fitted[name]:
-            column = frame[name].astype(object)
-            frame[name] = column.where(column.notna(), None)
-    return frame
 
 
-def _check_codes(path: Path, frame: pd.DataFrame, text: list[str]) -> None:
-    """Raise RecordFailed for a column that was read as numbers although its zeros say that it may be text."""
-    numeric = [name for name in frame.columns if name not in text and frame[name].dtype.kind in "iuf"]
-    written = pd.read_csv(path, dtype=str, usecols=numeric) if numeric else frame[numeric]
-    for name in numeric:
-        codes = written[name].dropna()
-        codes = codes[codes.str.match(r"\s*[+-]?0\d")]
-        if len(codes):
+def _csv(path: Path, estimator: object, target: str | None, types: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    texts = csv_text.read(path)
+    kept = [name for name in texts if name != target]
+    if target is not None and len(kept) == len(texts):
+        raise RecordFailed(_no_target(target, kept))
+    for name in types:
+        if name not in kept:
             raise RecordFailed(
-                f"column {name!r} of {path} has the cell {codes.iloc[0]!r}, which could be a text or "
-                "a number. Give a Parquet "
-                "sample, which has types, or a DataFrame"
+                f"--types names the column {name!r}, which the sample does not have. Its columns: {', '.join(kept)}"
             )
+    fitted_on = feature_names(estimator, kept)
+    names: list[Label] = [*(kept if fitted_on is None else fitted_on)]
+    known = readings.of_model(estimator, names)
+    rules = Rules(
+        types, known, readings.dropped(estimator, names), declared_types.convert, declared_types.date_dtype,
+        model_choice.asker(estimator),
+    )  # fmt: skip
+    frame, notes = csv_types.typed({name: texts[name] for name in kept if name in set(names)}, rules)
+    for name in kept:
+        if name not in frame.columns:  # a surplus column is refused later, by its name
+            frame[name] = csv_types.text_series(texts[name])
+    for label, found in known.items():
+        if label in frame.columns and found.missing == {"none"}:
+            column = frame[label].astype(object)
+            frame[label] = column.where(column.notna(), None)
+    return (frame if fitted_on is not None else frame.set_axis(csv_types.labels(list(frame.columns)), axis=1)), notes
 
 
 def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
@@ -85,14 +90,23 @@ def as_frame(sample: Any, target: str | None) -> pd.DataFrame:
         sample = sample.to_frame(TEXT if sample.name is None else sample.name)
     if isinstance(sample, (list, tuple)) and all(isinstance(value, str) for value in sample):
         sample = {TEXT: list(sample)}
-    frame = sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(sample)
-    if target is not None:
-        if target not in frame.columns:
-            raise RecordFailed(f"the sample has no target column {target!r}. Its columns are: {_listed(frame.columns)}")
-        frame = frame.drop(columns=[target])
+    frame = without_target(sample if isinstance(sample, pd.DataFrame) else pd.DataFrame(sample), target)
     if not len(frame):
         raise RecordFailed("the sample has no rows. Give some rows like the training data")
     return frame.reset_index(drop=True)
+
+
+def without_target(frame: pd.DataFrame, target: str | None) -> pd.DataFrame:
+    """Return the frame without its target column. Raises RecordFailed if it has none."""
+    if target is None:
+        return frame
+    if target not in frame.columns:
+        raise RecordFailed(_no_target(target, frame.columns))
+    return frame.drop(columns=[target])
+
+
+def _no_target(target: str, names: Any) -> str:
+    return f"the sample has no target column {target!r}. Its columns are: {_listed(names)}"
 
 
 def _listed(names: Any) -> str:

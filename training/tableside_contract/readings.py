@@ -2,13 +2,13 @@
 
 An encoder knows the values it was fitted on, an imputer the value it fills in, and scikit-learn's other estimators take
 numbers. A step that passes a column's own cells on, such as an imputer, leaves the next step to say more.
+Compatible with Python 3.8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Iterable, Literal, Mapping, Sequence, Union
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from tableside_contract.facts import attribute
 Reading = Literal["text", "number", "boolean", "date", "numeric"]
 """What cells are. `numeric` is numbers or booleans: what an estimator takes that computes with its columns."""
 Missing = Literal["nan", "none", "na"]
-Label = str | int
+Label = Union[str, int]
 
 _NESTED = ("best_estimator_", "estimator_", "regressor_", "estimators_", "calibrated_classifiers_")
 _OPAQUE = ("FunctionTransformer",)
@@ -135,7 +135,7 @@ def _selected(chosen: Any, columns: list[Label]) -> list[Label]:
         return columns[slice(bounds[0], stop, chosen.step)]
     listed = [chosen] if isinstance(chosen, (str, int)) else list(chosen) if hasattr(chosen, "__iter__") else []
     if listed and all(isinstance(at, (bool, np.bool_)) for at in listed):
-        return [column for column, is_chosen in zip(columns, listed, strict=False) if is_chosen]
+        return [column for column, is_chosen in zip(columns, listed) if is_chosen]
     selected: list[Label] = []
     for at in listed:
         if isinstance(at, str):
@@ -148,7 +148,7 @@ def _selected(chosen: Any, columns: list[Label]) -> list[Label]:
 def _of_step(part: object, columns: list[Label], found: dict[Label, Known]) -> list[Label]:
     name = type(part).__name__
     if (groups := _groups(part, "categories_", columns)) is not None:
-        for column, group in zip(columns, groups, strict=True):
+        for column, group in zip(columns, groups):
             _add_values(found, column, name, group)
         return []
     if isinstance(mapping := attribute(part, "encoder_dict_"), Mapping):  # feature-engine
@@ -156,7 +156,7 @@ def _of_step(part: object, columns: list[Label], found: dict[Label, Known]) -> l
             _add_values(found, column, name, list(values) if hasattr(values, "__iter__") else [])
         return [column for column in columns if column not in mapping]
     if (statistics := _groups(part, "statistics_", columns)) is not None:
-        for column, value in zip(columns, statistics, strict=True):
+        for column, value in zip(columns, statistics):
             _add_values(found, column, name, [value], is_list=False)
         return columns
     if isinstance(attribute(part, "vocabulary_"), Mapping) or name.endswith("Vectorizer"):
@@ -173,11 +173,14 @@ def _of_other(part: object, name: str, columns: list[Label], found: dict[Label, 
             if hasattr(inner, "__dict__"):
                 _walk(attribute(inner, "estimator") if name_inside.startswith("calibrated") else inner, columns, found)
     library = type(part).__module__.partition(".")[0]
+    function = attribute(part, "func")
+    if name in _OPAQUE and isinstance(function, np.ufunc):
+        _add(found, columns, Known("numeric", f"{name}({function.__name__})"))
     if len(found) == before and library in _NUMERIC_LIBRARIES and name not in _OPAQUE:
         flags = attribute(part, "is_categorical_")  # categories of a `category` column may be text
         is_numeric = [True] * len(columns) if flags is None else [not flag for flag in flags]
         if len(is_numeric) == len(columns):
-            _add(found, [c for c, known in zip(columns, is_numeric, strict=True) if known], Known("numeric", name))
+            _add(found, [c for c, known in zip(columns, is_numeric) if known], Known("numeric", name))
     return []
 
 
