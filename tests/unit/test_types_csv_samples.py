@@ -13,7 +13,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
@@ -152,6 +152,20 @@ def test_numbers_and_text_with_the_same_answers_are_numbers(tmp_path: Path) -> N
     assert "--types zip=str" in note
     with pytest.raises(PublishFailed, match="'00501', which could be a text or the number 501"):
         read(tmp_path, "zip,x\n00501,1.5\n90210,2.5\n", converts)
+
+
+def test_one_row_or_one_method_tells_the_readings_apart(tmp_path: Path) -> None:
+    """A code that the model knows is in one of 400 rows; and labels are equal where probabilities are not."""
+    rare = Own(lambda X: np.array([[float(cell == "10116")] for cell in X["zip"]]))
+    text = "zip,x\n" + "".join(f"{'10116' if row == 201 else '10115'},a\n" for row in range(400))
+    with pytest.raises(PublishFailed, match="column 'zip' has the cell '10115', which could be a text"):
+        read(tmp_path, text, rare)
+    frame = pd.DataFrame({"zip": ["10115", "10116"] * 20, "x": ["a"] * 40})
+    own = Own(lambda X: np.array([[0.1 * (cell == "10116")] for cell in X["zip"]]))
+    model = make_pipeline(own, LogisticRegression()).fit(frame, [0] * 30 + [1] * 10)
+    assert set(model.predict(frame)) == {0}
+    with pytest.raises(PublishFailed, match="column 'zip' has the cell '10115', which could be a text"):
+        read(tmp_path, text, model)
 
 
 def test_an_estimator_that_computes_takes_flags_and_codes_as_numbers(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import Any, Callable, Iterator, List, Literal, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Collection, Iterator, List, Literal, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ MOST_TRIED_IN_FULL = 6
 """With so many open columns every combination of readings is tried: 64 calls."""
 MOST_TRIED_IN_PAIRS = 24
 MAX_ROWS = 60
+MAX_CHECKED_ROWS = 20_000
 Decision = Literal["text", "other", "alike", "open"]
 Ask = Callable[[Any], List[Any]]
 """Calls the model with a DataFrame. Returns its answers as arrays. Raises whatever the model raises."""
@@ -32,21 +33,34 @@ class Choice(NamedTuple):
 
 def asker(estimator: object) -> Ask | None:
     """Return how to call an estimator with a DataFrame; None for one that answers nothing."""
-    method = next((name for name in METHODS if callable(attribute(estimator, name))), None)
-    if method is None:
+    methods = [name for name in METHODS if callable(attribute(estimator, name))]
+    if not methods:
         return None
-    call = getattr(estimator, method)
     has_names = feature_names(estimator) is not None
 
     def ask(frame: Any) -> list[Any]:
         try:
-            return _arrays(call(frame))
+            return _of_methods(estimator, methods, frame)
         except Exception:
             if has_names:
                 raise
-        return _arrays(call(np.ascontiguousarray(frame.to_numpy())))  # it may have been fitted on an array
+        return _of_methods(estimator, methods, np.ascontiguousarray(frame.to_numpy()))  # if it was fitted on an array
 
     return ask
+
+
+def _of_methods(estimator: object, methods: Sequence[str], data: Any) -> list[Any]:
+    """The answers of all methods, because labels may be equal where probabilities are not.
+
+    Raises what the first method raises; another one that raises has no answer, as in a contract.
+    """
+    found = _arrays(getattr(estimator, methods[0])(data))
+    for method in methods[1:]:
+        try:
+            found += _arrays(getattr(estimator, method)(data))
+        except Exception:  # noqa: BLE001 - a model may raise anything
+            found.append(np.array([]))
+    return found
 
 
 def choose(frame: Any, texts: Mapping[str, Any], ask: Ask) -> Choice:
@@ -54,18 +68,35 @@ def choose(frame: Any, texts: Mapping[str, Any], ask: Ask) -> Choice:
 
     frame: the table with the other reading of those columns. texts: the same columns as text.
     """
-    rows = _rows(frame, texts)
-    frame = frame.iloc[rows].reset_index(drop=True)
-    texts = {name: series.iloc[rows].reset_index(drop=True) for name, series in texts.items()}
     answers: dict[frozenset[str], list[Any]] = {}
+    rows = _rows(frame, texts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for as_text in _combinations(list(texts)):
-            columns = {name: texts[name] if name in as_text else frame[name] for name in frame.columns}
-            answered = _answered(ask, type(frame)(columns))
+            answered = _answered(ask, _table(frame, texts, as_text, rows))
             if answered is not None:
                 answers[as_text] = answered
-    return Choice({name: _decision(name, answers) for name in texts})
+        found = {name: _decision(name, answers) for name in texts}
+        alike = frozenset(name for name, decision in found.items() if decision == "alike")
+        if alike and not _is_alike_everywhere(frame, texts, found, alike, ask):
+            found.update(dict.fromkeys(alike, "open"))
+    return Choice(found)
+
+
+def _table(frame: Any, texts: Mapping[str, Any], as_text: Collection[str], rows: Any) -> Any:
+    """Some rows of the table, with these columns as text."""
+    columns = {name: texts[name] if name in as_text else frame[name] for name in frame.columns}
+    return type(frame)(columns).iloc[rows].reset_index(drop=True)
+
+
+def _is_alike_everywhere(
+    frame: Any, texts: Mapping[str, Any], found: Mapping[str, Decision], alike: frozenset[str], ask: Ask
+) -> bool:
+    """Whether the answers to all rows are equal: a code that is rare may be the only one that the model knows."""
+    fixed = {name for name, decision in found.items() if decision == "text"}
+    rows = np.linspace(0, len(frame) - 1, num=min(MAX_CHECKED_ROWS, len(frame)), dtype=int)
+    one, other = (_answered(ask, _table(frame, texts, as_text, rows)) for as_text in (fixed, fixed | alike))
+    return one is not None and other is not None and _same(one, other)
 
 
 def _answered(ask: Ask, frame: Any) -> list[Any] | None:
