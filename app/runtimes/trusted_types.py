@@ -42,14 +42,50 @@ neural_network._stochastic_optimizers.SGDOptimizer tree._tree.Tree utils._bunch.
 utils._metadata_requests.MetadataRequest utils._metadata_requests.MethodMetadataRequest utils.validation.check_array
 """
 
+_SCORERS = """
+metrics._classification.brier_score_loss metrics._classification.d2_brier_score
+metrics._classification.d2_log_loss_score metrics._classification.jaccard_score metrics._classification.log_loss
+metrics._classification.matthews_corrcoef metrics._classification.precision_score
+metrics._classification.recall_score metrics._ranking.average_precision_score metrics._ranking.roc_auc_score
+metrics._ranking.top_k_accuracy_score metrics._regression.d2_absolute_error_score
+metrics._regression.explained_variance_score metrics._regression.max_error metrics._regression.mean_absolute_error
+metrics._regression.mean_absolute_percentage_error metrics._regression.mean_gamma_deviance
+metrics._regression.mean_poisson_deviance metrics._regression.mean_squared_error
+metrics._regression.mean_squared_log_error metrics._regression.median_absolute_error metrics._regression.r2_score
+metrics._regression.root_mean_squared_error metrics._regression.root_mean_squared_log_error
+metrics._scorer.negative_likelihood_ratio metrics._scorer.positive_likelihood_ratio
+metrics.cluster._supervised.adjusted_mutual_info_score metrics.cluster._supervised.adjusted_rand_score
+metrics.cluster._supervised.completeness_score metrics.cluster._supervised.fowlkes_mallows_score
+metrics.cluster._supervised.homogeneity_score metrics.cluster._supervised.mutual_info_score
+metrics.cluster._supervised.normalized_mutual_info_score metrics.cluster._supervised.rand_score
+metrics.cluster._supervised.v_measure_score
+"""
+"""What a search keeps of `scoring="roc_auc"` and the like: functions that compute with two arrays."""
+
+_OLDER = """
+_loss._loss.CyAbsoluteError _loss._loss.CyExponentialLoss _loss._loss.CyHalfBinomialLoss _loss._loss.CyHalfGammaLoss
+_loss._loss.CyHalfMultinomialLoss _loss._loss.CyHalfPoissonLoss _loss._loss.CyHalfSquaredError
+_loss._loss.CyHalfTweedieLoss _loss._loss.CyHalfTweedieLossIdentity _loss._loss.CyHuberLoss _loss._loss.CyPinballLoss
+compose._column_transformer._RemainderColsList ensemble._gb_losses.BinomialDeviance
+ensemble._gb_losses.ExponentialLoss ensemble._gb_losses.HuberLossFunction ensemble._gb_losses.LeastAbsoluteError
+ensemble._gb_losses.LeastSquaresError ensemble._gb_losses.MultinomialDeviance
+ensemble._gb_losses.QuantileLossFunction ensemble._hist_gradient_boosting.binning._BinMapper
+metrics._dist_metrics.ChebyshevDistance metrics._dist_metrics.EuclideanDistance
+metrics._dist_metrics.ManhattanDistance metrics._dist_metrics.MinkowskiDistance metrics._scorer._PredictScorer
+metrics._scorer._ProbaScorer metrics._scorer._ThresholdScorer metrics._scorer._passthrough_scorer
+"""
+"""Types of scikit-learn 1.2 to 1.7, or as skops of that time names them, which run in environments of their own."""
+
 _OTHERS = """
-collections.OrderedDict functools.partial numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median numpy.number
-scipy._lib.array_api_compat.numpy._aliases.asarray scipy.interpolate._bsplines.BSpline
+collections.OrderedDict functools.partial numpy.bool_ numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median
+numpy.number scipy._lib.array_api_compat.numpy._aliases.asarray scipy.interpolate._bsplines.BSpline
 scipy.interpolate._interpolate.interp1d scipy.sparse._coo.coo_matrix scipy.sparse._csc.csc_matrix
 scipy.sparse._csr.csr_matrix
 """
 
-TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in _SKLEARN.split()) | frozenset(_OTHERS.split())
+TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in (_SKLEARN + _SCORERS + _OLDER).split()) | frozenset(
+    _OTHERS.split()
+)
 
 
 def expand(types: Iterable[str], libraries: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 
 from tableside.contract.environment import environment
 from tests import training_environments
-from tests.e2e.conftest import Stack, make_stack, published
+from tests.e2e.conftest import Stack, make_stack, published, until
 from tests.training_environments import TrainingEnvironment
 
 __all__ = ["make_stack", "published"]
@@ -59,10 +59,17 @@ def stack(make_stack: Callable[..., Stack], trained: dict[TrainingEnvironment, P
 
 
 def served(stack: Stack, name: str, folder: Path, method: str = "predict_proba") -> Any:
+    """The answers to all rows, as soon as the worker that takes the request has loaded the version."""
     rows = pd.read_csv(folder / "wine.csv").drop(columns="target").to_dict("records")
-    status, content, _ = stack.call(f"/v1/models/{name}:predict?output={method}", {"instances": rows})
-    assert status == 200, content
-    return np.array(content["predictions"])
+    found: list[Any] = []
+
+    def is_answered() -> bool:
+        found[:] = stack.call(f"/v1/models/{name}:predict?output={method}", {"instances": rows})[:2]
+        return found[0] != 503
+
+    until(is_answered, 300)
+    assert found[0] == 200, found
+    return np.array(found[1]["predictions"])
 
 
 def test_each_release_gives_its_own_answers(stack: Stack, trained: dict[TrainingEnvironment, Path]) -> None:

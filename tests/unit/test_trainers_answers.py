@@ -83,7 +83,7 @@ def test_answers_of_every_output_are_the_trainers(files: Path, ending: str, by_c
     assert json.loads(done.stdout)["notes"] == []
     published = integrity.read_contract(files / "r", "wine", 1)
     assert published.golden.origin == "trainer"
-    assert published.trained_with.keys() == {"scikit-learn"}
+    assert published.trained_with.keys() == {"numpy", "scikit-learn"}
     assert "the trainer's answers" in call("show", "wine", "--repository", files / "r").stdout
 
 
