@@ -45,11 +45,6 @@ class TrainingEnvironment:
     def name(self) -> str:
         return f"scikit-learn-{self.release}-python{self.python_version}"
 
-    @property
-    def has_skops(self) -> bool:
-        """Whether skops is installed in it. That of scikit-learn 1.0 has none, so that its records hold a pickle."""
-        return self.release != "1.0.2"
-
     def python(self) -> Path:
         """The interpreter of the environment, which is made if it is not there yet."""
         lock = LOCKS / f"scikit-learn-{self.release}.txt"

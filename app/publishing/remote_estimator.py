@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class RemoteEstimator(SklearnRuntime):
         code: OwnCode | None = None,
     ) -> None:  # fmt: skip
         """Load the artifact in the process, with its own code. Raises ContractBroken if that fails."""
-        super().__init__(StandIn(facts))
+        super().__init__(StandIn(facts, self.run))
         self._facts = facts
         self._process = process
         files = code.files if code is not None else {}
@@ -56,7 +57,9 @@ class RemoteEstimator(SklearnRuntime):
 class StandIn:
     """Has the fitted attributes that facts tell, in scikit-learn's names, for what publish looks at on an estimator."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, run: Callable[[str, Any], MethodAnswer]) -> None:
+        """run: calls a method of the estimator, which has those that the facts name."""
+        self._methods = {method: partial(run, method) for method in facts["methods"]}
         if facts["feature_names"] is not None:
             self.feature_names_in_ = np.array(facts["feature_names"], dtype=object)
         if facts["n_features"] is not None:
@@ -66,6 +69,11 @@ class StandIn:
             # The facts tell nothing of other columns, which does not mean that the estimator drops them.
             rest = [name for name in facts["feature_names"] or () if name not in facts["categories"]]
             self.transformers_.append(("rest", "passthrough", rest))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._methods:
+            raise AttributeError(name)
+        return self._methods[name]
 
 
 def _encoder(categories: Categories) -> object:

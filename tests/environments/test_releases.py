@@ -93,10 +93,8 @@ def test_a_path_is_refused_in_python(trained: Path, trainer: TrainingEnvironment
 
 def test_a_skops_file_is_refused(trained: Path, trainer: TrainingEnvironment, tmp_path: Path) -> None:
     """skops keeps the version in its schema."""
-    assert (trained / "one_vs_rest.skops").exists() == trainer.has_skops
-    if trainer.has_skops:
-        line = refused(tmp_path, trained / "one_vs_rest.skops", "--sample", trained / "wine.csv", "--target", "target")
-        assert_names_both(line, trainer)
+    line = refused(tmp_path, trained / "one_vs_rest.skops", "--sample", trained / "wine.csv", "--target", "target")
+    assert_names_both(line, trainer)
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -190,8 +188,6 @@ def test_a_record_is_not_made_elsewhere(trainer: TrainingEnvironment, tmp_path: 
 
 def test_every_estimator_of_a_release_is_held_by_trusted_types(trainer: TrainingEnvironment) -> None:
     """What skops of that release writes can be served in an environment of its own without `trusted_types`."""
-    if not trainer.has_skops:
-        return
     done = trainer.run("-W", "ignore", TRAIN.with_name("held_types.py"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -50,7 +50,7 @@ def stack(make_stack: Callable[..., Stack], trained: dict[TrainingEnvironment, P
     for trainer, folder in trained.items():
         words = ["publish", name_of(trainer), str(folder / "one_vs_rest.joblib"), "--sample", str(folder / "wine.csv")]
         words += ["--target", "target", "--environment", name_of(trainer)]
-        done = made.cli(*words, *(["--as-pickle"] if not trainer.has_skops else []))
+        done = made.cli(*words)
         assert done.returncode == 0, done.stderr
     made.start()
     made.wait_loaded()

@@ -84,6 +84,9 @@ def _read_column(column: dict[str, Any], payload: bytearray) -> Any:
         array = read_array(column["array"], payload)
         return pd.Series(array, dtype=object) if array.dtype == object else array
     cells = read_array(column["cells"], payload)
+    if column["dtype"] == "str" and int(pd.__version__.partition(".")[0]) < 3:
+        # Older releases of pandas hold text as objects, and would make text of a missing cell.
+        return pd.Series([np.nan if cell is None else cell for cell in cells.tolist()], dtype=object)
     if column["dtype"] == "object":
         cells[:] = [pd.NA if cell is None else cell for cell in cells.tolist()]
         return pd.Series(cells, dtype=object)
