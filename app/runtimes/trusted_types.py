@@ -66,15 +66,23 @@ _OLDER = """
 _loss._loss.CyAbsoluteError _loss._loss.CyExponentialLoss _loss._loss.CyHalfBinomialLoss _loss._loss.CyHalfGammaLoss
 _loss._loss.CyHalfMultinomialLoss _loss._loss.CyHalfPoissonLoss _loss._loss.CyHalfSquaredError
 _loss._loss.CyHalfTweedieLoss _loss._loss.CyHalfTweedieLossIdentity _loss._loss.CyHuberLoss _loss._loss.CyPinballLoss
-compose._column_transformer._RemainderColsList ensemble._gb_losses.BinomialDeviance
-ensemble._gb_losses.ExponentialLoss ensemble._gb_losses.HuberLossFunction ensemble._gb_losses.LeastAbsoluteError
-ensemble._gb_losses.LeastSquaresError ensemble._gb_losses.MultinomialDeviance
+_loss.glm_distribution.DistributionBoundary _loss.glm_distribution.GammaDistribution
+_loss.glm_distribution.InverseGaussianDistribution _loss.glm_distribution.NormalDistribution
+_loss.glm_distribution.PoissonDistribution _loss.glm_distribution.TweedieDistribution
+compose._column_transformer._RemainderColsList covariance._graph_lasso._DictWithDeprecatedKeys
+ensemble._gb_losses.BinomialDeviance ensemble._gb_losses.ExponentialLoss ensemble._gb_losses.HuberLossFunction
+ensemble._gb_losses.LeastAbsoluteError ensemble._gb_losses.LeastSquaresError ensemble._gb_losses.MultinomialDeviance
 ensemble._gb_losses.QuantileLossFunction ensemble._hist_gradient_boosting.binning._BinMapper
-metrics._dist_metrics.ChebyshevDistance metrics._dist_metrics.EuclideanDistance
-metrics._dist_metrics.ManhattanDistance metrics._dist_metrics.MinkowskiDistance metrics._scorer._PredictScorer
-metrics._scorer._ProbaScorer metrics._scorer._ThresholdScorer metrics._scorer._passthrough_scorer
+ensemble._hist_gradient_boosting.loss.BinaryCrossEntropy
+ensemble._hist_gradient_boosting.loss.CategoricalCrossEntropy
+ensemble._hist_gradient_boosting.loss.LeastAbsoluteDeviation ensemble._hist_gradient_boosting.loss.LeastSquares
+ensemble._hist_gradient_boosting.loss.Poisson impute._iterative._ImputerTriplet linear_model._glm.link.IdentityLink
+linear_model._glm.link.LogLink linear_model._glm.link.LogitLink metrics._dist_metrics.ChebyshevDistance
+metrics._dist_metrics.EuclideanDistance metrics._dist_metrics.ManhattanDistance
+metrics._dist_metrics.MinkowskiDistance metrics._scorer._PredictScorer metrics._scorer._ProbaScorer
+metrics._scorer._ThresholdScorer metrics._scorer._passthrough_scorer
 """
-"""Types of scikit-learn 1.2 to 1.7, or as skops of that time names them, which run in environments of their own."""
+"""Types of scikit-learn 1.0 to 1.7, or as skops of that time names them, which run in environments of their own."""
 
 _OTHERS = """
 collections.OrderedDict functools.partial numpy.bool_ numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median
