@@ -105,7 +105,8 @@ def read(source: Path, request: Request, place: Place, settings: Repository, wor
     _check_release(str(source), versions, place)
     described = _describe(source, request.code, place, work)
     return ReadModel(
-        _artifact(described, source, request, work), described.facts, {**described.trained_with, **trained_with},
+        _artifact(described, source, request, work), described.facts,
+        skew.completed(trained_with, described.trained_with),
         partial(sources.rows, request=request), {}, trainers_answers.read(request.expect), request.code,
     )  # fmt: skip
 
@@ -160,7 +161,8 @@ def _from_mlflow(folder: Path, request: Request, place: Place, settings: Reposit
     specs = mlflow_signature.parse(model.mlmodel.signature)
     return ReadModel(
         _artifact(described, path, dataclasses.replace(request, code=code), work), described.facts,
-        {**described.trained_with, **trained_with}, partial(_mlflow_rows, model, request), mlflow.source_of(model),
+        skew.completed(trained_with, described.trained_with), partial(_mlflow_rows, model, request),
+        mlflow.source_of(model),
         trainers_answers.read(request.expect), code,
         tuple(spec.name for spec in specs or () if spec.name is not None and not spec.required),
     )  # fmt: skip

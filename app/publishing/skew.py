@@ -52,6 +52,14 @@ class Gate:
         )
 
 
+def completed(found: Mapping[str, str], there: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions that wrote an artifact; those that are not known exactly are those of its environment.
+
+    found: what the artifact and the files beside it say, such as `2.x` for numpy. there: the environment's versions.
+    """
+    return {**there, **{package: version for package, version in found.items() if ".x" not in version}}
+
+
 def written_with(artifact: Path | bytes, *others: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the versions that wrote an artifact, and all versions of scikit-learn that are named for it.
 

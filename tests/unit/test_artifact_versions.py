@@ -85,6 +85,12 @@ def test_other_libraries_are_named_as_far_as_the_file_shows_them() -> None:
     assert library_versions(b"nothing") == {}
 
 
+def test_an_environment_completes_what_a_file_says() -> None:
+    """What the file says exactly counts; `2.x` is replaced by the version of the environment that it runs in."""
+    there = {"scikit-learn": "1.6.0", "numpy": "2.4.6", "python": "3.11.7"}
+    assert skew.completed({"scikit-learn": "1.6.1", "numpy": "2.x"}, there) == {**there, "scikit-learn": "1.6.1"}
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"PK\x03\x04 no zip", b"\x78\x9cno zlib", b"\x1f\x8bno gzip", b"BZh9", b"\xfd7zXZ\x00bad"]
 )
