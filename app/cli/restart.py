@@ -10,7 +10,7 @@ import msgspec
 
 from tableside.cli import former_environment
 from tableside.cli.release_check import MODULE, Report
-from tableside.deployment import instances, keeper_socket, releases, socket_holder
+from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
 from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_socket import Request
 from tableside.deployment.releases import Release
@@ -36,6 +36,8 @@ def restart(folder: Path | None) -> None:
     settings = load()
     newest = next(reversed(instances.find(settings.run_dir).values()), None)
     if newest is None:
+        if running_stack.find(settings) is not None:
+            _check_holders(settings)
         raise StackError(f"no gunicorn runs in {settings.run_dir}: start the stack with `tableside run`")
     _check_holders(settings)
     release = releases.in_folder(folder) if folder is not None else newest.flipped_release

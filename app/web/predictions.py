@@ -94,7 +94,7 @@ def run_stage(
     extensions, trace, started_s = context.extensions, context.trace, now_s()
     if stage == "decode" and started_s >= trace.deadline_at_s:  # nobody waits for the answer any more
         budget_s = trace.deadline_at_s - trace.started_s
-        if trace.waited_s >= budget_s:
+        if 0 < budget_s <= trace.waited_s:
             raise waited_too_long(trace.waited_s, 0.0)
         raise DeadlineExceeded(budget_s)
     if size_bytes <= extensions.settings.predict.in_thread_above_bytes:
