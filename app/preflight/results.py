@@ -30,6 +30,8 @@ Fingerprint = tuple[tuple[str, int, int, int], ...] | None
 PREFLIGHT_FOLDER = "preflight"
 """Name of the results' folder below the run folder."""
 _ASKED = ".asked"
+_RELEASE = str(Path(__file__).resolve().parent)
+"""The folder of this code, without links: releases in other folders do not share results."""
 KEEP = 2000
 """How many result files `forget_failures` leaves in the folder; the oldest are removed first."""
 
@@ -87,7 +89,7 @@ class ResultStore:
     def _path(self, files: VersionFiles, libraries: dict[str, str]) -> Path:
         policy = self._policy
         parts = (
-            files.name, files.version, files.fingerprint, libraries, sys.executable, __version__,
+            files.name, files.version, files.fingerprint, libraries, sys.executable, __version__, _RELEASE,
             policy.trusted_types, policy.trusted_libraries, policy.environment_skew, policy.load_timeout_s,
             policy.shared_memory_above_mb, policy.consent_file, files.environment,
         )  # fmt: skip

@@ -19,6 +19,8 @@ POLL_S = 0.02
 LOOK_S = 0.25
 """Seconds between two looks at the other workers: if the last one that is ready dies, this one accepts."""
 HEARTBEAT_S = 1.0
+HOLD_S = 10.0
+"""Seconds in which the web keeper decides whether an instance that lacks versions is ended."""
 
 
 class Readiness(Protocol):
@@ -55,6 +57,34 @@ class AcceptingWorker(DrainingWorker):
                 beat_at_s = now_s + HEARTBEAT_S
                 self.notify()
             sleep(POLL_S)
+        self._hold_if_versions_are_lost(self.slot)
+
+    def _hold_if_versions_are_lost(self, slot: WorkerSlot) -> None:
+        """Accept nothing for HOLD_S if this worker lacks a version that others serve: the web keeper ends it then."""
+        give_up_at_s, beat_at_s = time.monotonic() + HOLD_S, 0.0
+        while self.alive and time.monotonic() < give_up_at_s and loses_versions(slot):
+            if time.monotonic() >= beat_at_s:
+                beat_at_s = time.monotonic() + HEARTBEAT_S
+                self.notify()
+            sleep(LOOK_S)
+
+
+def loses_versions(slot: WorkerSlot) -> bool:
+    """Return whether other ready workers of this run folder serve a version that this one does not serve."""
+    mine: set[tuple[object, object]] = set()
+    theirs: set[tuple[object, object]] = set()
+    for status in worker_slots.statuses(slot.run_dir / "worker_slots"):
+        models = status.get("models")
+        found = {
+            (model.get("name"), model.get("version"))
+            for model in (models if isinstance(models, list) else [])
+            if model.get("state") == "READY"
+        }
+        if status.get("worker_slot") == slot.number:
+            mine |= found
+        elif status.get("ready") is True:
+            theirs |= found
+    return bool(theirs - mine)
 
 
 def is_served_by_others(slot: WorkerSlot) -> bool:
