@@ -57,6 +57,17 @@ class TooLarge(TablesideError):
 
 
 @dataclass
+class InflatesTooMuch(TooLarge):
+    """The body takes more than `limit_bytes` once it is inflated or decoded, which is too much for its size."""
+
+    def __str__(self) -> str:
+        return (
+            f"the body takes more than {self.limit_bytes} bytes once it is decoded, which is more than {self.setting} "
+            "allows a body of its size"
+        )
+
+
+@dataclass
 class TooManyRows(TablesideError):
     """The request has `rows` rows, or at least so many, and `server.max_rows` allows `most`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,12 +25,10 @@ from tableside.setting_texts import (
     SHA256_PATTERN,
     TYPE_PATTERN,
     check_file,
-    check_variable,
-    list_in_variable,
     readable,
 )
+from tableside.setting_variables import ENV_PREFIX, override
 
-ENV_PREFIX = "TABLESIDE__"
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
 
@@ -221,7 +219,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     merged = _read_file(environ, config)
     for variable, value in sorted(environ.items()):
         if variable.startswith(ENV_PREFIX):
-            _override(merged, variable, value)
+            override(merged, variable, value, Settings)
     try:
         settings = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as problem:
@@ -259,49 +257,6 @@ def _list_settings() -> frozenset[str]:
         for field in msgspec.structs.fields(section.type)
         if isinstance(field.default, tuple)
     )
-
-
-def _override(merged: dict[str, object], variable: str, value: str) -> None:
-    section, separator, key = variable[len(ENV_PREFIX) :].lower().partition("__")
-    known = {field.name for field in msgspec.structs.fields(Settings)}
-    if not separator or section not in known:
-        raise SettingsError(
-            f"{variable}: unknown setting. Write {ENV_PREFIX}SECTION__KEY with a section of {_names(known)}"
-        )
-    if section == "environments":
-        check_variable(value, variable)
-        _override_environment(merged, variable, key, value)
-        return
-    section_type = {field.name: field.type for field in msgspec.structs.fields(Settings)}[section]
-    keys = {field.name: field for field in msgspec.structs.fields(section_type)}
-    if key not in keys:
-        raise SettingsError(f"{variable}: unknown setting. Section '{section}' has {_names(keys)}")
-    parsed: str | list[str] = value
-    if isinstance(keys[key].default, tuple):
-        parsed = list_in_variable(value, variable)
-    else:
-        check_variable(value, variable)
-    try:
-        msgspec.convert(parsed, keys[key].type, strict=False)
-    except msgspec.ValidationError as problem:
-        raise SettingsError(f"{variable}: {readable(str(problem))}") from problem
-    values = merged.setdefault(section, {})
-    if isinstance(values, dict):  # `load` refuses a section that is not a table
-        values[key] = parsed
-
-
-def _override_environment(merged: dict[str, object], variable: str, key: str, value: str) -> None:
-    """Set a key of an environment: `TABLESIDE__ENVIRONMENTS__NAME__PYTHON`. `load` checks name, key and value."""
-    name, separator, key = key.rpartition("__")
-    if not separator:
-        raise SettingsError(f"{variable}: unknown setting. Write {ENV_PREFIX}ENVIRONMENTS__NAME__PYTHON")
-    environments = merged.setdefault("environments", {})
-    if isinstance(environments, dict):
-        environments[name] = {**environments.get(name, {}), key: value}
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 def _explain(message: str) -> str:

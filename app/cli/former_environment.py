@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from tableside.cli.release_check import Refused, Report
 from tableside.model_process import known_environments
-from tableside.settings import ENV_PREFIX
+from tableside.setting_variables import ENV_PREFIX
 
 ENVIRONMENTS = f"{ENV_PREFIX}ENVIRONMENTS__"
 MODEL_ENVIRONMENTS = f"{ENV_PREFIX}REPOSITORY__MODEL_ENVIRONMENTS"

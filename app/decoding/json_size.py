@@ -10,19 +10,20 @@ import re
 
 import numpy as np
 
-from tableside.decoding.inflate import CELL_BYTES, SETTING
+from tableside.decoding.inflate import CELL_BYTES, FREE_BYTES, SETTING
 from tableside.errors import RequestRejected, TooLarge
 
 LIST_BYTES, OBJECT_BYTES = 24, 64
 """What an array and an object count where a cell counts 8 bytes. In memory each of the three takes about four times as
 much: a number 24 bytes and a place of 8, an empty list 64 and a place, an object with a member about 240."""
-FREE_BYTES, RATIO = 16 * 1024 * 1024, 12
+RATIO = 12
 """JSON may count RATIO times its own length and FREE_BYTES, whatever the limit: the densest table counts 9 times."""
 MAX_DEPTH = 64
 """The most levels of arrays and objects within each other. No table needs more than 10."""
 _UNCHECKED_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
 _COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT = b",[]{}"
+_WEIGHTS = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 
 
@@ -37,8 +38,7 @@ def check(text: bytes, limit_bytes: int) -> None:
     size, limit_bytes = 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
     for start in range(0, len(text), _CHUNK_BYTES):
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
-        weights = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES))
-        size += sum(weight * int(np.count_nonzero(codes == code)) for code, weight in weights)
+        size += sum(weight * int(np.count_nonzero(codes == code)) for code, weight in _WEIGHTS)
         if size > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
     # Strings may hold brackets. They are removed only if the text seems too deep with them, because that takes longer.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from tableside.decoding import inflate
-from tableside.errors import Overloaded, TooLarge
+from tableside.errors import InflatesTooMuch, Overloaded, TooLarge
 from tableside.settings import Server
 
-FREE_BYTES = 16 * 1024 * 1024
-"""What every body may take once it is inflated or decoded, however small it is."""
 RATIO_SETTING = "server.max_inflation"
 
 
@@ -17,13 +15,13 @@ def limit_bytes(size: int, limits: Server) -> int:
     A body of a kilobyte can state or hold gigabytes: compressed, or as one value for many rows. It may therefore take
     16 MiB and `server.max_inflation` times its size, and at most `server.max_inflated_bytes`.
     """
-    return min(limits.max_inflated_bytes, FREE_BYTES + limits.max_inflation * size)
+    return min(limits.max_inflated_bytes, inflate.FREE_BYTES + limits.max_inflation * size)
 
 
 def name_setting(error: TooLarge, limits: Server) -> TooLarge:
     """Return the error with the setting that made the limit: the decoders do not know which one it was."""
     if error.setting == inflate.SETTING and error.limit_bytes < limits.max_inflated_bytes:
-        return TooLarge(RATIO_SETTING, error.limit_bytes)
+        return InflatesTooMuch(RATIO_SETTING, error.limit_bytes)
     return error
 
 

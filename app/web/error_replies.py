@@ -29,6 +29,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.Unauthorized: 401,
     errors.ModelNotFound: 404,
     errors.TooLarge: 413,
+    errors.InflatesTooMuch: 413,
     errors.TooManyRows: 413,
     errors.AnswerTooLarge: 413,
     errors.UnsupportedBody: 415,
@@ -49,7 +50,8 @@ PUBLIC = frozenset(
     (
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
-        errors.TooLarge, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody, errors.NotFinite,
+        errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
+        errors.NotFinite,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""

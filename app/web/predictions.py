@@ -53,10 +53,15 @@ class PredictionResult(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """The approximate length of the answer as JSON."""
-        width = 0
-        for output, _ in self.outputs:
-            width += output.width
-        return width * self.rows * CELL_BYTES
+        return answer_bytes([output for output, _ in self.outputs], self.rows)
+
+
+def answer_bytes(outputs: Sequence[Output], rows: int) -> int:
+    """The approximate length of an answer as JSON."""
+    width = 0
+    for output in outputs:
+        width += output.width
+    return width * rows * CELL_BYTES
 
 
 def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes: int) -> RequestLimits:
@@ -131,7 +136,7 @@ def predict(
 
 
 def _check_answer(outputs: Sequence[Output], rows: int, limit_bytes: int) -> None:
-    size_bytes = rows * CELL_BYTES * sum(output.width for output in outputs)
+    size_bytes = answer_bytes(outputs, rows)
     if size_bytes > limit_bytes:
         raise AnswerTooLarge(size_bytes, limit_bytes)
 

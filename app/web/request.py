@@ -80,10 +80,10 @@ class RequestContext(msgspec.Struct):
     def body(self) -> Body:
         """The whole body. Raises as `read_body` does, and Overloaded when the worker holds too many bytes of bodies.
 
-        A large body counts from before it is read. One without a length counts as the largest that is allowed.
+        A large body counts from before it is read. A chunked one counts as the largest that is allowed.
         """
         limits, length = self.extensions.settings.server, self.environ.get("CONTENT_LENGTH") or ""
-        if len(length) > _SMALL_DIGITS or "wsgi.input_terminated" in self.environ:
+        if len(length) > _SMALL_DIGITS or (not length and "HTTP_TRANSFER_ENCODING" in self.environ):
             stated = int(length) if length.isdecimal() and len(length) < 20 else limits.max_body_bytes
             size = min(stated, limits.max_body_bytes)
             self.extensions.bytes_in_hand.take(size)

@@ -188,6 +188,17 @@ def test_large_bodies_have_a_common_budget(make_app: MakeApp) -> None:
         answer = app.test_client().post("/v1/models/table:predict", data=body)
         in_hand.give_back(held)
         assert (answer.status_code, in_hand.bytes) == (status, 0)
+    small = json.dumps({"instances": [["a", 0]]}).encode()
+    for held, status in ((0, 200), (1, 429)):  # a chunked body counts as the largest that is allowed
+        in_hand.take(held)
+        chunked = {"wsgi.input": io.BytesIO(small), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+        answer = app.test_client().post("/v1/models/table:predict", environ_overrides=chunked)
+        in_hand.give_back(held)
+        assert (answer.status_code, in_hand.bytes) == (status, 0)
+    in_hand.take(200_000)
+    more = {"wsgi.input_terminated": True}  # gunicorn says so of every request
+    assert app.test_client().post("/v1/models/table:predict", data=small, environ_overrides=more).status_code == 200
+    in_hand.give_back(200_000)
     assert app.test_client().post("/v1/models/table:predict", data=b"x" * 300_000).status_code == 400
     assert in_hand.bytes == 0
 

@@ -52,6 +52,11 @@ def test_an_error_object_has_the_text_twice() -> None:
             "the prediction of model m raised TypeError in step 'model'",
         ),
         (errors.TooLarge("server.max_body_bytes", 10), "the body is larger than server.max_body_bytes (10 bytes)"),
+        (
+            errors.InflatesTooMuch("server.max_inflation", 10),
+            "the body takes more than 10 bytes once it is decoded, which is more than server.max_inflation allows a "
+            "body of its size",
+        ),
         (errors.UnsupportedBody("no"), "no"),
         (errors.ContractBroken("changed"), "changed"),
         (errors.ClientClosedRequest(), "the client closed the connection"),

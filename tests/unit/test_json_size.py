@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tableside.decoding.json_size import FREE_BYTES, MAX_DEPTH, RATIO, check
+from tableside.decoding.inflate import FREE_BYTES
+from tableside.decoding.json_size import MAX_DEPTH, RATIO, check
 from tableside.errors import RequestRejected, TooLarge
 
 PADDING = b" " * 5000
