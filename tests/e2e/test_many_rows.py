@@ -35,6 +35,7 @@ def stack(make_stack: Callable[..., Stack], wide: Any, tmp_path_factory: pytest.
         TABLESIDE__SERVER__WORKERS="1",
         TABLESIDE__SERVER__MAX_BODY_BYTES=str(MOST_BODY),
         TABLESIDE__SERVER__MAX_INFLATED_BYTES=str(MOST_INFLATED),
+        TABLESIDE__SERVER__MAX_INFLATION="100000",  # so that max_inflated_bytes is the limit of a bomb
     )
     yield stack
     stack.stop()
