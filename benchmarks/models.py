@@ -45,6 +45,7 @@ def train(folder: Path, names: list[str]) -> list[Model]:
 
 def _save(folder: Path, name: str, estimator: Any, sample: Any, kind: str) -> Model:
     repository = folder / "models" / name
+    repository.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         publish(name, estimator, sample, repository=repository)

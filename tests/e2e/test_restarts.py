@@ -339,7 +339,8 @@ def test_a_keeper_that_cannot_start_ends_nothing(released: Stack, trained: Train
         finally:
             broken.write_text(good)
         restart.join(REPLACED_S)
-        assert until(lambda: not old & set(workers(released)) and len(workers(released)) == 2, REPLACED_S)
+        replaced = until(lambda: not old & set(workers(released)) and len(workers(released)) == 2, REPLACED_S)
+        assert replaced, released.logs()
     assert traffic.failures == []
     assert traffic.longest_silence_s < SILENCE_S
 
