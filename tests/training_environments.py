@@ -26,6 +26,8 @@ RELEASES = {
     "1.0.2": ((3, 8), (3, 10)), "1.2.2": ((3, 8), (3, 11)), "1.4.2": ((3, 9), (3, 12)), "1.6.1": ((3, 9), (3, 13)),
     "1.7.2": ((3, 10), (3, 14)),
 }  # fmt: skip
+OWN = "own"
+"""Stands for the release that Tableside itself is locked to. Newer Pythons get newer scipy and numpy with it."""
 """Release of scikit-learn: the first and the last Python that it has wheels for."""
 ALL = "TABLESIDE_TEST_ALL_ENVIRONMENTS"
 """Environment variable: if set, every interpreter that is found is used, with each release that it has wheels for."""
@@ -47,7 +49,7 @@ class TrainingEnvironment:
 
     def python(self) -> Path:
         """The interpreter of the environment, which is made if it is not there yet."""
-        lock = LOCKS / f"scikit-learn-{self.release}.txt"
+        lock = LOCKS / f"scikit-learn-{self.release}.txt" if self.release != OWN else LOCKS.parent / "base.txt"
         digest = hashlib.sha256(lock.read_bytes() + self.interpreter.encode()).hexdigest()[:8]
         return Path(_made(self.interpreter, lock, f"sklearn-{self.release}-py{self.python_version}-{digest}"))
 
@@ -104,6 +106,13 @@ def chosen() -> list[TrainingEnvironment]:
         return [_environment(version, release) for version in interpreters() for release in releases_for(version)]
     releases = [release for release in releases_for(running) if release in ("1.2.2", "1.6.1")] or releases_for(running)
     return [_environment(running, release) for release in releases[:2]]
+
+
+def own_release() -> list[TrainingEnvironment]:
+    """With ALL, Tableside's own release of scikit-learn with each other Python that Tableside runs on; else none."""
+    running = ".".join(map(str, sys.version_info[:2]))
+    others = [version for version in interpreters() if int(version.partition(".")[2]) >= 11 and version != running]
+    return [_environment(version, OWN) for version in others] if os.environ.get(ALL) else []
 
 
 def oldest() -> TrainingEnvironment:

@@ -16,13 +16,15 @@ import numpy as np
 
 if TYPE_CHECKING or __package__:
     from tableside.contract.array_type import Array
-    from tableside.contract.object_graph import class_path, objects
+    from tableside.contract.object_graph import class_path, contents, objects
 else:
-    from object_graph import class_path, objects
+    from object_graph import class_path, contents, objects
 
 _CONTENT = "content"
 """The only `input` of a text vectorizer that takes the text itself."""
 _TREE_PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+_SPLINES = ("scipy.interpolate._bsplines.BSpline", "scipy.interpolate._bsplines._BSpline")
+"""From scipy 1.18, the first one keeps the second one, which has the arrays."""
 
 
 def problem(estimator: object) -> str:
@@ -56,7 +58,9 @@ def _reason(part: Any) -> str:
     if kind.startswith("sklearn.ensemble._hist_gradient_boosting.gradient_boosting."):
         return _boosting_features(part, features)
     for name, value in state.items():
-        reason = _compiled(value, features)
+        reason = _compiled(value, features) or next(
+            filter(None, (_compiled(each, None) for each in contents(value))), ""
+        )
         if reason:
             return f"has a damaged {name}: {reason}"
     return ""
@@ -76,8 +80,8 @@ def _compiled(value: Any, features: int | None) -> str:
     kind = class_path(value)
     if kind.startswith("scipy.sparse."):
         return _sparse(value)
-    if kind == "scipy.interpolate._bsplines.BSpline":
-        return "" if len(value.t) >= value.k + 1 and len(value.c) >= len(value.t) - value.k - 1 else "it lacks knots"
+    if kind in _SPLINES:
+        return _spline(value)
     if kind == "sklearn.tree._tree.Tree":
         return _tree(value, features)
     if kind.startswith(("sklearn.neighbors._kd_tree.", "sklearn.neighbors._ball_tree.")):
@@ -93,6 +97,14 @@ def _sparse(matrix: Any) -> str:
     except ValueError as problem:
         return str(problem)
     return ""
+
+
+def _spline(spline: Any) -> str:
+    """What is wrong with a spline. Its knots and coefficients are read by the degree, which counts both of them."""
+    degree, knots = int(spline.k), len(spline.t)
+    if degree < 0 or knots < 2 * degree + 2:
+        return "it lacks knots"
+    return "" if len(spline.c) >= knots - degree - 1 else "it lacks coefficients"
 
 
 def _tree(tree: Any, features: int | None) -> str:

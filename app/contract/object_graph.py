@@ -43,6 +43,20 @@ def _is_open(value: object) -> bool:
     return hasattr(value, "__dict__") and package_of(value) not in _CLOSED
 
 
+def contents(value: object) -> Iterator[object]:
+    """Iterate over what a list, tuple, set, dict or array of objects holds, at any depth; nothing for other objects."""
+    seen: dict[int, object] = {}
+    stack = [value]
+    while stack:
+        holder = stack.pop()
+        if id(holder) in seen or not isinstance(holder, (list, tuple, set, dict, np.ndarray)):
+            continue
+        seen[id(holder)] = holder
+        found = [each for each in _inside(holder) if not isinstance(each, _LEAVES)]
+        yield from found
+        stack.extend(found)
+
+
 def _inside(value: object) -> Iterator[object]:
     if isinstance(value, dict):
         yield from value.values()

@@ -102,7 +102,10 @@ def _load_in_environment(
     _check_company(root, contract, environment, policy)
     trusted = (*TRUSTED, *policy.trusted_types, *own_types(contract))
     code = verified_files.read_code(root, contract)
-    runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here)
+    try:
+        runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here)
+    except ContractBroken as refused:
+        raise integrity.explained(refused, contract, here) from refused
     runtime.warning = warning
     _replay(contract, runtime)
     integrity.check_checksums(root, contract)
@@ -140,7 +143,10 @@ def _load_estimator(
     folder = paths.version_folder(root, contract.name, contract.version)
     content = verified_files.read(folder, contract.artifact) if contract.code else None
     entry = checked.entry(contract.artifact.sha256) if checked is not None else None
-    runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content, contract.types, entry)
+    try:
+        runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content, contract.types, entry)
+    except ContractBroken as refused:
+        raise integrity.explained(refused, contract) from refused
     return runtime, _replay(contract, runtime)
 
 

@@ -21,6 +21,8 @@ from tableside_contract.environment import same_minor
 
 STRICT = ("scikit-learn",)
 """Packages that must have the minor version of publish: fitted attributes change between minor versions."""
+_READ_BY_MINOR = ("joblib", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+"""Packages whose minor version may be why an artifact cannot be read."""
 LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite"}
 """Fast backend to the optional library that it needs."""
 
@@ -148,6 +150,26 @@ def _ways_out(contract: Contract) -> str:
     return f"{ways}. (repository.environment_skew = 'warn' holds only for golden answers of the trainer)"
 
 
+def explained(
+    refused: ContractBroken, contract: Contract, here: Mapping[str, str] | None = None
+) -> ContractBroken:  # fmt: skip
+    """Return the error for an artifact that could not be loaded, with the libraries that are to blame.
+
+    Types move between releases of scipy and numpy too, so that an artifact cannot be read with another minor version.
+    here: as for check_environment. An error with a kind of its own is returned as it is, and so is one without any
+    library that differs from publish.
+    """
+    there = environment() if here is None else here
+    others = [
+        f"{package} was {then} at publish and is {there[package]} {_place(here)}"
+        for package, then in sorted(contract.environment.items())
+        if package in _READ_BY_MINOR and package in there and not same_minor(then, there[package])
+    ]
+    if refused.failure_kind is not FailureKind.OTHER or not others:
+        return refused
+    return ContractBroken(f"{refused}. {'; '.join(others)}. {_ways_out(contract)}", FailureKind.ENVIRONMENT)
+
+
 def missing_libraries(contract: Contract) -> str:
     """Return a warning that names the missing libraries of the version's fast backends; empty when none is missing.
 
@@ -182,7 +204,7 @@ def environment_differences(contract: Contract, here: Mapping[str, str] | None =
 
     here: the versions to compare with; by default those of this process.
     """
-    place = "here" if here is None else "in its environment"
+    place = _place(here)
     here = environment() if here is None else here
     differences = []
     for package in STRICT:
@@ -193,3 +215,7 @@ def environment_differences(contract: Contract, here: Mapping[str, str] | None =
         elif not same_minor(trained, now):
             differences.append(f"{package} was {trained} in training and is {now} {place}")
     return differences
+
+
+def _place(here: Mapping[str, str] | None) -> str:
+    return "here" if here is None else "in its environment"

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Set
 from contextlib import suppress
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,19 @@ def load(
     except native_boosters.BoosterError as problem:
         raise ContractBroken(str(problem), FailureKind(problem.kind)) from problem
     except ModuleNotFoundError as missing:
+        if find_spec(str(missing.name).partition(".")[0]):  # another release of an installed package has the module
+            raise _damaged(path, missing) from missing
         raise ContractBroken(
             f"{path.name} needs the package {missing.name}, which is not installed here. Install it into the "
             f"environment of the server{native_boosters.install_hint(missing.name)}",
             FailureKind.ENVIRONMENT,
         ) from missing
     except Exception as damage:
-        raise ContractBroken(
-            f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER
-        ) from damage
+        raise _damaged(path, damage) from damage
+
+
+def _damaged(path: Path, damage: Exception) -> ContractBroken:
+    return ContractBroken(f"{path.name} cannot be loaded: {type(damage).__name__}: {damage}", FailureKind.OTHER)
 
 
 def _read(

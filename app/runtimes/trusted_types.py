@@ -87,8 +87,8 @@ metrics._scorer._ThresholdScorer metrics._scorer._passthrough_scorer
 _OTHERS = """
 collections.OrderedDict functools.partial numpy.bool_ numpy.dtype numpy.floating numpy.integer numpy.mean numpy.median
 numpy.number scipy._lib.array_api_compat.numpy._aliases.asarray scipy.interpolate._bsplines.BSpline
-scipy.interpolate._interpolate.interp1d scipy.sparse._coo.coo_matrix scipy.sparse._csc.csc_matrix
-scipy.sparse._csr.csr_matrix
+scipy.interpolate._bsplines._BSpline scipy.interpolate._interpolate.interp1d scipy.sparse._coo.coo_matrix
+scipy.sparse._csc.csc_matrix scipy.sparse._csr.csr_matrix
 """
 
 TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in (_SKLEARN + _SCORERS + _OLDER).split()) | frozenset(

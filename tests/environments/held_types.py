@@ -1,11 +1,12 @@
 """Run by the Python of a training environment: prints as JSON the types in skops files that skops does not trust.
 
-Each estimator of that release is fitted, as far as it takes plain data, and some with other arguments. Compatible with
-Python 3.8 and scikit-learn 1.0.
+Each estimator of that release is fitted, as far as it takes plain data, and some with other arguments or with an
+estimator that they wrap. Compatible with Python 3.8 and scikit-learn 1.0.
 """
 
 import json
 from contextlib import suppress
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ import skops.io
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier as Tree
 from sklearn.utils import all_estimators
 
 X = np.abs(np.random.RandomState(0).normal(size=(60, 4)))
@@ -28,7 +30,7 @@ found = {}
 
 
 def look(name, estimator, data, target):
-    """Fit, and note the types; what cannot be fitted on this data is left out."""
+    """Fit, and note the types; what cannot be fitted on this data is left out. Returns whether it could."""
     with suppress(Exception):
         estimator.fit(data, target)
         try:
@@ -37,19 +39,26 @@ def look(name, estimator, data, target):
                 found.setdefault(kind, name)
         except Exception as problem:
             found.setdefault("FAILED " + name, str(problem)[:80])
+        return True
+    return False
 
 
-def plain(kind):
-    """An estimator with few trees and iterations."""
-    made = kind()
+def plain(kind, *inner):
+    """An estimator with few trees and iterations. inner: the estimators that it wraps."""
+    made = kind(*inner)
     few = {"n_estimators": 3, "max_iter": 20}
     return made.set_params(**{name: value for name, value in few.items() if name in made.get_params()})
 
 
+PAIRS = (("a", Tree()), ("b", LogisticRegression())), (("a", Ridge()), ("b", Lasso()))
+INNER = [(LogisticRegression(),), (Ridge(),), *(([*pair],) for pair in PAIRS)]
 for name, kind in all_estimators():
-    for target in TARGETS:
-        with suppress(Exception):
-            look(name, plain(kind), X, target)
+    wraps = any(each in signature(kind).parameters for each in ("estimator", "estimators", "base_estimator"))
+    for inner in INNER if wraps else [()]:
+        for target in TARGETS:
+            with suppress(Exception):
+                if look(name, plain(kind, *inner), X, target) and wraps:
+                    break
 for loss in ("log_loss", "exponential"):
     look(loss, GradientBoostingClassifier(n_estimators=2, loss=loss), X, LABELS)
 for loss in ("squared_error", "absolute_error", "huber", "quantile"):

@@ -186,6 +186,9 @@ def test_a_record_is_not_made_elsewhere(trainer: TrainingEnvironment, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "trainer", [*training_environments.chosen(), *training_environments.own_release()], ids=lambda each: each.name
+)
 def test_every_estimator_of_a_release_is_held_by_trusted_types(trainer: TrainingEnvironment) -> None:
     """What skops of that release writes can be served in an environment of its own without `trusted_types`."""
     done = trainer.run("-W", "ignore", TRAIN.with_name("held_types.py"))

@@ -16,6 +16,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVC, SVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
@@ -91,6 +92,22 @@ def forged_sparse() -> Any:
     return with_state(estimator, coef_=matrix)
 
 
+def splines() -> Any:
+    return SplineTransformer().fit(X)
+
+
+def forged_spline(**state: Any) -> Any:
+    """A spline in a list of the transformer, where it is one of several. An assignment is not checked by scipy."""
+    estimator = splines()
+    for name, value in state.items():
+        setattr(estimator.bsplines_[1], name, value)
+    return make_pipeline(estimator)
+
+
+def sparse_in_a_list() -> Any:
+    return with_state(LogisticRegression(), tables_={"a": [(forged_sparse().coef_,)]})
+
+
 def svc() -> Any:
     return SVC().fit(X, Y)
 
@@ -109,6 +126,11 @@ FORGED: dict[str, tuple[Callable[[], Any], str]] = {
     "boosting categories": (forged_categories, "a node whose categories are missing"),
     "neighbours": (forged_neighbours, "its index names rows that it does not have"),
     "sparse": (forged_sparse, "indices"),
+    "sparse in a list": (sparse_in_a_list, "indices"),
+    "degree of a spline": (lambda: forged_spline(k=10**8), "SplineTransformer has a damaged bsplines_: it lacks knots"),
+    "negative degree": (lambda: forged_spline(k=-1), "it lacks knots"),
+    "knots of a spline": (lambda: forged_spline(t=np.arange(3.0)), "it lacks knots"),
+    "coefficients of a spline": (lambda: forged_spline(c=np.zeros((2, 2))), "it lacks coefficients"),
     "support vectors": (lambda: with_state(svc(), _n_support=np.array([60] * 3, dtype=np.int32)), "support vectors"),
     "coefficients": (lambda: with_state(svc(), _dual_coef_=np.zeros((2, 1))), "coefficients"),
     "intercepts": (lambda: with_state(svc(), _intercept_=np.zeros(1)), "intercepts"),
@@ -136,7 +158,9 @@ def test_a_forged_estimator_is_refused(name: str) -> None:
         lambda: SVC().fit(X, Y > 0), lambda: KNeighborsClassifier(algorithm="ball_tree", leaf_size=5).fit(X, Y),
         lambda: KNeighborsClassifier().fit(scipy.sparse.csr_matrix(X), Y), lambda: IsotonicRegression().fit(X[:, 0], Y),
         lambda: DecisionTreeClassifier().fit(np.zeros((4, 1)), [0, 0, 0, 0]), lambda: HashingVectorizer(),
-        lambda: LogisticRegression().fit(X, Y).sparsify(),
+        lambda: LogisticRegression().fit(X, Y).sparsify(), splines,
+        lambda: SplineTransformer(2, degree=1, extrapolation="periodic").fit(X),
+        lambda: SplineTransformer(degree=0).fit(X),
     ],
     ids=lambda make: "",
 )  # fmt: skip

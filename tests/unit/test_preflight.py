@@ -11,14 +11,23 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer
 
+from tableside.contract import schema
+from tableside.contract.environment import sha256
 from tableside.errors import FailureKind
 from tableside.preflight import runner
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PreflightResult, ResultStore, VersionFiles, forget_failures
 from tableside.process.offload import make_offload
-from tableside.repository import paths
+from tableside.publishing.publish import publish
+from tableside.repository import integrity, paths
+from tableside.runtimes.skops_names import rename_modules
 from tableside.serving.catalog import EMPTY
 from tableside.serving.lifecycle import State
 from tableside.serving.registry import Registry
@@ -77,6 +86,29 @@ def test_failures_that_raise_have_their_kind(root: Path) -> None:
     assert {name: result.failure_kind for name, result in found.items()} == {
         "damaged": FailureKind.DAMAGED, "torn": FailureKind.CONTRACT, "untrusted": FailureKind.UNTRUSTED,
     }  # fmt: skip
+
+
+def test_a_type_that_another_library_release_has_is_the_environments_fault(root: Path) -> None:
+    """Types move between minor versions of scipy: the failure names both versions and the ways out."""
+    sample = pd.DataFrame({"a": [1.0, 2.0, 3.0]})
+    fitted = make_pipeline(SplineTransformer(), LinearRegression()).fit(sample, [1, 2, 3])
+    publish("m", fitted, sample, repository=root)
+    folder = root / "m" / "1"
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    moved = rename_modules((folder / paths.ARTIFACT).read_bytes(), lambda name: name.replace("_bsplines", "_moved"))
+    (folder / paths.ARTIFACT).write_bytes(moved)
+    contract = integrity.read_contract(root, "m", 1)
+    artifact = msgspec.structs.replace(contract.artifact, sha256=sha256(folder / paths.ARTIFACT), size_bytes=len(moved))
+    there = {**contract.environment, "scipy": "0.1.0"}
+    (folder / paths.CONTRACT).write_bytes(
+        schema.encode(msgspec.structs.replace(contract, artifact=artifact, environment=there))
+    )
+    found = checked(root, Repository(trusted_types=("scipy.interpolate._moved.BSpline",)))["m"]
+    assert found.failure_kind is FailureKind.ENVIRONMENT
+    assert "model.skops cannot be loaded: ModuleNotFoundError: " in found.reason
+    assert "scipy was 0.1.0 at publish and is" in found.reason
+    assert "environment = NAME in model.toml" in found.reason
 
 
 def test_a_process_that_cannot_start_fails_no_version(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
