@@ -36,13 +36,13 @@ class Step(NamedTuple):
     counts: Counts | None
 
 
-def counted(report: Path) -> Counts | None:
-    """The counts in a JUnit report of pytest; None when no test run wrote it."""
-    if not report.exists():
+def counted(folder: Path) -> Counts | None:
+    """The sum of the JUnit reports that pytest wrote in a folder; None when there is none."""
+    reports = sorted(folder.glob("*.xml"))
+    if not reports:
         return None
-    suites = ElementTree.parse(report).getroot().iter("testsuite")
     total = failed = skipped = 0
-    for suite in suites:
+    for suite in (each for report in reports for each in ElementTree.parse(report).getroot().iter("testsuite")):
         total += int(suite.get("tests", 0))
         failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         skipped += int(suite.get("skipped", 0))
@@ -59,7 +59,7 @@ def run(target: str, number: int, of: int) -> Step:
         environ = {**os.environ, "PYTEST_ADDOPTS": options}
         began_s = time.monotonic()
         status = subprocess.run(["make", "--no-print-directory", target], cwd=PROJECT, env=environ).returncode
-        return Step(target, status, time.monotonic() - began_s, counted(report))
+        return Step(target, status, time.monotonic() - began_s, counted(Path(folder)))
 
 
 def summary(steps: Sequence[Step]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import steps
+from tests.step_parts import of_part
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -54,14 +55,20 @@ def test_every_step_of_the_makefile_is_a_target() -> None:
         assert f"\n{target}:" in text, target
 
 
-def test_a_report_with_several_suites_is_added_up(tmp_path: Path) -> None:
+def test_reports_with_several_suites_are_added_up(tmp_path: Path) -> None:
     """Failures and errors count as failed; without a report the step has no counts."""
-    report = tmp_path / "report.xml"
-    assert steps.counted(report) is None
-    report.write_text(
-        '<testsuites><testsuite tests="5" failures="1" skipped="2"/><testsuite tests="3" errors="1"/></testsuites>'
-    )
-    assert steps.counted(report) == steps.Counts(passed=4, failed=2, skipped=2)
+    assert steps.counted(tmp_path) is None
+    suites = '<testsuite tests="5" failures="1" skipped="2"/><testsuite tests="3" errors="1"/>'
+    (tmp_path / "report0.xml").write_text(f"<testsuites>{suites}</testsuites>")
+    assert steps.counted(tmp_path) == steps.Counts(passed=4, failed=2, skipped=2)
+    (tmp_path / "report1.xml").write_text('<testsuites><testsuite tests="3"/></testsuites>')
+    assert steps.counted(tmp_path) == steps.Counts(passed=7, failed=2, skipped=2)
+
+
+def test_each_part_of_a_step_has_its_own_folder_and_report() -> None:
+    """Parts of `make unit-gevent` run side by side, so they must not remove each other's files."""
+    options = "-q --basetemp=/tmp/x/t --junitxml=/tmp/x/report.xml"
+    assert of_part(options, 1) == "-q --basetemp=/tmp/x/t1 --junitxml=/tmp/x/report1.xml"
 
 
 @pytest.mark.parametrize(
