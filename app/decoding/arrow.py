@@ -20,7 +20,7 @@ from tableside.contract.table import Table
 from tableside.decoding import parquet_pages
 from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.dates import has_zone
-from tableside.decoding.inflate import CELL_BYTES, SETTING
+from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import Cells, from_columns, names
 from tableside.decoding.pyarrow_types import ArrowType, Field, RecordBatch, Schema, Values
 from tableside.decoding.rules import Problems, Rules
@@ -44,17 +44,23 @@ def from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Ta
         with pa.ipc.open_stream(pa.BufferReader(body), options=pa.ipc.IpcReadOptions(use_threads=False)) as stream:
             fields: Schema = stream.schema
             positions = _choose_columns(fields, schema, rules)
-            batches, rows = [], 0
+            batches, rows, row_bytes = [], 0, _row_bytes(fields, positions)
             for batch in stream:
                 batch.validate(full=True)
                 batches.append(batch)
                 rows += batch.num_rows
                 rules.check_rows(rows)
-                if rows * max(1, len(fields)) * CELL_BYTES > limit_bytes:  # a column of nulls has rows and no bytes
+                if rows * row_bytes > limit_bytes:  # a column of nulls has rows and no bytes
                     raise TooLarge(SETTING, limit_bytes)
         return _to_table(fields, batches, schema, rules, positions, limit_bytes)
     except _DAMAGE_ERRORS as error:
         raise _damaged("an Arrow IPC stream", error) from None
+
+
+def _row_bytes(fields: Schema, positions: Mapping[str, int]) -> int:
+    """What a row counts. Values of a dictionary are strings once, so they count as other cells do."""
+    texts = sum(_is_text(fields.field(at).type) for at in positions.values())
+    return max(1, len(fields)) * CELL_BYTES + texts * (TEXT_CELL_BYTES - CELL_BYTES)
 
 
 def from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Table:

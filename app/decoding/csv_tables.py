@@ -22,7 +22,7 @@ from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
 from tableside.decoding import dates
-from tableside.decoding.inflate import CELL_BYTES, SETTING
+from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import Cells, from_columns, names
 from tableside.decoding.pyarrow_types import InvalidRow, TextTable, Values
 from tableside.decoding.rules import Problems, Rules, malformed
@@ -56,7 +56,9 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     _check_text(body)
     records = _check_quotes(body, len(schema.columns) > 1)
     first = _first_record(body, len(schema.columns) > 1)
-    if (body.count(b"\n") + 1) * len(first) * CELL_BYTES > limit_bytes:
+    texts = sum(column.datatype == "BYTES" for column in schema.columns)  # dates are read as text, too
+    row_bytes = len(first) * CELL_BYTES + min(texts, len(first)) * (TEXT_CELL_BYTES - CELL_BYTES)
+    if (body.count(b"\n") + 1) * row_bytes > limit_bytes:
         raise TooLarge(SETTING, limit_bytes)
     has_header = header == "present" if header else _is_header(first, schema)
     positions = _check_header(first, schema, rules) if has_header else _check_width(first, schema)

@@ -13,6 +13,8 @@ from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 SETTING = "server.max_inflated_bytes"
 ENCODINGS = ("gzip", "deflate", "zstd")
 CELL_BYTES = 8
+TEXT_CELL_BYTES = 40
+"""What a cell counts that becomes a string of Python: its object takes about as much, however short the text is."""
 FREE_BYTES = 16 * 1024 * 1024
 """What every body may take once it is inflated or decoded, however small it is."""
 _CHUNK_BYTES = 1 << 20

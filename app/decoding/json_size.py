@@ -13,17 +13,18 @@ import numpy as np
 from tableside.decoding.inflate import CELL_BYTES, FREE_BYTES, SETTING
 from tableside.errors import RequestRejected, TooLarge
 
-LIST_BYTES, OBJECT_BYTES = 24, 64
-"""What an array and an object count where a cell counts 8 bytes. In memory each of the three takes about four times as
-much: a number 24 bytes and a place of 8, an empty list 64 and a place, an object with a member about 240."""
+LIST_BYTES, OBJECT_BYTES, QUOTE_BYTES = 24, 64, 6
+"""What an array, an object and each quote of a string count where a cell counts 8 bytes. In memory each takes about
+four times as much: a number 24 bytes and a place of 8, an empty list 64 and a place, an object with a member about 240,
+a string 49 bytes and its text."""
 RATIO = 12
-"""JSON may count RATIO times its own length and FREE_BYTES, whatever the limit: the densest table counts 9 times."""
+"""JSON may count RATIO times its own length and FREE_BYTES, whatever the limit: the densest table counts 11 times."""
 MAX_DEPTH = 64
 """The most levels of arrays and objects within each other. No table needs more than 10."""
 _UNCHECKED_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
-_COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT = b",[]{}"
-_WEIGHTS = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES))
+_COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT, _QUOTE = b',[]{}"'
+_WEIGHTS = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES), (_QUOTE, QUOTE_BYTES))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 
 

@@ -19,9 +19,10 @@ from tableside.contract.schema import Column, Datatype, Input, Output
 from tableside.contract.table import Table
 from tableside.decoding import binary
 from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
+from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import Cells, from_columns, from_matrix, from_rows, names
 from tableside.decoding.rules import STRICT, Rules, malformed
-from tableside.errors import CellError, RequestRejected
+from tableside.errors import CellError, RequestRejected, TooLarge
 
 NUMPY: dict[str, str] = {
     "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8",
@@ -161,16 +162,18 @@ def _raw_parts(tensors: Sequence[Tensor], tail: memoryview) -> list[memoryview |
 
 
 def from_tensors(
-    tensors: Sequence[Tensor], schema: Input, rules: Rules = STRICT, tail: memoryview | None = None
-) -> Table:
+    tensors: Sequence[Tensor], schema: Input, rules: Rules = STRICT, tail: memoryview | None = None,
+    limit_bytes: int = 2**31,
+) -> Table:  # fmt: skip
     """Convert tensors to a table: one tensor of shape [rows] or [rows, 1] per column, matched by name, or one numeric
     matrix of shape [rows, columns].
 
-    tail: the bytes after the JSON, if the request has binary data. Raises RequestRejected, whose paths name the tensor
-    and its wrong shape, datatype or cell.
+    tail: the bytes after the JSON, if the request has binary data. limit_bytes: the memory that its cells may take.
+    Raises TooLarge, or RequestRejected, whose paths name the tensor and its wrong shape, datatype or cell.
     """
     _check_shapes(tensors)
     raw = _raw_parts(tensors, tail or memoryview(b""))
+    _check_raw(tensors, raw, limit_bytes)
     if len(tensors) == 1 and _is_matrix(tensors[0], schema):
         return _from_matrix(tensors[0], raw[0], schema, rules)
     known = {column.name: column for column in schema.columns}
@@ -194,6 +197,18 @@ def from_tensors(
     return from_columns(
         columns, schema, rules, lambda name, row: f"inputs[{positions.get(name, 0)}].data[{row}] ({name})"
     )
+
+
+def _check_raw(tensors: Sequence[Tensor], raw: Sequence[memoryview | None], limit_bytes: int) -> None:
+    """Raise TooLarge if the cells of the raw tensors take more than `limit_bytes`: a byte may become eight."""
+    total = 0
+    for tensor, part in zip(tensors, raw, strict=True):
+        is_text = tensor.datatype == "BYTES"  # each text has four bytes for its length
+        if part is not None:
+            cells = min(math.prod(tensor.shape), len(part) // 4 if is_text else len(part))
+            total += cells * (TEXT_CELL_BYTES if is_text else CELL_BYTES)
+    if total > limit_bytes:
+        raise TooLarge(SETTING, limit_bytes)
 
 
 def _column_cells(tensor: Tensor, raw: memoryview | None, column: Column | None, path: str) -> Cells:

@@ -18,6 +18,15 @@ def limit_bytes(size: int, limits: Server) -> int:
     return min(limits.max_inflated_bytes, inflate.FREE_BYTES + limits.max_inflation * size)
 
 
+def json_limit_bytes(size: int, limits: Server) -> int:
+    """Return how much JSON may count (`decoding.json_size`) in a body of `size` bytes.
+
+    What it takes in memory is up to four times its count, and the interpreter runs nothing else while it is decoded.
+    At the default of `server.max_inflation` this is 48 times the size of the body and 24 MiB, or about 40 ms.
+    """
+    return min(limits.max_inflated_bytes, (inflate.FREE_BYTES + limits.max_inflation * size) * 3 // 8)
+
+
 def name_setting(error: TooLarge, limits: Server) -> TooLarge:
     """Return the error with the setting that made the limit: the decoders do not know which one it was."""
     if error.setting == inflate.SETTING and error.limit_bytes < limits.max_inflated_bytes:

@@ -28,11 +28,16 @@ _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A request body as received. encoding: its Content-Encoding. limit_bytes: how large it may be once inflated."""
+    """A request body as received.
+
+    encoding: its Content-Encoding. limit_bytes: how large it may be once inflated, and its table.
+    json_limit_bytes: how much it may count if it is JSON.
+    """
 
     raw: bytes
     encoding: str
     limit_bytes: int
+    json_limit_bytes: int
 
     @property
     def max_content_bytes(self) -> int:
@@ -103,7 +108,10 @@ def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     raw = _raw_body(environ, limits)
-    return Body(raw, "" if encoding == "identity" else encoding, body_size.limit_bytes(len(raw), limits))
+    return Body(
+        raw, "" if encoding == "identity" else encoding, body_size.limit_bytes(len(raw), limits),
+        body_size.json_limit_bytes(len(raw), limits),
+    )  # fmt: skip
 
 
 def _raw_body(environ: WSGIEnvironment, limits: Server) -> bytes:
@@ -136,7 +144,7 @@ def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
 def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:
     """Decode JSON into `kind`, whatever the Content-Type is.
 
-    limit_bytes: how much the decoded cells may take, at 8 bytes a cell; None means no limit. narrow: a subclass of
+    limit_bytes: how much the text may count (`decoding.json_size`); None means no limit. narrow: a subclass of
     `kind` with narrower field types, which is tried first because it decodes faster. Raises RequestRejected, which
     names the place of a member that does not fit, or TooLarge.
     """

@@ -55,7 +55,7 @@ class _DecodedRequest(PredictionRequest, frozen=True):
 
 
 Reader = Callable[[bytes, Input, Rules, int], _DecodedRequest]
-"""Decodes a body, given how many bytes its table may take."""
+"""Decodes a body, given how many bytes its table may take, or how much its JSON may count."""
 
 
 def infer(context: RequestContext, name: str | None = None) -> Reply:
@@ -151,7 +151,8 @@ def _csv_reader(header: str | None) -> Reader:
 
 
 def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
-    decoded = reader(body.content(), schema, rules, body.limit_bytes)
+    limit_bytes = body.json_limit_bytes if reader is _from_json else body.limit_bytes
+    decoded = reader(body.content(), schema, rules, limit_bytes)
     outputs = several_outputs.joined(query, tuple(decoded.outputs), "params.output")
     classes = query.classes or decoded.classes
     return _DecodedRequest(require_rows(decoded.table, rules), outputs, is_array=decoded.is_array, classes=classes)

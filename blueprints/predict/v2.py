@@ -89,11 +89,11 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
 
 def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) -> _DecodedRequest:
     text, raw_tensors = binary.split(body.content(), json_length)
-    request = parse_json(text, InferRequest, body.limit_bytes)
+    request = parse_json(text, InferRequest, body.json_limit_bytes)
     parameters, outputs = request.parameters or {}, request.outputs or []
     all_binary = parameters.get("binary_data_output", False) is True
     as_binary = _binary_outputs(outputs, all_binary)
-    table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors), rules)
+    table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors, body.limit_bytes), rules)
     timeout_s = _timeout_s(parameters.get("timeout"))
     names = [output.name for output in outputs]
     return _DecodedRequest(table, names, timeout_s, request.id, as_binary, all_binary and not outputs)

@@ -12,7 +12,9 @@ PADDING = b" " * 5000
 """Texts of up to 4096 bytes are not weighed."""
 
 
-@pytest.mark.parametrize(("piece", "weight"), [(b"0,", 8), (b"[", 24), (b"{", 64)], ids=["cell", "array", "object"])
+@pytest.mark.parametrize(
+    ("piece", "weight"), [(b"0,", 8), (b"[", 24), (b"{", 64), (b'"', 6)], ids=["cell", "array", "object", "quote"]
+)
 def test_the_weight_of_a_text(piece: bytes, weight: int) -> None:
     """A text of exactly the limit passes, one piece more does not."""
     check(PADDING + piece * 50, 50 * weight)

@@ -155,7 +155,7 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     def at_length() -> Table:
         return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: decode(Body(text, "", 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: decode(Body(text, "", 1 << 20, 1 << 20), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
