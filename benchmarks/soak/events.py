@@ -10,6 +10,8 @@ from benchmarks.soak.stack import SoakFailed, Stack
 from tableside.deployment.stack_processes import Role, find, runs
 
 Event = Callable[[Stack], None]
+RECYCLE_AFTER = 100
+"""Requests after which a worker is replaced in the event `recycle`."""
 
 
 def _replaced(stack: Stack, act: Callable[[], object], old: set[int] | None = None) -> None:
@@ -39,11 +41,31 @@ def upgrade(stack: Stack) -> None:
 
     def act() -> None:
         stack.flip(stack.new_release())
-        done = stack.tableside("restart")
-        if done.returncode:
-            raise SoakFailed(f"tableside restart: {done.stderr}")
+        _restart_and_wait(stack)
 
     _replaced(stack, act)
+
+
+def _restart_and_wait(stack: Stack) -> None:
+    """`tableside restart`, which returns when the new workers serve."""
+    done = stack.tableside("restart")
+    if done.returncode:
+        raise SoakFailed(f"tableside restart: {done.stderr}")
+
+
+def recycle(stack: Stack) -> None:
+    """Every worker reaches `server.max_requests_per_worker`; then the setting is taken away again."""
+    config = stack.current / "tableside.toml"
+    config.write_text(f"[server]\nmax_requests_per_worker = {RECYCLE_AFTER}\n")
+    try:
+        _replaced(stack, lambda: _restart_and_wait(stack))
+        master = stack.master()
+        _replaced(stack, lambda: None)
+        if stack.master() != master:
+            raise SoakFailed("the workers were replaced with their master, and not by their number of requests")
+    finally:
+        config.unlink()
+        _replaced(stack, lambda: _restart_and_wait(stack))
 
 
 def kill_worker(stack: Stack) -> None:
@@ -115,6 +137,7 @@ EVENTS: dict[str, Event] = {
     "restart": restart,
     "hup": reload,
     "upgrade": upgrade,
+    "recycle": recycle,
     "kill-worker": kill_worker,
     "kill-master": kill_master,
     "kill-keeper": kill_keeper,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -70,6 +71,14 @@ def rows(sent: Sequence[Sent], windows: Sequence[Window]) -> list[Row]:
         quantiles = (percentile(ordered, share) for share in (0.5, 0.99, 1.0))
         found.append(Row(event, len(own), len(requests), failed, *quantiles, over_1s=over, longest_s=longest_s))
     return found
+
+
+def longest_silence_s(sent: Sequence[Sent], window: Window) -> float:
+    """Return the longest time in the window in which no request got an answer. `sent`: of all windows."""
+    answered = sorted(request.due_s + request.latency_s for request in sent if request.outcome == "ok")
+    inside = [at_s for at_s in answered if window.begin_s <= at_s < window.end_s]
+    moments = [window.begin_s, *inside, window.end_s]
+    return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
 def failures(sent: Sequence[Sent], windows: Sequence[Window]) -> Counter[tuple[str, str]]:

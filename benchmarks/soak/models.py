@@ -32,7 +32,7 @@ class Target:
 
     model: str
     body: str
-    predictions: list[float]
+    predictions: list[float] | list[str]
 
 
 def make(folder: Path, count: int, large_mb: int, progress: Callable[[str], None]) -> list[Target]:

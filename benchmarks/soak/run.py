@@ -40,12 +40,12 @@ class Result(NamedTuple):
 
 def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progress: Callable[[str], None]) -> Result:
     """Start the stack, run all rounds beside the client, and stop the stack. `out`: the client's file."""
-    progress("starting the stack")
-    start_s = stack.start()
-    progress(f"ready after {start_s:.1f} s")
     windows: list[Window] = []
     troubles: list[str] = []
     try:
+        progress("starting the stack")
+        start_s = stack.start()
+        progress(f"ready after {start_s:.1f} s")
         with _client(stack, targets, plan.rate, out):
             for number in range(1, plan.rounds + 1):
                 windows.append(_window(BASELINE, number, lambda: time.sleep(plan.settle_s), 0))

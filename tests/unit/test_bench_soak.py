@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import measured
+from benchmarks.soak.events import EVENTS
 from benchmarks.soak.measured import Sent, Window
 
 pytestmark = pytest.mark.no_greenlets
@@ -34,6 +35,23 @@ def test_failures_are_counted_by_event_and_text() -> None:
     requests = [sent(101.0, outcome="503 x"), sent(121.0, outcome="503 x"), sent(111.0, outcome="a wrong answer")]
     assert measured.failures(requests, WINDOWS) == {("restart", "503 x"): 2, ("hup", "a wrong answer"): 1}
     assert [row.failed for row in measured.rows(requests, WINDOWS)] == [2, 1]
+
+
+def test_a_silence_is_the_time_without_any_answer() -> None:
+    """One slow request beside others is no silence; a failure is no answer; the edges of the window count."""
+    answers = [sent(100.0 + tenth / 10) for tenth in range(100)]
+    assert measured.longest_silence_s([*answers, sent(101.0, 6.0)], WINDOWS[0]) < 0.2
+    gap = [request for request in answers if not 104.0 < request.due_s < 107.0]
+    assert measured.longest_silence_s([*gap, sent(105.0, outcome="503 x")], WINDOWS[0]) == pytest.approx(3.0)
+    assert measured.longest_silence_s(answers[:20], WINDOWS[0]) > 8.0
+    assert measured.longest_silence_s([], WINDOWS[0]) == pytest.approx(10.0)
+
+
+def test_the_events_are_those_that_operators_meet() -> None:
+    """Each has a line that says what it does, and its name can be given on the command line."""
+    assert {"restart", "hup", "upgrade", "recycle"} < set(EVENTS)
+    assert {f"kill-{what}" for what in ("worker", "master", "holders", "nginx-master", "supervisord")} < set(EVENTS)
+    assert all(event.__doc__ for event in EVENTS.values())
 
 
 def test_the_file_is_read_in_the_order_of_due_times(tmp_path: Path) -> None:
