@@ -196,13 +196,48 @@ class NotFinite(TablesideError):
 
 @dataclass
 class Unauthorized(TablesideError):
-    """The admin key is missing or wrong. given: whether the request has a key."""
+    """The request has no valid key. scope: what the route needs. problem: `missing`, `wrong` or `expired`."""
 
-    given: bool = False
+    scope: str = "admin"
+    problem: str = "missing"
 
     def __str__(self) -> str:
-        problem = "the admin key is wrong" if self.given else "the admin key is missing"
-        return f"{problem}. Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder"
+        state = {"missing": "is missing", "expired": "has expired"}.get(self.problem, "is wrong")
+        source = f"a key that the operator made with `tableside keys add NAME --scope {self.scope}`"
+        if self.scope == "admin":
+            source = "the key from the file admin.key in the run folder"
+        return f"the {self.scope} key {state}. Send 'Authorization: Bearer KEY', with {source}"
+
+
+@dataclass
+class WrongScope(TablesideError):
+    """The key is valid, but for other routes. scope: its own. needed: the one that the route needs."""
+
+    scope: str
+    needed: str
+
+    def __str__(self) -> str:
+        return f"this key has the scope {self.scope}; this path needs one with the scope {self.needed}"
+
+
+class WrongHost(TablesideError):
+    """The Host header names a host that this server does not have. The name is not quoted: it is the client's."""
+
+    def __str__(self) -> str:
+        return (
+            "the Host header names a host that this server does not answer for. Call it by its address, or add the "
+            "name to server.allowed_hosts"
+        )
+
+
+class CrossSite(TablesideError):
+    """A page of another site sent the request to the control plane."""
+
+    def __str__(self) -> str:
+        return (
+            "a page of another site sent this request (headers Origin, Sec-Fetch-Site), and the control plane takes "
+            "only those of its own pages and of programs. Use a program such as curl or `tableside`"
+        )
 
 
 class FailureKind(StrEnum):
@@ -244,6 +279,10 @@ class PublishFailed(TablesideError):
 
 class EnvironmentFailed(TablesideError):
     """An environment for model processes cannot be made, or does not work. The text says what to change."""
+
+
+class KeysFailed(TablesideError):
+    """The keys file cannot be used, or not be changed as asked. The text says what to change."""
 
 
 class SettingsError(TablesideError):

@@ -19,7 +19,7 @@ from tableside.serving.reloading import THREADS
 from tableside.settings import Settings, load
 from tableside.telemetry import logs, metrics
 from tableside.telemetry.request_metrics import RequestMetrics
-from tableside.web import error_replies, request_lifecycle
+from tableside.web import error_replies, guard, request_lifecycle
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
 from tableside.web.body_size import BytesInHand
 from tableside.web.dispatch import FastDispatchFlask
@@ -60,8 +60,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         make_offload(threads),
         request_metrics,
         BytesInHand(settings.server.max_bytes_in_hand),
+        guard.Guard(settings),
     )
     request_lifecycle.install(app)
+    guard.install(app)
     error_replies.install(app)
     for blueprint in BLUEPRINTS:
         if blueprint.name not in ACCESS_BY_BLUEPRINT:

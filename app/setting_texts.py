@@ -18,6 +18,7 @@ _QUOTES = "\"'"
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}\Z"
 TYPE_PATTERN = r"^[^\s,;()\[\]{}]+\Z"
 ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):[0-9]{1,5}\Z"
+HOST_PATTERN = r"^(\*|(\*?\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|[0-9a-fA-F:.]+)\Z"
 ENVIRONMENT_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,31}\Z"
 ENVIRONMENT_NAME = re.compile(ENVIRONMENT_PATTERN)
 LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-engine", "skrub")
@@ -28,6 +29,7 @@ PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
     TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
     ADDRESS_PATTERN: "expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+    HOST_PATTERN: "expected a host's name without a port, such as models.example.com or *.example.com, or * for all",
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
     MODEL_ENVIRONMENT_PATTERN: "expected MODEL=ENVIRONMENT, such as churn=old",
     LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",

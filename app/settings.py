@@ -20,6 +20,7 @@ from tableside.errors import SettingsError
 from tableside.setting_texts import (
     ADDRESS_PATTERN,
     ENVIRONMENT_PATTERN,
+    HOST_PATTERN,
     LIBRARY_PATTERN,
     MODEL_ENVIRONMENT_PATTERN,
     SHA256_PATTERN,
@@ -36,6 +37,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
+HostName = Annotated[str, Meta(pattern=HOST_PATTERN)]
 EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
 Library = Annotated[str, Meta(pattern=LIBRARY_PATTERN)]
 ModelEnvironment = Annotated[str, Meta(pattern=MODEL_ENVIRONMENT_PATTERN)]
@@ -85,6 +87,12 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Complete requests of all clients that the workers have at once; more get status 429."""
     max_requests_per_worker: Annotated[int, Meta(ge=0)] = 0
     """Requests after which a worker is replaced by a new one, plus up to a tenth by chance; 0 means never."""
+    allowed_hosts: tuple[HostName, ...] = ()
+    """Names by which requests may call this server, beside its addresses and the machine's names; `*` allows all."""
+    require_keys: bool = False
+    """Whether predictions and metrics need a key on loopback addresses too. They always do on others, unless `open`."""
+    keys_file: Annotated[str, Meta(min_length=1)] = "keys.json"
+    """File with the hashes of the keys that `tableside keys add` makes. It must be outside of the repository."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
 
@@ -188,6 +196,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def run_dir(self) -> Path:
         """Absolute path of the run folder."""
         return Path(self.server.run_dir).absolute()
+
+    @property
+    def keys_path(self) -> Path:
+        """Absolute path of the keys file."""
+        return Path(self.server.keys_file).absolute()
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether predictions and metrics need a key."""
+        return self.server.require_keys
 
     @property
     def environments_path(self) -> Path:

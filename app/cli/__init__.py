@@ -11,7 +11,18 @@ from pathlib import Path
 import click
 
 from tableside import __version__
-from tableside.cli import client, consent, contract, env_commands, log_viewer, models, publish_command, reload, restart
+from tableside.cli import (
+    client,
+    consent,
+    contract,
+    env_commands,
+    keys,
+    log_viewer,
+    models,
+    publish_command,
+    reload,
+    restart,
+)
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -77,6 +88,7 @@ for command in (
     client.client,
     log_viewer.logs,
     env_commands.env,
+    keys.keys,
 ):
     main.add_command(command)
 

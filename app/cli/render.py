@@ -224,6 +224,15 @@ def environments(rows: Sequence[Row], folder: Path) -> None:
     _table(("environment", "python", "scikit-learn", "processes", "interpreter", "problem"), cells)
 
 
+def keys(rows: Sequence[Row], file: Path) -> None:
+    """Print the table of `keys list`. file: the keys file."""
+    if not rows:
+        click.echo(f"no keys in {file}; make one with `tableside keys add NAME --scope predict`")
+        return
+    cells = [(row["name"], row["scope"], row["created"], row["expires"] or "never", row["state"]) for row in rows]
+    _table(("name", "scope", "created", "expires", "state"), cells)
+
+
 def _versions_in_words(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 

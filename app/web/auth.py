@@ -1,4 +1,4 @@
-"""Access control: each blueprint declares who may call its routes.
+"""Access control: each blueprint declares the scope of key that its routes need (`tableside.web.guard` checks it).
 
 A blueprint calls `allow` in its own module, so the declaration exists as soon as the module is imported. `create_app`
 refuses to mount a blueprint that has none.
@@ -6,19 +6,15 @@ refuses to mount a blueprint that has none.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import MutableMapping
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 from wsgiref.types import WSGIEnvironment
 
-from flask import Blueprint, request
-from werkzeug.exceptions import NotFound
+from flask import Blueprint
 
-from tableside.errors import Unauthorized
-from tableside.settings import split_address
-from tableside.web.extensions import settings
+from tableside.settings import Server, split_address
 
 PLANE = "tableside.plane"
 """WSGI key that sets the plane, `data` or `control`, for tests and for servers other than gunicorn.
@@ -27,18 +23,25 @@ No client can set it: WSGI puts request headers under keys that begin with `HTTP
 """
 CONTROL_SOCKET = "ctl.sock"
 KEY_FILE = "admin.key"
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 class Access(Enum):
-    """Who may call a blueprint.
+    """Which key a route needs.
 
-    EVERYONE: clients of the data plane and of the control plane. CONTROL: clients of the control plane's listener.
-    ADMIN: clients of the control plane's listener that send the admin key.
+    OPEN: none, whatever the settings say. PREDICT: where keys are needed, one with the scope predict. METRICS: the same
+    with the scope metrics, and only on the control plane. ADMIN: always a key with the scope admin, and only on the
+    control plane.
     """
 
-    EVERYONE = "everyone"
-    CONTROL = "control"
+    OPEN = "open"
+    PREDICT = "predict"
+    METRICS = "metrics"
     ADMIN = "admin"
+
+
+OPEN_ENDPOINTS = frozenset(("health.root", "health.live", "health.ready", "health.ping"))
+"""The routes that need no key: the probes of load balancers and supervisors, which cannot send one. Nothing else."""
 
 
 class Connection(Protocol):
@@ -53,13 +56,18 @@ ACCESS_BY_BLUEPRINT: MutableMapping[str, Access] = {}
 
 
 def allow(blueprint: Blueprint, access: Access) -> None:
-    """Declare who may call the routes of `blueprint`, and check it before each request."""
+    """Declare which key the routes of `blueprint` need, those of OPEN_ENDPOINTS aside."""
     ACCESS_BY_BLUEPRINT[blueprint.name] = access
-    if access is not Access.EVERYONE:
-        blueprint.before_request(_check_admin if access is Access.ADMIN else _check_plane)
 
 
-def plane(environ: WSGIEnvironment) -> str:
+def access_of(endpoint: str) -> Access:
+    """Which key an endpoint needs. One whose blueprint has declared nothing needs the admin key."""
+    if endpoint in OPEN_ENDPOINTS:
+        return Access.OPEN
+    return ACCESS_BY_BLUEPRINT.get(endpoint.partition(".")[0], Access.ADMIN)
+
+
+def plane(environ: WSGIEnvironment, server: Server) -> str:
     """The plane of a request, `data` or `control`, by the listener that accepted its connection.
 
     A request without a known listener belongs to the data plane, which has fewer routes.
@@ -70,7 +78,10 @@ def plane(environ: WSGIEnvironment) -> str:
     address = connection.getsockname()
     if isinstance(address, str):
         return "control" if address.rpartition("/")[2] == CONTROL_SOCKET else "data"
-    return "control" if address[:2] == split_address(settings().server.admin_listen) else "data"
+    host, port = split_address(server.admin_listen)
+    if host in _ALL_ADDRESSES and port != split_address(server.listen)[1]:
+        return "control" if address[1] == port else "data"
+    return "control" if address[:2] == (host, port) else "data"
 
 
 def read_key(run_dir: Path) -> str:
@@ -79,16 +90,3 @@ def read_key(run_dir: Path) -> str:
         return (run_dir / KEY_FILE).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _check_plane() -> None:
-    if plane(request.environ) != "control":
-        raise NotFound  # 404 and not 403: the data plane does not reveal which control routes exist
-
-
-def _check_admin() -> None:
-    _check_plane()
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    key, expected = credentials.strip(), read_key(settings().run_dir)
-    if scheme.lower() != "bearer" or not expected or not hmac.compare_digest(key.encode(), expected.encode()):
-        raise Unauthorized(bool(key))

@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from tableside.web import error_replies, hook_check, request_lifecycle
+from tableside.web.auth import access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import current_trace
@@ -105,13 +106,14 @@ class FastDispatchFlask(Flask):
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:
         """The reply, and the request's id. Turns exceptions into replies, as Flask's error handlers do."""
-        _, handler, values = route
+        endpoint, handler, values = route
         extensions: Extensions = self.extensions[EXTENSION_KEY]
         trace = request_lifecycle.begin(environ, extensions.request_ids, extensions.settings.server)
         context = RequestContext(environ, extensions, trace)
         tokens = bind_contextvars(request_id=trace.request_id)
         try:
             try:
+                extensions.guard.check(environ, access_of(endpoint))
                 reply = call_handler(handler, context, values)
             except Exception as problem:  # noqa: BLE001 - becomes a reply and a log line, as in Flask's error handlers
                 reply = error_replies.to_reply(problem, context)

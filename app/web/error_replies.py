@@ -27,12 +27,15 @@ log = logs.get_logger("problems")
 STATUS: dict[type[errors.TablesideError], int] = {
     errors.RequestRejected: 400,
     errors.Unauthorized: 401,
+    errors.WrongScope: 403,
+    errors.CrossSite: 403,
     errors.ModelNotFound: 404,
     errors.TooLarge: 413,
     errors.InflatesTooMuch: 413,
     errors.TooManyRows: 413,
     errors.AnswerTooLarge: 413,
     errors.UnsupportedBody: 415,
+    errors.WrongHost: 421,
     errors.Overloaded: 429,
     errors.ClientClosedRequest: 499,
     errors.InferenceFailed: 500,
@@ -40,6 +43,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
     errors.EnvironmentFailed: 500,
+    errors.KeysFailed: 500,
     errors.SettingsError: 500,
     errors.StackError: 500,
     errors.ModelNotReady: 503,
@@ -51,7 +55,7 @@ PUBLIC = frozenset(
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
-        errors.NotFinite,
+        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""

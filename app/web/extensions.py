@@ -21,6 +21,7 @@ from tableside.web.request_ids import RequestIds
 
 if TYPE_CHECKING:
     from tableside.telemetry.request_metrics import RequestMetrics
+    from tableside.web.guard import Guard
 
 EXTENSION_KEY = "tableside"
 """The key of Extensions in `Flask.extensions`."""
@@ -32,6 +33,7 @@ class Extensions:
 
     predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
     request_ids: makes the id of each request. bytes_in_hand: counts the bytes of the bodies that are held.
+    guard: decides who may call a route.
     """
 
     settings: Settings
@@ -41,6 +43,7 @@ class Extensions:
     codec_offload: Offload
     request_metrics: RequestMetrics
     bytes_in_hand: BytesInHand
+    guard: Guard
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     def catalog(self) -> Catalog:

@@ -33,7 +33,7 @@ CONTENT_SECURITY_POLICY = (
 )
 
 blueprint = Blueprint("docs", __name__, template_folder="templates")
-allow(blueprint, Access.EVERYONE)
+allow(blueprint, Access.PREDICT)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tableside.web.extensions import registry
 from tableside.web.response import json_response
 
 blueprint = Blueprint("health", __name__)
-allow(blueprint, Access.EVERYONE)
+allow(blueprint, Access.PREDICT)
 
 
 @blueprint.get("/")

@@ -11,7 +11,7 @@ from tableside.web.auth import Access, allow
 from tableside.web.extensions import extensions, settings
 
 blueprint = Blueprint("metrics", __name__)
-allow(blueprint, Access.CONTROL)
+allow(blueprint, Access.METRICS)
 
 
 @blueprint.get("/metrics")

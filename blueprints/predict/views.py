@@ -11,7 +11,7 @@ from tableside.web.auth import Access, allow
 from tableside.web.dispatch import Handler
 
 blueprint = Blueprint("predict", __name__)
-allow(blueprint, Access.EVERYONE)
+allow(blueprint, Access.PREDICT)
 v2.mount(blueprint)
 triton.mount(blueprint)
 v1.mount(blueprint)

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from tableside.factory import create_app
 from tableside.process import worker_slots
+from tableside.settings import Server
 from tableside.web.auth import ACCESS_BY_BLUEPRINT, plane, read_key
 from tests.conftest import BEARER, CONTROL, KEY, MakeApp, error_of
 
@@ -147,18 +148,25 @@ class Listener:
         (("0.0.0.0", 9100), "data"),
     ],
 )
-def test_the_listener_decides_the_plane(make_app: MakeApp, address: Any, expected: str) -> None:
+def test_the_listener_decides_the_plane(address: Any, expected: str) -> None:
     """A connection to the control socket, or to `server.admin_listen`, belongs to the control plane."""
-    app = make_app(load=False, server__admin_listen="127.0.0.1:9100")
-    with app.app_context():
-        assert plane({"gunicorn.socket": Listener(address)}) == expected
+    assert plane({"gunicorn.socket": Listener(address)}, Server(admin_listen="127.0.0.1:9100")) == expected
+
+
+@pytest.mark.parametrize(("port", "expected"), [(9100, "control"), (8080, "data")])
+@pytest.mark.parametrize("host", ["192.0.2.1", "127.0.0.1"])
+def test_all_addresses_of_the_control_plane_are_its_own(host: str, port: int, expected: str) -> None:
+    """On 0.0.0.0 a connection has the address that the client called; the port decides, if the planes differ in it."""
+    connection = {"gunicorn.socket": Listener((host, port))}
+    assert plane(connection, Server(listen="0.0.0.0:8080", admin_listen="0.0.0.0:9100")) == expected
+    assert plane(connection, Server(listen="192.0.2.1:9100", admin_listen="0.0.0.0:9100")) == "data"
 
 
 def test_without_a_listener_the_plane_is_data() -> None:
     """A server that sets neither the socket nor the plane serves the data plane; a header cannot set the plane."""
-    assert plane({}) == "data"
-    assert plane({"HTTP_TABLESIDE_PLANE": "control"}) == "data"
-    assert plane({"tableside.plane": "control", "gunicorn.socket": Listener("/run/web.sock")}) == "control"
+    assert plane({}, Server()) == "data"
+    assert plane({"HTTP_TABLESIDE_PLANE": "control"}, Server()) == "data"
+    assert plane({"tableside.plane": "control", "gunicorn.socket": Listener("/run/web.sock")}, Server()) == "control"
 
 
 @pytest.mark.parametrize(("content", "key"), [(b"abc\n", "abc"), (b" \n", ""), (b"k\xc3\xa9y", ""), (None, "")])

@@ -15,6 +15,7 @@ from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from tableside.web import dispatch
+from tableside.web.auth import ACCESS_BY_BLUEPRINT, Access
 from tableside.web.dispatch import FastDispatchError, FastDispatchFlask, view
 from tableside.web.hook_check import foreign_hooks
 from tableside.web.request import RequestContext
@@ -65,8 +66,8 @@ def ask(
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", "SERVER_NAME": "h",
         "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": io.StringIO(), "CONTENT_LENGTH": str(len(body)), "HTTP_HOST": "h", "HTTP_X_REQUEST_ID": "same",
-        **more,
+        "wsgi.errors": io.StringIO(), "CONTENT_LENGTH": str(len(body)), "HTTP_HOST": "localhost",
+        "HTTP_X_REQUEST_ID": "same", **more,
     }  # fmt: skip
 
     def start_response(status: str, headers: list[tuple[str, str]], _error: object = None) -> Any:
@@ -256,8 +257,9 @@ def test_a_replaced_view_is_not_skipped(make_app: MakeApp, served_before: int) -
         ask(app, False, PREDICT, ROW, {})
 
 
-def test_log_lines_carry_the_request_id(make_app: MakeApp) -> None:
+def test_log_lines_carry_the_request_id(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both dispatches bind the request's id for the log while the handler runs, and unbind it afterwards."""
+    monkeypatch.setitem(ACCESS_BY_BLUEPRINT, "mine", Access.PREDICT)
     app = with_hello(make_app(load=False))
     for by_flask in (True, False):
         assert json.loads(ask(app, by_flask, "/mine", b"", {})[2]) == {"request_id": "same"}

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tableside.web.auth import ACCESS_BY_BLUEPRINT, Access
 from tests.conftest import BEARER, CONTROL, MakeApp, registry_of
 from tests.fakes import FailingRuntime
 
@@ -171,8 +172,9 @@ def test_a_late_answer_is_504(make_app: MakeApp) -> None:
     assert "deadline" in error(response, 504)["error"]
 
 
-def test_an_unexpected_error_is_a_500_without_its_text(make_app: MakeApp) -> None:
+def test_an_unexpected_error_is_a_500_without_its_text(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of no known class answers 500 with the same object, without the error's text."""
+    monkeypatch.setitem(ACCESS_BY_BLUEPRINT, "broken", Access.PREDICT)
     app = make_app()
 
     def broken() -> str:

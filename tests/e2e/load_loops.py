@@ -33,7 +33,7 @@ class Load:
 def request(path: str, body: Any, **headers: str) -> bytes:
     """Return the bytes of one HTTP request that closes its connection."""
     content = json.dumps(body).encode() if body is not None else b""
-    lines = [f"{'POST' if content else 'GET'} {path} HTTP/1.1", "Host: t", "Connection: close"]
+    lines = [f"{'POST' if content else 'GET'} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
 

@@ -66,7 +66,7 @@ class Watch:
         while not self._stop.is_set():
             try:
                 with socket.create_connection(("127.0.0.1", self._stack.data), timeout=20) as connection:
-                    connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                     self.connections[connection.recv(12).decode() or "closed"] += 1
                 if self._readiness and self._readiness[-1][1] == 503:
                     self.served_while_not_ready += 1

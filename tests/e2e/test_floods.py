@@ -52,7 +52,7 @@ def slow_bodies(
     open_sockets: ExitStack, port: int, count: int, client: str, path: str = PREDICT
 ) -> list[socket.socket]:
     """Open connections that each announce a large body and send its first byte."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n{{".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n\r\n{{".encode()
     made = []
     for _ in range(count):
         connection = open_sockets.enter_context(socket.socket())
@@ -174,10 +174,10 @@ def test_idle_connections_cost_nobody(stack: Stack, record_property: Callable[[s
             connection.bind((f"127.0.0.{4 + number % 8}", 0))
             connection.settimeout(30)
             connection.connect(("127.0.0.1", stack.data))
-            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         assert [ask(stack.data)[0] for _ in range(50)] == [200] * 50
-        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200"), "idle connections stay usable"
     record_property("said", f"{count} idle connections")
 

@@ -18,7 +18,7 @@ from tableside.factory import create_app
 from tableside.repository.model_toml import ModelConfig
 from tableside.settings import Environment, Settings
 from tableside.telemetry.metrics import Metrics
-from tableside.web.auth import ACCESS_BY_BLUEPRINT
+from tableside.web.auth import Access, access_of
 from tableside.web.error_replies import STATUS
 from tests.docs_commands import matches, read_blocks, read_steps
 from tests.estimator_zoo import NOT_SERVED
@@ -193,16 +193,18 @@ def test_every_route_has_its_line(application: Flask) -> None:
     assert listed == expected
 
 
-def test_the_plane_of_every_route_is_true(application: Flask) -> None:
-    """http.md says of each route who may call it: both planes, the control plane only, or that with the key."""
-    words = {"everyone": "both", "control": "control", "admin": "control, key"}
+def test_the_plane_and_key_of_every_route_are_true(application: Flask) -> None:
+    """http.md says of each route on which planes it is, and the scope of the key that it needs."""
+    words = {
+        Access.OPEN: ["both", "none"], Access.PREDICT: ["both", "predict"], Access.METRICS: ["control", "metrics"],
+        Access.ADMIN: ["control", "admin"],
+    }  # fmt: skip
     rows = table_rows(section((REFERENCE / "http.md").read_text(), "## Routes"))
-    listed = {path: row[2] for row in rows for path in code_in(row[0])}
+    listed = {path: row[2:4] for row in rows for path in code_in(row[0])}
     for rule in application.url_map.iter_rules():
-        access = ACCESS_BY_BLUEPRINT[rule.endpoint.partition(".")[0]]
         path = re.sub(r"<path:\w+>", "FILE", rule.rule)
         path = re.sub(r"<(\w+:)?name>", "NAME", re.sub(r"<(\w+:)?version>", "V", path))
-        assert listed[path] == words[access.value], path
+        assert listed[path] == words[access_of(rule.endpoint)], path
 
 
 def test_every_status_has_its_line() -> None:

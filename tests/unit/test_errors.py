@@ -71,9 +71,18 @@ def test_an_error_object_has_the_text_twice() -> None:
             "Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder",
         ),
         (
-            errors.Unauthorized(given=True),
+            errors.Unauthorized(problem="wrong"),
             "the admin key is wrong. "
             "Send 'Authorization: Bearer KEY', with the key from the file admin.key in the run folder",
+        ),
+        (
+            errors.Unauthorized("predict", "expired"),
+            "the predict key has expired. Send 'Authorization: Bearer KEY', with a key that the operator made with "
+            "`tableside keys add NAME --scope predict`",
+        ),
+        (
+            errors.WrongScope("metrics", "predict"),
+            "this key has the scope metrics; this path needs one with the scope predict",
         ),
     ],
 )
