@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from tableside.process import plain_files
 from tableside_contract import environment as training_environment
 
 PACKAGES = (*training_environment.PACKAGES, "onnxruntime", "treelite")
@@ -27,6 +28,6 @@ def _installed(libraries: tuple[str, ...]) -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal. Raises OSError if it cannot be read."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file in hexadecimal. Raises OSError if it cannot be read, or is no ordinary file."""
+    with plain_files.open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

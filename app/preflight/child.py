@@ -19,10 +19,15 @@ from pathlib import Path
 import msgspec
 
 from tableside.errors import ContractBroken, FailureKind
+from tableside.preflight.confinement import confine
 from tableside.settings import Environment, Repository
 
 START_S = 180.0
 """The time limit for starting the interpreter and importing libraries. Each version has its own limit after that."""
+TOO_MUCH_MEMORY = (
+    "loading the version takes more memory than a preflight may have, three quarters of this machine's (or of its "
+    "control group's). Serve it where there is more, or publish a smaller model"
+)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,6 +66,7 @@ def main() -> None:
     _end_with_parent(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
+    confine()
     from tableside.runtimes.sklearn import warm_up
 
     warm_up()
@@ -107,6 +113,8 @@ def _result(check: Callable[[], object]) -> Message:
         check()
     except ContractBroken as problem:
         return Message(True, problem.failure_kind, str(problem))
+    except MemoryError:
+        return Message(True, FailureKind.OTHER, TOO_MUCH_MEMORY)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
         return Message(True, FailureKind.OTHER, f"{type(problem).__name__}: {problem}")
     except BaseException as problem:  # noqa: BLE001 - for example SystemExit, which would end a worker

@@ -15,6 +15,7 @@ from tableside.contract import schema
 from tableside.contract.environment import environment, sha256
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.process import plain_files
 from tableside.repository import verified_files
 from tableside.repository.paths import CHECKSUMS, CONTRACT, GRAPH, version_folder
 from tableside_contract.environment import same_minor
@@ -34,7 +35,7 @@ def read_contract(root: Path, name: str, number: int) -> Contract:
     """
     path = version_folder(root, name, number) / CONTRACT
     try:
-        contract = schema.decode(path.read_bytes())
+        contract = schema.decode(plain_files.read(path))
     except (OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
         raise ContractBroken(f"{name}/{number}/{CONTRACT}: {problem}") from problem
     if (contract.name, contract.version) != (name, number):
@@ -59,10 +60,12 @@ def check_artifact(root: Path, contract: Contract) -> Path:
 
 
 def _check_file(folder: Path, published: Artifact) -> Path:
-    if not verified_files.is_safe(published.file):
+    if not verified_files.is_bare(published.file):
         raise ContractBroken(f"the contract names the file {published.file!r}, which is no name of a file of a version")
     path = folder / published.file
     try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise OSError("it links to a file outside of the version's folder")
         actual = sha256(path)
     except OSError as problem:
         raise ContractBroken(
@@ -102,7 +105,7 @@ def check_checksums(root: Path, contract: Contract) -> None:
     """
     path = version_folder(root, contract.name, contract.version) / CHECKSUMS
     try:
-        written = path.read_text(encoding="ascii")
+        written = plain_files.read(path).decode("ascii")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as problem:

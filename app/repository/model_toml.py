@@ -19,11 +19,14 @@ import tomlkit.exceptions
 
 from tableside.contract.consent_digest import PICKLE
 from tableside.errors import ContractBroken, PublishFailed
+from tableside.process import plain_files
 from tableside.process.file_locks import try_lock
 from tableside.repository import paths
 from tableside.repository.paths import MODEL_TOML, check_alias
 from tableside.settings import Repository
 
+MAX_BYTES = 1 << 20
+"""The largest model.toml that is read."""
 MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
 
 
@@ -104,7 +107,7 @@ def read(root: Path, name: str) -> ModelConfig:
     """
     path = root / name / MODEL_TOML
     try:
-        text = path.read_bytes()
+        text = plain_files.read(path, MAX_BYTES)
     except FileNotFoundError:
         return ModelConfig()
     except OSError as problem:
@@ -171,11 +174,18 @@ def set_enabled(root: Path, name: str, enabled: bool) -> bool:
     return True
 
 
+def _parse(root: Path, name: str) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(plain_files.read(root / name / MODEL_TOML, MAX_BYTES).decode())
+    except (tomlkit.exceptions.TOMLKitError, UnicodeDecodeError) as problem:
+        raise ContractBroken(f"{name}/{MODEL_TOML}: {problem}") from problem
+
+
 @contextmanager
 def _edit(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
     path = root / name / MODEL_TOML
     with _lock(root / name):
-        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        document = _parse(root, name) if path.exists() else tomlkit.document()
         yield document
         temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
         try:

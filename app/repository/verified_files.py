@@ -8,23 +8,26 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from pathlib import Path
 
 from tableside.contract.consent_digest import FOLDER
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.process import plain_files
 from tableside.repository.paths import version_folder
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_ .-]*"
 _SAFE = re.compile(rf"{_PART}(/{_PART})*\Z")
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""A symbolic link is refused, and a named pipe does not make the reader wait."""
 
 
 def is_safe(path: str) -> bool:
     """Return whether a path names something inside a version's folder: relative, without `..` and hidden files."""
     return _SAFE.match(path) is not None
+
+
+def is_bare(path: str) -> bool:
+    """Return whether a path is the name of a file, without any folder."""
+    return is_safe(path) and "/" not in path
 
 
 def read(folder: Path, published: Artifact) -> bytes:
@@ -55,10 +58,7 @@ def _read(folder: Path, published: Artifact) -> bytes:
     path = folder / published.file
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise OSError(f"{path.parent} links to another folder")
-    fd = os.open(path, _FLAGS)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError("it is not an ordinary file")
+    with plain_files.open_plain(path, os.O_NOFOLLOW) as file:
         return file.read(published.size_bytes + 1)  # one byte more, so that a longer file has another hash
 
 
