@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MAX_BYTES = 1 << 28
 """The most bytes that `read` returns; contracts and settings of models are far smaller."""
 
 
-def open_plain(path: Path, flags: int = 0) -> BinaryIO:
+def open_plain(path: Path, flags: int = 0) -> BufferedReader:
     """Open a file for reading. flags: more flags of open(2), such as os.O_NOFOLLOW.
 
     Raises OSError if it cannot be opened, or is not an ordinary file.
