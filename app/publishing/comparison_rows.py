@@ -142,24 +142,31 @@ def thresholds(estimator: object, width: int) -> list[Array]:
     Only trees that take the table's own columns count: a pipeline, whose trees see transformed columns, has none.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
-    features: list[Array] = []
-    splits: list[Array] = []
-    trees = [estimator, *np.ravel(getattr(estimator, "estimators_", [])).tolist()]
-    for tree in trees:
-        nodes = getattr(tree, "tree_", None)
-        if nodes is not None and hasattr(nodes, "threshold") and tree.n_features_in_ == width:
-            features.append(nodes.feature)
-            splits.append(nodes.threshold)
+    found = [split for each in _with_members(estimator) for split in _splits_of(each, width)]
+    return _by_column([feature for feature, _ in found], [split for _, split in found], width)
+
+
+def _with_members(estimator: object) -> Iterator[object]:
+    """Yield an estimator and the members of ensembles in it, which take the same columns."""
+    yield estimator
+    members = getattr(estimator, "estimators_", [])
+    calibrated = [each.estimator for each in getattr(estimator, "calibrated_classifiers_", [])]
+    for member in [*(members.ravel() if isinstance(members, np.ndarray) else members), *calibrated]:
+        yield from _with_members(getattr(member, "best_estimator_", member))
+
+
+def _splits_of(estimator: object, width: int) -> Iterator[booster_splits.Splits]:
+    nodes = getattr(estimator, "tree_", None)
+    if getattr(estimator, "n_features_in_", width) != width:
+        return
+    if nodes is not None and hasattr(nodes, "threshold"):
+        yield nodes.feature, nodes.threshold
     places = _encoded_places(estimator, width)
     for predictors in getattr(estimator, "_predictors", []):
         for predictor in predictors:
             inner = predictor.nodes[(predictor.nodes["is_leaf"] == 0) & (predictor.nodes["is_categorical"] == 0)]
-            features.append(places[inner["feature_idx"]])
-            splits.append(inner["num_threshold"])
-    for feature, split in booster_splits.of(estimator):
-        features.append(feature)
-        splits.append(split)
-    return _by_column(features, splits, width)
+            yield places[inner["feature_idx"]], inner["num_threshold"]
+    yield from booster_splits.of(estimator)
 
 
 def _encoded_places(estimator: object, width: int) -> Array:

@@ -24,7 +24,7 @@ STRICT = ("scikit-learn",)
 """Packages that must have the minor version of publish: fitted attributes change between minor versions."""
 _READ_BY_MINOR = ("joblib", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 """Packages whose minor version may be why an artifact cannot be read."""
-LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite"}
+LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite", "ensemble_treelite": "treelite"}
 """Fast backend to the optional library that it needs."""
 
 

@@ -37,8 +37,9 @@ from tests.unit.test_fast_backends import described
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SIZES = (1, 7, 120)
-WITHOUT = ("linear", "CalibratedClassifierCV", "VotingClassifier", "StackingClassifier", "VotingRegressor")
-"""Cases that no backend computes: a linear booster, and ensembles of several estimators."""
+WITHOUT = ("linear",)
+"""Cases that no backend computes: a linear booster."""
+ENSEMBLES = ("CalibratedClassifierCV", "VotingClassifier", "StackingClassifier", "VotingRegressor")
 TREELITE = ("alone, array", "regressor", "early stopping", "Pipeline", "ColumnTransformer", "GridSearchCV")
 
 
@@ -69,6 +70,8 @@ def built(case: Case) -> tuple[SklearnRuntime, Any, Any, dict[str, FastRuntime]]
 def expected_backends(case: Case) -> set[str]:
     if case.wrapping in WITHOUT:
         return set()
+    if case.wrapping in ENSEMBLES:
+        return {"ensemble"}
     found = {"booster"}
     if case.library == "xgboost" and case.wrapping in TREELITE:
         found.add("treelite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 
@@ -14,20 +15,43 @@ from tableside.contract.object_graph import class_path
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
 from tableside.runtimes.base import Runtime
-from tableside.runtimes.fast import boosters, boosting_categories, linear, packed_trees, preprocessing, treelite, trees
+from tableside.runtimes.fast import (
+    boosters,
+    boosting_categories,
+    ensembles,
+    linear,
+    packed_trees,
+    preprocessing,
+    treelite,
+    trees,
+)
 from tableside.runtimes.fast.columns import Source, numeric_columns
 from tableside.runtimes.fast.encoders import ENCODERS, encoded_categories
-from tableside.runtimes.fast.numerics import EstimatorRequired, Method, Step, Unsupported, is_exactly, require
+from tableside.runtimes.fast.numerics import (
+    EstimatorRequired,
+    LibraryMissing,
+    Method,
+    Step,
+    Unsupported,
+    is_exactly,
+    require,
+)
 from tableside.runtimes.fast.packed_trees import PackedTrees
 from tableside.runtimes.sklearn import SklearnRuntime
 
-BACKENDS = ("linear", "tree_walk", "sklearn_trees", boosters.BOOSTER, treelite.TREELITE, packed_trees.SHARED_MEMORY)
+BACKENDS = (
+    "linear", "tree_walk", "sklearn_trees", boosters.BOOSTER, treelite.TREELITE, packed_trees.SHARED_MEMORY,
+    ensembles.ENSEMBLE, ensembles.ENSEMBLE_TREELITE,
+)  # fmt: skip
 """Names of the fast backends that publish compares with an estimator.
 
 linear: linear models. tree_walk and sklearn_trees: trees and forests (`tableside.runtimes.fast.trees`). booster: the
 predictions of XGBoost, LightGBM and CatBoost (`tableside.runtimes.fast.boosters`). treelite: trees, forests and
 boosters with the library treelite. shared_memory: forests whose nodes all workers share; used for large artifacts.
+ensemble and ensemble_treelite: voting, stacking and calibrated ensembles (`tableside.runtimes.fast.ensembles`).
 """
+_OF_MEMBERS = ("linear", "tree_walk", boosters.BOOSTER)
+"""The backends of an ensemble's members, in the order in which they are tried."""
 
 TableMethod = Callable[[Table], Array]
 _SAMPLING_PIPELINE = "imblearn.pipeline.Pipeline"
@@ -79,22 +103,85 @@ def _build(
     original: Runtime, estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None
 ) -> FastRuntime:
     try:
-        source, steps, last = _parts(estimator, schema, order)
-        if backend == packed_trees.SHARED_MEMORY:
-            require(packed_trees.last_of(estimator) is last, "a forest inside a search")
-        methods = _methods(last, source, backend, packed)
+        if backend in (ensembles.ENSEMBLE, ensembles.ENSEMBLE_TREELITE):
+            return FastRuntime(original, _Members(schema, order, backend).all_of(estimator))
+        return FastRuntime(original, _table_methods(estimator, schema, backend, order, packed))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"a fitted attribute is not as expected: {type(strange).__name__}: {strange}") from strange
-    return FastRuntime(original, {name: _chain(source, steps, method) for name, method in methods.items()})
 
 
-def _methods(last: Any, source: Source, backend: str, packed: PackedTrees | None) -> dict[str, Method]:
+def _table_methods(
+    estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None
+) -> dict[str, TableMethod]:
+    source, steps, last = _parts(estimator, schema, order)
+    if backend == packed_trees.SHARED_MEMORY:
+        require(packed_trees.last_of(estimator) is last, "a forest inside a search")
+    methods = _methods(last, source.sparse, backend, packed)
+    return {name: _chain(source, steps, method) for name, method in methods.items()}
+
+
+class _Members:
+    """Builds an ensemble's members: each with the first backend that knows it."""
+
+    def __init__(self, schema: Input, order: str, backend: str) -> None:
+        self._schema, self._order = schema, order
+        self._with_treelite = backend == ensembles.ENSEMBLE_TREELITE
+        self._used: set[str] = set()
+
+    def all_of(self, estimator: Any) -> dict[str, TableMethod]:
+        """The methods of an ensemble behind the steps of its pipeline. Raises Unsupported."""
+        require(ensembles.is_ensemble(_steps_of(estimator)[-1]), "no ensemble of several estimators")
+        found = self._of_table(estimator)
+        require(not self._with_treelite or treelite.TREELITE in self._used, "no member that treelite computes")
+        return found
+
+    def _of_table(self, estimator: Any) -> dict[str, TableMethod]:
+        *before, last = [step for step in _steps_of(estimator) if not preprocessing.is_passthrough(step)]
+        if not ensembles.is_ensemble(last):
+            return self._first(last, lambda name: _table_methods(estimator, self._schema, name, self._order, None))
+        if not before:
+            return ensembles.methods(last, self._of_table, self._of_matrix)
+        require(self._schema.form != "texts", "texts")
+        source, steps = _source_of(self._schema, before, last, self._order)
+        require(not source.sparse, "an ensemble over sparse rows")
+        found = [preprocessing.step_of(step) for step in steps]
+        methods = ensembles.methods(last, self._of_matrix, self._of_matrix)
+        return {name: _chain(source, found, method) for name, method in methods.items()}
+
+    def _of_matrix(self, estimator: Any) -> dict[str, Method]:
+        *before, last = [step for step in _steps_of(estimator) if not preprocessing.is_passthrough(step)]
+        require(not boosting_categories.has_categories(last), "categories behind other steps")
+        if ensembles.is_ensemble(last):
+            methods = ensembles.methods(last, self._of_matrix, self._of_matrix)
+        else:
+            methods = self._first(last, lambda name: _methods(last, False, name, None))
+        steps = [preprocessing.step_of(step) for step in before]
+        return {name: _after(steps, method) for name, method in methods.items()}
+
+    def _first(self, last: Any, build: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """The methods of the first backend that knows the member; what it lacks of a booster, of the next one."""
+        found: dict[str, Any] = {}
+        for name in (treelite.TREELITE, *_OF_MEMBERS) if self._with_treelite else _OF_MEMBERS:
+            try:
+                found = {**build(name), **found}
+            except LibraryMissing:
+                raise
+            except Unsupported:
+                continue
+            self._used.add(name)
+            if not boosters.is_booster(last):
+                break
+        require(bool(found), f"no fast backend for the member {type(last).__name__}")
+        return found
+
+
+def _methods(last: Any, is_sparse: bool, backend: str, packed: PackedTrees | None) -> dict[str, Method]:
     if boosters.is_booster(last):
-        return boosters.methods(last, backend, source.sparse)
+        return boosters.methods(last, backend, is_sparse)
     require(backend != boosters.BOOSTER, f"no fast backend for {type(last).__name__}")
     if backend == "linear":
-        return linear.methods(last, source.sparse)
-    require(not source.sparse, "trees over sparse rows")
+        return linear.methods(last, is_sparse)
+    require(not is_sparse, "trees over sparse rows")
     if backend == packed_trees.SHARED_MEMORY:
         return packed_trees.methods(last, packed_trees.pack(last) if packed is None else packed)
     return treelite.methods(last) if backend == treelite.TREELITE else trees.methods(last, backend)
@@ -113,8 +200,8 @@ def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step
 
 def _steps_of(estimator: Any) -> list[Any]:
     """The steps that compute an answer. A search answers with its best estimator."""
-    while is_exactly(estimator, GridSearchCV, RandomizedSearchCV):
-        estimator = estimator.best_estimator_
+    while is_exactly(estimator, GridSearchCV, RandomizedSearchCV, FrozenEstimator):
+        estimator = estimator.estimator if is_exactly(estimator, FrozenEstimator) else estimator.best_estimator_
     if is_exactly(estimator, Pipeline) or class_path(estimator) == _SAMPLING_PIPELINE:
         return [part for _, step in estimator.steps for part in _steps_of(step) if not hasattr(part, "fit_resample")]
     return [estimator]
@@ -138,13 +225,19 @@ def _source_of(schema: Input, before: list[Any], last: Any, order: str) -> tuple
     return source, rest
 
 
-def _chain(source: Source, steps: list[Step], method: Method) -> TableMethod:
-    gather = source.gather
-
-    def run(table: Table) -> Array:
-        matrix = gather(table)
+def _after(steps: list[Step], method: Method) -> Method:
+    def run(matrix: Array) -> Array:
         for step in steps:
             matrix = step(matrix)
         return method(matrix)
+
+    return run
+
+
+def _chain(source: Source, steps: list[Step], method: Method) -> TableMethod:
+    gather, rest = source.gather, _after(steps, method) if steps else method
+
+    def run(table: Table) -> Array:
+        return rest(gather(table))
 
     return run
