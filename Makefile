@@ -47,9 +47,9 @@ stop: ## stop the stack that `make run` started
 	@$(BIN)/tableside stop
 
 STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e unit-libraries
-# The tests start these programs: nginx, a browser that opens /docs, and curl. libatomic is for Playwright, which drives the
+# The tests start these programs: nginx, a browser that opens /docs, curl, and openssl. libatomic is for Playwright, which drives the
 # browser.
-PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl libatomic.so.1:libatomic1
+PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl openssl:openssl libatomic.so.1:libatomic1
 
 programs:
 	@sh deploy/need.sh $(PROGRAMS:%='%')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from ipaddress import ip_address
 
 from tableside.errors import SettingsError
 
@@ -35,6 +36,14 @@ PATTERN_MESSAGES = {
     LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
 }
 """What an error says in place of a regular expression."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches the host: a loopback address, or the name localhost."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def list_in_variable(text: str, variable: str) -> list[str]:

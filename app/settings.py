@@ -26,6 +26,7 @@ from tableside.setting_texts import (
     SHA256_PATTERN,
     TYPE_PATTERN,
     check_file,
+    is_loopback,
     readable,
 )
 from tableside.setting_variables import ENV_PREFIX, override
@@ -93,6 +94,14 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether predictions and metrics need a key on loopback addresses too. They always do on others, unless `open`."""
     keys_file: Annotated[str, Meta(min_length=1)] = "keys.json"
     """File with the hashes of the keys that `tableside keys add` makes. It must be outside of the repository."""
+    open: bool = False
+    """Whether the stack may listen beyond loopback without keys and TLS, because a proxy or a network protects it."""
+    tls_certificate: str = ""
+    """File with the certificate and its intermediates, in PEM; empty: no TLS. Both ports then speak TLS only."""
+    tls_key: str = ""
+    """File with the private key of `tls_certificate`, in PEM, without a passphrase."""
+    hsts_max_age_s: Annotated[int, Meta(ge=0)] = 0
+    """Seconds for which browsers shall use HTTPS only (Strict-Transport-Security); 0 sends no such header."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
 
@@ -205,7 +214,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def needs_keys(self) -> bool:
         """Whether predictions and metrics need a key."""
-        return self.server.require_keys
+        return self.server.require_keys or (bool(self.exposed) and not self.server.open)
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """The settings of addresses that other machines may reach."""
+        planes = {"server.listen": self.server.listen, "server.admin_listen": self.server.admin_listen}
+        return tuple(name for name, address in planes.items() if not is_loopback(split_address(address)[0]))
 
     @property
     def environments_path(self) -> Path:
@@ -242,6 +257,8 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
         settings = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as problem:
         raise SettingsError(_explain(str(problem))) from problem
+    if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
+        raise SettingsError("server.tls_certificate and server.tls_key belong together: set both or none")
     for address in (settings.server.listen, settings.server.admin_listen):
         split_address(address)
     if settings.server.listen == settings.server.admin_listen:

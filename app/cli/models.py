@@ -121,7 +121,8 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
     if curl:
         from tableside.deployment.banner import curl_line
 
-        click.echo(curl_line(contract, find_stack(load()).listen))
+        settings = load()
+        click.echo(curl_line(contract, find_stack(settings).listen, settings))
     elif as_json:
         import msgspec
 

@@ -11,10 +11,10 @@ import click
 import msgspec
 import orjson
 
-from tableside.deployment import running_stack
+from tableside.deployment import own_connection, running_stack
 from tableside.deployment.running_stack import RunningStack
 from tableside.errors import ContractBroken, StackError
-from tableside.settings import Settings, load, split_address
+from tableside.settings import Settings, load
 
 TIMEOUT_S = 120.0
 """The admin route waits until every worker has read the repository, which includes loading new versions."""
@@ -69,8 +69,7 @@ def _post(settings: Settings, stack: RunningStack, path: str) -> tuple[int, dict
         key = key_file.read_text(encoding="ascii").strip()
     except OSError:
         raise StackError(f"cannot read {key_file}: {_start_hint(settings)}") from None
-    host, port = split_address(stack.admin_listen)
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    connection = own_connection.connect(settings, stack.admin_listen, TIMEOUT_S)
     try:
         connection.request("POST", path, headers={"Authorization": f"Bearer {key}"})
         answer = connection.getresponse()

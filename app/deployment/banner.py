@@ -12,8 +12,7 @@ from pathlib import Path
 import orjson
 
 from tableside.contract.schema import Contract
-from tableside.deployment import memory_fit
-from tableside.deployment.layout import addresses
+from tableside.deployment import memory_fit, own_connection
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, paths
@@ -32,15 +31,21 @@ def example_body(contract: Contract) -> dict[str, object]:
     return {"instances": [row if contract.input.form == "matrix" else dict(zip(names, row, strict=True))]}
 
 
-def curl_line(contract: Contract, address: str) -> str:
-    """Return a shell command that asks this model for a prediction. address: HOST:PORT of the data plane."""
+def curl_line(contract: Contract, address: str, settings: Settings | None = None) -> str:
+    """Return a shell command that asks this model for a prediction. address: HOST:PORT of the data plane.
+
+    settings: by default those without TLS and without keys for predictions.
+    """
     body = orjson.dumps(example_body(contract)).decode()
-    return f"curl -s http://{address}/v1/models/{contract.name}:predict -d {shlex.quote(body)}"
+    scheme, key = "http", ""
+    if settings is not None:
+        scheme = own_connection.scheme(settings)
+        key = ' -H "Authorization: Bearer $KEY"' if settings.needs_keys else ""
+    return f"curl -s{key} {scheme}://{address}/v1/models/{contract.name}:predict -d {shlex.quote(body)}"
 
 
 def _ready(settings: Settings) -> dict[str, object]:
-    host, port = addresses(settings)["data"]
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = own_connection.connect(settings, settings.server.listen, timeout_s=5)
     try:
         connection.request("GET", "/v2/health/ready")
         answer: dict[str, object] = orjson.loads(connection.getresponse().read())
@@ -76,14 +81,15 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     """Return the banner. problem: why the stack is not ready; empty if it is."""
     server, root = settings.server, settings.repository_path
     reason = "server.nginx is off" if server.nginx == "off" else "nginx is not installed: apt-get install nginx-light"
+    scheme = own_connection.scheme(settings)
     front = "nginx" if behind_nginx else f"gunicorn without nginx ({reason})"
     lines = [
         "",
         "  Tableside is ready." if not problem else f"  Tableside has started but is not ready: {problem}",
-        f"    predictions  http://{server.listen}/v2   answered by {front}, {server.workers} workers",
-        *([f"    docs         http://{server.listen}/docs"] if server.docs else []),
-        f"    control      http://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
-        f"    metrics      http://{server.admin_listen}/metrics",
+        f"    predictions  {scheme}://{server.listen}/v2   answered by {front}, {server.workers} workers",
+        *([f"    docs         {scheme}://{server.listen}/docs"] if server.docs else []),
+        f"    control      {scheme}://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
+        f"    metrics      {scheme}://{server.admin_listen}/metrics",
         f"    models       {', '.join(paths.models(root)) or 'none yet'}   from {root}",
         *(f"    NOT SERVED   {line}" for line in _not_served(settings)),
         f"    logs         .venv/bin/tableside logs -f   ({settings.run_dir / 'log'})",
@@ -91,7 +97,7 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     ]
     contract = _first_contract(root)
     if contract is not None:
-        lines += ["", "  Try it:", f"  {curl_line(contract, server.listen)}"]
+        lines += ["", "  Try it:", f"  {curl_line(contract, server.listen, settings)}"]
     return "\n".join(lines) + "\n\n"
 
 

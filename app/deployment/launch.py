@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from tableside.deployment import banner, model_programs, running_stack, takeover
+from tableside.deployment import banner, exposure, model_programs, running_stack, takeover, tls
 from tableside.deployment.layout import (
     MAX_RUN_DIR_BYTES,
     PROJECT_VARIABLE,
@@ -39,6 +39,7 @@ def run(settings: Settings) -> int:
     a needed program is missing, or the run folder already has a running stack.
     """
     environ = environment(settings, os.environ)
+    exposure.check(settings, behind_nginx=environ["TABLESIDE_NGINX"] == "true")
     try:
         left = prepare(settings)
     except OSError as problem:
@@ -48,6 +49,7 @@ def run(settings: Settings) -> int:
         ) from problem
     nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
     if nginx:
+        tls.install(settings)
         write(settings, nginx)
     _raise_file_limit()
     if os.fork() == 0:

@@ -12,6 +12,7 @@ import jinja2
 from tableside import machine
 from tableside.deployment.layout import CONTROL_SOCKET, TEMPLATE, WEB_SOCKET, addresses
 from tableside.deployment.nginx_guard import STATUS_PATH
+from tableside.deployment.tls import PEM
 from tableside.errors import StackError
 from tableside.settings import Settings
 from tableside.telemetry import sampling
@@ -44,6 +45,8 @@ def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
         log=settings.log,
         log_percent=sampling.percent(settings.log.access_one_in or 1),
         status_path=STATUS_PATH,
+        status_socket=status_socket(pid_file),
+        tls=PEM if settings.server.tls_certificate else "",
         listen=listen,
         web=WEB_SOCKET,
         control=CONTROL_SOCKET,
@@ -55,6 +58,11 @@ def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
         is_root=os.geteuid() == 0,
         processes=processes(),
     )
+
+
+def status_socket(pid_file: str) -> str:
+    """Return the path, in the run folder, of the unix socket on which the nginx of this pid file counts connections."""
+    return str(Path(pid_file).with_suffix(".sock"))
 
 
 def max_connections() -> int:

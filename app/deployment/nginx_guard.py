@@ -16,6 +16,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tableside.deployment import log_rotation
 
 ROTATED = ("nginx-access.log", "nginx-error.log")
 STATUS_PATH = "/nginx/status"
-"""Path on the control plane where nginx counts its connections."""
+"""Path on its own unix socket where nginx counts its connections."""
 CHECK_EVERY_S = 1.0
 RENEW_EVERY_S = 5.0
 MAX_GENERATIONS = 4
@@ -99,9 +100,26 @@ def _is_leaving(pid: int) -> bool:
         return True
 
 
-def busy_connections(host: str, port: int) -> int | None:
-    """Ask nginx how many of its connections have a request. Return None if it does not answer in time."""
-    connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT_S)
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_STATUS_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_STATUS_TIMEOUT_S)
+        self.sock.connect(str(self._path))
+
+
+def busy_connections(path: Path) -> int | None:
+    """Ask nginx how many of its connections have a request. Return None if it does not answer in time.
+
+    path: its unix socket for that (`tableside.deployment.nginx.status_socket`).
+    """
+    connection = _UnixConnection(path)
     try:
         connection.request("GET", STATUS_PATH)
         found = _STATUS.search(connection.getresponse().read().decode("latin-1"))

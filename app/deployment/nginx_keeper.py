@@ -24,11 +24,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tableside.deployment import exposure, supervision, tls
 from tableside.deployment import nginx as configuration
-from tableside.deployment import supervision
 from tableside.deployment.end_of_service import EndOfService
 from tableside.deployment.guardian import STOPPED_S
-from tableside.deployment.layout import ADMIN, DATA, addresses, find_nginx, socket_addresses
+from tableside.deployment.layout import ADMIN, DATA, find_nginx, socket_addresses
 from tableside.deployment.nginx_guard import NginxGuard, busy_connections
 from tableside.deployment.signal_queue import SignalQueue
 from tableside.deployment.socket_holder import Offer, fetch, tcp_addresses
@@ -62,10 +62,11 @@ class NginxKeeper:
         self._offer = Offer(settings.run_dir, PROGRAM, descriptors)
         self._pid_file = f"tmp/nginx-{os.getpid()}.pid"
         self._master: StackProcess | None = None
+        self._certificate = tls.stamp(settings)
         self._nginx_guard = NginxGuard(
             settings.run_dir / "log", settings.log.max_bytes, settings.log.keep_files,
             configuration.max_connections(), configuration.processes(),
-            partial(busy_connections, *addresses(settings)[ADMIN]),
+            partial(busy_connections, settings.run_dir / configuration.status_socket(self._pid_file)),
         )  # fmt: skip
 
     def run(self) -> int:
@@ -75,6 +76,12 @@ class NginxKeeper:
         """
         run_dir = self._settings.run_dir
         old = find(run_dir, Role.NGINX_MASTER, Role.NGINX_WORKER)
+        try:
+            tls.install(self._settings)
+        except StackError as problem:
+            if not (run_dir / tls.PEM).exists():
+                raise
+            _say(f"nginx uses the certificate of before: {problem}")
         self._write(self._settings)
         child = self._start()
         self._master = next(each for each in find(run_dir, Role.NGINX_MASTER) if each.pid == child.pid)
@@ -86,6 +93,7 @@ class NginxKeeper:
                 if number in _END_SIGNALS:
                     return self._end(child)
                 self._pass_on(number)
+            self._follow_certificate()
             for due in self._nginx_guard.check(time.monotonic(), partial(children, child.pid)):
                 send(self._master, due)
         _say(f"nginx has ended with status {child.returncode}")
@@ -97,6 +105,7 @@ class NginxKeeper:
             raise StackError(
                 "server.listen or server.admin_listen has changed: that needs `tableside stop` and then `tableside run`"
             )
+        exposure.check(settings, behind_nginx=True)
         configuration.write(settings, self._nginx, self._pid_file)
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -130,11 +139,28 @@ class NginxKeeper:
             return
         if number == signal.SIGHUP:
             try:
-                self._write(load())
+                settings = load()
+                tls.install(settings)
+                self._write(settings)
+                self._settings = settings
             except TablesideError as problem:
                 _say(f"nginx keeps its configuration: {problem}")
                 return
         send(self._master, signal.Signals(number))
+
+    def _follow_certificate(self) -> None:
+        """Let nginx read the certificate when its files have changed and fit together; else it keeps the old one."""
+        found = tls.stamp(self._settings)
+        if self._master is None or found == self._certificate:
+            return
+        self._certificate = found
+        try:
+            tls.install(self._settings)
+        except StackError as problem:
+            _say(f"nginx keeps its certificate: {problem}")
+            return
+        _say("nginx reads a new certificate")
+        send(self._master, signal.SIGHUP)
 
     def _end(self, child: subprocess.Popen[bytes]) -> int:
         if supervision.ask(self._settings.run_dir).says in (Says.SHUTDOWN, Says.GONE, Says.UNREACHABLE):
@@ -199,6 +225,7 @@ def _remove_pid_files(run_dir: Path) -> None:
     for path in (run_dir / "tmp").glob("nginx-*.pid"):
         if path.read_text(encoding="ascii", errors="replace").strip() not in running:
             path.unlink(missing_ok=True)
+            path.with_suffix(".sock").unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ class Stack:
 
     project: the folder of the code that it runs. python: its interpreter; by default one whose path has a space.
     around: makes the command that starts it out of the plain one, for instance with other limits.
+    tls: what the client trusts, for a stack that speaks TLS.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Stack:
     project: Path = PROJECT
     python: Path | None = None
     around: Callable[[list[str]], list[str]] = list
+    tls: ssl.SSLContext | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -72,10 +75,10 @@ class Stack:
     ) -> tuple[int, Any, Any]:
         """Send one request. Return its status, its body as JSON or text, and its headers."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        url = f"http://127.0.0.1:{self.admin if admin else self.data}{path}"
+        url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.admin if admin else self.data}{path}"
         request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=self.tls) as answer:
                 return answer.status, _content(answer), answer.headers
         except urllib.error.HTTPError as error:
             return error.code, _content(error), error.headers

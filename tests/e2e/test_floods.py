@@ -89,6 +89,11 @@ def test_a_client_is_limited_apart_from_the_others(stack: Stack) -> None:
     assert until(lambda: not refused(stack, "127.0.0.2")), "the places of closed connections are free again"
 
 
+def busy(stack: Stack) -> int:
+    """How many connections of nginx have a request."""
+    return sum(busy_connections(path) or 0 for path in (stack.run_dir / "tmp").glob("nginx-*.sock"))
+
+
 class AllPlaces:
     """Requests that take all places, because the workers are stopped while this context lasts.
 
@@ -108,7 +113,7 @@ class AllPlaces:
             os.kill(pid, signal.SIGSTOP)
         for thread in self._threads:
             thread.start()
-        until(lambda: (busy_connections("127.0.0.1", self._stack.admin) or 0) + len(self.answers) > PLACES, 10)
+        until(lambda: busy(self._stack) + len(self.answers) > PLACES, 10)
         return self
 
     def __exit__(self, *_: object) -> None:

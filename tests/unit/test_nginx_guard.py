@@ -17,7 +17,6 @@ from tableside.deployment.nginx_guard import (
     busy_connections,
     open_files,
 )
-from tests.unit.test_deployment import free_address
 
 pytestmark = pytest.mark.no_greenlets
 HERE = [os.getpid()]
@@ -81,9 +80,8 @@ def test_renewals_are_bounded(tmp_path: Path) -> None:
     assert watching.check(200.0, lambda: HERE * (MAX_GENERATIONS - 1)) == [signal.SIGHUP]
 
 
-def test_what_has_ended_has_no_connections() -> None:
+def test_what_has_ended_has_no_connections(tmp_path: Path) -> None:
     """A worker that is gone has no open files, and an nginx that is gone does not answer."""
     assert open_files(0) == 0
     assert open_files(HERE[0]) > 3
-    host, _, port = free_address().partition(":")
-    assert busy_connections(host, int(port)) is None
+    assert busy_connections(tmp_path / "nginx-1.sock") is None
