@@ -46,7 +46,10 @@ workers = settings.server.workers
 # delay requests for other models (docs/decisions/0004-batching-and-overload.md).
 _files = importlib.import_module("tableside.machine").open_files()
 worker_connections = min(settings.server.max_requests_in_flight if _behind_nginx else 1000, max(16, _files - 128))
-timeout = 30  # of the event loop's heartbeat, not of a request: long work runs in native threads
+# Of the event loop's heartbeat, not of a request: long work runs in native threads. The other requests of a worker that
+# is ended are sent again, and need time for that.
+timeout = settings.server.heartbeat_timeout_s
+_keep_s = settings.server.quarantine_s
 max_requests = settings.server.max_requests_per_worker  # the worker class replaces a worker before it ends
 max_requests_jitter = max_requests // 10
 graceful_timeout = settings.server.graceful_timeout_s
@@ -113,11 +116,35 @@ def post_fork(server, worker):
         )
 
 
+def child_exit(server, worker):
+    """Find out which requests a worker that has died had in hand."""
+    settling, hand_file = (
+        importlib.import_module("tableside.process.settling"),
+        importlib.import_module("tableside.process.hand_file"),
+    )
+    if not _keep_s:
+        return
+    try:
+        file = hand_file.HandFile(_run_dir)
+    except OSError:  # a full or read-only disk: nothing was recorded
+        return
+    for settled in settling.settle_ended(file, _keep_s):
+        for line in settling.lines(settled):
+            server.log.error("%s", line)
+    file.close()
+
+
 def post_worker_init(worker):
     """Load the models in the background, while the event loop already answers health probes."""
     gc.collect()
     gc.freeze()  # the application's objects too
     registry = worker.wsgi.extensions["tableside"].registry
-    start_worker = importlib.import_module("tableside.serving.registry").start_worker
+    try:
+        registry.hand.attach(_run_dir, worker.slot.number, _keep_s)
+        deaths = importlib.import_module("tableside.process.deaths")
+        deaths.record_faults(deaths.fault_file(_run_dir / "in_hand", worker.slot.number))
+    except OSError as problem:
+        worker.log.error("requests in hand are not recorded: %s. A request that ends its worker is sent again", problem)
+    start_worker = importlib.import_module("tableside.serving.worker_status").start_worker
     instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
     start_worker(registry, worker.slot, Path(_run_dir), instance, worker.cfg.workers)

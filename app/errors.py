@@ -127,6 +127,48 @@ class ModelNotReady(TablesideError):
 
 
 @dataclass
+class WorkersLost(TablesideError):
+    """This request has ended two workers, the second of them while it ran alone. It is quarantined from now on."""
+
+    request_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"this request ({self.request_id}) has ended two workers and is not tried again; the server's log has the "
+            "reason under its id"
+        )
+
+
+@dataclass
+class RequestQuarantined(TablesideError):
+    """The same request has ended two workers before. retry_after_s: when it will be tried again."""
+
+    retry_after_s: int
+    code: str = "quarantined"
+
+    def __str__(self) -> str:
+        return (
+            "the same request has ended two workers and is quarantined (server.quarantine_s): it is not computed for "
+            f"the next {self.retry_after_s} s. The server's log has the reason"
+        )
+
+
+@dataclass
+class ModelQuarantined(TablesideError):
+    """Several requests of the model have ended workers. retry_after_s: when the model will answer again."""
+
+    name: str
+    retry_after_s: int
+    code: str = "model_quarantined"
+
+    def __str__(self) -> str:
+        return (
+            f"model {self.name} is stopped because several of its requests have each ended two workers; it answers "
+            f"again in {self.retry_after_s} s, or after `tableside reload`"
+        )
+
+
+@dataclass
 class Overloaded(TablesideError):
     """More requests are waiting than can be answered in time.
 
@@ -261,6 +303,8 @@ class FailureKind(StrEnum):
     """The version did not load within `repository.load_timeout_s`."""
     CONTRACT = "contract"
     """contract.json or model.toml cannot be read, or contradicts itself."""
+    QUARANTINED = "quarantined"
+    """Requests of the model have ended workers, and it is stopped for a time."""
     OTHER = "other"
     """None of the other classes."""
 

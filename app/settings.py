@@ -102,8 +102,16 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """File with the private key of `tls_certificate`, in PEM, without a passphrase."""
     hsts_max_age_s: Annotated[int, Meta(ge=0)] = 0
     """Seconds for which browsers shall use HTTPS only (Strict-Transport-Security); 0 sends no such header."""
+    quarantine_s: Annotated[float, Meta(ge=0, le=86400)] = 600.0
+    """Seconds for which a request that ended two workers is refused, or its model stopped; 0: never, and any number of
+    workers may be lost to one request."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
+
+    @property
+    def heartbeat_timeout_s(self) -> int:
+        """Seconds after which a worker whose event loop hangs is ended; requests that it has are then sent again."""
+        return int(min(30.0, max(10.0, self.request_timeout_s / 2)))
 
     @property
     def graceful_timeout_s(self) -> int:

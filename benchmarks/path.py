@@ -118,6 +118,7 @@ def tableside(folder: Path) -> Any:
     application = create_app(settings)
     registry: Registry = application.extensions["tableside"].registry
     registry.reload(1)
+    registry.hand.attach(settings.run_dir, 0, settings.server.quarantine_s)
     return application
 
 

@@ -25,9 +25,10 @@ from tableside.process.offload import make_offload
 from tableside.repository.model_toml import ColumnConfig, ModelConfig
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.policy import make_policy
-from tableside.serving.registry import Registry, start_worker
+from tableside.serving.registry import Registry
 from tableside.serving.reloading import THREADS
 from tableside.serving.servable import Servable
+from tableside.serving.worker_status import start_worker
 from tableside.settings import Settings
 from tableside.telemetry import metrics
 from tableside.web.extensions import EXTENSION_KEY

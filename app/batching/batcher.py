@@ -20,43 +20,23 @@ from tableside.batching.admission import refusal, waited_too_long
 from tableside.batching.batch_metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.cost import CostModel
 from tableside.batching.isolation import run_timed
+from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest
 from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
 from tableside.process.offload import Offload
-from tableside.server.disconnect import HasDescriptor, is_disconnected
+from tableside.server.disconnect import is_disconnected
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 GATHER_ABOVE_S = 0.0001
 """Shorter calls are not delayed to share a call: joining and splitting the tables would take as long as they do."""
-QUEUED_ABOVE_S = 0.05
-"""A request that waited longer before this process read it was in a queue that the batcher cannot see."""
+OVERDUE_S = 5.0
+"""A call that runs so much longer than expected may never end. Other requests of the model do not wait for it then."""
 _PROBE_EVERY = 16
 _WORTH_GATHERING = 1.1
 _SMOOTHING = 0.1
 _MAX_CORRECTION = 5.0
-
-
-class RequestLimits(msgspec.Struct, frozen=True):
-    """The limits of one request; they hold in whatever batch it runs.
-
-    deadline_at_s: on the batcher's clock, which is `time.monotonic`. budget_s: the whole time that the request was
-    allowed, for the text of DeadlineExceeded. waited_s: how long it waited before this process read it.
-    may_inline: whether its call may run on the event loop if it is cheap. connection: the client's socket, to notice
-    that the client has left.
-    """
-
-    deadline_at_s: float
-    budget_s: float = 0.0
-    waited_s: float = 0.0
-    may_inline: bool = True
-    connection: HasDescriptor | None = None
-
-    @property
-    def is_queued(self) -> bool:
-        """Whether other requests were ahead of this one before this process read it."""
-        return self.waited_s > QUEUED_ABOVE_S
 
 
 class BatchedResult(msgspec.Struct, Generic[R], frozen=True):
@@ -121,12 +101,17 @@ class Batcher(Generic[P, R]):
                 return self._run_inline(item, rows, now_s)
         key = self._key_of(item) if policy.shares_calls else None
         job: QueuedRequest[P, R] = QueuedRequest(
-            item, rows, key, now_s, request.deadline_at_s, request.connection, request.may_inline, request.budget_s
-        )
+            item, rows, key, now_s, request.deadline_at_s, request.connection, request.may_inline, request.budget_s,
+            held=request.held,
+        )  # fmt: skip
+        if request.held is not None:
+            request.held.waits()
         if self._enqueue(job, now_s, request):
             offload.spawn(partial(self._run_batches, offload))
         if not job.done.wait(max(0.0, request.deadline_at_s - now_s)) and not job.done.is_set():
             job.has_left = True
+            if job.has_begun and job.held is not None:
+                job.held.leave_behind()
             raise DeadlineExceeded(request.budget_s)
         if isinstance(job.outcome, Exception):
             raise job.outcome
@@ -153,7 +138,7 @@ class Batcher(Generic[P, R]):
         if not shares_calls or least_s < GATHER_ABOVE_S:
             return True
         if self._ends_at_s or len(self._queue):
-            return self._busy_s(now_s) > 10 * least_s + 0.01
+            return self._overdue(now_s) > 0 or self._busy_s(now_s) > 10 * least_s + 0.01
         self._inline_calls += 1
         return self._mean_batch_requests < _WORTH_GATHERING and self._inline_calls % _PROBE_EVERY != 0
 
@@ -177,7 +162,7 @@ class Batcher(Generic[P, R]):
             job.largest_size = self.cost.largest_size
             self._queue.push(job)
             rows = self._queue.rows
-            starts = self._loops < policy.max_concurrent_calls
+            starts = self._loops - self._overdue(now_s) < policy.max_concurrent_calls
             self._loops += starts
         self.metrics.waiting(rows)
         return starts
@@ -200,6 +185,10 @@ class Batcher(Generic[P, R]):
             reason.retry_after_s = max(1, math.ceil(total_s))
             raise reason
         return total_s, not is_behind and not request.is_queued
+
+    def _overdue(self, now_s: float) -> int:
+        """How many calls run so much longer than expected that others do not wait for them any more."""
+        return sum(now_s - end >= OVERDUE_S for end in self._ends_at_s)
 
     def _busy_s(self, now_s: float) -> float:
         return sum(max(0.0, end - now_s) for end in self._ends_at_s)
@@ -230,6 +219,10 @@ class Batcher(Generic[P, R]):
         with suppress(Exception):  # an error of the metrics must not end the loop
             self.metrics.waiting(waiting)
         if batch:
+            for job in batch:
+                job.has_begun = True
+                if job.held is not None:
+                    job.held.computes()
             self._run_batch(batch, rows, offload, inline, end_at_s)
         if inline:
             offload.pause()
@@ -258,6 +251,8 @@ class Batcher(Generic[P, R]):
             if is_usual and not isinstance(outcome, Exception):  # an early error means little about the cost
                 self._correct_estimate(job, ended_at_s)
             job.done.set()
+            if job.has_left and job.held is not None:
+                job.held.call_ended()
         with suppress(Exception):
             self.metrics.ran(rows)
 

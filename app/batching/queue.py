@@ -17,6 +17,7 @@ import msgspec
 
 from tableside.batching.admission import too_late
 from tableside.batching.cost import CostModel
+from tableside.process.worker_hand import Held
 from tableside.server.disconnect import HasDescriptor
 
 P = TypeVar("P")
@@ -63,7 +64,7 @@ class QueuedRequest(Generic[P, R]):
     may_inline: whether the call may run on the event loop. budget_s: the whole time that the request was allowed.
     expected_s: the expected time until the answer. largest_size: of the cost model when that was estimated. was_first:
     no request was ahead when this one came; it runs even if it is expected to be late.
-    has_left: the caller has stopped waiting.
+    has_left: the caller has stopped waiting. has_begun: its call has begun. held: where it is recorded as in hand.
     outcome: the result or the exception; it is set before `done` is.
     """
 
@@ -79,6 +80,8 @@ class QueuedRequest(Generic[P, R]):
     largest_size: int = 0
     was_first: bool = False
     has_left: bool = False
+    has_begun: bool = False
+    held: Held | None = None
     abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     outcome: R | Exception = field(init=False)

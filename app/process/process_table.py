@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+_EXITING = 0x4
+"""PF_EXITING of the kernel (include/linux/sched.h): set when a process begins to end."""
+
 
 class Process(NamedTuple):
     """A process. started: when it was started, in clock ticks since the boot of the host."""
@@ -72,6 +75,15 @@ def _environ(pid: int) -> dict[str, str]:
 def is_alive(process: Process) -> bool:
     """Return whether the process still runs. One that has ended and was not waited for does not."""
     return started(process.pid) == process.started
+
+
+def is_ending(process: Process) -> bool:
+    """Return whether the process has ended, or can do nothing any more but end: its connections may be closed before.
+
+    A process that was never recorded, with pid 0, has ended.
+    """
+    fields = _stat(process.pid)
+    return not fields or int(fields[19]) != process.started or bool(int(fields[6]) & _EXITING)
 
 
 def send(process: Process, sign: signal.Signals) -> bool:

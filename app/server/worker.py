@@ -12,16 +12,29 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Protocol
 
 from gevent import Greenlet, getcurrent, spawn
 from gevent.pool import Pool
 
+from tableside.process import settling
+from tableside.process.settling import Settled
 from tableside.server import json_errors, one_send_response, refused_settings
 from tableside.server.accept_balancer import BalancedServer, ConnectionShare
 from tableside.server.gunicorn_types import Address, Client, Listener, Log, Request, Settings
 from tableside.server.keepalive import KeepaliveTimers
 from tableside.server.recycling import RecyclingWorker
 from tableside.server.scheduling import Connection
+
+
+class Hand(Protocol):
+    """What is used of the requests in hand."""
+
+    def beat(self) -> None:
+        """Note a heartbeat."""
+
+    def blame_hung(self) -> list[Settled]:
+        """Blame the requests whose calls do not end."""
 
 
 class TablesideWorker(RecyclingWorker):
@@ -73,8 +86,21 @@ class TablesideWorker(RecyclingWorker):
         """Send the heartbeats and end the overdue connections. gunicorn calls this once a second."""
         if self.alive:
             self._connection_share.beat()
+            self._look_for_hung_calls()
         self._keepalive.end_overdue(time.monotonic())
         super().notify()
+
+    def _look_for_hung_calls(self) -> None:
+        """Blame the requests of calls that do not end, and ask for a successor: this worker has lost their threads."""
+        extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
+        if "tableside" not in extensions:
+            return
+        hand: Hand = extensions["tableside"].hand
+        hand.beat()
+        for hung in hand.blame_hung():
+            self._recycle_after = 0
+            for line in settling.lines(hung):
+                self.log.error("%s", line)
 
     def begin_drain(self) -> None:
         """Accept no more connections, and end the idle ones from nginx."""

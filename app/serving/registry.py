@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
-from tableside import __version__
 from tableside.errors import ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
-from tableside.process import lame_duck, long_lived, worker_slots
-from tableside.process.instance_names import INSTANCE_ID
+from tableside.process import lame_duck, long_lived
 from tableside.process.offload import Offload
 from tableside.process.pacing import Paced
+from tableside.process.worker_hand import WorkerHand
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving import generations, readiness
 from tableside.serving.catalog import EMPTY, Catalog, Model
@@ -28,11 +23,11 @@ from tableside.serving.lifecycle import State
 from tableside.serving.loader import loader_of, settle
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
 from tableside.serving.policy import make_policy
+from tableside.serving.quarantine import QuarantineReports
 from tableside.serving.reloading import Reload
 from tableside.serving.scan import PendingVersion, scan
 from tableside.serving.servable import Servable
 from tableside.serving.version_reports import VersionReports
-from tableside.serving.version_status import status_of_servable
 from tableside.settings import Settings
 from tableside.telemetry import logs
 from tableside.telemetry.metrics import Metrics
@@ -64,6 +59,9 @@ class Registry:
         self._environments = environments or supervised(settings, lambda: self.worker_number)
         self._process_metrics = ProcessMetrics(metrics, self._environments)
         self._reports = VersionReports(metrics)
+        self.hand = WorkerHand()
+        """The requests in hand, and those that have ended workers."""
+        self._quarantine = QuarantineReports(self.hand, self._reports)
         self._on_change: Callable[[], None] = lambda: None
         self._scanned = threading.Event()
         self._first_load = threading.Event()
@@ -219,6 +217,7 @@ class Registry:
             self._scanned.set()
             self._first_load.set()
             self.metrics.generation.set(generation)
+            self.hand.serves(generation)
         self._status.write(now=True)
 
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
@@ -256,45 +255,9 @@ class Registry:
                     self.reload(newest)
                     seen = newest
                 self._process_metrics.update()
+                if self._quarantine.update(self.catalog):
+                    self._status.write()
                 self._environments.serve(servable.runtime for servable in self.catalog)
             except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
                 log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
             self._stop.wait(interval_s)
-
-
-def status_of(registry: Registry, instance: str, started_at: datetime, instance_size: int = 0) -> dict[str, object]:
-    """Return the content of a worker's status file, which other processes read: `tableside list`, the admin routes.
-
-    instance_size: how many workers gunicorn starts; the web keeper waits until so many are ready.
-    """
-    return {
-        "pid": os.getpid(),
-        "instance": instance,
-        "instance_id": os.environ.get(INSTANCE_ID, ""),
-        "instance_size": instance_size,
-        "ready": registry.is_complete and not registry.draining,
-        "missing": registry.missing()[: readiness.LISTED],
-        "version": __version__,
-        "started_at": started_at.isoformat(timespec="seconds"),
-        "generation": registry.catalog.generation,
-        "failure": registry.failure,
-        "repository": str(registry.repository),
-        "models": [msgspec.to_builtins(status_of_servable(servable)) for servable in registry.catalog],
-    }
-
-
-def start_worker(
-    registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str, instance_size: int = 0
-) -> None:
-    """Start loading models and following generations; write the worker's status file after each change.
-
-    instance_size: how many workers gunicorn starts.
-    """
-    started_at = datetime.now(UTC)
-
-    def acknowledge() -> None:
-        slot.write_status(status_of(registry, instance, started_at, instance_size))
-
-    registry.worker_number = slot.number
-    acknowledge()
-    registry.follow(run_dir / "generations", acknowledge)

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from tableside.batching.batch_metrics import BatchMetrics
-from tableside.batching.batcher import Batcher, RequestLimits
+from tableside.batching.batcher import Batcher
+from tableside.batching.limits import RequestLimits
 from tableside.contract import answers, failure_place
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output

@@ -83,6 +83,11 @@ class Metrics:
             "tableside_dropped", "Requests that were dropped before the estimator ran.", (*BY_MODEL, "reason"),
             registry=registry,
         )  # fmt: skip
+        self.quarantined = Counter(
+            "tableside_quarantined_requests",
+            "Requests that were refused because they, or others of their model, have ended workers.", BY_MODEL,
+            registry=registry,
+        )  # fmt: skip
         self.cache_requests = Counter(
             "tableside_cache_requests", "Requests for models with a cache.", (*BY_MODEL, "result"), registry=registry
         )

@@ -40,6 +40,9 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ClientClosedRequest: 499,
     errors.InferenceFailed: 500,
     errors.NotFinite: 500,
+    errors.RequestQuarantined: 500,
+    errors.WorkersLost: 502,
+    errors.ModelQuarantined: 503,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
     errors.EnvironmentFailed: 500,
@@ -55,10 +58,16 @@ PUBLIC = frozenset(
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
-        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost,
+        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.RequestQuarantined,
+        errors.WorkersLost, errors.ModelQuarantined,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
+_LOGGED_BEFORE = (errors.RequestQuarantined, errors.WorkersLost)
+"""Errors whose cause was logged when the worker died; later requests must not fill the log."""
+_RETRIABLE = (
+    errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady, errors.ModelQuarantined, errors.RequestQuarantined,
+)  # fmt: skip
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 _MAX_CAUSE_CHARS = 300
 
@@ -109,15 +118,17 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     refused = isinstance(error, errors.RequestRejected) and error.by_estimator
     if refused and context.extensions.settings.predict.show_values:
         detail += f" ({str(error.__cause__)[:_MAX_CAUSE_CHARS]})"
-    is_logged = refused or (status >= 500 and status not in (503, 504))
+    is_logged = refused or (status >= 500 and status not in (503, 504) and not isinstance(error, _LOGGED_BEFORE))
     _record(kind.__name__, error if is_logged else None, context)
     more: dict[str, object] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
     if isinstance(error, errors.TooLarge):
         more["max_bytes"] = error.limit_bytes
+    if isinstance(error, (errors.RequestQuarantined, errors.ModelQuarantined)):
+        more["code"] = error.code
     reply = _reply(status, detail, context, **more)
-    if isinstance(error, (errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady)):
+    if isinstance(error, _RETRIABLE):
         return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
     if isinstance(error, errors.Unauthorized):
         return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))

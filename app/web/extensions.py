@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from tableside.process.offload import Offload
+from tableside.process.worker_hand import WorkerHand
 from tableside.serving.catalog import Catalog
 from tableside.serving.registry import Registry
 from tableside.serving.servable import Servable
@@ -45,6 +46,11 @@ class Extensions:
     bytes_in_hand: BytesInHand
     guard: Guard
     request_ids: RequestIds = field(default_factory=RequestIds)
+
+    @property
+    def hand(self) -> WorkerHand:
+        """The requests that this worker has in hand, and what it knows of those that have ended workers."""
+        return self.registry.hand
 
     def catalog(self) -> Catalog:
         """What is served now. Waits for the first load; raises ModelNotReady when it outlasts the request timeout."""

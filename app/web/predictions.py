@@ -16,14 +16,14 @@ import numpy as np
 from msgspec.structs import replace
 
 from tableside.batching.admission import waited_too_long
-from tableside.batching.batcher import RequestLimits
+from tableside.batching.limits import RequestLimits
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Output
 from tableside.contract.table import Table
 from tableside.errors import AnswerTooLarge, DeadlineExceeded, NotFinite
 from tableside.serving import verification
 from tableside.serving.servable import Servable
-from tableside.web import deadlines
+from tableside.web import deadlines, request_guard
 from tableside.web.request import RequestContext
 
 CELL_BYTES = 12
@@ -68,7 +68,7 @@ def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes
     """Admit the request before its body is decoded; from here on it counts in the servable's metrics and as in flight.
 
     Returns the request's limits. Raises RequestRejected for a deadline header that is not valid, and Overloaded when
-    the servable's queue has no room.
+    the servable's queue has no room, and as `request_guard.hold` does for a request that has ended workers.
     """
     extensions, trace = context.extensions, context.trace
     trace.serves(servable.name, servable.version, protocol)
@@ -77,9 +77,11 @@ def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes
     # The estimate of a call's cost comes from its number of rows. It does not see one very long text, so a large body
     # is always predicted in a native thread.
     may_inline = body_bytes <= extensions.settings.predict.in_thread_above_bytes
+    held = request_guard.hold(context, servable.name, servable.version)
+    # A request that runs alone may hang, so that it does not run on the event loop.
     limits = RequestLimits(
-        trace.deadline_at_s, trace.deadline_at_s - trace.started_s, trace.waited_s, may_inline,
-        context.environ.get("gunicorn.socket"),
+        trace.deadline_at_s, trace.deadline_at_s - trace.started_s, trace.waited_s, may_inline and not held.alone,
+        context.environ.get("gunicorn.socket"), held,
     )  # fmt: skip
     servable.check_room(limits)
     context.enter(extensions.request_metrics.in_flight(trace.model))

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Request
 from tableside.decoding import inflate, json_size
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
+from tableside.process.worker_hand import Held
 from tableside.settings import Server
 from tableside.telemetry.request_metrics import InFlight
 from tableside.telemetry.request_trace import RequestTrace
@@ -54,7 +55,8 @@ class RequestContext(msgspec.Struct):
 
     environ: the request (PEP 3333). extensions: the application's parts. trace: what is known of the request so far.
     in_flight: where the request is counted; None before the request is admitted and after it is answered.
-    held_bytes: what its body counts among the bytes that the worker holds.
+    held_bytes: what its body counts among the bytes that the worker holds. raw: the body as received. held: where the
+    request is recorded as in hand; None before it is admitted.
     """
 
     environ: WSGIEnvironment
@@ -62,6 +64,8 @@ class RequestContext(msgspec.Struct):
     trace: RequestTrace
     in_flight: InFlight | None = None
     held_bytes: int = 0
+    raw: bytes = b""
+    held: Held | None = None
 
     def enter(self, in_flight: InFlight) -> None:
         """Count the request as in flight until `leave` is called."""
@@ -70,6 +74,9 @@ class RequestContext(msgspec.Struct):
 
     def leave(self) -> None:
         """Stop counting the request as in flight, and its body. Does nothing for a request that was not admitted."""
+        if self.held is not None:
+            self.held.end()
+            self.held = None
         if self.held_bytes:
             self.extensions.bytes_in_hand.give_back(self.held_bytes)
             self.held_bytes = 0
@@ -93,7 +100,9 @@ class RequestContext(msgspec.Struct):
             size = min(stated, limits.max_body_bytes)
             self.extensions.bytes_in_hand.take(size)
             self.held_bytes += size
-        return read_body(self.environ, limits)
+        body = read_body(self.environ, limits)
+        self.raw = body.raw
+        return body
 
     def query(self) -> MultiDict[str, str]:
         """The parameters of the query string."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from tableside.errors import FailureKind
 from tableside.serving import readiness
 from tableside.serving.lifecycle import State
 from tableside.web.auth import Access, allow
@@ -59,7 +60,7 @@ def model_ready(name: str, version: str | None = None) -> Response:
     if not registry().is_scanned or registry().is_stopping:
         return _ready()
     servable = registry().catalog.find(name, version)
-    if servable.state is State.READY:
+    if servable.state is State.READY and servable.failure_kind is not FailureKind.QUARANTINED:
         return json_response({"name": servable.name, "ready": True})
     content = {"name": servable.name, "ready": False, "reason": servable.reason}
     return json_response({**content, "error": f"{servable.name}/{servable.version} is {servable.state}"}, 503)

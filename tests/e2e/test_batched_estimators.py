@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tableside.batching.batcher import RequestLimits
+from tableside.batching.limits import RequestLimits
 from tableside.contract import answers, tolerances
 from tableside.contract.schema import Contract
 from tableside.contract.table import Table

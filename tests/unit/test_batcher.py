@@ -15,8 +15,9 @@ from gevent.monkey import get_original
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.batching.batcher import BatchedResult, Batcher, RequestLimits
+from tableside.batching.batcher import BatchedResult, Batcher
 from tableside.batching.cost import CostModel
+from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy
 from tableside.contract.schema import Contract
 from tableside.decoding.json_tables import from_rows

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.batching.batcher import RequestLimits
+from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy
 from tableside.contract.digest import digest_of
 from tableside.contract.schema import Column, Input, Output

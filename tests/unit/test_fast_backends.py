@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tableside.batching.batcher import RequestLimits
+from tableside.batching.limits import RequestLimits
 from tableside.contract.schema import Column, Input
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import FailureKind

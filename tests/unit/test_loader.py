@@ -27,8 +27,9 @@ from tableside.serving.catalog import EMPTY
 from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog
-from tableside.serving.registry import Registry, status_of
+from tableside.serving.registry import Registry
 from tableside.serving.scan import fingerprint, versions_to_load
+from tableside.serving.worker_status import status_of
 from tableside.settings import Repository, load
 from tableside.telemetry import metrics
 from tests import skewed_environment

@@ -7,6 +7,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from tableside.repository import integrity, model_toml
 from tableside.serving import registry as registry_module
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import Loader
-from tableside.serving.registry import Registry, status_of
+from tableside.serving.registry import Registry
 from tableside.serving.reloading import THREADS
 from tableside.serving.scan import PendingVersion
 from tableside.serving.servable import Servable
+from tableside.serving.worker_status import status_of
 from tableside.settings import load
 from tableside.telemetry import metrics
 
@@ -93,7 +95,7 @@ def test_the_model_that_is_asked_for_loads_first(
     assert registry.missing() == ["a/1", "b/1", "iris/1"]
     with pytest.raises(ModelNotFound):
         registry.wait_servable("none", None, 60)
-    status = status_of(registry, "w", registry_module.datetime.now(registry_module.UTC))
+    status = status_of(registry, "w", datetime.now(UTC))
     assert (status["ready"], status["missing"]) == (False, ["a/1", "b/1", "iris/1"])
     gate.open.set()
     assert registry.wait_servable("a", None, 60).state is State.READY

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tableside.batching.batcher import RequestLimits
+from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import (

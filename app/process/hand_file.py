@@ -1,0 +1,247 @@
+"""The hand file: what each worker of a host has in hand, in memory that outlives the worker.
+
+The file is mapped by all workers of a run folder (MAP_SHARED), so that what a worker has written is there after SIGSEGV
+or SIGKILL. Its space is reserved: a write to a mapped page without space would end the process (SIGBUS). Each worker
+slot has a region with entries, one for each request in hand. The ledger is a text that all workers share: see
+`tableside.process.suspects`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from enum import IntEnum
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = "in_hand"
+FILE = "requests.1"
+"""The number is that of the layout below: releases with another layout have another file."""
+KEY_BYTES = 16
+HEAD_BYTES = 4096
+LEDGER_BYTES = 1 << 18
+SLOTS = 128
+"""Workers with a higher slot number record nothing."""
+ENTRIES = 512
+"""Requests of one worker that can be recorded at once; some more are not."""
+ENTRY = struct.Struct("<BBxxId16s48s112s")
+"""State, whether it runs alone, checksum of the request id, start (seconds since 1970), digest, request id, model."""
+_SLOT_HEAD = struct.Struct("<QQQQ")
+"""pid, its start in clock ticks since boot, the OOM kills of the host at the last heartbeat, whether it is valid."""
+_SLOT_HEAD_BYTES = 4096
+_SLOT_BYTES = _SLOT_HEAD_BYTES + ENTRIES * ENTRY.size
+_FIRST_SLOT = HEAD_BYTES + LEDGER_BYTES
+_SIZE = _FIRST_SLOT + SLOTS * _SLOT_BYTES
+_VERSION = 4
+"""Index, in 8 bytes, of the ledger's version in the head. An odd version is being written."""
+_LENGTH = struct.Struct("<I")
+_PROBES = 8
+_LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.002
+
+
+class State(IntEnum):
+    """FREE: no entry. WAITING: in the queue of its model. COMPUTING: decoded, computed or encoded. LEFT: answered 504
+    while its call still runs.
+    """
+
+    FREE = 0
+    WAITING = 1
+    COMPUTING = 2
+    LEFT = 3
+
+
+class Entry(NamedTuple):
+    """A request in hand. digest: of its path and body, in hexadecimal. model: `name/version`."""
+
+    state: State
+    alone: bool
+    started_at_s: float
+    digest: str
+    request_id: str
+    model: str
+
+
+class Holder(NamedTuple):
+    """The process that has or had a slot. oom_kills: those of the host at its last heartbeat."""
+
+    pid: int
+    started: int
+    oom_kills: int
+
+
+class HandFile:
+    """The file, mapped by this process. Each process opens it for itself: a lock belongs to one opening."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Open the file, and make it if it is missing. Raises OSError, also where there is no space for it."""
+        self.folder = run_dir / FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self.folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(self._fd).st_size < _SIZE:
+                os.ftruncate(self._fd, _SIZE)
+            os.posix_fallocate(self._fd, 0, _FIRST_SLOT)
+            self._map = mmap.mmap(self._fd, _SIZE)
+        except OSError:
+            os.close(self._fd)
+            raise
+        self._words = memoryview(self._map).cast("Q")
+        self._short_words = memoryview(self._map).cast("I")
+        with self._locked() as is_locked:
+            if is_locked and not any(self._map[:KEY_BYTES]):
+                self._map[:KEY_BYTES] = os.urandom(KEY_BYTES)
+        self._hasher = blake2b(key=self._map[:KEY_BYTES], digest_size=16)
+
+    def close(self) -> None:
+        """Unmap the file. Nothing may be called afterwards."""
+        self._words.release()
+        self._short_words.release()
+        self._map.close()
+        os.close(self._fd)
+
+    def digest(self, path: str, body: bytes) -> bytes:
+        """Return the keyed digest (16 bytes) by which a request is recognized; its values cannot be guessed from it."""
+        hasher = self._hasher.copy()
+        hasher.update(path.encode())
+        hasher.update(b"\n")
+        hasher.update(body)
+        return hasher.digest()
+
+    @property
+    def version(self) -> int:
+        """The ledger's version; another number means that it has changed."""
+        return self._words[_VERSION]
+
+    def read_ledger(self) -> tuple[int, bytes]:
+        """Return the ledger's version and text. The version is odd if another process was writing: read it again."""
+        before = self.version
+        size = min(_LENGTH.unpack_from(self._map, HEAD_BYTES)[0], LEDGER_BYTES - _LENGTH.size)
+        text = self._map[HEAD_BYTES + _LENGTH.size : HEAD_BYTES + _LENGTH.size + size]
+        return (before if before == self.version else before | 1), text
+
+    def update_ledger(self, change: Callable[[bytes], bytes | None]) -> bool:
+        """Replace the ledger's text by `change(text)`, while no other process does; None leaves it as it is.
+
+        Returns False if the lock could not be had within a fifth of a second, or the new text has no room.
+        """
+        with self._locked() as is_locked:
+            if not is_locked:
+                return False
+            text = change(self.read_ledger()[1])
+            if text is None:
+                return True
+            if len(text) > LEDGER_BYTES - _LENGTH.size:
+                return False
+            self._words[_VERSION] |= 1
+            _LENGTH.pack_into(self._map, HEAD_BYTES, len(text))
+            self._map[HEAD_BYTES + _LENGTH.size : HEAD_BYTES + _LENGTH.size + len(text)] = text
+            self._words[_VERSION] += 1
+        return True
+
+    def take(self, slot: int, holder: Holder) -> None:
+        """Reserve the region of a slot and empty it, for the worker that has taken the slot. Raises OSError if full."""
+        at = _offset(slot)
+        os.posix_fallocate(self._fd, at, _SLOT_BYTES)
+        self._map[at : at + _SLOT_BYTES] = bytes(_SLOT_BYTES)
+        _SLOT_HEAD.pack_into(self._map, at, *holder, 1)
+
+    def free(self, slot: int) -> None:
+        """Empty the region of a slot whose worker has ended."""
+        at = _offset(slot)
+        self._map[at : at + _SLOT_BYTES] = bytes(_SLOT_BYTES)
+
+    def beat(self, slot: int, oom_kills: int) -> None:
+        """Note the OOM kills of the host at a heartbeat."""
+        self._words[_offset(slot) // 8 + 2] = oom_kills
+
+    def holder(self, slot: int) -> Holder | None:
+        """Return the worker that has the slot, or had it and was not settled; None if there is none."""
+        *holder, is_valid = _SLOT_HEAD.unpack_from(self._map, _offset(slot))
+        return Holder(*holder) if is_valid else None
+
+    def slots(self) -> Iterator[int]:
+        """Yield the slots that have a holder."""
+        for slot in range(SLOTS):
+            if self._words[_offset(slot) // 8]:
+                yield slot
+
+    def put(self, slot: int, digest: bytes, request_id: str, model: str, alone: bool, now_s: float) -> int:
+        """Record a request as COMPUTING. Return the place of its entry; 0 if there is no room."""
+        name = request_id.encode()
+        checksum = zlib.crc32(name)
+        for at in _places(slot, checksum):
+            if not self._map[at]:
+                ENTRY.pack_into(
+                    self._map, at, State.COMPUTING, alone, checksum, now_s, digest, name[:48], model.encode()
+                )
+                return at
+        return 0
+
+    def mark(self, place: int, state: State) -> None:
+        """Set the state of an entry; FREE forgets it. Place 0 is no entry."""
+        if place:
+            self._map[place] = state
+
+    def entries(self, slot: int) -> list[Entry]:
+        """Return the entries of a slot."""
+        first = _offset(slot) + _SLOT_HEAD_BYTES
+        places = range(first, first + ENTRIES * ENTRY.size, ENTRY.size)
+        return [self._entry(at) for at in places if self._map[at]]
+
+    def find(self, request_id: str, other_than: int) -> list[int]:
+        """Return the other slots in which a request with this id is in hand."""
+        checksum, found = zlib.crc32(request_id.encode()), []
+        for slot in self.slots():
+            if slot != other_than and any(
+                self._short_words[at // 4 + 1] == checksum and self._map[at] for at in _places(slot, checksum)
+            ):
+                found.append(slot)
+        return found
+
+    def _entry(self, at: int) -> Entry:
+        state, alone, _, started_at_s, digest, request_id, model = ENTRY.unpack_from(self._map, at)
+        return Entry(State(state), bool(alone), started_at_s, digest.hex(), _text(request_id), _text(model))
+
+    def _locked(self) -> _Lock:
+        return _Lock(self._fd)
+
+
+class _Lock:
+    """Holds flock(2) on the file. A process that was stopped while it held the lock must not stop all others."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._is_locked = fd, False
+
+    def __enter__(self) -> bool:
+        for _ in range(_LOCK_TRIES):
+            with suppress(OSError):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._is_locked = True
+                break
+            time.sleep(_LOCK_PAUSE_S)
+        return self._is_locked
+
+    def __exit__(self, *problem: object) -> None:
+        if self._is_locked:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+def _offset(slot: int) -> int:
+    return _FIRST_SLOT + slot * _SLOT_BYTES
+
+
+def _places(slot: int, checksum: int) -> Iterator[int]:
+    first = _offset(slot) + _SLOT_HEAD_BYTES
+    for probe in range(_PROBES):
+        yield first + (checksum + probe) % ENTRIES * ENTRY.size
+
+
+def _text(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode(errors="replace")
