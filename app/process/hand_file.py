@@ -31,18 +31,21 @@ SLOTS = 128
 """Workers with a higher slot number record nothing."""
 ENTRIES = 512
 """Requests of one worker that can be recorded at once; some more are not."""
-ENTRY = struct.Struct("<BBxxId16s48s112s")
-"""State, whether it runs alone, checksum of the request id, start (seconds since 1970), digest, request id, model."""
+ENTRY = struct.Struct("<BB6xd16s48s112s")
+"""State, whether it runs alone, start (seconds since 1970), digest, request id, model."""
 _SLOT_HEAD = struct.Struct("<QQQQ")
 """pid, its start in clock ticks since boot, the OOM kills of the host at the last heartbeat, whether it is valid."""
+_CHECKSUMS = 64
+"""Where the head of a slot has the checksum of each entry's request id, 4 bytes each; 0 for an entry that is free."""
 _SLOT_HEAD_BYTES = 4096
 _SLOT_BYTES = _SLOT_HEAD_BYTES + ENTRIES * ENTRY.size
 _FIRST_SLOT = HEAD_BYTES + LEDGER_BYTES
 _SIZE = _FIRST_SLOT + SLOTS * _SLOT_BYTES
 _VERSION = 4
 """Index, in 8 bytes, of the ledger's version in the head. An odd version is being written."""
+_USED = 5
+"""Index, in 8 bytes, of the number of slots that have been taken, in the head."""
 _LENGTH = struct.Struct("<I")
-_PROBES = 8
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.002
 
 
@@ -94,6 +97,7 @@ class HandFile:
             raise
         self._words = memoryview(self._map).cast("Q")
         self._short_words = memoryview(self._map).cast("I")
+        self._free: dict[int, list[int]] = {}
         with self._locked() as is_locked:
             if is_locked and not any(self._map[:KEY_BYTES]):
                 self._map[:KEY_BYTES] = os.urandom(KEY_BYTES)
@@ -151,6 +155,8 @@ class HandFile:
         os.posix_fallocate(self._fd, at, _SLOT_BYTES)
         self._map[at : at + _SLOT_BYTES] = bytes(_SLOT_BYTES)
         _SLOT_HEAD.pack_into(self._map, at, *holder, 1)
+        self._free[slot] = list(range(ENTRIES - 1, -1, -1))
+        self._words[_USED] = max(self._words[_USED], slot + 1)
 
     def free(self, slot: int) -> None:
         """Empty the region of a slot whose worker has ended."""
@@ -168,26 +174,33 @@ class HandFile:
 
     def slots(self) -> Iterator[int]:
         """Yield the slots that have a holder."""
-        for slot in range(SLOTS):
+        for slot in range(min(self._words[_USED], SLOTS)):
             if self._words[_offset(slot) // 8]:
                 yield slot
 
     def put(self, slot: int, digest: bytes, request_id: str, model: str, alone: bool, now_s: float) -> int:
-        """Record a request as COMPUTING. Return the place of its entry; 0 if there is no room."""
-        name = request_id.encode()
-        checksum = zlib.crc32(name)
-        for at in _places(slot, checksum):
-            if not self._map[at]:
-                ENTRY.pack_into(
-                    self._map, at, State.COMPUTING, alone, checksum, now_s, digest, name[:48], model.encode()
-                )
-                return at
-        return 0
+        """Record a request as COMPUTING, in a slot that this object has taken. Return its place; 0 if there is none."""
+        if not (free := self._free[slot]):
+            return 0
+        entry, name, first = free.pop(), request_id.encode(), _offset(slot)
+        at = first + _SLOT_HEAD_BYTES + entry * ENTRY.size
+        ENTRY.pack_into(self._map, at, State.COMPUTING, alone, now_s, digest, name, model.encode())
+        self._short_words[(first + _CHECKSUMS) // 4 + entry] = zlib.crc32(name) or 1
+        return at
 
     def mark(self, place: int, state: State) -> None:
-        """Set the state of an entry; FREE forgets it. Place 0 is no entry."""
+        """Set the state of an entry. Place 0 is no entry."""
         if place:
             self._map[place] = state
+
+    def forget(self, slot: int, place: int) -> None:
+        """Free an entry of a slot that this object has taken."""
+        if place:
+            first = _offset(slot)
+            entry = (place - first - _SLOT_HEAD_BYTES) // ENTRY.size
+            self._map[place] = State.FREE
+            self._short_words[(first + _CHECKSUMS) // 4 + entry] = 0
+            self._free[slot].append(entry)
 
     def entries(self, slot: int) -> list[Entry]:
         """Return the entries of a slot."""
@@ -196,17 +209,16 @@ class HandFile:
         return [self._entry(at) for at in places if self._map[at]]
 
     def find(self, request_id: str, other_than: int) -> list[int]:
-        """Return the other slots in which a request with this id is in hand."""
-        checksum, found = zlib.crc32(request_id.encode()), []
+        """Return the other slots in which a request with this id is perhaps in hand."""
+        checksum, found = struct.pack("=I", zlib.crc32(request_id.encode()) or 1), []
         for slot in self.slots():
-            if slot != other_than and any(
-                self._short_words[at // 4 + 1] == checksum and self._map[at] for at in _places(slot, checksum)
-            ):
+            at = _offset(slot) + _CHECKSUMS
+            if slot != other_than and checksum in self._map[at : at + 4 * ENTRIES]:
                 found.append(slot)
         return found
 
     def _entry(self, at: int) -> Entry:
-        state, alone, _, started_at_s, digest, request_id, model = ENTRY.unpack_from(self._map, at)
+        state, alone, started_at_s, digest, request_id, model = ENTRY.unpack_from(self._map, at)
         return Entry(State(state), bool(alone), started_at_s, digest.hex(), _text(request_id), _text(model))
 
     def _locked(self) -> _Lock:
@@ -235,12 +247,6 @@ class _Lock:
 
 def _offset(slot: int) -> int:
     return _FIRST_SLOT + slot * _SLOT_BYTES
-
-
-def _places(slot: int, checksum: int) -> Iterator[int]:
-    first = _offset(slot) + _SLOT_HEAD_BYTES
-    for probe in range(_PROBES):
-        yield first + (checksum + probe) % ENTRIES * ENTRY.size
 
 
 def _text(padded: bytes) -> str:

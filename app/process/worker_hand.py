@@ -64,7 +64,7 @@ class WorkerHand:
     """The requests in hand of one process. Until `attach` nothing is recorded, and no request is a suspect."""
 
     def __init__(self) -> None:
-        self.exclusive = Exclusive()
+        self._exclusive = Exclusive()
         self.left_behind: list[Held] = []
         self.settled: list[Settled] = []
         """Deaths that this worker has settled and that were not logged yet."""
@@ -118,20 +118,29 @@ class WorkerHand:
 
     def stopped(self, name: str) -> StoppedModel | None:
         """Return the model's entry if it is stopped because of its requests."""
+        if self._file is not None and self._file.version != self._seen:
+            self._refresh(self._file)
         found = self._stopped.get(name) if self._stopped else None
         return found if found is not None and time.time() < found.until_s else None
 
     def stopped_models(self) -> frozenset[str]:
         """Return the names of the models that are stopped now."""
-        if self._file is not None and self._file.version != self._seen:
-            self._refresh(self._file)
+        self.stopped("")
         return frozenset(name for name in self._stopped if self.stopped(name))
 
-    def hold(self, digest: bytes, request_id: str, model: str, alone: bool) -> Held:
-        """Record a request that is about to be decoded and computed. model: `name/version`."""
-        place = 0
-        if self._file is not None:
-            place = self._file.put(self._slot, digest, request_id, model, alone, time.time())
+    def hold(self, digest: bytes, request_id: str, model: str, alone: bool, deadline_at_s: float) -> Held | None:
+        """Record a request that is about to be decoded and computed. model: `name/version`.
+
+        alone: waits first until no other request is in hand. Other requests wait for one that is to run alone. None if
+        the deadline passed before.
+        """
+        file, place = self._file, 0
+        if file is not None:
+            if not alone:
+                self._exclusive.enter(deadline_at_s)
+            elif not self._exclusive.enter_alone(deadline_at_s):
+                return None
+            place = file.put(self._slot, digest, request_id, model, alone, time.time())
         return Held(self, place, digest, request_id, model, alone)
 
     def mark(self, place: int, state: State) -> None:
@@ -141,8 +150,10 @@ class WorkerHand:
 
     def release(self, held: Held) -> None:
         """Forget a request. One that ran alone, and was answered without harm, is no suspect any more."""
-        self.mark(held.place, State.FREE)
-        self.exclusive.leave(held.alone)
+        if self._file is None:
+            return
+        self._file.forget(self._slot, held.place)
+        self._exclusive.leave(held.alone)
         if held.alone and held.left_at_s is None:
             self._update(lambda ledger: suspects.cleared(ledger, held.digest.hex()))
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_path_info
 
 from tableside import errors
+from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.telemetry import logs
 from tableside.web import body_size
 from tableside.web.extensions import extensions
@@ -40,9 +41,9 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ClientClosedRequest: 499,
     errors.InferenceFailed: 500,
     errors.NotFinite: 500,
-    errors.RequestQuarantined: 500,
-    errors.WorkersLost: 502,
-    errors.ModelQuarantined: 503,
+    RequestQuarantined: 500,
+    WorkersLost: 502,
+    ModelQuarantined: 503,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
     errors.EnvironmentFailed: 500,
@@ -58,15 +59,15 @@ PUBLIC = frozenset(
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
-        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.RequestQuarantined,
-        errors.WorkersLost, errors.ModelQuarantined,
+        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, RequestQuarantined,
+        WorkersLost, ModelQuarantined,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
-_LOGGED_BEFORE = (errors.RequestQuarantined, errors.WorkersLost)
+_LOGGED_BEFORE = (RequestQuarantined, WorkersLost)
 """Errors whose cause was logged when the worker died; later requests must not fill the log."""
 _RETRIABLE = (
-    errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady, errors.ModelQuarantined, errors.RequestQuarantined,
+    errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady, ModelQuarantined, RequestQuarantined,
 )  # fmt: skip
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 _MAX_CAUSE_CHARS = 300
@@ -125,7 +126,7 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
     if isinstance(error, errors.TooLarge):
         more["max_bytes"] = error.limit_bytes
-    if isinstance(error, (errors.RequestQuarantined, errors.ModelQuarantined)):
+    if isinstance(error, (RequestQuarantined, ModelQuarantined)):
         more["code"] = error.code
     reply = _reply(status, detail, context, **more)
     if isinstance(error, _RETRIABLE):

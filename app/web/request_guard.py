@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from tableside.errors import ModelNotReady, ModelQuarantined, RequestQuarantined, WorkersLost
+from tableside.errors import ModelNotReady
 from tableside.process import settling
 from tableside.process.suspects import Suspect
 from tableside.process.worker_hand import Held, WorkerHand
+from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.telemetry import logs
 from tableside.web.request import RequestContext
 
@@ -35,12 +36,10 @@ def hold(context: RequestContext, model: str, version: int) -> Held:
     if suspect is not None and suspect.is_quarantined:
         context.extensions.metrics.quarantined.labels(trace.model, trace.version).inc()
         raise _refusal(suspect, trace.request_id)
-    alone = suspect is not None
-    if not alone:
-        hand.exclusive.enter(trace.deadline_at_s)
-    elif not hand.exclusive.enter_alone(trace.deadline_at_s):
-        raise ModelNotReady("a worker died while it computed this request; no worker was free to try it alone. Retry")
-    held = context.held = hand.hold(digest, trace.request_id, f"{model}/{version}", alone)
+    held = hand.hold(digest, trace.request_id, f"{model}/{version}", suspect is not None, trace.deadline_at_s)
+    if held is None:
+        raise ModelNotReady("a worker died while it computed this request, and none was free in time to try it alone")
+    context.held = held
     return held
 
 

@@ -28,9 +28,9 @@ hand = WorkerHand()
 hand.attach(run_dir, 3, 600.0)
 deaths.record_faults(deaths.fault_file(run_dir / "in_hand", 3))
 hand.beat()
-first = hand.hold(hand.digest("/a", b"[1]"), "first", "iris/1", False)
-second = hand.hold(hand.digest("/a", b"[2]"), "second", "iris/1", False)
-third = hand.hold(hand.digest("/a", b"[3]"), "third", "iris/1", False)
+first = hand.hold(hand.digest("/a", b"[1]"), "first", "iris/1", False, 1e18)
+second = hand.hold(hand.digest("/a", b"[2]"), "second", "iris/1", False, 1e18)
+third = hand.hold(hand.digest("/a", b"[3]"), "third", "iris/1", False, 1e18)
 second.waits()
 third.end()
 def magic_row():
@@ -117,7 +117,7 @@ def test_a_repeated_request_tells_of_a_death_that_nobody_has_settled(tmp_path: P
     assert [each.death.cause for each in hand.settled] == [Cause.FAULT]
     assert hand.look_up(hand.digest("/a", b"[9]"), "alive", 0.5) is None  # that worker lives
     assert file.entries(4)[0].state is State.COMPUTING
-    file.mark(alive, State.FREE)
+    file.forget(4, alive)
     assert not file.entries(4)
 
 
@@ -126,11 +126,10 @@ def test_entries_are_bounded_and_independent(tmp_path: Path) -> None:
     file = HandFile(tmp_path)
     for slot in (0, SLOTS - 1):
         file.take(slot, Holder(1, 1, 0))
-    places = [file.put(0, bytes(16), f"request-{at}", "m/1", False, 1.0) for at in range(3 * ENTRIES)]
-    held = [place for place in places if place]
-    assert len(set(held)) == len(held) > 0.9 * ENTRIES
-    assert 0 in places
-    assert len(file.entries(0)) == len(held)
+    places = [file.put(0, bytes(16), f"request-{at}", "m/1", False, 1.0) for at in range(ENTRIES + 1)]
+    assert len(set(places)) == ENTRIES + 1
+    assert places[-1] == 0
+    assert len(file.entries(0)) == ENTRIES
     assert not file.entries(SLOTS - 1)
     assert sorted(file.slots()) == [0, SLOTS - 1]
     long = file.put(SLOTS - 1, b"\1" * 16, "i" * 128, "n" * 100 + "/12345678901", True, 1.5)
@@ -181,15 +180,13 @@ def test_a_hung_call_is_blamed_once_and_its_late_end_does_no_harm(
     """A request whose call goes on after its answer stays in hand until the call ends, or is blamed."""
     hand = WorkerHand()
     hand.attach(tmp_path, 0, KEEP_S)
-    late, hung = (
-        hand.hold(hand.digest("/a", name.encode()), name, "m/1", alone)
-        for name, alone in (("late", False), ("hung", True))
-    )
+    late, hung = (hand.hold(hand.digest("/a", name.encode()), name, "m/1", False, 1e18) for name in ("late", "hung"))
+    assert late
+    assert hung
+    hung.alone = True
     for held in (late, hung):
-        hand.exclusive.enter(0.0)
         held.leave_behind()
         held.end()
-    hand.exclusive._wanted = 1
     assert not hand.blame_hung()
     late.call_ended()
     monkeypatch.setattr("tableside.process.worker_hand.HUNG_AFTER_S", 0.0)
@@ -210,8 +207,8 @@ def test_without_a_quarantine_nothing_is_recorded(tmp_path: Path) -> None:
         hand.attach(tmp_path, slot, keep_s)
         assert hand.digest("/a", b"x") == b""
         assert hand.look_up(b"", "a", 1.0) is None
-        held = hand.hold(b"", "a", "m/1", False)
-        hand.exclusive.enter(0.0)
+        held = hand.hold(b"", "a", "m/1", False, 1e18)
+        assert held
         held.waits()
         held.end()
     assert not (tmp_path / "in_hand").exists()

@@ -1,0 +1,218 @@
+"""Requests that end their worker: by a fault, by the OOM killer, and by a call that never returns. Each beside traffic.
+
+The models bring a transformer of their own, which reads the number of its misdeed from the row. The OOM killer is
+played by SIGKILL and a copy of /proc/vmstat: a real one would choose among all processes of the host.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Stack, until
+from tests.e2e.test_restarts import workers
+
+pytestmark = pytest.mark.e2e
+MISDEEDS = '''"""A transformer that ends its worker for some rows."""
+import ctypes
+import os
+import signal
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+
+class Misdeed(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        table = np.asarray(X, dtype=float)
+        row = int(table[:, 0].max())
+        if 100 <= row < 200:
+            ctypes.string_at(0)
+        if 200 <= row < 300:
+            vmstat = os.environ["TABLESIDE_VMSTAT"]
+            with open(vmstat) as file:
+                kills = int(file.read().split()[1])
+            with open(vmstat, "w") as file:
+                file.write(f"oom_kill {kills + 1}\\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if 300 <= row < 400:
+            while True:
+                ctypes.CDLL(None).pause()
+        return table
+'''
+TRAIN = """
+import joblib, pandas as pd
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from misdeeds import Misdeed
+sample = pd.DataFrame({"x": [float(n) for n in range(40)]})
+joblib.dump(make_pipeline(Misdeed(), LinearRegression()).fit(sample, 2.0 * sample["x"]), "model.joblib")
+sample.to_csv("sample.csv", index=False)
+"""
+MODELS = ("faulty", "hungry", "stuck")
+
+
+@pytest.fixture(scope="module")
+def killers(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("killers")
+    (folder / "misdeeds.py").write_text(MISDEEDS)
+    subprocess.run([sys.executable, "-c", TRAIN], cwd=folder, check=True, timeout=120)
+    (folder / "vmstat").write_text("oom_kill 7\n")
+    stack = make_stack(start=False, TABLESIDE_VMSTAT=str(folder / "vmstat"), TABLESIDE__SERVER__REQUEST_TIMEOUT_S="20")
+    for name in MODELS:
+        done = stack.cli(
+            "publish", name, str(folder / "model.joblib"), "--sample", str(folder / "sample.csv"), "--code",
+            str(folder / "misdeeds.py"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    stack.start()
+    stack.wait_loaded()
+    yield stack
+    stack.stop()
+
+
+class Traffic:
+    """About 200 requests a second for good rows of a model, from 4 clients that keep their connections."""
+
+    def __init__(self, stack: Stack, model: str) -> None:
+        self.answers: Counter[int | str] = Counter()
+        self._stack, self._model, self._stop = stack, model, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(4)]
+
+    def _run(self, number: int) -> None:
+        path, body = f"/v1/models/{self._model}:predict", json.dumps({"instances": [[float(number)]]})
+        connection = http.client.HTTPConnection("127.0.0.1", self._stack.data, timeout=60)
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", path, body)
+                answer = connection.getresponse()
+                content = json.loads(answer.read())
+                good = answer.status == 200 and abs(content["predictions"][0] - 2.0 * number) < 1e-6
+                self.answers[200 if good else f"{answer.status} {content}"] += 1
+            except (OSError, http.client.HTTPException) as problem:
+                self.answers[repr(problem)] += 1
+                connection.close()
+            self._stop.wait(0.02)
+        connection.close()
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+
+
+class Pids:
+    """All workers that were seen since it was made."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack, self.before = stack, set(workers(stack))
+
+    def lost(self) -> int:
+        return len(self.before - set(workers(self._stack)))
+
+
+def send(stack: Stack, model: str, row: float) -> tuple[int, Any]:
+    status, content, _ = stack.call(f"/v1/models/{model}:predict", {"instances": [[row]]})
+    return status, content
+
+
+def ready_again(stack: Stack) -> None:
+    assert until(lambda: len(workers(stack)) == 2 and stack.call("/v2/health/ready")[0] == 200, 60), stack.logs()
+
+
+def quarantine_lines(stack: Stack) -> list[str]:
+    log = (stack.run_dir / "log" / "web.log").read_text()
+    return [line for line in log.splitlines() if "quarantined: it has ended two workers" in line]
+
+
+@pytest.mark.parametrize(("model", "row"), [("faulty", 150.0), ("hungry", 250.0)])
+def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack, model: str, row: float) -> None:
+    """The client gets 502 with its id, later 500; every other request of the same model is answered rightly."""
+    ready_again(killers)
+    pids = Pids(killers)
+    with Traffic(killers, model) as traffic:
+        assert until(lambda: traffic.answers[200] >= 100, 60)
+        status, content = send(killers, model, row)
+        assert (status, "ended two workers" in content["error"]) == (502, True), content
+        assert content["instance"]
+        status, content = send(killers, model, row)
+        assert (status, content["code"]) == (500, "quarantined"), content
+        assert until(lambda: len(workers(killers)) == 2, 60)
+        before = traffic.answers[200]
+        assert until(lambda: traffic.answers[200] >= before + 100, 60)
+    assert set(traffic.answers) == {200}, traffic.answers
+    assert pids.lost() <= 2
+    assert until(lambda: f"model {model}/1" in "".join(quarantine_lines(killers)), 30), killers.logs()
+    lines = quarantine_lines(killers)
+    assert len([line for line in lines if f"model {model}/1" in line]) == 1, lines
+    assert f"{row:g}" not in "".join(lines).replace(content["instance"], "")
+    assert send(killers, model, 3.0)[0] == 200
+
+
+def test_an_operators_kill_is_no_reason(killers: Stack) -> None:
+    """A worker that is killed while it serves: nothing fails, nothing is quarantined."""
+    ready_again(killers)
+    lines = quarantine_lines(killers)
+    with Traffic(killers, "faulty") as traffic:
+        assert until(lambda: traffic.answers[200] >= 50, 60)
+        victim = workers(killers)[0]
+        os.kill(victim, signal.SIGKILL)
+        assert until(lambda: victim not in workers(killers) and len(workers(killers)) == 2, 60)
+    assert set(traffic.answers) == {200}, traffic.answers
+    assert quarantine_lines(killers) == lines
+
+
+def test_a_call_that_never_returns_takes_two_workers_and_no_neighbour(killers: Stack) -> None:
+    """On the event loop it ends its worker by the heartbeat; alone, in a thread, it ends at its deadline with 504."""
+    ready_again(killers)
+    pids = Pids(killers)
+    with Traffic(killers, "stuck") as traffic:
+        assert until(lambda: traffic.answers[200] >= 100, 60)
+        began_s = time.monotonic()
+        status, content = send(killers, "stuck", 350.0)
+        assert status == 504, content
+        assert time.monotonic() - began_s < 60
+        assert until(lambda: "model stuck/1" in "".join(quarantine_lines(killers)), 60), killers.logs()
+        assert send(killers, "stuck", 350.0)[0] == 500
+    assert set(traffic.answers) == {200}, traffic.answers
+    assert pids.lost() <= 2
+
+
+def test_three_requests_stop_their_model_until_a_reload(killers: Stack) -> None:
+    """One changed byte is another request: the third stops the model, other models serve on, and a reload ends it."""
+    ready_again(killers)
+    statuses = []
+    for row in (151.0, 152.0, 153.0):
+        statuses.append(send(killers, "faulty", row)[0])
+        ready_again(killers)
+    status, content, headers = killers.call("/v1/models/faulty:predict", {"instances": [[1.0]]})
+    assert (status, content["code"]) == (503, "model_quarantined"), (statuses, content)
+    assert int(headers["Retry-After"]) > 1
+    assert send(killers, "stuck", 1.0)[0] == 200
+    assert until(lambda: killers.call("/v2/models/faulty/ready")[0] == 503, 30)
+    assert until(lambda: "ended two workers" in killers.cli("list").stdout, 30)
+    metrics = killers.call("/metrics", admin=True)[1]
+    assert 'tableside_quarantined_requests_total{model="faulty",version="1"}' in metrics
+    assert killers.cli("reload").returncode == 0
+    assert until(lambda: send(killers, "faulty", 1.0)[0] == 200, 60)
+    assert until(lambda: killers.call("/v2/models/faulty/ready")[0] == 200, 30)
