@@ -21,8 +21,8 @@ from tableside.batching.batch_metrics import BatchMetrics, NoBatchMetrics
 from tableside.batching.cost import CostModel
 from tableside.batching.isolation import run_timed
 from tableside.batching.limits import RequestLimits
-from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest
-from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
+from tableside.batching.queue import BatchPolicy, DroppedRequests, DropReason, Queue, QueuedRequest, drop_error
+from tableside.errors import DeadlineExceeded
 from tableside.process.offload import Offload
 from tableside.server.disconnect import is_disconnected
 
@@ -108,7 +108,7 @@ class Batcher(Generic[P, R]):
             request.held.waits()
         if self._enqueue(job, now_s, request):
             offload.spawn(partial(self._run_batches, offload))
-        if not job.done.wait(max(0.0, request.deadline_at_s - now_s)) and not job.done.is_set():
+        if not self._wait(job, offload, request.deadline_at_s - now_s) and not job.done.is_set():
             job.has_left = True
             if job.has_begun and job.held is not None:
                 job.held.leave_behind()
@@ -125,6 +125,21 @@ class Batcher(Generic[P, R]):
                 raise self._deadline_error(request)
             with self._lock:
                 self._admit(1, now_s, request, self.policy)
+
+    def _wait(self, job: QueuedRequest[P, R], offload: Offload, left_s: float) -> bool:
+        """Wait for a request's end. Return False after `left_s` seconds. Passes by a call that does not end."""
+        while left_s > OVERDUE_S:
+            if job.done.wait(OVERDUE_S):
+                return True
+            left_s -= OVERDUE_S
+            with self._lock:
+                starts = not job.has_begun and self._loops - self._overdue(self._clock()) < (
+                    self.policy.max_concurrent_calls
+                )
+                self._loops += starts
+            if starts:
+                offload.spawn(partial(self._run_batches, offload))
+        return job.done.wait(max(0.0, left_s))
 
     def _deadline_error(self, request: RequestLimits) -> Exception:
         """The deadline passed before `submit`: because of a queue outside this process, or because it was too short."""
@@ -272,17 +287,7 @@ class Batcher(Generic[P, R]):
     def _drop(self, dropped: DroppedRequests[P, R], now_s: float) -> None:
         for job, reason in dropped:
             self._count_drop(reason)
-            job.outcome = _drop_error(job, reason)
+            job.outcome = drop_error(job, reason)
             if reason is not DropReason.ABANDONED:
                 self._correct_estimate(job, max(now_s, job.deadline_at_s))
             job.done.set()
-
-
-def _drop_error(job: QueuedRequest[P, R], reason: DropReason) -> Exception:
-    if reason is DropReason.ABANDONED:
-        return ClientClosedRequest()
-    if reason is DropReason.EXPIRED:
-        return DeadlineExceeded(job.budget_s)
-    return Overloaded(
-        "earlier requests took longer than expected and the answer would be too late; send it again later"
-    )

@@ -17,6 +17,7 @@ import msgspec
 
 from tableside.batching.admission import too_late
 from tableside.batching.cost import CostModel
+from tableside.errors import ClientClosedRequest, DeadlineExceeded, Overloaded
 from tableside.process.worker_hand import Held
 from tableside.server.disconnect import HasDescriptor
 
@@ -147,6 +148,17 @@ class Queue(Generic[P, R]):
             return (waiting_s + cost.proven_s(rows)) / policy.max_concurrent_calls
         full, rest = divmod(self.rows + rows, policy.max_batch_rows)
         return full * cost.proven_s(policy.max_batch_rows) + (cost.proven_s(rest) if rest else 0.0)
+
+
+def drop_error(job: QueuedRequest[P, R], reason: DropReason) -> Exception:
+    """Return the error that a dropped request gets."""
+    if reason is DropReason.ABANDONED:
+        return ClientClosedRequest()
+    if reason is DropReason.EXPIRED:
+        return DeadlineExceeded(job.budget_s)
+    return Overloaded(
+        "earlier requests took longer than expected and the answer would be too late; send it again later"
+    )
 
 
 def _expired_or_abandoned(job: QueuedRequest[P, R], now_s: float) -> DropReason | None:

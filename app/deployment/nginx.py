@@ -81,7 +81,7 @@ def places(requests: int) -> list[int]:
 
     There are as many lines as retries need (see the template), or fewer if the limit is smaller.
     """
-    lines = min(IDLE_CONNECTIONS + 2, requests)
+    lines = min(IDLE_CONNECTIONS + 3, requests)
     share, rest = divmod(requests, lines)
     return [share + (line < rest) for line in range(lines)]
 

@@ -140,6 +140,12 @@ def ready_again(stack: Stack) -> None:
     assert until(lambda: len(workers(stack)) == 2 and stack.call("/v2/health/ready")[0] == 200, 60), stack.logs()
 
 
+def problems(stack: Stack) -> str:
+    """Return the warnings and errors of the workers."""
+    log = (stack.run_dir / "log" / "web.log").read_text().splitlines()
+    return "\n".join(line for line in log if '"level":"info"' not in line)[-6000:]
+
+
 def quarantine_lines(stack: Stack) -> list[str]:
     log = (stack.run_dir / "log" / "web.log").read_text()
     return [line for line in log.splitlines() if "quarantined: it has ended two workers" in line]
@@ -153,7 +159,7 @@ def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack,
     with Traffic(killers, model) as traffic:
         assert until(lambda: traffic.answers[200] >= 100, 60)
         status, content = send(killers, model, row)
-        assert (status, "ended two workers" in content["error"]) == (502, True), content
+        assert (status, "ended two workers" in content["error"]) == (502, True), f"{content}\n{problems(killers)}"
         assert content["instance"]
         status, content = send(killers, model, row)
         assert (status, content["code"]) == (500, "quarantined"), content
@@ -162,7 +168,7 @@ def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack,
         assert until(lambda: traffic.answers[200] >= before + 100, 60)
     assert set(traffic.answers) == {200}, traffic.answers
     assert pids.lost() <= 2
-    assert until(lambda: f"model {model}/1" in "".join(quarantine_lines(killers)), 30), killers.logs()
+    assert until(lambda: f"model {model}/1" in "".join(quarantine_lines(killers)), 30), problems(killers)
     lines = quarantine_lines(killers)
     assert len([line for line in lines if f"model {model}/1" in line]) == 1, lines
     assert f"{row:g}" not in "".join(lines).replace(content["instance"], "")
@@ -190,9 +196,9 @@ def test_a_call_that_never_returns_takes_two_workers_and_no_neighbour(killers: S
         assert until(lambda: traffic.answers[200] >= 100, 60)
         began_s = time.monotonic()
         status, content = send(killers, "stuck", 350.0)
-        assert status == 504, content
+        assert status == 504, f"{content}\n{problems(killers)}"
         assert time.monotonic() - began_s < 60
-        assert until(lambda: "model stuck/1" in "".join(quarantine_lines(killers)), 60), killers.logs()
+        assert until(lambda: "model stuck/1" in "".join(quarantine_lines(killers)), 60), problems(killers)
         assert send(killers, "stuck", 350.0)[0] == 500
     assert set(traffic.answers) == {200}, traffic.answers
     assert pids.lost() <= 2
@@ -210,7 +216,7 @@ def test_three_requests_stop_their_model_until_a_reload(killers: Stack) -> None:
     assert int(headers["Retry-After"]) > 1
     assert send(killers, "stuck", 1.0)[0] == 200
     assert until(lambda: killers.call("/v2/models/faulty/ready")[0] == 503, 30)
-    assert until(lambda: "ended two workers" in killers.cli("list").stdout, 30)
+    assert until(lambda: "ended two workers" in killers.cli("list", "--json").stdout, 30), killers.logs()
     metrics = killers.call("/metrics", admin=True)[1]
     assert 'tableside_quarantined_requests_total{model="faulty",version="1"}' in metrics
     assert killers.cli("reload").returncode == 0
