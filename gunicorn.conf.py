@@ -48,7 +48,7 @@ _files = importlib.import_module("tableside.machine").open_files()
 worker_connections = min(settings.server.max_requests_in_flight if _behind_nginx else 1000, max(16, _files - 128))
 # Of the event loop's heartbeat, not of a request: long work runs in native threads. The other requests of a worker that
 # is ended are sent again, and need time for that.
-timeout = settings.server.heartbeat_timeout_s
+timeout = int(min(30.0, max(10.0, settings.server.request_timeout_s / 2)))
 _keep_s = settings.server.quarantine_s
 max_requests = settings.server.max_requests_per_worker  # the worker class replaces a worker before it ends
 max_requests_jitter = max_requests // 10

@@ -74,8 +74,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_inflated_bytes: Positive = 256 * 1024 * 1024
     """Largest request body after decompression, and largest table of one; more gets status 413."""
     max_inflation: Positive = 32
-    """How many times its own size a body may grow when it is inflated or decoded, beyond 16 MiB that every body may
-    take; more gets status 413."""
+    """How many times its own size a body may grow when it is decoded, beyond 16 MiB; more gets status 413."""
     max_rows: Positive = 1_000_000
     """Most rows of one request; more get status 413."""
     max_answer_bytes: Positive = 256 * 1024 * 1024
@@ -103,15 +102,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hsts_max_age_s: Annotated[int, Meta(ge=0)] = 0
     """Seconds for which browsers shall use HTTPS only (Strict-Transport-Security); 0 sends no such header."""
     quarantine_s: Annotated[float, Meta(ge=0, le=86400)] = 600.0
-    """Seconds for which a request that ended two workers is refused, or its model stopped; 0: never, and any number of
-    workers may be lost to one request."""
+    """Seconds for which a request that ended two workers is refused, or its model stopped; 0 means never."""
     docs: bool = True
     """Whether `/docs` and the OpenAPI documents are served."""
-
-    @property
-    def heartbeat_timeout_s(self) -> int:
-        """Seconds after which a worker whose event loop hangs is ended; requests that it has are then sent again."""
-        return int(min(30.0, max(10.0, self.request_timeout_s / 2)))
 
     @property
     def graceful_timeout_s(self) -> int:
