@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from tableside.contract.schema import Contract
-from tableside.deployment import memory_fit, own_connection
+from tableside.deployment import disk_fit, memory_fit, own_connection
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, paths
@@ -108,7 +108,7 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
     the repository has no model. Return 1, without a banner, if supervisord ended first.
     """
     parent, give_up_at_s = os.getppid(), time.monotonic() + START_TIMEOUT_S
-    sys.stderr.write(memory_fit.warning(settings))
+    sys.stderr.write(memory_fit.warning(settings) + disk_fit.warning(settings))
     state: dict[str, object] = {}
     while time.monotonic() < give_up_at_s and os.getppid() == parent:
         state = _ready(settings)

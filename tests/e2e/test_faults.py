@@ -100,8 +100,9 @@ def test_full_disks_change_no_answer(small: SmallDisks) -> None:
         assert stack.call("/v1/models/wine:predict", {"instances": [{"alcohol": "x"}]})[0] == 400
         status, text, _ = stack.call("/metrics", admin=True)
         assert (status, 'tableside_requests_total{code="200",model="iris"' in text) == (200, True)
-        status, content, _ = stack.call("/v1/models/iris:predict", LARGE)
-        assert (status, "disk of the run folder is full" in content["error"]) == (500, True)
+        status, content, headers = stack.call("/v1/models/iris:predict", LARGE)
+        assert (status, content["status"], headers["Retry-After"]) == (507, 507, "1")
+        assert "disk of the run folder is full" in content["error"]
         assert small.reload() == 200
         assert answers(stack) == [200] * 20
     finally:
