@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
 
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message, WireError
@@ -12,6 +16,17 @@ from tableside.process.plain_sockets import Arrival, PlainSocket
 BRIEF_MS = 1
 """How long the event loop may stand still for an answer: as long as for a prediction in this process, by default."""
 _FIRST_READ_BYTES = 16384
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read_header(text: bytes) -> dict[str, Any]:
+    """Parse a header in a fraction of the time of the standard library, which reads cells: NaN, and any integer."""
+    if b'"cells"' not in text:
+        with suppress(msgspec.DecodeError):
+            return _decode(text)
+    return wire.read_header(text)
 
 
 class ProcessEnded(Exception):
@@ -77,7 +92,7 @@ class Connection:
 
     def _receive(self, give_up_at_s: float) -> Message:
         start = self._some(give_up_at_s)
-        found = wire.whole(start)
+        found = wire.whole(start, read_header)
         return found if found is not None else self._receive_rest(start, give_up_at_s)
 
     def _receive_rest(self, start: bytes, give_up_at_s: float) -> Message:

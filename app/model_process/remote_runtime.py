@@ -21,6 +21,7 @@ from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message
 from tableside.model_process.connection import Connection
 
+_encode = msgspec.json.Encoder().encode
 NO_CODE: Mapping[str, bytes] = {}
 
 
@@ -126,11 +127,13 @@ class RemoteRuntime:
         }  # fmt: skip
         if table.arrays is None:
             assert table.matrix is not None
-            header["matrix"] = writer.add(table.matrix)
+            specs = [writer.add(table.matrix)]
+            header["matrix"] = specs[0]
         else:
             arrays = table.arrays
-            header["arrays"] = [writer.add(arrays[column.name]) for column in table.schema.columns]
-        return writer.message(header)
+            header["arrays"] = specs = [writer.add(arrays[column.name]) for column in table.schema.columns]
+        has_cells = any(spec[0] == "cells" for spec in specs)  # of which msgspec would write NaN as null
+        return writer.message(header, None if has_cells else _encode(header))
 
 
 def answer_of(message: Message) -> MethodAnswer:
