@@ -35,6 +35,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     """
     settings = settings or load()
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
+    if not settings.predict.show_values:
+        logs.hide_texts_of_warnings()
     counters = metrics.make() if registry is None else registry.metrics
     if registry is None:
         loading = make_offload(THREADS)

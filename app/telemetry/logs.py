@@ -10,6 +10,7 @@ import atexit
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,6 +200,20 @@ def get_logger(name: str) -> FilteringBoundLogger:
     """Return a logger that adds the field `source` with this name to each line."""
     logger: FilteringBoundLogger = structlog.get_logger(source=name)
     return logger
+
+
+def hide_texts_of_warnings() -> None:
+    """Make Python write warnings without their texts, which may quote values of a request. Their places stay."""
+    warnings.formatwarning = _without_text
+
+
+def _without_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return (
+        f"{filename}:{lineno}: {category.__name__} "
+        "(text hidden: it may quote values of a request; set predict.show_values to log it)\n"
+    )
 
 
 def frames_without_values(error: BaseException) -> str:
