@@ -27,6 +27,7 @@ from tableside.deployment.observation import lost_versions, observe
 from tableside.deployment.socket_holder import Offer, close, fetch
 from tableside.deployment.succession import Action, Do, Phase, Seen, Succession
 from tableside.deployment.supervision import Says
+from tableside.deployment.web_keeper import FAILED
 from tableside.errors import FailureKind
 from tableside.process import process_table, worker_slots
 from tableside.process.file_locks import is_locked
@@ -69,13 +70,16 @@ class Keeper:
         """Keep `web` running until this process is stopped. Return its exit status."""
         self._listen_to_signals()
         self._reserve_files()
-        guarded = is_locked(self._run_dir / GUARDIAN_LOCK, shared=True)
+        failed = self._run_dir / FAILED
+        is_restart = is_locked(self._run_dir / GUARDIAN_LOCK, shared=True) or failed.exists()
         self._lock, self._reception = take_over(self._run_dir), Reception(self._run_dir)
         self._selector = selectors.DefaultSelector()
         self._offer = Offer(self._run_dir, "web", fetch(self._run_dir))
         for watched in (self._wakeup[0], self._reception, self._offer):
             self._selector.register(watched, selectors.EVENT_READ)
-        self._adopt(guarded)
+        self._adopt(is_restart)
+        with suppress(OSError):  # a disk that has become read-only
+            failed.unlink()
         while not self._stop_asked:
             self._offer.answer()
             self._take_requests()
@@ -106,12 +110,12 @@ class Keeper:
         else:
             self._stop_asked = True
 
-    def _adopt(self, guarded: bool) -> None:
+    def _adopt(self, is_restart: bool) -> None:
         """Go on with an instance that runs, unless it is to be replaced: after a restart, under another supervisord."""
         self._found = instances.find(self._run_dir)
         named = self._found.get(os.environ.pop(ADOPT, ""))
         newest = next(reversed(self._found.values()), None)
-        is_ours = newest is not None and newest.supervisor == self._supervisor and not guarded
+        is_ours = newest is not None and newest.supervisor == self._supervisor and not is_restart
         adopted = named or (newest if is_ours else None)
         if adopted is not None and adopted.master is not None:
             log.info("instance_adopted", instance=adopted.name, master=adopted.master.pid)

@@ -2,15 +2,35 @@
 
 `tableside.deployment.instance_keeper` does the work. Importing it takes a moment, in which a signal would end this
 process: a HUP that follows a restart, for instance. Signals therefore wait until it listens to them.
+
+If the keeper cannot be imported or started, a file in the run folder says so. The next keeper that can start then
+replaces the instance that runs: the operator has corrected the code or the settings, and perhaps asked for a restart
+while no keeper ran that could notice it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 WORK = "tableside.deployment.instance_keeper"
+FAILED = "web_keeper.failed"
+"""The file that says that a keeper could not start."""
+
+
+def main() -> None:
+    """Do the work of the keeper; note in the run folder if that is not possible."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    try:
+        import_module(WORK).main()
+    except Exception:
+        with suppress(OSError, KeyError):
+            (Path(os.environ["TABLESIDE_RUN_DIR"]) / FAILED).touch(0o600)  # what has the name may be what is broken
+        raise
+
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-    import_module(WORK).main()
+    main()
