@@ -25,7 +25,17 @@ from examples.train import EXAMPLES, publish_all
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 400
+PAGES_FILE = "test_docs_commands.py"
 T = TypeVar("T")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, which share a stack. The pages of the docs share none; they come first."""
+    items.sort(key=lambda item: item.path.name != PAGES_FILE)
+    for item in items:
+        if item.path.name != PAGES_FILE:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def until(look: Callable[[], T], timeout_s: float = 120) -> T:
