@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, which share a stack. The pages of the docs share none; they come first."""
+    """Let one process run all tests of a file, which share a stack. The pages of the docs come first, one by one."""
     items.sort(key=lambda item: item.path.name != PAGES_FILE)
     for item in items:
         if item.path.name != PAGES_FILE:
