@@ -155,3 +155,12 @@ def test_a_warning_of_an_estimator_has_no_text(tmp_path: Path, shown: str) -> No
     command = [sys.executable, "-c", WARNS, str(tmp_path), shown]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert (TEXT in done.stderr, "UserWarning (text hidden" in done.stderr) == (shown == "true", shown == "false")
+
+
+def test_a_warning_in_a_model_process_has_no_text() -> None:
+    """Model processes write to logs of their own, by the same rule."""
+    code = "import warnings; from tableside.model_process.child import main; main.hide_texts_of_warnings(); "
+    command = [sys.executable, "-c", f"{code}warnings.warn('Xmarkx', stacklevel=1)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert TEXT not in done.stderr
+    assert "UserWarning (text hidden" in done.stderr

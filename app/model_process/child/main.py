@@ -13,6 +13,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 for _variable in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB"):
@@ -37,11 +38,21 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="be the keeper of a model process with the same arguments")
     parser.add_argument("--keeper", type=int, help="a pipe that ends with the keeper")
     options = parser.parse_args()
+    hide_texts_of_warnings()
     if options.keep:
         return _keep(options)
     if options.fd is not None:
         return _serve_one(options.fd)
     return _serve(options)
+
+
+def hide_texts_of_warnings() -> None:
+    """Make Python write warnings without their texts, which may quote values of a request, as workers do."""
+    warnings.formatwarning = _without_text
+
+
+def _without_text(message: object, category: type, filename: str, lineno: int, line: object = None) -> str:
+    return f"{filename}:{lineno}: {category.__name__} (text hidden: it may quote values of a request)\n"
 
 
 def _serve_one(fd: int) -> int:
