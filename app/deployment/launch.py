@@ -20,7 +20,7 @@ from tableside.deployment.layout import (
     environment,
     find_nginx,
 )
-from tableside.deployment.nginx import write
+from tableside.deployment.nginx import CONF, write
 from tableside.deployment.releases import RECORD
 from tableside.deployment.running_stack import find_supervisors
 from tableside.deployment.stack_processes import StackProcess
@@ -50,7 +50,8 @@ def run(settings: Settings) -> int:
     nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
     if nginx:
         tls.install(settings)
-        write(settings, nginx)
+        for plane in CONF:
+            write(settings, nginx, plane)
     _raise_file_limit()
     if os.fork() == 0:
         code = banner.show_when_ready(settings, behind_nginx=nginx is not None)

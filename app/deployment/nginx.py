@@ -10,14 +10,17 @@ from pathlib import Path
 import jinja2
 
 from tableside import machine
-from tableside.deployment.layout import CONTROL_SOCKET, TEMPLATE, WEB_SOCKET, addresses
+from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, addresses
 from tableside.deployment.nginx_guard import STATUS_PATH
 from tableside.deployment.tls import PEM
 from tableside.errors import StackError
 from tableside.settings import Settings
 from tableside.telemetry import sampling
 
-CONF = "nginx.conf"
+CONF = {DATA: "nginx.conf", ADMIN: "nginx-control.conf"}
+"""The configuration of the nginx of each plane. They are two, because a client can fill all connections of one."""
+CONTROL_CONNECTIONS = 4096
+"""Connections that the nginx of the control plane may have."""
 CHECK_PID_FILE = "tmp/nginx-check.pid"
 """Pid file for a configuration that is only checked: `nginx -t` makes an empty one."""
 IDLE_CONNECTIONS = 32
@@ -27,13 +30,13 @@ PROBES_PER_CLIENT = 64
 _SPARE_FILES = 64
 
 
-def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
-    """Return nginx's configuration for these settings. pid_file: path in the run folder.
+def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE) -> str:
+    """Return the configuration of the nginx of a plane, DATA or ADMIN. pid_file: path in the run folder.
 
     During a restart two nginx run, and each removes its pid file at its end, so that they need different ones.
     """
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
-    connections = max_connections()
+    connections = max_connections() if plane == DATA else min(max_connections(), CONTROL_CONNECTIONS)
     listen = {
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in addresses(settings).items()
@@ -48,6 +51,7 @@ def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
         status_socket=status_socket(pid_file),
         tls=PEM if settings.server.tls_certificate else "",
         listen=listen,
+        planes=("data",) if plane == DATA else ("control",),
         web=WEB_SOCKET,
         control=CONTROL_SOCKET,
         kept=IDLE_CONNECTIONS,
@@ -56,7 +60,7 @@ def render(settings: Settings, pid_file: str = CHECK_PID_FILE) -> str:
         files=machine.open_files(),
         connections=connections,
         is_root=os.geteuid() == 0,
-        processes=processes(),
+        processes=processes() if plane == DATA else 1,
     )
 
 
@@ -86,18 +90,18 @@ def places(requests: int) -> list[int]:
     return [share + (line < rest) for line in range(lines)]
 
 
-def write(settings: Settings, nginx: str, pid_file: str = CHECK_PID_FILE) -> Path:
-    """Write the configuration into the run folder and return its path. nginx: path of the nginx program.
+def write(settings: Settings, nginx: str, plane: str = DATA, pid_file: str = CHECK_PID_FILE) -> Path:
+    """Write the configuration of a plane into the run folder and return its path. nginx: path of the nginx program.
 
     Raises StackError with the first error line of `nginx -t` if nginx does not accept it, or if it cannot be written;
     the file in use stays as it was.
     """
-    path = settings.run_dir / CONF
+    path = settings.run_dir / CONF[plane]
     draft = path.with_suffix(".new")
     try:
         for folder in ("tmp", "log"):
             (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
-        draft.write_text(render(settings, pid_file), encoding="utf-8")
+        draft.write_text(render(settings, plane, pid_file), encoding="utf-8")
     except OSError as problem:
         raise StackError(f"server.run_dir: cannot write {draft}: {problem.strerror}") from problem
     command = [nginx, "-t", "-q", "-p", str(settings.run_dir), "-c", str(draft), "-e", "log/nginx-error.log"]
@@ -121,6 +125,6 @@ def use_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def command(run_dir: Path, nginx: str) -> list[str]:
-    """Return the command that starts nginx with the configuration that `write` has written."""
-    return [nginx, "-p", str(run_dir), "-c", str(run_dir / CONF), "-e", "log/nginx-error.log"]
+def command(run_dir: Path, nginx: str, plane: str) -> list[str]:
+    """Return the command that starts the nginx of a plane with the configuration that `write` has written."""
+    return [nginx, "-p", str(run_dir), "-c", str(run_dir / CONF[plane]), "-e", "log/nginx-error.log"]

@@ -1,8 +1,10 @@
 """nginx's keeper, the program `nginx` of supervisord: replaces nginx without a gap, and ends it without a reset.
 
-nginx is a child of this process. A new nginx starts on the same sockets while the old one serves, and the old one ends
-when the new one accepts connections. That holds for a restart, after SIGKILL of nginx or of this process, and when a
-new supervisord takes a stack over. At SIGTERM this process asks supervisord what goes on:
+There are two nginx, one for the data plane and one for the control plane, so that clients which fill all connections of
+the data plane do not lock operators and probes out. Both are children of this process, and start and end together;
+below, nginx means both. A new nginx starts on the same sockets while the old one serves, and the old one ends when the
+new one accepts connections. That holds for a restart, after SIGKILL of nginx or of this process, and when a new
+supervisord takes a stack over. At SIGTERM this process asks supervisord what goes on:
 
 - The whole stack ends: it announces the end, closes the listening sockets and ends nginx (`EndOfService`).
 - Otherwise it may be the first half of a restart. This process hands nginx to a *guardian*, a copy of itself which
@@ -54,19 +56,19 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 class NginxKeeper:
-    """One nginx on the sockets of the stack. descriptors: of all listening sockets, by name."""
+    """The nginx of both planes on the sockets of the stack. descriptors: of all listening sockets, by name."""
 
     def __init__(self, settings: Settings, nginx: str, descriptors: Mapping[str, int]) -> None:
         self._settings, self._nginx, self._descriptors = settings, nginx, descriptors
         self._signals = SignalQueue(*_END_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
         self._offer = Offer(settings.run_dir, PROGRAM, descriptors)
-        self._pid_file = f"tmp/nginx-{os.getpid()}.pid"
-        self._master: StackProcess | None = None
+        self._pid_files = {DATA: f"tmp/nginx-{os.getpid()}.pid", ADMIN: f"tmp/control-{os.getpid()}.pid"}
+        self._masters: dict[str, StackProcess] = {}
         self._certificate = tls.stamp(settings)
         self._nginx_guard = NginxGuard(
             settings.run_dir / "log", settings.log.max_bytes, settings.log.keep_files,
             configuration.max_connections(), configuration.processes(),
-            partial(busy_connections, settings.run_dir / configuration.status_socket(self._pid_file)),
+            partial(busy_connections, settings.run_dir / configuration.status_socket(self._pid_files[DATA])),
         )  # fmt: skip
 
     def run(self) -> int:
@@ -83,20 +85,21 @@ class NginxKeeper:
                 raise
             _say(f"nginx uses the certificate of before: {problem}")
         self._write(self._settings)
-        child = self._start()
-        self._master = next(each for each in find(run_dir, Role.NGINX_MASTER) if each.pid == child.pid)
+        started = self._start()
+        found = {process.pid: process for process in find(run_dir, Role.NGINX_MASTER)}
+        self._masters = {plane: found[child.pid] for plane, child in started.items()}
         for process in leaders(old):
             send(process, signal.SIGQUIT)
         _remove_pid_files(run_dir)
-        while child.poll() is None:
+        while all(child.poll() is None for child in started.values()):
             for number in self._wait():
                 if number in _END_SIGNALS:
-                    return self._end(child)
+                    return self._end(started)
                 self._pass_on(number)
             self._follow_certificate()
-            for due in self._nginx_guard.check(time.monotonic(), partial(children, child.pid)):
-                send(self._master, due)
-        _say(f"nginx has ended with status {child.returncode}")
+            for due in self._nginx_guard.check(time.monotonic(), partial(children, started[DATA].pid)):
+                self._send(due, *([DATA] if due == signal.SIGHUP else ()))
+        _say(f"nginx has ended with status {[child.returncode for child in started.values()]}")
         return 1  # supervisord starts the next keeper; workers that a killed nginx has left behind serve meanwhile
 
     def _write(self, settings: Settings) -> None:
@@ -106,25 +109,41 @@ class NginxKeeper:
                 "server.listen or server.admin_listen has changed: that needs `tableside stop` and then `tableside run`"
             )
         exposure.check(settings, behind_nginx=True)
-        configuration.write(settings, self._nginx, self._pid_file)
+        for plane, pid_file in self._pid_files.items():
+            configuration.write(settings, self._nginx, plane, pid_file)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        listening = [self._descriptors[DATA], self._descriptors[ADMIN]]
-        environ = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in listening)}
+    def _send(self, number: signal.Signals, *planes: str) -> None:
+        """Signal the nginx of these planes, by default of both."""
+        for plane in planes or self._masters:
+            send(self._masters[plane], number)
+
+    def _is_running(self) -> bool:
+        return any(map(runs, self._masters.values()))
+
+    def _start(self) -> dict[str, subprocess.Popen[bytes]]:
         run_dir = self._settings.run_dir
-        child = subprocess.Popen(
-            configuration.command(run_dir, self._nginx), env=environ, cwd=run_dir, pass_fds=listening
-        )
+        started = {plane: self._start_one(plane) for plane in self._pid_files}
+
+        def has_ended() -> bool:
+            return any(child.poll() is not None for child in started.values())
 
         def is_up() -> bool:
-            return child.poll() is not None or any(
-                worker.parent == child.pid for worker in find(run_dir, Role.NGINX_WORKER)
-            )
+            return has_ended() or {child.pid for child in started.values()} <= {
+                worker.parent for worker in find(run_dir, Role.NGINX_WORKER)
+            }
 
-        if not wait_until(is_up, START_TIMEOUT_S, poll_s=0.05) or child.poll() is not None:
-            child.kill()
-            raise StackError(f"nginx did not start (status {child.wait()}); see {run_dir / 'log' / 'nginx-error.log'}")
-        return child
+        if not wait_until(is_up, START_TIMEOUT_S, poll_s=0.05) or has_ended():
+            for child in started.values():
+                child.terminate()
+            statuses = [child.wait() for child in started.values()]
+            raise StackError(f"nginx did not start (status {statuses}); see {run_dir / 'log' / 'nginx-error.log'}")
+        return started
+
+    def _start_one(self, plane: str) -> subprocess.Popen[bytes]:
+        descriptor, run_dir = self._descriptors[plane], self._settings.run_dir
+        environ = {**os.environ, "NGINX": f"{descriptor};"}
+        command = configuration.command(run_dir, self._nginx, plane)
+        return subprocess.Popen(command, env=environ, cwd=run_dir, pass_fds=[descriptor])
 
     def _wait(self, timeout_s: float = _TICK_S) -> list[int]:
         """Give the sockets to processes that ask for them, and return the signals that have arrived."""
@@ -135,7 +154,7 @@ class NginxKeeper:
         return self._signals.received()
 
     def _pass_on(self, number: int) -> None:
-        if self._master is None or number == signal.SIGCHLD:
+        if number == signal.SIGCHLD:
             return
         if number == signal.SIGHUP:
             try:
@@ -146,12 +165,12 @@ class NginxKeeper:
             except TablesideError as problem:
                 _say(f"nginx keeps its configuration: {problem}")
                 return
-        send(self._master, signal.Signals(number))
+        self._send(signal.Signals(number))
 
     def _follow_certificate(self) -> None:
         """Let nginx read the certificate when its files have changed and fit together; else it keeps the old one."""
         found = tls.stamp(self._settings)
-        if self._master is None or found == self._certificate:
+        if found == self._certificate:
             return
         self._certificate = found
         try:
@@ -160,12 +179,13 @@ class NginxKeeper:
             _say(f"nginx keeps its certificate: {problem}")
             return
         _say("nginx reads a new certificate")
-        send(self._master, signal.SIGHUP)
+        self._send(signal.SIGHUP)
 
-    def _end(self, child: subprocess.Popen[bytes]) -> int:
+    def _end(self, started: Mapping[str, subprocess.Popen[bytes]]) -> int:
         if supervision.ask(self._settings.run_dir).says in (Says.SHUTDOWN, Says.GONE, Says.UNREACHABLE):
             self._end_service()
-            child.wait()
+            for child in started.values():
+                child.wait()
         elif os.fork() == 0:
             os.setsid()
             self._guard()
@@ -174,7 +194,7 @@ class NginxKeeper:
     def _guard(self) -> None:
         """Be the guardian: serve on until the next keeper has ended this nginx, or end it if none comes."""
         run_dir, stopped_since_s = self._settings.run_dir, 0.0
-        while self._master is not None and runs(self._master):
+        while self._is_running():
             is_told = any(number in _END_SIGNALS for number in self._wait(0.2))
             says = supervision.ask(run_dir).says
             if is_told or (says in (Says.SHUTDOWN, Says.GONE) and not find(run_dir, Role.NGINX_KEEPER)):
@@ -190,8 +210,7 @@ class NginxKeeper:
         """End nginx because its program stays stopped. The ports stay open as long as the socket holders run."""
         run_dir = self._settings.run_dir
         if Says.RUNS in [supervision.ask(run_dir, f"sockets:sockets_{number}").says for number in (0, 1)]:
-            if self._master is not None:
-                send(self._master, signal.SIGQUIT)
+            self._send(signal.SIGQUIT)
         else:
             self._end_service()
 
@@ -199,7 +218,7 @@ class NginxKeeper:
         """End nginx so that no client is reset. A second signal ends the wait of the lame duck."""
         self._offer.close()
         with EndOfService(self._settings, self._descriptors) as end:
-            end.serve_on(lambda: not (self._master and runs(self._master)) or bool(self._signals.received()))
+            end.serve_on(lambda: not self._is_running() or bool(self._signals.received()))
             end.settle()
             self._quit()
             end.stop_listening(Role.NGINX_MASTER, Role.NGINX_WORKER)
@@ -222,7 +241,7 @@ def _say(message: str) -> None:
 def _remove_pid_files(run_dir: Path) -> None:
     """Remove the pid files of nginx that were killed: they cannot do it themselves."""
     running = {str(process.pid) for process in find(run_dir, Role.NGINX_MASTER)}
-    for path in (run_dir / "tmp").glob("nginx-*.pid"):
+    for path in (path for kind in ("nginx", "control") for path in (run_dir / "tmp").glob(f"{kind}-*.pid")):
         if path.read_text(encoding="ascii", errors="replace").strip() not in running:
             path.unlink(missing_ok=True)
             path.with_suffix(".sock").unlink(missing_ok=True)

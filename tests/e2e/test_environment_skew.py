@@ -262,7 +262,7 @@ def test_the_repository_api_is_on_the_control_plane_and_wants_the_key(skew_stack
     for parameters in ({"config": "{}"}, {"file:1/model": "AAAA"}):
         assert ask_repository(stack, "models/iris/load", {"parameters": parameters})[0] == 400
     assert "model_repository" in stack.call("/v2")[1]["extensions"]
-    rendered = (stack.run_dir / "nginx.conf").read_text()
+    rendered = (stack.run_dir / "nginx-control.conf").read_text()
     block = rendered[rendered.index("location ^~ /v2/repository/") :].split("}")[0]
     assert "proxy_next_upstream off" in block
     assert f"proxy_read_timeout {TIMEOUT_S + 60}s" in block

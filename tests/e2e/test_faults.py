@@ -194,6 +194,22 @@ def test_slow_clients_that_fill_nginx_lock_nobody_out(cramped: Stack) -> None:
     assert answers(cramped) == [200] * 20
 
 
+def test_half_sent_heads_do_not_reach_the_control_plane(cramped: Stack) -> None:
+    """Twice as many unfinished heads as the data plane has connections: probes and metrics are answered each time."""
+    with ExitStack() as opened:
+        for number in range(400):
+            with suppress(OSError):  # the data plane closes what it has no connection for
+                head = opened.enter_context(socket.socket())
+                head.bind((f"127.0.0.{30 + number % 8}", 0))
+                head.settimeout(5)
+                head.connect(("127.0.0.1", cramped.data))
+                head.sendall(b"GET /v2 HTTP/1.1\r\nHo")
+            if number >= 200 and number % 10 == 0:
+                for path in ("/v2/health/ready", "/metrics"):
+                    assert ask(cramped.admin, path, None, "127.0.0.9")[0] == 200, cramped.logs()
+    assert until(lambda: ask(cramped.data, client="127.0.0.9")[0] == 200, 60), cramped.logs()
+
+
 def is_closed(connection: socket.socket) -> bool:
     """Whether nginx has closed the connection, or answered on it: it answers 408 before it closes."""
     connection.setblocking(False)

@@ -208,11 +208,14 @@ def test_nginx_is_configured_from_the_settings(load: Load) -> None:
         TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S="30",
     )
     text = nginx.render(settings)
+    control = nginx.render(settings, layout.ADMIN)
     assert "listen [::1]:9000 backlog=4096;" in text
-    assert f"listen {settings.server.admin_listen} backlog=4096;" in text
+    assert f"listen {settings.server.admin_listen} backlog=4096;" in control
+    assert settings.server.admin_listen not in text, "each plane has an nginx of its own"
+    assert "worker_processes 1;" in control
     assert "client_max_body_size 12345;" in text
     assert sum(map(int, re.findall(r"max_conns=(\d+);", text))) == 77
-    assert "proxy_read_timeout 90s;" in text
+    assert "proxy_read_timeout 90s;" in control
     assert text.count(f"server unix:{layout.WEB_SOCKET} ") == nginx.IDLE_CONNECTIONS + 3
     assert ("user root;" in text) == (os.geteuid() == 0)
     assert "{{" not in text
@@ -249,8 +252,8 @@ def test_the_places_of_requests_are_divided(requests: int) -> None:
 def test_each_error_of_nginx_is_an_error_object(load: Load) -> None:
     """Every error page returns JSON with the status, a title, a detail without quotes, and the request id."""
     text = nginx.render(load(TABLESIDE__SERVER__MAX_BODY_BYTES="12345"))
-    control = text[text.rindex("server {") :]
-    returned = [line.strip() for line in control.splitlines() if line.strip().startswith("return ")]
+    answering = text[text.rindex("server {") :]
+    returned = [line.strip() for line in answering.splitlines() if line.strip().startswith("return ")]
     assert len(returned) == 12
     for line in returned:
         _, status, content = line.split(" ", 2)

@@ -124,32 +124,29 @@ def test_the_real_nginx_accepts_the_configuration(load: Load, good: Pair, hsts: 
     tls.install(settings)
     program = layout.find_nginx(os.environ)
     assert program
-    text = nginx.write(settings, program).read_text()
-    assert len(re.findall(r"listen 127.0.0.1:\d+ ssl http2 backlog", text)) == 2
-    assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
-    assert text.count('Strict-Transport-Security "max-age=86400" always;') == (23 if hsts != "0" else 0)
-    assert "Strict-Transport-Security" not in text.replace('Strict-Transport-Security "max-age=86400" always;', "")
+    for plane in nginx.CONF:
+        text = nginx.write(settings, program, plane).read_text()
+        assert len(re.findall(r"listen 127.0.0.1:\d+ ssl http2 backlog", text)) == 1
+        assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
+        assert text.count('Strict-Transport-Security "max-age=86400" always;') == (12 if hsts != "0" else 0)
+        assert "Strict-Transport-Security" not in text.replace('Strict-Transport-Security "max-age=86400" always;', "")
 
 
+PROBES = {path: f"http://control{path}" for path in ("/v2/health/live", "/v2/health/ready", "/ping")}
 PROXIED = {
-    "data": {
-        "/": "http://web", "/v2/health/live": "http://control/v2/health/live",
-        "/v2/health/ready": "http://control/v2/health/ready", "/ping": "http://control/ping",
-    },
-    "control": {"/": "http://control", "^~ /admin/": "http://control", "^~ /v2/repository/": "http://control"},
+    "data": {"/": "http://web", **PROBES},
+    "admin": {"/": "http://control", "^~ /admin/": "http://control", "^~ /v2/repository/": "http://control", **PROBES},
 }  # fmt: skip
 """Every location of nginx that answers clients, and where it passes requests: to the guard of the application."""
 
 
 def test_every_location_of_nginx_leads_to_the_guard(load: Load) -> None:
     """nginx answers nothing itself but errors: a location passes the request on, is internal, or on a unix socket."""
-    text = nginx.render(load())
-    servers = re.split(r"^    server \{$", text, flags=re.MULTILINE)[1:]
-    assert len(servers) == 3
-    status, *planes = servers
-    assert re.findall(r"listen (\S+);", status) == ["unix:tmp/nginx-check.sock"]
-    assert text.count("stub_status") == status.count("stub_status") == 1
-    for server, expected in zip(planes, PROXIED.values(), strict=True):
+    for plane, expected in PROXIED.items():
+        text = nginx.render(load(), plane)
+        *status, server = re.split(r"^    server \{$", text, flags=re.MULTILINE)[1:]
+        assert text.count("stub_status") == len(status) == (plane == "data")
+        assert [re.findall(r"listen (\S+);", each) for each in status] == [["unix:tmp/nginx-check.sock"]] * len(status)
         found = {}
         for name, block in re.findall(r"^        location (.+?) \{(.*?)\}$", server, re.MULTILINE | re.DOTALL):
             if name.startswith("@"):
