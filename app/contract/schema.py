@@ -7,8 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract import wide
-from tableside_contract.facts import METHODS
+from tableside.contract import output_names, wide
 
 FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
@@ -254,22 +253,12 @@ def decode(text: bytes) -> Contract:
             f"contract format {contract.format} is not supported; this version of Tableside reads format {FORMAT}"
         )
     for output in contract.outputs:
-        _check_output(output)
+        output_names.check(output.name, output.source, output.part)
     if not contract.outputs or set(contract.golden.answers) != {output.name for output in contract.outputs}:
         raise msgspec.ValidationError(
             "the contract needs at least one output, and golden answers for exactly its outputs"
         )
     return contract
-
-
-def _check_output(output: Output) -> None:
-    """Raise msgspec.ValidationError for an output that no estimator has. Fast backends are generated from its name."""
-    part = "" if output.part is None else f"_{output.part}"
-    is_known = output.source in METHODS and (output.part is None or output.part >= 0)
-    if not is_known or output.name != f"{output.source}{part}":
-        raise msgspec.ValidationError(
-            f"the output {output.name[:80]!r} is no method of an estimator; there are {', '.join(METHODS)}"
-        )
 
 
 def _decode_wide(text: bytes) -> Contract:

@@ -43,6 +43,7 @@ _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "
 _COMPACT_DATES = (4, 6, 8, 14)
 """Numbers of so many digits could be a date without its hyphens, such as 20260531, and are no milliseconds."""
 
+_FIELD_BYTES = 8
 csv.field_size_limit(2**31 - 1)
 
 
@@ -54,8 +55,8 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     """
     body = body.removeprefix(_BOM)
     _check_text(body)
-    records = _check_quotes(body, len(schema.columns) > 1)
-    first = _first_record(body, len(schema.columns) > 1)
+    records = _check_quotes(body, len(schema.columns) > 1, limit_bytes)
+    first = _first_record(body, len(schema.columns) > 1, limit_bytes)
     texts = sum(column.datatype == "BYTES" for column in schema.columns)  # dates are read as text, too
     row_bytes = len(first) * CELL_BYTES + min(texts, len(first)) * (TEXT_CELL_BYTES - CELL_BYTES)
     if (body.count(b"\n") + 1) * row_bytes > limit_bytes:
@@ -70,13 +71,22 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     return from_columns(cells, schema, rules, lambda name, row: f"rows[{row}].{name}")
 
 
-def _lines(body: bytes) -> Iterator[str]:
-    """Yield the body line by line. Only the csv module's parser needs this: it takes text, not bytes."""
-    at = 0
+def _lines(body: bytes, limit_bytes: int) -> Iterator[str]:
+    """Yield the body line by line. Only the csv module's parser needs this: it takes text, not bytes.
+
+    That parser holds a field in up to eight bytes for each character. Raises TooLarge for a record that is too long.
+    """
+    at, open_bytes, is_open = 0, 0, False
     while at < len(body):
         end = body.find(b"\n", at) + 1 or len(body)
         if body.count(b",", at, end) > _MAX_FIELDS:
             raise malformed("line 1", f"more than {_MAX_FIELDS} fields")
+        open_bytes += end - at
+        if open_bytes * _FIELD_BYTES > limit_bytes:
+            raise TooLarge(SETTING, limit_bytes)
+        is_open ^= body.count(b'"', at, end) % 2 == 1
+        if not is_open:
+            open_bytes = 0
         yield body[at:end].decode()
         at = end
 
@@ -89,7 +99,7 @@ def _check_text(body: bytes) -> None:
         raise malformed(f"line {line}", "not UTF-8") from None
 
 
-def _check_quotes(body: bytes, skips_blank: bool) -> int | None:
+def _check_quotes(body: bytes, skips_blank: bool, limit_bytes: int) -> int | None:
     """Return the number of records, None if no cell is quoted and every line is a record.
 
     Raises RequestRejected for a quote that is not closed: a lenient parser would read the rows after it as one cell.
@@ -97,14 +107,14 @@ def _check_quotes(body: bytes, skips_blank: bool) -> int | None:
     if b'"' not in body:
         return None
     try:
-        return sum(bool(record) or not skips_blank for record in csv.reader(_lines(body), strict=True))
+        return sum(bool(record) or not skips_blank for record in csv.reader(_lines(body, limit_bytes), strict=True))
     except csv.Error:
         raise malformed("body", "not CSV: a quote is not closed, or text follows it") from None
 
 
-def _first_record(body: bytes, skips_blank: bool) -> list[str]:
+def _first_record(body: bytes, skips_blank: bool, limit_bytes: int) -> list[str]:
     """Return the first record's fields. A blank line is skipped, but with one column it is a row: a missing value."""
-    records = csv.reader(_lines(body), strict=True)
+    records = csv.reader(_lines(body, limit_bytes), strict=True)
     try:
         first = next((record or [""] for record in records if record or not skips_blank), None)
     except csv.Error:

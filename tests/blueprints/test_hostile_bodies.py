@@ -15,7 +15,7 @@ from tests.hostile.probe import PEAK_RATIO, Probe, Taken, problem, too_much
 from tests.spellings import HEADER, INVOKE, V1, V2, Request
 
 pytestmark = pytest.mark.processes
-GZIP = {"Content-Encoding": "gzip"}
+GZIP, CSV = {"Content-Encoding": "gzip"}, {"Content-Type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,15 @@ FOUND: dict[str, tuple[str, Request]] = {
         Request(
             INVOKE,
             padded(b"real,count,word,shade,level,flag,day\n" + b",,a,red,1,1,2020-01-01\n" * 300_000, 290_000),
-            {"Content-Type": "text/csv", **GZIP},
+            CSV | GZIP,
         ),
+    ),
+    "one field of quotes in CSV": (
+        "words",
+        Request(INVOKE, gzip.compress(b"t0,t1,t2,t3,t4,t5,t6\n" + b'"' * 12_000_000), CSV | GZIP),
+    ),
+    "one field of lines in CSV": (
+        "words", Request(INVOKE, gzip.compress(b'"' + b"\n" * 2_500_000), CSV | GZIP),
     ),
     "raw texts": ("words", Request(V2, padded(TEXTS, 290_000), {HEADER: TEXTS_AT, **GZIP})),
     "raw bytes": ("wide", Request(V2, padded(FLAGS, 290_000), {HEADER: FLAGS_AT, **GZIP})),
