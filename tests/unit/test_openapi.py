@@ -169,7 +169,7 @@ def test_the_schema_follows_the_rules() -> None:
 
 def test_every_error_status_is_described() -> None:
     """The documented statuses of a prediction are those of the error table and of nginx."""
-    possible = {*error_replies.STATUS.values(), 429, 502} - {401, 499}  # no client receives a 499
+    possible = {*error_replies.STATUS.values(), 429, 502} - {499}  # no client receives a 499
     assert possible == set(components.PREDICT_ERRORS)
     fields = {field.name for field in msgspec.structs.fields(components.Error)}
     assert set(error_replies.body(400, "x", instance="i", errors=[], max_bytes=1)) <= fields

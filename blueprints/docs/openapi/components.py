@@ -132,9 +132,12 @@ ERRORS = {
         "BadRequest",
         "The request does not match the contract; see `errors`. Or the model raised an error on its values.",
     ),
+    401: ("Unauthorized", "The request has no valid key. A server that requires keys takes them as a bearer token."),
+    403: ("Forbidden", "The key has another scope, or a page of another site sent the request."),
     404: ("NotFound", "The model, version or path does not exist."),
     413: ("ContentTooLarge", "The body exceeds `server.max_body_bytes` or, decompressed, `server.max_inflated_bytes`."),
     415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding is not supported."),
+    421: ("MisdirectedRequest", "The Host header names a host that is not in `server.allowed_hosts`."),
     429: ("TooManyRequests", "The server has too much work, or this client too many connections. Retry later."),
     500: ("InternalServerError", "The model or the server failed. The log has the cause under the request's id."),
     502: ("BadGateway", "No worker accepted the request. Retry later."),
@@ -144,8 +147,8 @@ ERRORS = {
 """The name of the response component and its description, by status."""
 RETRYABLE = frozenset((429, 502, 503, 504))
 """The statuses whose responses have a Retry-After header."""
-READ_ERRORS = (404, 429, 500, 502, 503, 504)
-PREDICT_ERRORS = (400, 404, 413, 415, 429, 500, 502, 503, 504)
+READ_ERRORS = (401, 403, 404, 421, 429, 500, 502, 503, 504)
+PREDICT_ERRORS = (400, 401, 403, 404, 413, 415, 421, 429, 500, 502, 503, 504)
 """The error statuses of a GET of metadata or health (READ_ERRORS), and of a prediction."""
 
 
