@@ -14,7 +14,7 @@ from tests.hostile.bodies import JSON, hostile_requests
 from tests.hostile.probe import PEAK_RATIO, Probe, Taken, problem, too_much
 from tests.spellings import HEADER, INVOKE, V1, V2, Request
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 GZIP, CSV = {"Content-Encoding": "gzip"}, {"Content-Type": "text/csv"}
 
 

@@ -32,7 +32,7 @@ from tests.conftest import cells
 from tests.own_code_models import Trained
 from tests.unit.test_environments import OWN, pool
 
-pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes]
+pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes, pytest.mark.slow]
 __all__ = ["pool"]
 
 FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.0, 5.0]})
@@ -64,7 +64,6 @@ def answers(runtime: RemoteRuntime, contract: Contract, frame: pd.DataFrame, met
     return runtime.run(method, runtime.prepare(from_rows(cells(frame), contract.input)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--as-pickle",)], ids=["skops", "pickle"])
 @pytest.mark.parametrize("name", ["ratio", "shares"])
 def test_own_code_answers_as_in_memory(

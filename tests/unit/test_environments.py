@@ -31,7 +31,7 @@ from tableside.serving.loader import load_catalog
 from tableside.serving.scan import versions_to_load
 from tableside.settings import Environment, Repository, Settings
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 OWN = Environment(sys.executable)
 
@@ -139,7 +139,6 @@ def test_another_scikit_learn_in_the_environment_is_refused(small_repository: Pa
     assert environment()["scikit-learn"] in str(caught.value)
 
 
-@pytest.mark.slow
 def test_the_preflight_runs_in_the_environment(small_repository: Path) -> None:
     """A preflight process starts a model process for itself."""
     with_environment(small_repository, "own")
@@ -214,7 +213,6 @@ def test_commands_of_environments(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert "there is no environment 'gone'; there is lost, own" in refused.output
 
 
-@pytest.mark.slow
 def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None:
     """Each failure has its sentence, and no folder is left behind."""
     settings = settings_in(folder)
@@ -238,7 +236,6 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None
     assert not list((folder / "environments").iterdir())
 
 
-@pytest.mark.slow
 def test_a_contract_knows_nothing_of_environments(small_repository: Path) -> None:
     """A repository names an environment in model.toml only, which the operator writes."""
     assert "environment =" not in (small_repository / "iris" / "1" / "contract.json").read_text()

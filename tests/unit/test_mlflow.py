@@ -42,7 +42,8 @@ pytestmark = pytest.mark.no_greenlets
 
 DATA = Path(__file__).parents[1] / "data" / "mlflow"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
-WITH_EXAMPLE = ("iris_skops", "churn_cloudpickle", "diabetes_array_pickle", "house_one_row")
+CHURN = pytest.param("churn_cloudpickle", marks=pytest.mark.slow)
+WITH_EXAMPLE = ("iris_skops", CHURN, "diabetes_array_pickle", "house_one_row")
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -139,6 +140,7 @@ def test_a_directory_with_an_example_needs_no_sample(name: str, tmp_path: Path) 
         assert cells_of(np.asarray(getattr(own, method)(golden.to_input()))) == answers
 
 
+@pytest.mark.slow
 def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
     """Names, types and order are the signature's; a column is nullable where the example or the signature says so."""
     contract = published(DATA / "churn_cloudpickle", tmp_path, "--allow-pickle")
@@ -200,6 +202,7 @@ def test_a_joblib_file_still_needs_a_sample(tmp_path: Path) -> None:
     assert "a joblib file needs a sample; add --sample FILE" in error_of_publish(tmp_path / "x.joblib", tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_a_sample_takes_the_place_of_the_example(tmp_path: Path) -> None:
     """The contract is learned from --sample with the signature's types, so `00017` in a CSV file stays text."""
     known = EXPECTED["models"]["churn_cloudpickle"]
@@ -214,6 +217,7 @@ def test_a_sample_takes_the_place_of_the_example(tmp_path: Path) -> None:
     assert [c.dtype for c in contract.input.columns] == ["str", "str", "int64", "int32", "float64", "object"]
 
 
+@pytest.mark.slow
 def test_an_optional_column_that_the_estimator_requires_is_noted(copied: Callable[..., Path], tmp_path: Path) -> None:
     """When the estimator raises for a missing value, the contract requires one although the signature does not."""
     folder = copied("churn_cloudpickle", inputs_changed(lambda inputs: inputs[2].update(required=False)))
@@ -451,7 +455,7 @@ def test_a_note_names_the_method_of_mlflows_server(copied: Callable[..., Path], 
     assert "note: MLflow's server answers predict_proba" in publish(folder, tmp_path / "r").stdout
 
 
-@pytest.mark.parametrize("name", ["iris_skops", "churn_cloudpickle"])
+@pytest.mark.parametrize("name", ["iris_skops", CHURN])
 def test_what_was_published_is_served(name: str, make_app: Any, small_repository: Path) -> None:
     """A request over HTTP gets the answers that the estimator gave before MLflow saved it."""
     published(DATA / name, small_repository, "--allow-pickle")
