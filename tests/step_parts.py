@@ -15,14 +15,15 @@ PARTS = 2
 
 
 class FilesOfPart:
-    """A plugin of pytest: it keeps the tests of every PARTS-th file."""
+    """A plugin of pytest: it keeps the tests of every PARTS-th file, beginning with the largest."""
 
     def __init__(self, part: int) -> None:
         self._part = part
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Deselect what the other parts run."""
-        number = {path: index for index, path in enumerate(sorted({item.path for item in items}))}
+        paths = sorted({item.path for item in items}, key=lambda path: (-path.stat().st_size, path))
+        number = {path: index for index, path in enumerate(paths)}
         others = [item for item in items if number[item.path] % PARTS != self._part]
         items[:] = [item for item in items if number[item.path] % PARTS == self._part]
         config.hook.pytest_deselected(items=others)

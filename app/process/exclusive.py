@@ -18,31 +18,32 @@ class Exclusive:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside = 0
-        self._wanted = 0
+        self.inside = 0
+        """How many requests are in hand. Who adds one without `enter` must have seen that `wanted` is 0."""
+        self.wanted = 0
         """How many requests run alone or wait for it. While it is 0, no request waits."""
 
     def enter(self, deadline_at_s: float) -> None:
         """Count a request. Waits first while another one is to run alone, at most GATE_S."""
-        if self._wanted:
-            self._wait(min(time.monotonic() + GATE_S, deadline_at_s), lambda: not self._wanted)
-        self._inside += 1
+        if self.wanted:
+            self._wait(min(time.monotonic() + GATE_S, deadline_at_s), lambda: not self.wanted)
+        self.inside += 1
 
     def enter_alone(self, deadline_at_s: float) -> bool:
         """Wait until no request is in hand, and count this one. Return False if the deadline passes before."""
-        self._wanted += 1
-        if not self._wait(deadline_at_s, lambda: not self._inside):
-            self._wanted -= 1
+        self.wanted += 1
+        if not self._wait(deadline_at_s, lambda: not self.inside):
+            self.wanted -= 1
             self._tell()
             return False
-        self._inside += 1
+        self.inside += 1
         return True
 
     def leave(self, alone: bool) -> None:
         """Count a request no longer. alone: whether it came in by `enter_alone`."""
-        self._inside -= 1
-        if self._wanted:
-            self._wanted -= alone
+        self.inside -= 1
+        if self.wanted:
+            self.wanted -= alone
             self._tell()
 
     def _wait(self, give_up_at_s: float, condition: Callable[[], bool]) -> bool:

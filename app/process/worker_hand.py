@@ -28,8 +28,8 @@ class Held:
     __slots__ = ("_hand", "alone", "digest", "left_at_s", "model", "place", "request_id")
 
     def __init__(
-        self, hand: WorkerHand, place: int, digest: bytes, request_id: str, model: str, alone: bool
-    ) -> None:  # fmt: skip
+        self, hand: WorkerHand, place: int, digest: bytes, request_id: str, model: str, alone: bool = False
+    ) -> None:
         self._hand, self.place, self.digest, self.alone = hand, place, digest, alone
         self.request_id, self.model = request_id, model
         self.left_at_s: float | None = None
@@ -96,6 +96,23 @@ class WorkerHand:
     def digest(self, path: str, body: bytes) -> bytes:
         """Return the digest of a request; empty while nothing is recorded."""
         return self._file.digest(path, body) if self._file is not None else b""
+
+    def begin(self, path: str, body: bytes, request_id: str, model: str, waited_s: float) -> Held | None:
+        """Record a request that needs no look at suspects, as `hold` does. None for any other, or without a file.
+
+        Nearly every request begins here. model: `name/version`. waited_s: as for `look_up`.
+        """
+        file = self._file
+        if (
+            file is None or waited_s > REPEATED_ABOVE_S or self._suspects or self._stopped or self.settled
+            or self._exclusive.wanted or file.version != self._seen
+        ):  # fmt: skip
+            return None
+        digest = file.digest(path, body)
+        self._exclusive.inside += 1
+        return Held(
+            self, file.put(self._slot, digest, request_id, model, False, time.time()), digest, request_id, model
+        )
 
     def look_up(self, digest: bytes, request_id: str, waited_s: float) -> Suspect | None:
         """Return what is known of a request. waited_s: how long ago nginx had received it.

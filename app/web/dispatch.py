@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from tableside.web import error_replies, hook_check, request_lifecycle
-from tableside.web.auth import access_of
+from tableside.web.auth import Access, access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import current_trace
@@ -31,8 +31,8 @@ from tableside.web.response import Reply, as_response
 
 Handler = Callable[..., Reply]
 """`handler(context, **values)`, where `values` are the variable parts of the path."""
-Route = tuple[str, Handler, Mapping[str, str]]
-"""An endpoint, its handler, and the variable parts of one path."""
+Route = tuple[str, Handler, Mapping[str, str], Access]
+"""An endpoint, its handler, the variable parts of one path, and which key it needs."""
 MAX_CACHED_PATHS = 1024
 """How many paths are cached. Clients choose paths, so the cache is emptied when it has grown to this size."""
 
@@ -106,14 +106,14 @@ class FastDispatchFlask(Flask):
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:
         """The reply, and the request's id. Turns exceptions into replies, as Flask's error handlers do."""
-        endpoint, handler, values = route
+        _, handler, values, access = route
         extensions: Extensions = self.extensions[EXTENSION_KEY]
         trace = request_lifecycle.begin(environ, extensions.request_ids, extensions.settings.server)
         context = RequestContext(environ, extensions, trace)
         tokens = bind_contextvars(request_id=trace.request_id)
         try:
             try:
-                extensions.guard.check(environ, access_of(endpoint))
+                extensions.guard.check(environ, access)
                 reply = call_handler(handler, context, values)
             except Exception as problem:  # noqa: BLE001 - becomes a reply and a log line, as in Flask's error handlers
                 reply = error_replies.to_reply(problem, context)
@@ -136,7 +136,7 @@ class FastDispatchFlask(Flask):
             return None
         if len(self.cached_routes) >= MAX_CACHED_PATHS:
             self.cached_routes.clear()
-        route = self.cached_routes[path] = (rule.endpoint, handler, values)
+        route = self.cached_routes[path] = (rule.endpoint, handler, values, access_of(rule.endpoint))
         return route
 
     def _check(self) -> None:

@@ -45,15 +45,14 @@ class PredictionRequest(msgspec.Struct, frozen=True):
 
 
 class PredictionResult(msgspec.Struct, frozen=True):
-    """The answer. outputs: in the requested order, each with its array, whose first dimension is `rows`."""
+    """The answer. outputs: in the requested order, each with its array, whose first dimension is `rows`.
+
+    size_bytes: its approximate length as JSON.
+    """
 
     outputs: Sequence[tuple[Output, Array]]
     rows: int
-
-    @property
-    def size_bytes(self) -> int:
-        """The approximate length of the answer as JSON."""
-        return answer_bytes([output for output, _ in self.outputs], self.rows)
+    size_bytes: int
 
 
 def answer_bytes(outputs: Sequence[Output], rows: int) -> int:
@@ -123,7 +122,7 @@ def predict(
     extensions, trace, table = context.extensions, context.trace, decoded.table
     trace.rows = table.rows
     outputs = servable.outputs(decoded.outputs)
-    _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
+    size_bytes = _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
     limits = _shorten(context, decoded.timeout_s, limits)
     prediction = servable.predict(table, outputs, extensions.predict_offload, limits)
     trace.stages["queue"] = prediction.queue_s
@@ -134,13 +133,14 @@ def predict(
     )
     answered = [(output, prediction.arrays[output.name]) for output in outputs]
     _check_finite(answered, context)
-    return PredictionResult(answered, table.rows)
+    return PredictionResult(answered, table.rows, size_bytes)
 
 
-def _check_answer(outputs: Sequence[Output], rows: int, limit_bytes: int) -> None:
+def _check_answer(outputs: Sequence[Output], rows: int, limit_bytes: int) -> int:
     size_bytes = answer_bytes(outputs, rows)
     if size_bytes > limit_bytes:
         raise AnswerTooLarge(size_bytes, limit_bytes)
+    return size_bytes
 
 
 def _shorten(context: RequestContext, timeout_s: float, limits: RequestLimits) -> RequestLimits:

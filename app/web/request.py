@@ -29,16 +29,21 @@ _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A request body as received.
-
-    encoding: its Content-Encoding. limit_bytes: how large it may be once inflated, and its table.
-    json_limit_bytes: how much it may count if it is JSON.
-    """
+    """A request body as received. encoding: its Content-Encoding. limits: the settings that bound it."""
 
     raw: bytes
     encoding: str
-    limit_bytes: int
-    json_limit_bytes: int
+    limits: Server
+
+    @property
+    def limit_bytes(self) -> int:
+        """How large the body may be once inflated, and its table."""
+        return body_size.limit_bytes(len(self.raw), self.limits)
+
+    @property
+    def json_limit_bytes(self) -> int:
+        """How much the body may count if it is JSON (`decoding.json_size`)."""
+        return body_size.json_limit_bytes(len(self.raw), self.limits)
 
     @property
     def max_content_bytes(self) -> int:
@@ -47,7 +52,7 @@ class Body(msgspec.Struct, frozen=True):
 
     def content(self) -> bytes:
         """The body, inflated. Raises TooLarge, UnsupportedBody or RequestRejected."""
-        return inflate.inflate(self.raw, self.encoding, self.limit_bytes)
+        return inflate.inflate(self.raw, self.encoding, self.limit_bytes) if self.encoding else self.raw
 
 
 class RequestContext(msgspec.Struct):
@@ -116,11 +121,7 @@ def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
     ends before the body does.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-    raw = _raw_body(environ, limits)
-    return Body(
-        raw, "" if encoding == "identity" else encoding, body_size.limit_bytes(len(raw), limits),
-        body_size.json_limit_bytes(len(raw), limits),
-    )  # fmt: skip
+    return Body(_raw_body(environ, limits), "" if encoding == "identity" else encoding, limits)
 
 
 def _raw_body(environ: WSGIEnvironment, limits: Server) -> bytes:

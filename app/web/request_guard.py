@@ -25,7 +25,22 @@ def hold(context: RequestContext, model: str, version: int) -> Held:
     The trace of the context must have the deadline. Raises ModelQuarantined, RequestQuarantined, WorkersLost, and
     ModelNotReady if the request has to run alone and other requests did not end in time.
     """
-    hand, trace = context.extensions.hand, context.trace
+    extensions, trace, label = context.extensions, context.trace, f"{model}/{version}"
+    hand, held = extensions.hand, None
+    if len(context.raw) <= extensions.settings.predict.in_thread_above_bytes:
+        held = hand.begin(context.environ["PATH_INFO"], context.raw, trace.request_id, label, trace.waited_s)
+    if held is None:
+        digest, is_alone = _looked_up(context, hand, model)
+        held = hand.hold(digest, trace.request_id, label, is_alone, trace.deadline_at_s)
+    if held is None:
+        raise ModelNotReady("a worker died while it computed this request, and none was free in time to try it alone")
+    context.held = held
+    return held
+
+
+def _looked_up(context: RequestContext, hand: WorkerHand, model: str) -> tuple[bytes, bool]:
+    """Return the digest of a request, and whether it has to run alone. Raises as `hold` does."""
+    trace = context.trace
     if stopped := hand.stopped(model):
         context.extensions.metrics.quarantined.labels(trace.model, trace.version).inc()
         raise ModelQuarantined(model, _seconds_until(stopped.until_s))
@@ -36,11 +51,7 @@ def hold(context: RequestContext, model: str, version: int) -> Held:
     if suspect is not None and suspect.is_quarantined:
         context.extensions.metrics.quarantined.labels(trace.model, trace.version).inc()
         raise _refusal(suspect, trace.request_id)
-    held = hand.hold(digest, trace.request_id, f"{model}/{version}", suspect is not None, trace.deadline_at_s)
-    if held is None:
-        raise ModelNotReady("a worker died while it computed this request, and none was free in time to try it alone")
-    context.held = held
-    return held
+    return digest, suspect is not None
 
 
 def _digest(context: RequestContext, hand: WorkerHand) -> bytes:

@@ -18,7 +18,7 @@ from tableside.blueprints.predict import schemas
 from tableside.contract.schema import Column, Input
 from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 from tableside.settings import Server
-from tableside.web.predictions import CELL_BYTES, PredictionResult
+from tableside.web.predictions import CELL_BYTES, answer_bytes
 from tableside.web.request import Body, parse_json, read_body
 from tableside.web.request_ids import RequestIds
 from tableside.web.response import Reply, as_response, to_json
@@ -107,15 +107,15 @@ def test_the_content_encoding_is_normalized(header: str, encoding: str) -> None:
 
 def test_a_compressed_body_counts_as_its_limit() -> None:
     """Until it is inflated, a compressed body may have any size up to the limit; beyond it raises TooLarge."""
-    small, large = (Body(gzip.compress(bytes(size)), "gzip", 1000, 1000) for size in (1000, 1001))
+    small, large = (Body(gzip.compress(bytes(size)), "gzip", LIMITS) for size in (1000, 1001))
     assert small.max_content_bytes == large.max_content_bytes == 1000
     assert small.content() == bytes(1000)
     with pytest.raises(TooLarge, match="server.max_inflated_bytes"):
         large.content()
     with pytest.raises(UnsupportedBody, match="gzip, deflate, zstd"):
-        Body(b"x", "br", 1000, 1000).content()
+        Body(b"x", "br", LIMITS).content()
     with pytest.raises(RequestRejected):
-        Body(b"x", "gzip", 1000, 1000).content()
+        Body(b"x", "gzip", LIMITS).content()
 
 
 class Point(msgspec.Struct):
@@ -239,5 +239,5 @@ def test_a_reply_has_its_status_line(status: int, line: str) -> None:
 def test_the_size_of_an_answer_counts_all_outputs() -> None:
     """The approximate size of an answer is the number of its cells, in all outputs, times the size of one."""
     predict, transform = SUM_OUTPUTS
-    result = PredictionResult([(predict, np.zeros(5)), (transform, np.zeros((5, 2)))], 5)
-    assert result.size_bytes == 5 * 3 * CELL_BYTES
+    assert (predict.width, transform.width) == (1, 2)
+    assert answer_bytes([predict, transform], 5) == 5 * 3 * CELL_BYTES

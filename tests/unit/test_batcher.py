@@ -552,3 +552,33 @@ def test_metrics_that_fail_lose_no_request() -> None:
     assert [outcomes[at] for at in (0, 1, 3)] == [0, 1, 3]
     assert isinstance(outcomes[2], DeadlineExceeded)
     assert bench.submitting(9)() == 9
+
+
+def test_requests_behind_a_call_that_does_not_end_use_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for OVERDUE_S; those that came before the call was overdue look again themselves."""
+    monkeypatch.setattr("tableside.batching.batcher.OVERDUE_S", 0.2)
+    goes_on = threading.Event()
+
+    def run(items: Sequence[Any]) -> list[Any]:
+        while items == ["hung"] and not goes_on.is_set():
+            SLEEP(0.002)
+        return list(items)
+
+    batcher: Batcher[Any, Any] = Batcher(run, lambda item: "k", POLICY)
+    offload = make_offload(2)
+    outcomes: dict[str, Any] = {}
+
+    def submit(item: str) -> None:
+        outcomes[item] = batcher.submit(item, 1, offload, RequestLimits(time.monotonic() + 60, 60.0)).result
+
+    threads = [threading.Thread(target=submit, args=(item,)) for item in ("hung", "next")]
+    threads[0].start()
+    wait_until(lambda: bool(batcher._ends_at_s))
+    threads[1].start()
+    wait_until(lambda: "next" in outcomes)
+    assert outcomes == {"next": "next"}
+    goes_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert outcomes == {"next": "next", "hung": "hung"}
+    assert batcher._loops == 0

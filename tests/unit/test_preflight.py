@@ -216,7 +216,7 @@ def test_a_hanging_version_does_not_keep_the_others_waiting(root: Path, tmp_path
         {
             "TABLESIDE__REPOSITORY__PATH": str(root),
             "TABLESIDE__REPOSITORY__TRUSTED_TYPES": TYPE,
-            "TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S": "4",
+            "TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S": "15",
         }
     )
     counters, offload = metrics.make(), make_offload(1)

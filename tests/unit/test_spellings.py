@@ -26,6 +26,7 @@ from tableside.decoding.rules import STRICT
 from tableside.decoding.tensors import Tensor, from_tensors
 from tableside.errors import RequestRejected
 from tableside.repository import integrity
+from tableside.settings import Server
 from tableside.web.request import Body, parse_json
 
 REALS = st.floats(-1e6, 1e6)
@@ -155,7 +156,7 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     def at_length() -> Table:
         return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
 
-    assert _outcome(lambda: decode(Body(text, "", 1 << 20, 1 << 20), schema, STRICT).table) == _outcome(at_length)
+    assert _outcome(lambda: decode(Body(text, "", Server()), schema, STRICT).table) == _outcome(at_length)
 
 
 @given(junk=JSON, kind=st.sampled_from([InferRequest, PredictRequest]))
