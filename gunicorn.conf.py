@@ -14,6 +14,12 @@ LIBRARIES = (
     "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
 )  # fmt: skip
 
+# The application, and what the hooks below use. Modules that these import come with them.
+OWN_MODULES = (
+    "tableside.factory", "tableside.serving.worker_status", "tableside.process.worker_slots",
+    "tableside.process.settling", "tableside.process.deaths", "tableside.telemetry.metrics",
+)  # fmt: skip
+
 
 def _import_all():
     """Import the slow libraries and this project's code in the master, so that all workers share their memory.
@@ -25,7 +31,8 @@ def _import_all():
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
-    importlib.import_module("tableside.factory")
+    for module in OWN_MODULES:
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()
 
