@@ -98,7 +98,7 @@ test-environments: programs $(VENV)/.dev ## the same with every Python found (PA
 
 # Three processes on two cores: much of the time these tests wait for a stack.
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
-	$(BIN)/python -m pytest tests/e2e -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/e2e -n 3 --dist loadfile --no-loadscope-reorder
 
 test-host: ## what needs a whole host: control groups, process 1 of a container, both commands on a new Debian (root, debootstrap)
 	bash tests/host/limits.sh

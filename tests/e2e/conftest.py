@@ -25,17 +25,14 @@ from examples.train import EXAMPLES, publish_all
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 400
-PAGES_FILE = "test_docs_commands.py"
+LONGEST_FILE = "test_docs_commands.py"
 T = TypeVar("T")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, which share a stack. The pages of the docs come first, one by one."""
-    items.sort(key=lambda item: item.path.name != PAGES_FILE)
-    for item in items:
-        if item.path.name != PAGES_FILE:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """Begin with the file that takes longest: one process runs all tests of a file, because they share a stack."""
+    items.sort(key=lambda item: item.path.name != LONGEST_FILE)
 
 
 def until(look: Callable[[], T], timeout_s: float = 120) -> T:
