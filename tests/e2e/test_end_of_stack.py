@@ -27,6 +27,16 @@ LAME_DUCK_S = 3.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+def wait_for_all_workers(stack: Stack) -> None:
+    """Wait until every worker is ready: a stack counts as started when the first one is."""
+
+    def all_ready() -> bool:
+        reports = stack.admin_call("/admin/api/workers")["workers"]
+        return len(reports) == 2 and all(stack.call("/v2/health/ready")[0] == 200 for _ in range(20))
+
+    assert until(all_ready), stack.logs()
+
+
 class Watch:
     """Notes the readiness of a stack, and what each new connection gets, until `stop`."""
 
@@ -88,6 +98,7 @@ def test_late_connections_are_refused_and_not_reset(
     estimator, sample = trained["iris"]
     body = {"instances": sample.iloc[:1].values.tolist()}
     expected = {"predictions": estimator.predict(sample.iloc[:1]).tolist()}
+    wait_for_all_workers(stack)
     watch = Watch(stack)
     with Traffic(stack.data, "/v1/models/iris:predict", body, expected, pause_s=0.02) as traffic:
         traffic.wait_for_more(50)
