@@ -75,7 +75,7 @@ unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
 	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m "not slow"
 
 unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
-	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m slow
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 3 -m slow
 
 unit-libraries: programs $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
 	$(BIN)/python -m pytest tests/libraries -n 2
@@ -84,11 +84,14 @@ unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, 
 	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent tests/unit -m "not processes and not no_greenlets and not slow" -p no:xdist
 
 # BLAS rounds differently on another processor. These targets show that no test depends on the last bits of a result.
+# Files that name no model and no estimator compute nothing with BLAS, so they are not run again.
+WITH_MODELS = $(shell grep -lE 'sklearn|estimator_zoo|publish|golden|learned|own_code|typed_models|misbehaving|small_repository|make_app|contract_of' tests/unit/test_*.py)
+
 unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Haswell
-	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and not slow"
 
 unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
-	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest tests/unit -n 2 -m "not processes and not slow"
+	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and not slow"
 
 environments: programs $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
 	$(BIN)/python -m pytest tests/environments -n 2 --dist loadfile
