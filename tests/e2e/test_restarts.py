@@ -87,16 +87,6 @@ def told(stack: Stack) -> str:
     return "\n".join([line for line in lines if '"source":"access"' not in line][-100:])
 
 
-def settle(stack: Stack) -> None:
-    """Wait until the keeper has executed itself anew, after a restart that was asked for."""
-
-    def is_settled() -> bool:
-        newest = max(instances.find(stack.run_dir))
-        return f"TABLESIDE_ADOPT={newest}\0".encode() in Path(f"/proc/{pid_of(stack, 'web')}/environ").read_bytes()
-
-    assert until(is_settled, REPLACED_S)
-
-
 def test_restarts_in_a_row_fail_no_request(stack: Stack, trained: Trained) -> None:
     """A restart before the last one is over, and HUPs meanwhile, leave one instance that serves, and a new keeper."""
     keeper, master = pid_of(stack, "web"), master_of(stack)
@@ -314,8 +304,6 @@ def test_a_keeper_that_cannot_start_ends_nothing(released: Stack, trained: Train
 
     A keeper that is killed leaves no guardian behind: nobody sees the restart that follows.
     """
-    if is_killed:  # the other case follows it, with a keeper that started by itself
-        settle(released)
     old, broken = set(workers(released)), released.project / "app" / "deployment" / "instances.py"
     good = broken.read_text()
     broken.write_text("def broken(:\n")
