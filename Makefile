@@ -99,9 +99,8 @@ environments: programs $(VENV)/.dev ## run the tests against two older releases 
 test-environments: programs $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
 	TABLESIDE_TEST_ALL_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/environments -n 2
 
-# Three processes on two cores: much of the time these tests wait for a stack.
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
-	$(BIN)/python -m pytest tests/e2e -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
 
 test-host: ## what needs a whole host: control groups, process 1 of a container, both commands on a new Debian (root, debootstrap)
 	bash tests/host/limits.sh
