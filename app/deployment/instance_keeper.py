@@ -15,7 +15,6 @@ import time
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import NoReturn
 
 from tableside.deployment import draining, guardian, instances, releases, supervision
 from tableside.deployment.end_of_service import end_without_nginx
@@ -281,9 +280,9 @@ class Keeper:
         close(self._wakeup)
 
 
-def main() -> NoReturn:
-    """Keep `web` running; the process ends when it is stopped."""
+def make() -> Keeper:
+    """Return the keeper of these settings. Raises SettingsError. May become the keeper of another release instead."""
     settings = load()
     follow_record(settings.run_dir)
     logs.configure(settings.log.format, settings.log.level, settings.run_dir / "log" / "web.log")
-    raise SystemExit(Keeper(settings).run())
+    return Keeper(settings)

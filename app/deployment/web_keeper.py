@@ -22,14 +22,15 @@ FAILED = "web_keeper.failed"
 
 
 def main() -> None:
-    """Do the work of the keeper; note in the run folder if that is not possible."""
+    """Start the keeper and let it work. The run folder notes only that it cannot start, no later error."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     try:
-        import_module(WORK).main()
+        keeper = import_module(WORK).make()
     except Exception:
         with suppress(OSError, KeyError):
             (Path(os.environ["TABLESIDE_RUN_DIR"]) / FAILED).touch(0o600)  # what has the name may be what is broken
         raise
+    raise SystemExit(keeper.run())
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ from tests.e2e.traffic import Traffic
 pytestmark = pytest.mark.e2e
 SILENCE_S = 1.0
 """The longest time in which the stack may answer nothing at all."""
-NO_PROCESS = 1 << 30
-"""A pid above the largest one. supervisord says 0 of a program without a process, and 0 is the group of the caller."""
 REPLACED_S = 120
 Trained = dict[str, Any]
 
@@ -314,8 +312,9 @@ def test_a_keeper_that_cannot_start_ends_nothing(released: Stack, trained: Train
         restart = threading.Thread(target=released.ctl, args=("restart", "web:*"))  # it returns when a keeper runs
         if is_killed:
             keeper = pid_of(released, "web")
-            with suppress(ProcessLookupError):  # it has just executed itself anew, and could not
-                os.kill(keeper or NO_PROCESS, signal.SIGKILL)
+            if keeper:  # 0 if it has just executed itself anew, and could not
+                with suppress(ProcessLookupError):
+                    os.kill(keeper, signal.SIGKILL)
             assert until(lambda: "BACKOFF" in released.ctl("status", "web"), REPLACED_S)
         restart.start()
         try:
