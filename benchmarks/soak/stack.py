@@ -75,14 +75,23 @@ class Stack:
         link.replace(self.current)
 
     def start(self, limit_s: float = START_LIMIT_S) -> float:
-        """Run `tableside run` and wait until the stack is ready. Returns the seconds that took."""
-        began_s = time.monotonic()
-        with (self.folder / "run.out").open("ab") as log:
-            self._process = subprocess.Popen(
+        """Run `tableside run` and wait until the stack is ready. Returns the seconds that took.
+
+        Raises SoakFailed after `limit_s`, and at once with what was printed if `tableside run` ends.
+        """
+        began_s, output = time.monotonic(), self.folder / "run.out"
+        with output.open("ab") as log:
+            process = self._process = subprocess.Popen(
                 self._command("run"), cwd=self.current, env=self._environ(), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        self.wait(self.is_ready, "is ready", limit_s)
+
+        def is_up() -> bool:
+            if process.poll() is not None:
+                raise SoakFailed(f"tableside run has ended with status {process.returncode}:\n{output.read_text()}")
+            return self.is_ready()
+
+        self.wait(is_up, "is ready", limit_s)
         return time.monotonic() - began_s
 
     def stop(self) -> None:

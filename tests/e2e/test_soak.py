@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +37,24 @@ def targets(trained: dict[str, Any]) -> list[Target]:
     return found
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for the stack. pytest's own can be too long for the path of a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="ts-soak-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.processes
 def test_no_event_fails_a_request_or_makes_the_stack_silent(
-    published: Path, trained: dict[str, Any], tmp_path: Path
+    published: Path, trained: dict[str, Any], short_path: Path
 ) -> None:
     """Restart, reload, recycling, upgrade, and SIGKILL of a worker, the master, both holders and nginx's master."""
-    shutil.copytree(published, tmp_path / "models")
+    shutil.copytree(published, short_path / "models")
     stack = Stack(
-        tmp_path / "stack", tmp_path / "models", TABLESIDE__REPOSITORY__CONSENT_FILE=str(tmp_path / "consent")
+        short_path / "stack", short_path / "models", TABLESIDE__REPOSITORY__CONSENT_FILE=str(short_path / "consent")
     )
     plan = Plan(rounds=1, rate=40.0, settle_s=1.0, events=EVENTS)
-    result = soak(stack, targets(trained), plan, tmp_path / "client.jsonl", lambda text: None)
+    result = soak(stack, targets(trained), plan, short_path / "client.jsonl", lambda text: None)
     found = measured.rows(result.sent, result.windows)
     silences = {each.event: measured.longest_silence_s(result.sent, each) for each in result.windows}
     print(measured.table(found), silences, result.troubles, sep="\n")  # noqa: T201 - pytest -s shows the table
