@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PATHS = ("--basetemp", "--junitxml")
+PATHS = ("--basetemp", "--junitxml", "--override-ini=cache_dir")
 """Options of pytest that name a folder or file which two processes cannot share."""
 PART = "TABLESIDE_TEST_PART"
 """The number of the part that this process runs, from 0; unset in the process that starts the parts."""
@@ -33,7 +33,7 @@ def of_part(options: str, part: int) -> str:
     """The options of pytest in PYTEST_ADDOPTS, with a folder and a report of their own for this part."""
 
     def changed(option: str) -> str:
-        name, _, value = option.partition("=")
+        name, _, value = option.rpartition("=")
         path = Path(value)
         return f"{name}={path.with_name(f'{path.stem}{part}{path.suffix}')}" if name in PATHS else option
 

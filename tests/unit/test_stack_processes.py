@@ -75,8 +75,9 @@ def test_a_process_is_found_by_its_run_folder(
 def test_nginx_is_found_by_its_working_folder(run_dir: Path, tmp_path: Path) -> None:
     """nginx overwrites its environment with its title; the folder that it works in says whose it is."""
     for folder in (run_dir, tmp_path):
-        command = ["nginx: worker process", "-c", "sleep 60 && true"]
-        with subprocess.Popen(command, executable="/bin/sh", cwd=folder) as process:
+        # `read` is the shell's own: a program that the shell started would have this title, too, for a moment.
+        command = ["nginx: worker process", "-c", "read word"]
+        with subprocess.Popen(command, executable="/bin/sh", cwd=folder, stdin=subprocess.PIPE) as process:
             assert wait_until(lambda: find(folder))  # noqa: B023 - called at once
             assert [(each.pid, each.role) for each in find(run_dir)] == (
                 [(process.pid, Role.NGINX_WORKER)] if folder == run_dir else []
