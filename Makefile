@@ -88,10 +88,10 @@ unit-gevent: $(VENV)/.dev ## run the unit tests in a process patched by gevent, 
 WITH_MODELS = $(shell grep -lE 'sklearn|estimator_zoo|publish|golden|learned|own_code|typed_models|misbehaving|small_repository|make_app|contract_of' tests/unit/test_*.py)
 
 unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Haswell
-	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and not slow"
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and (not slow or every_blas)"
 
 unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
-	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and not slow"
+	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and (not slow or every_blas)"
 
 environments: programs $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
 	$(BIN)/python -m pytest tests/environments -n 2 --dist loadfile

@@ -127,6 +127,8 @@ def test_a_fast_backend_that_differs_widens_the_tolerance(before: Any, differenc
     assert widen(*before, difference) == after
 
 
+@pytest.mark.slow
+@pytest.mark.every_blas
 def test_publish_writes_it_into_the_contract(tmp_path: Any) -> None:
     """The contract of a forest is `exact`; that of a linear model is `exact` or `ulp` with a small tolerance."""
     chance = np.random.default_rng(0)

@@ -436,6 +436,7 @@ def merging_servable(runtime: Any, batch: Any = "exact", rules: BatchConfig | No
 
 
 @given(st.lists(st.tuples(ROWS, st.sampled_from(["predict", "transform"])), min_size=1, max_size=12))
+@pytest.mark.slow
 def test_every_request_gets_its_own_answer(requests: list[Any]) -> None:
     """Of random requests at once, on some of which the estimator raises, each gets what it would get alone."""
     runtime = CarefulRuntime(0.005, 666.0, SLEEP)

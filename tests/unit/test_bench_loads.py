@@ -173,6 +173,7 @@ def test_waiting_for_a_stalled_server_is_part_of_the_latency(monkeypatch: pytest
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_faults_are_counted_by_kind() -> None:
     """Another status than 200, a connection closed without an answer, and a refused connection are counted apart."""
     with server(lambda at, body: OK.replace(b"200 OK", b"503 No") if at % 2 else OK) as (port, _):

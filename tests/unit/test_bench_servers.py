@@ -83,6 +83,7 @@ def test_a_family_is_descendants_and_session() -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_server_ends_with_everything_it_started(tmp_path: Path) -> None:
     """`stop` also ends a child that ignores SIGTERM and has its own session."""
     script = tmp_path / "server.sh"

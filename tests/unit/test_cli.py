@@ -117,6 +117,7 @@ def test_show_prints_the_contract_and_a_curl_command(trained_files: tuple[Any, .
     assert (missing.exit_code, "no version or alias '7'" in missing.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_verify_fails_for_a_damaged_artifact(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
     """`verify` exits with 0 while the golden rows hold, and with 1 and the reason after one byte has changed."""
     root = tmp_path / "models"

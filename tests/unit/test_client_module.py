@@ -58,6 +58,7 @@ def several() -> Contract:
     return msgspec.structs.replace(sum_contract(numbers("one"), "2-headed"), outputs=outputs)
 
 
+@pytest.mark.slow
 def test_modules_pass_mypy_strict(tmp_path: Path) -> None:
     """With any column names the module and a correct caller pass mypy --strict, and a caller's mistakes are found."""
     caller = """

@@ -66,6 +66,7 @@ def kind_of(root: Path, contract: Contract, path: Path) -> FailureKind:
     return FailureKind.NONE
 
 
+@pytest.mark.slow
 def test_publish_records_consent(version: Contract, tmp_path: Path) -> None:
     """Whoever publishes on this host consents: the line has the files with their hashes, the user and the time."""
     (entry,) = consent_file.read(tmp_path / "consent-of-the-other-host.jsonl")
@@ -76,6 +77,7 @@ def test_publish_records_consent(version: Contract, tmp_path: Path) -> None:
     assert entry.at.endswith("+00:00")
 
 
+@pytest.mark.slow
 def test_a_version_waits_for_consent(version: Contract, run: Run, tmp_path: Path) -> None:
     """`list` and `verify` say which command gives consent, and no module of the version is imported."""
     listed = json.loads(run("list", "--json").stdout)[0]
@@ -87,6 +89,7 @@ def test_a_version_waits_for_consent(version: Contract, run: Run, tmp_path: Path
     assert "waits for consent" in checked.output
 
 
+@pytest.mark.slow
 def test_consent_shows_and_records(version: Contract, run: Run, tmp_path: Path) -> None:
     """The command prints files, sizes and hashes, and the text on request; nothing is recorded without --yes."""
     shown = run("consent", "churn/1")

@@ -69,6 +69,8 @@ def ways_of(case: estimator_zoo.Case) -> list[tuple[str, FastRuntime, Input, Any
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.every_blas
 def test_every_backend_over_the_zoo_is_equal_to_the_bit() -> None:
     """Wherever a backend is known, for one row and for many, all its methods answer as the estimator does."""
     tried = 0

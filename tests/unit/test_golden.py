@@ -114,6 +114,7 @@ for name in ("single", "double"):
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_version_of_another_processor_is_served(tmp_path: Path) -> None:
     """With other BLAS kernels, numbers move within the tolerance, and it is known how far. Labels stay."""
     chance = np.random.default_rng(0)

@@ -146,6 +146,8 @@ def _late(rows: int = 400) -> tuple[pd.DataFrame, Any]:
     lambda: HistGradientBoostingRegressor(max_iter=20, random_state=0),
     lambda: make_pipeline(MinMaxScaler(), RandomForestRegressor(10, random_state=0)),
 ])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.every_blas
 def test_large_numbers_in_single_precision_are_refused(make: Any, tmp_path: Path) -> None:
     """Trees over epoch seconds: converted and run, and found to be wrong, whatever small difference is allowed."""
     frame, target = _late()
@@ -315,6 +317,7 @@ def test_show_tells_the_graph(soft: tuple[Path, Contract]) -> None:
     assert any(line.split()[:2] == ["onnx", "used"] for line in shown.splitlines())
 
 
+@pytest.mark.slow
 def test_a_session_has_no_threads_of_its_own(soft: tuple[Path, Contract]) -> None:
     """Workers are the parallelism: a process that runs a graph has one thread more for nobody."""
     code = (

@@ -74,6 +74,7 @@ def test_each_failure_belongs_to_its_version_and_the_others_pass(root: Path, mon
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_failures_that_raise_have_their_kind(root: Path) -> None:
     """A damaged artifact, an untrusted type and a torn contract have different failure kinds."""
     for name in ("damaged", "torn", "untrusted"):
@@ -257,6 +258,7 @@ def test_versions_behind_a_slow_one_run_beside_it(root: Path, monkeypatch: pytes
 
 
 @pytest.mark.processes
+@pytest.mark.slow
 def test_a_preflight_ends_with_its_worker(root: Path) -> None:
     """The preflight process of a worker that is killed is killed as well."""
     publish_misbehaving(root, "hangs", "load hang")

@@ -268,6 +268,7 @@ def test_publishers_at_once_get_their_own_versions(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("step", ["writing", "replaying"])
+@pytest.mark.slow
 def test_a_killed_publisher_leaves_no_version(tmp_path: Path, step: str) -> None:
     """SIGKILL in the middle of publishing leaves no version, and the next publisher gets the number."""
     process = start(tmp_path, 1, step)

@@ -140,6 +140,7 @@ def test_sockets_are_copied_out_of_a_server(settings: Settings, start: Start, li
         socket_holder.close(copied.values())
 
 
+@pytest.mark.slow
 def test_an_offer_gives_the_sockets_to_whoever_asks(
     settings: Settings, run_dir: Path, listeners: dict[str, int]
 ) -> None:
