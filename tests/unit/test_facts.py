@@ -118,12 +118,27 @@ def test_a_cell_comes_back_from_json(value: Any) -> None:
 
 def test_scalars_of_numpy_become_plain() -> None:
     """numpy's scalars have no JSON; float32 keeps its exact value."""
-    values = [np.int64(3), np.float32(0.1), np.bool_(True), np.str_("x"), np.float64("nan"), np.datetime64("NaT")]
+    values = [np.int64(3), np.float32(0.1), np.bool_(True), np.str_("x"), np.float64("nan"), np.datetime64("NaT", "s")]
     assert [cells.to_json(value) for value in values] == [
         3, float(np.float32(0.1)), True, "x", {"type": "nan"}, {"type": "NaT"},
     ]  # fmt: skip
     assert cells.to_json(np.datetime64("2024-02-29")) == {"type": "datetime", "value": "2024-02-29"}
     assert cells.to_json((1, 2)) == {"type": "other", "value": "(1, 2)"}
+
+
+def test_a_module_inside_an_estimator_is_no_part_of_it() -> None:
+    """scipy's splines keep modules. What a module holds is not visited, and a property that raises counts as absent."""
+
+    class Odd:
+        @property
+        def dtype(self) -> str:
+            raise ModuleNotFoundError("no such module")
+
+    held = Odd()
+    pipeline = make_pipeline(StandardScaler())
+    pipeline.kept = [json, held]
+    assert [part for part in facts.parts(pipeline) if part is held or part is json.loads or part is json] == [held]
+    assert facts.written_by(pipeline) == ""
 
 
 def test_an_estimator_of_another_release_in_memory_is_noticed(tmp_path: Path) -> None:

@@ -236,6 +236,6 @@ def test_the_client_sends_dates_as_text() -> None:
     assert rows.body(frame) == {"inputs": {"when": ["2026-05-31T12:00:00.500000", None]}}
     array = frame["when"].to_numpy()
     assert rows.body(array) == {"instances": [str(array[0]), None]}
-    zoned = [[datetime(2026, 5, 31, 12, tzinfo=UTC)], [np.datetime64("2026-05-31")], [np.datetime64("NaT")]]
+    zoned = [[datetime(2026, 5, 31, 12, tzinfo=UTC)], [np.datetime64("2026-05-31")], [np.datetime64("NaT", "s")]]
     assert rows.body(zoned) == {"instances": [["2026-05-31T12:00:00+00:00"], ["2026-05-31"], [None]]}
     assert decoded("2026-05-31T12:00:00+00:00", "datetime64[s, UTC]") == "2026-05-31T12:00:00"

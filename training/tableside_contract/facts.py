@@ -7,6 +7,7 @@ one that is not what scikit-learn documents counts as absent.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Iterable, Iterator, Literal, TypedDict
 
 from tableside_contract import cells
@@ -18,7 +19,7 @@ METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "tr
 Kind = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "other"]
 _KEEP_CELLS = ("SimpleImputer", "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 _MAX_DEPTH = 8
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, ModuleType)
 
 
 class Categories(TypedDict):
@@ -224,7 +225,10 @@ def libraries(estimator: object) -> list[str]:
 
 
 def parts(estimator: object) -> Iterator[Any]:
-    """Yield the estimator and every object inside it, except numbers and texts."""
+    """Yield the estimator and every object inside it, except numbers, texts and modules.
+
+    Objects of scipy keep the module whose functions they call; what it holds is no part of the estimator.
+    """
     seen: set[int] = set()
     waiting: list[Any] = [estimator]
     while waiting:
@@ -245,7 +249,7 @@ def written_by(estimator: object) -> str:
     import sklearn
 
     for part in parts(estimator):
-        state = getattr(part, "__dict__", None)
+        state = attribute(part, "__dict__")
         if isinstance(part, type) or not isinstance(state, dict) or not type(part).__module__.startswith("sklearn."):
             continue
         version = state.get("_sklearn_version")
@@ -273,9 +277,9 @@ def _inside(part: Any) -> list[Any]:
         return list(part.values())
     if isinstance(part, (list, tuple, set, frozenset)):
         return list(part)
-    if getattr(getattr(part, "dtype", None), "kind", "") == "O" and hasattr(part, "ravel"):
+    if attribute(attribute(part, "dtype"), "kind") == "O" and attribute(part, "ravel"):
         return list(part.ravel())
-    state = getattr(part, "__dict__", None)
+    state = attribute(part, "__dict__")
     return list(state.values()) if isinstance(state, dict) and not isinstance(part, type) else []
 
 
