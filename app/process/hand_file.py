@@ -133,24 +133,30 @@ class HandFile:
         text = self._map[HEAD_BYTES + _LENGTH.size : HEAD_BYTES + _LENGTH.size + size]
         return (before if before == self.version else before | 1), text
 
-    def update_ledger(self, change: Callable[[bytes], bytes | None]) -> bool:
+    def update_ledger(self, change: Callable[[bytes], bytes | None], then: Callable[[], None] | None = None) -> bool:
         """Replace the ledger's text by `change(text)`, while no other process does; None leaves it as it is.
 
-        Returns False if the lock could not be had within a fifth of a second, or the new text has no room.
+        then: is called after that and before another process may write, so that whoever sees what it did can also read
+        the new text. Returns False if the lock is not free within a fifth of a second, or the new text is too long.
         """
         with self._locked() as is_locked:
             if not is_locked:
                 return False
             text = change(self.read_ledger()[1])
-            if text is None:
-                return True
-            if len(text) > LEDGER_BYTES - _LENGTH.size:
-                return False
-            self._words[_VERSION] |= 1
-            _LENGTH.pack_into(self._map, HEAD_BYTES, len(text))
-            self._map[HEAD_BYTES + _LENGTH.size : HEAD_BYTES + _LENGTH.size + len(text)] = text
-            self._words[_VERSION] += 1
-        return True
+            has_room = text is None or len(text) <= LEDGER_BYTES - _LENGTH.size
+            if text is not None and has_room:
+                self._words[_VERSION] |= 1
+                _LENGTH.pack_into(self._map, HEAD_BYTES, len(text))
+                self._map[HEAD_BYTES + _LENGTH.size : HEAD_BYTES + _LENGTH.size + len(text)] = text
+                self._words[_VERSION] += 1
+            if then is not None:
+                then()
+        return has_room
+
+    def wait_for_writer(self) -> None:
+        """Wait until no other process writes the ledger, at most a fifth of a second."""
+        with self._locked():
+            pass
 
     def take(self, slot: int, holder: Holder) -> None:
         """Reserve the region of a slot and empty it, for the worker that has taken the slot. Raises OSError if full."""

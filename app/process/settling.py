@@ -32,23 +32,27 @@ def settle(file: HandFile, slot: int, keep_s: float) -> Settled | None:
     keep_s: how long suspects are remembered.
     """
     settled: Settled | None = None
+    fault = deaths.fault_file(file.folder, slot)
 
     def change(text: bytes) -> bytes | None:
         nonlocal settled
         holder = file.holder(slot)
         if holder is None or not process_table.is_ending(Process(holder.pid, holder.started)):
             return None
-        fault = deaths.fault_file(file.folder, slot)
         death = deaths.how(fault, holder, deaths.oom_kills())
         entries = file.entries(slot) if death.cause else []
         ledger, blamed = suspects.blame(suspects.parse(text), entries, time.time(), keep_s)
-        file.free(slot)
-        with suppress(OSError):
-            fault.unlink()
         settled = Settled(slot, holder.pid, death, blamed)
         return suspects.encode(ledger) if blamed else None
 
-    file.update_ledger(change)
+    def free() -> None:
+        if settled is not None:
+            file.free(slot)
+            with suppress(OSError):
+                fault.unlink()
+
+    # The slot is freed when the ledger says what was in it: a worker that no longer finds a request here reads there.
+    file.update_ledger(change, free)
     return settled
 
 

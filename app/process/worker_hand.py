@@ -126,6 +126,8 @@ class WorkerHand:
             for slot in file.find(request_id, self._slot):
                 if (settled := settling.settle(file, slot, self._keep_s)) is not None:
                     self.settled.append(settled)
+            if file.version % 2:
+                file.wait_for_writer()
         if file.version != self._seen:
             self._refresh(file)
         if not self._suspects:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tableside.process import deaths, process_table, settling, suspects
 from tableside.process.deaths import Cause
-from tableside.process.hand_file import ENTRIES, SLOTS, HandFile, Holder, State
+from tableside.process.hand_file import ENTRIES, SLOTS, Entry, HandFile, Holder, State
 from tableside.process.process_table import Process
 from tableside.process.worker_hand import WorkerHand
 
@@ -119,6 +121,52 @@ def test_a_repeated_request_tells_of_a_death_that_nobody_has_settled(tmp_path: P
     assert file.entries(4)[0].state is State.COMPUTING
     file.forget(4, alive)
     assert not file.entries(4)
+
+
+class WatchedFile(HandFile):
+    """Notes what others can read at the moment in which a slot is freed."""
+
+    readable: tuple[int, bytes] = (0, b"")
+
+    def free(self, slot: int) -> None:
+        self.readable = self.read_ledger()
+        super().free(slot)
+
+
+def test_a_slot_is_freed_when_the_ledger_has_its_requests(tmp_path: Path) -> None:
+    """Otherwise a worker that gets the request between the two finds it nowhere, and dies of it on its event loop."""
+    process = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), "null"])
+    process.wait(60)
+    file = WatchedFile(tmp_path)
+    assert settling.settle(file, 3, KEEP_S) is not None
+    version, text = file.readable
+    assert version % 2 == 0
+    assert [each.request_id for each in suspects.parse(text).suspects] == ["first"]
+    file.close()
+
+
+def test_a_repeated_request_waits_for_the_writer_of_the_ledger(tmp_path: Path) -> None:
+    """A worker that is told of a death while another process writes it down does not go on without the news."""
+    hand, file = WorkerHand(), HandFile(tmp_path)
+    hand.attach(tmp_path, 0, KEEP_S)
+    digest = hand.digest("/a", b"[1]")
+    blamed = [Entry(State.COMPUTING, False, 0.0, digest.hex(), "first", "iris/1")]
+    text = suspects.encode(suspects.blame(suspects.Ledger(), blamed, time.time(), KEEP_S)[0])
+    writes, may_end = threading.Event(), threading.Event()
+
+    def begin(before: bytes) -> bytes:
+        file._words[4] |= 1
+        writes.set()
+        may_end.wait(0.1)
+        return text
+
+    writer = threading.Thread(target=file.update_ledger, args=(begin,))
+    writer.start()
+    assert writes.wait(60)
+    found = hand.look_up(digest, "first", 9.0)
+    writer.join()
+    assert found is not None
+    assert found.request_id == "first"
 
 
 def test_entries_are_bounded_and_independent(tmp_path: Path) -> None:
