@@ -3,8 +3,10 @@
 `python -m benchmarks.hop` starts no stack: for each example model, and for one that computes nothing, it calls the
 estimator in this process and through a model process of the same interpreter, in turn. As in a worker, gevent has
 patched this process. It prints the medians, the difference of the fastest tenth, and the processor time of both
-processes together. `--over-http` starts a stack and measures whole requests instead, of each model in the server's own
-process and in a model process.
+processes together. A bare process (benchmarks.bare_process) calls the same estimator without a table on the wire: what
+it costs more than a call in this process is the kernel's and the caches', and the rest of the hop is Tableside's.
+`--over-http` starts a stack and measures whole requests instead, of each model in the server's own process and in a
+model process.
 """
 
 from gevent import monkey
@@ -14,6 +16,7 @@ monkey.patch_all()
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gevent.monkey import get_original
 from sklearn.dummy import DummyRegressor
 
 from benchmarks import single_row
@@ -42,7 +46,7 @@ CONSTANT = "constant"
 """A model that computes nothing: what its row shows is the hop alone."""
 HEADING = (
     "| model | {0} in process, us | through a model process, us | hop, us | hop of the fastest tenth, us | "
-    "more processor time, us |\n|---|---|---|---|---|---|"
+    "of that, a bare process, us | more processor time, us |\n|---|---|---|---|---|---|---|"
 )
 Measured = tuple[list[float], float]
 """The seconds of each call, and the processor time of all calls in this process and the model process."""
@@ -89,22 +93,55 @@ def repository() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def row(name: str, here: list[Measured], there: list[Measured]) -> str:
+def row(name: str, here: list[Measured], there: list[Measured], bare: list[Measured] | None = None) -> str:
     own, remote = (sorted(spent for calls, _ in found for spent in calls) for found in (here, there))
     median, far = statistics.median(own) * 1e6, statistics.median(remote) * 1e6
-    tenth = (remote[len(remote) // 10] - own[len(own) // 10]) * 1e6
+    fastest = own[len(own) // 10]
+    tenth = (remote[len(remote) // 10] - fastest) * 1e6
+    least = sorted(spent for calls, _ in bare or () for spent in calls)
+    floor = f"{(least[len(least) // 10] - fastest) * 1e6:.0f}" if least else "-"
     processor = sum(cpu for _, cpu in there) - sum(cpu for _, cpu in here)
     more = f"{processor / len(own) * 1e6:.0f}" if processor else "-"
-    return f"| `{name}` | {median:.0f} | {far:.0f} | {far - median:.0f} | {tenth:.0f} | {more} |"
+    return f"| `{name}` | {median:.0f} | {far:.0f} | {far - median:.0f} | {tenth:.0f} | {floor} | {more} |"
 
 
-def alternate(first: Callable[[], Measured], second: Callable[[], Measured]) -> tuple[list[Measured], list[Measured]]:
-    here: list[Measured] = []
-    there: list[Measured] = []
+def alternate(*ways: Callable[[], Measured]) -> list[list[Measured]]:
+    """Measure each way ROUNDS times, in turn."""
+    found: list[list[Measured]] = [[] for _ in ways]
     for _ in range(ROUNDS):
-        here.append(first())
-        there.append(second())
-    return here, there
+        for measured, way in zip(found, ways, strict=True):
+            measured.append(way())
+    return found
+
+
+class BareProcess:
+    """A process of benchmarks.bare_process for one model."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        make: Any = get_original("socket", "socketpair")
+        self._connection, theirs = make()
+        self._connection.setblocking(True)
+        words = [sys.executable, "-m", "benchmarks.bare_process", str(root), name, str(theirs.fileno())]
+        self._process = subprocess.Popen(words, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.call()
+
+    def call(self) -> None:
+        self._connection.send(b"x")
+        if not self._connection.recv(1):
+            raise SystemExit("the bare process has ended")
+
+    def measure(self) -> Measured:
+        spent = []
+        for _ in range(CALLS):
+            began = time.perf_counter()
+            self.call()
+            spent.append(time.perf_counter() - began)
+        return spent, 0.0
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.wait(10)
 
 
 def calls(root: Path) -> None:
@@ -119,11 +156,14 @@ def calls(root: Path) -> None:
         remote = load_version(process, contract, artifact, tuple(TRUSTED), time.monotonic() + 60)
         remote.is_brief = lambda rows: True
         table = golden.golden_table(contract).take(0, 1)
-        here, there = alternate(
+        bare = BareProcess(root, name)
+        here, there, least = alternate(
             lambda own=own, table=table: measure(own, table, children),  # type: ignore[misc]
             lambda remote=remote, table=table: measure(remote, table, children),  # type: ignore[misc]
+            bare.measure,
         )
-        print(row(name, here, there), flush=True)
+        bare.close()
+        print(row(name, here, there, least), flush=True)
     process.close()
 
 

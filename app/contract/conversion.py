@@ -6,6 +6,7 @@ Therefore it needs Python 3.8 only, with any numpy and pandas, and imports only 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -47,9 +48,24 @@ def to_frame(columns: Sequence[Column], arrays: Mapping[str, Array] | None, matr
         assert matrix is not None
         dtypes = {column.dtype for column in columns}
         if len(dtypes) == 1 and str(matrix.dtype) in dtypes:
-            return pd.DataFrame(matrix, columns=[column.label for column in columns])
+            return pd.DataFrame(matrix, columns=_names(tuple([column.label for column in columns])))
         return pd.DataFrame({c.label: _trained(matrix[:, at], c) for at, c in enumerate(columns)})
     return pd.DataFrame({c.label: _trained(arrays[c.name], c) for c in columns})
+
+
+def _names(labels: tuple[str | int, ...]) -> pd.Index[Any]:
+    """Return the columns of a DataFrame with these names. Making them anew takes longer than the DataFrame itself.
+
+    Each caller gets an object of its own, because an estimator may set its `name`.
+    """
+    return _known_names(labels).view()
+
+
+@lru_cache(maxsize=256)
+def _known_names(labels: tuple[str | int, ...]) -> pd.Index[Any]:
+    import pandas as pd
+
+    return pd.DataFrame(np.empty((0, len(labels))), columns=list(labels)).columns
 
 
 def _trained(array: Array, column: Column) -> object:

@@ -29,6 +29,9 @@ def read_header(text: bytes) -> dict[str, Any]:
     return wire.read_header(text)
 
 
+_remembered = wire.HeaderReader(read_header)
+
+
 class ProcessEnded(Exception):
     """The model process has closed the connection without an answer: it has ended, or is about to.
 
@@ -83,7 +86,11 @@ class Connection:
         self._socket.close()
 
     def _send(self, buffer: Buffer, give_up_at_s: float) -> None:
-        view = memoryview(buffer)
+        try:
+            sent = self._socket.send(buffer)
+        except BlockingIOError:
+            sent = 0
+        view = memoryview(buffer)[sent:]
         while len(view):
             try:
                 view = view[self._socket.send(view) :]
@@ -92,7 +99,7 @@ class Connection:
 
     def _receive(self, give_up_at_s: float) -> Message:
         start = self._some(give_up_at_s)
-        found = wire.whole(start, read_header)
+        found = wire.whole(start, _remembered)
         return found if found is not None else self._receive_rest(start, give_up_at_s)
 
     def _receive_rest(self, start: bytes, give_up_at_s: float) -> Message:

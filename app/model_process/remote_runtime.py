@@ -20,6 +20,7 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message
 from tableside.model_process.connection import Connection
+from tableside.model_process.small_calls import SmallCalls
 
 _encode = msgspec.json.Encoder().encode
 NO_CODE: Mapping[str, bytes] = {}
@@ -89,6 +90,7 @@ class RemoteRuntime:
         self.caller = caller
         self.key = key
         self._load = load
+        self._small_calls = SmallCalls(key)
         self.warning = ""
         """What differs in its environment from that of publish; empty if nothing does."""
         self.golden_difference = 0.0
@@ -121,6 +123,9 @@ class RemoteRuntime:
 
     def request(self, method: str, table: Table) -> list[Buffer]:
         """Return the message that asks for one method on a table."""
+        small = self._small_calls.message(method, table)
+        if small is not None:
+            return [small]
         writer = wire.Writer()
         header: dict[str, Any] = {
             "op": "run", "key": self.key, "method": method, "rows": table.rows, "matrix": None, "arrays": None,

@@ -60,7 +60,8 @@ class Loaded:
         if header["matrix"] is not None:
             matrix = wire.read_array(header["matrix"], payload)
         else:
-            read = [wire.read_array(spec, payload) for spec in header["arrays"]]
+            tail = wire.read_tail(header.get("tail"), payload)
+            read = [wire.read_array(spec, payload, tail) for spec in header["arrays"]]
             arrays = dict(zip(self.names, read))
         return SimpleNamespace(schema=SimpleNamespace(columns=self.columns), arrays=arrays, matrix=matrix)
 

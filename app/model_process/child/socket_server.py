@@ -30,6 +30,7 @@ WATCH_EVERY_S = 0.25
 LOOK_EVERY_S = 1.0
 """How often the process looks for a call that hangs."""
 _FIRST_READ_BYTES = 16384
+_read_header = wire.HeaderReader(wire.read_header)
 
 
 class Server:
@@ -202,7 +203,7 @@ def receive(connection: socket.socket) -> wire.Message | None:
     """Return the next request; None if the worker has closed the connection. Raises OSError for a broken one."""
     start = connection.recv(_FIRST_READ_BYTES)
     try:
-        found = wire.whole(start)
+        found = wire.whole(start, _read_header)
     except wire.WireError as problem:
         raise OSError(str(problem))
     return found if found is not None else _receive_rest(connection, start)

@@ -25,6 +25,12 @@ PREFIX = struct.Struct("<4sIQ")
 MAGIC = b"TSM1"
 """The first bytes of each message; another number means another format."""
 MAX_HEADER_BYTES = 1 << 30
+SMALL_BYTES = 32768
+"""Messages with a larger payload gain nothing from a remembered header."""
+MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 128, 4096
+"""How many parsed headers a process remembers, and the longest one."""
+_REMEMBERED = (b'{"op":"run"', b'{"array":')
+"""How the headers begin that come again and again. No other is remembered: it may quote values of a request."""
 ALIGNMENT = 64
 """Arrays begin at multiples of this in the payload, as numpy's own large arrays do."""
 TEXT_ABOVE_ROWS = 64
@@ -32,6 +38,8 @@ TEXT_ABOVE_ROWS = 64
 MISSING_NONE, MISSING_NAN = -1, -2
 """What stands in place of a length in a text array for None and for NaN."""
 _NO_TEXT = -3
+_COPIED_BELOW_BYTES = 4096
+_WITHOUT_BYTES = ("<U0", ">U0", "|S0")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
@@ -64,6 +72,8 @@ class Writer:
             return self._add_objects(array)
         if array.dtype.kind not in "biufcUSmM":
             raise WireError(f"arrays of dtype {array.dtype} cannot be sent to a model process")
+        if array.ndim == 1 and array.nbytes < _COPIED_BELOW_BYTES:
+            return [array.dtype.str, [len(array)], "C", self._append(array.tobytes())]
         order = "F" if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         content = np.ascontiguousarray(array.T if order == "F" else array)
         return [content.dtype.str, list(array.shape), order, self._append(_bytes_of(content))]
@@ -101,6 +111,28 @@ class Writer:
         return [head, *self._buffers]
 
 
+class HeaderReader:
+    """Parses headers and remembers them: calls of one model with as many rows have headers of the same bytes.
+
+    Nobody may write into a parsed header. Several threads may use it.
+    """
+
+    def __init__(self, read: Callable[[bytes], dict[str, Any]]) -> None:
+        self._read = read
+        self._known: dict[bytes, dict[str, Any]] = {}
+
+    def __call__(self, text: bytes) -> dict[str, Any]:
+        """Parse a header. Raises WireError if it is not a JSON object."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._read(text)
+            if len(text) <= MAX_REMEMBERED_BYTES and text.startswith(_REMEMBERED) and b'"cells"' not in text:
+                if len(self._known) >= MAX_REMEMBERED:
+                    self._known.clear()
+                self._known[text] = found
+        return found
+
+
 def _one_array(header: dict[str, Any]) -> str:
     """The JSON of the commonest answer, one array in the payload, in a tenth of the encoder's time; else empty."""
     if len(header) != 1 or "array" not in header or header["array"][0] in ("cells", "text"):
@@ -112,7 +144,7 @@ def _bytes_of(array: Array) -> Buffer:
     """The memory of a contiguous array. numpy exports no buffer of dates, so they are seen as integers."""
     if array.size == 0:
         return b""
-    if array.nbytes < 4096:
+    if array.nbytes < _COPIED_BELOW_BYTES:
         return array.tobytes()
     return array.reshape(-1).view(np.uint8).data
 
@@ -134,21 +166,33 @@ def _plain(cell: object) -> object:
     raise WireError(f"cells of type {type(cell).__name__} cannot be sent to a model process")
 
 
-def read_array(spec: Spec, payload: bytearray) -> Array:
-    """Return the array that a Writer has added, in writable memory of the payload where it is not of objects."""
+def write_tail(columns: Sequence[Sequence[object]]) -> bytes:
+    """The cells of all object columns of a small table, as they stand at the end of a payload. Raises WireError."""
+    return _encode([[_plain(cell) for cell in cells] for cells in columns]).encode()
+
+
+def read_tail(start: Optional[int], payload: bytearray) -> list[list[object]]:
+    """Return what `write_tail` has written. start: where it begins in the payload; None if there is none."""
+    if start is None:
+        return []
+    columns: list[list[object]] = _decode(payload[start:].decode())[0]
+    return columns
+
+
+def read_array(spec: Spec, payload: bytearray, tail: Sequence[Sequence[object]] = ()) -> Array:
+    """Return the array that a Writer has added, in writable memory of the payload where it is not of objects.
+
+    tail: what `read_tail` has returned.
+    """
     kind, shape = spec[0], tuple(spec[1])
-    if kind == "cells":
-        return _objects([np.nan if cell != cell else cell for cell in spec[2]], shape)
+    if kind in ("cells", "tail"):
+        cells = spec[2] if kind == "cells" else tail[spec[2]]
+        return _objects([np.nan if cell != cell else cell for cell in cells], shape)
     if kind == "text":
         return _objects(list(_texts(spec, payload)), shape)
-    count = 1
-    for length in shape:
-        count *= length
-    dtype = np.dtype(kind)
-    if not count or not dtype.itemsize:
-        return np.empty(shape, dtype)
-    array = np.frombuffer(payload, dtype, count, spec[3])
-    return array.reshape(shape[::-1]).T if spec[2] == "F" else array.reshape(shape)
+    if 0 in shape or kind in _WITHOUT_BYTES:
+        return np.empty(shape, kind)
+    return np.ndarray(shape, kind, payload, spec[3], order=spec[2])
 
 
 def _objects(cells: list[Any], shape: tuple[int, ...]) -> Array:
