@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from tableside import private_files
 from tableside.errors import KeysFailed
 
 PREFIX = "tableside_"
@@ -187,15 +188,8 @@ class KeysFile:
 
     def _write(self, keys: Sequence[AccessKey]) -> None:
         """Replace the file in one step: a reader sees the earlier keys or these."""
-        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         content = msgspec.json.format(msgspec.json.encode(_Content(list(keys)))) + b"\n"
         try:
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
+            private_files.write(self.path, content)
         except OSError as problem:
-            with suppress(OSError):
-                draft.unlink()
             raise KeysFailed(f"server.keys_file ({self.path}) cannot be written: {problem.strerror}") from problem

@@ -10,6 +10,7 @@ from tableside.blueprints import BLUEPRINTS, FAST_ENDPOINTS
 from tableside.model_process.known_environments import known
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PREFLIGHT_FOLDER
+from tableside.process.answer_files import AnswerFiles
 from tableside.process.delayed_calls import make_call_later
 from tableside.process.offload import make_offload
 from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER
@@ -19,7 +20,7 @@ from tableside.serving.reloading import THREADS
 from tableside.settings import Settings, load
 from tableside.telemetry import logs, metrics
 from tableside.telemetry.request_metrics import RequestMetrics
-from tableside.web import error_replies, guard, request_lifecycle
+from tableside.web import error_replies, guard, large_answers, request_lifecycle
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
 from tableside.web.body_size import BytesInHand
 from tableside.web.dispatch import FastDispatchFlask
@@ -63,8 +64,10 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         request_metrics,
         BytesInHand(settings.server.max_bytes_in_hand),
         guard.Guard(settings),
+        AnswerFiles(settings.run_dir),
     )
     request_lifecycle.install(app)
+    large_answers.install(app)  # before the request is recorded: hooks run in the reverse order
     guard.install(app)
     error_replies.install(app)
     for blueprint in BLUEPRINTS:

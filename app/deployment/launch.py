@@ -10,6 +10,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from tableside import private_files
 from tableside.deployment import banner, exposure, model_programs, running_stack, takeover, tls
 from tableside.deployment.layout import (
     MAX_RUN_DIR_BYTES,
@@ -143,10 +144,8 @@ def _check_ports(settings: Settings) -> None:
 def make_key(run_dir: Path) -> Path:
     """Create the file with the admin key, readable by this user only, and return its path. An existing key is kept."""
     path = run_dir / KEY_FILE
-    with suppress(FileExistsError):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
+    if not path.exists():
+        private_files.write(path, f"{secrets.token_urlsafe(32)}\n".encode())
     return path
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from contextlib import suppress
 from pathlib import Path
 
+from tableside import private_files
 from tableside.errors import StackError
 from tableside.settings import Settings
 
@@ -41,21 +41,12 @@ def install(settings: Settings) -> None:
         return
     content = _read("tls_certificate", server.tls_certificate) + b"\n" + _read("tls_key", server.tls_key)
     path = settings.run_dir / PEM
-    draft = path.with_suffix(".new")
     try:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-        _check(server.tls_certificate, server.tls_key, draft)
-        draft.replace(path)
+        private_files.write(path, content, lambda draft: _check(server.tls_certificate, server.tls_key, draft))
     except ssl.SSLError as problem:
         raise StackError(_explain(server.tls_certificate, server.tls_key, problem)) from problem
     except OSError as problem:
-        raise StackError(f"server.run_dir: cannot write {draft}: {problem.strerror}") from problem
-    finally:
-        with suppress(OSError):
-            draft.unlink()
+        raise StackError(f"server.run_dir: cannot write {path}: {problem.strerror}") from problem
 
 
 def _read(setting: str, path: str) -> bytes:

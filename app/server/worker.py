@@ -37,6 +37,13 @@ class Hand(Protocol):
         """Blame the requests whose calls do not end."""
 
 
+class AnswerFiles(Protocol):
+    """What is used of the answer files."""
+
+    def collect(self) -> None:
+        """Remove those that nginx has opened."""
+
+
 class TablesideWorker(RecyclingWorker):
     """The worker class that gunicorn.conf.py names."""
 
@@ -87,6 +94,7 @@ class TablesideWorker(RecyclingWorker):
         if self.alive:
             self._connection_share.beat()
             self._look_for_hung_calls()
+            self._collect_answer_files()
         self._keepalive.end_overdue(time.monotonic())
         super().notify()
 
@@ -101,6 +109,13 @@ class TablesideWorker(RecyclingWorker):
             self._recycle_after = 0
             for line in settling.lines(hung):
                 self.log.error("%s", line)
+
+    def _collect_answer_files(self) -> None:
+        """In a greenlet of its own: a slow disk must not hold up the heartbeat."""
+        extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
+        if "tableside" in extensions:
+            files: AnswerFiles = extensions["tableside"].answer_files
+            spawn(files.collect)
 
     def begin_drain(self) -> None:
         """Accept no more connections, and end the idle ones from nginx."""

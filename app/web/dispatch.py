@@ -22,7 +22,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from tableside.web import error_replies, hook_check, request_lifecycle
+from tableside.web import error_replies, hook_check, large_answers, request_lifecycle
 from tableside.web.auth import Access, access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
 from tableside.web.request import RequestContext
@@ -114,7 +114,7 @@ class FastDispatchFlask(Flask):
         try:
             try:
                 extensions.guard.check(environ, access)
-                reply = call_handler(handler, context, values)
+                reply = large_answers.passed_on(call_handler(handler, context, values), environ, extensions)
             except Exception as problem:  # noqa: BLE001 - becomes a reply and a log line, as in Flask's error handlers
                 reply = error_replies.to_reply(problem, context)
             seconds = time.monotonic() - trace.started_s

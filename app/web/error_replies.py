@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_path_info
 
 from tableside import errors
+from tableside.disk_errors import DiskFull
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.telemetry import logs
 from tableside.web import body_size
@@ -53,6 +54,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ModelNotReady: 503,
     errors.WaitedTooLong: 503,
     errors.DeadlineExceeded: 504,
+    DiskFull: 507,
 }
 PUBLIC = frozenset(
     (
@@ -60,7 +62,7 @@ PUBLIC = frozenset(
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
         errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, RequestQuarantined,
-        WorkersLost, ModelQuarantined,
+        WorkersLost, ModelQuarantined, DiskFull,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
@@ -68,6 +70,7 @@ _LOGGED_BEFORE = (RequestQuarantined, WorkersLost)
 """Errors whose cause was logged when the worker died; later requests must not fill the log."""
 _RETRIABLE = (
     errors.Overloaded, errors.WaitedTooLong, errors.ModelNotReady, ModelQuarantined, RequestQuarantined,
+    DiskFull,
 )  # fmt: skip
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 _MAX_CAUSE_CHARS = 300
@@ -119,7 +122,7 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     refused = isinstance(error, errors.RequestRejected) and error.by_estimator
     if refused and context.extensions.settings.predict.show_values:
         detail += f" ({str(error.__cause__)[:_MAX_CAUSE_CHARS]})"
-    is_logged = refused or (status >= 500 and status not in (503, 504) and not isinstance(error, _LOGGED_BEFORE))
+    is_logged = refused or (status >= 500 and status not in (503, 504, 507) and not isinstance(error, _LOGGED_BEFORE))
     _record(kind.__name__, error if is_logged else None, context)
     more: dict[str, object] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from tableside.process.answer_files import AnswerFiles
 from tableside.process.offload import Offload
 from tableside.process.worker_hand import WorkerHand
 from tableside.serving.catalog import Catalog
@@ -34,7 +35,7 @@ class Extensions:
 
     predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
     request_ids: makes the id of each request. bytes_in_hand: counts the bytes of the bodies that are held.
-    guard: decides who may call a route.
+    guard: decides who may call a route. answer_files: large answers for nginx.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class Extensions:
     request_metrics: RequestMetrics
     bytes_in_hand: BytesInHand
     guard: Guard
+    answer_files: AnswerFiles
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     @property

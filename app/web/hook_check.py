@@ -10,12 +10,15 @@ from itertools import accumulate
 
 from flask import Flask, signals
 
-from tableside.web import error_replies, guard, request_lifecycle
+from tableside.web import error_replies, guard, large_answers, request_lifecycle
 
 Hook = Callable[..., object]
 OWN: frozenset[Hook] = frozenset(
-    (request_lifecycle.begin_request, guard.check_request, request_lifecycle.end_request, error_replies.handle)
-)
+    (
+        request_lifecycle.begin_request, guard.check_request, request_lifecycle.end_request, error_replies.handle,
+        large_answers.pass_on,
+    )
+)  # fmt: skip
 """Hooks whose work the fast dispatch does itself."""
 SIGNALS = (
     "request_started", "request_finished", "request_tearing_down", "got_request_exception", "appcontext_pushed",

@@ -129,6 +129,7 @@ def page_with_slash() -> WerkzeugResponse:
 @blueprint.get("/docs/static/<path:name>")
 def static(name: str) -> Response:
     """The page's files. Swagger UI's files may be cached for a year; the browser revalidates Tableside's own."""
+    request.environ.pop("HTTP_RANGE", None)  # a part of a file would not leave through an answer file
     is_versioned = name.startswith(f"{SWAGGER}/")
     response = send_from_directory(STATIC, name, max_age=A_YEAR_S if is_versioned else None)
     response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable" if is_versioned else "no-cache"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,10 @@ ROW = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 LARGE = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]] * 60_000}).encode()
 SHM = Path("/dev/shm")
 UNKNOWN_USER = 54321
+PLACES = 2
+"""Requests that the workers of the stack on small disks may have in hand."""
+MANY = 110_000
+"""Rows of a small compressed body whose answer has some 5 MB."""
 
 
 def answers(stack: Stack) -> list[int]:
@@ -71,6 +77,7 @@ def small(make_stack: Callable[..., Stack]) -> Iterator[SmallDisks]:
         TABLESIDE__SERVER__RUN_DIR=str(disks / "r"),
         TABLESIDE__REPOSITORY__PATH=str(disks / "m"),
         TABLESIDE__REPOSITORY__CONSENT_FILE=str(disks / "r" / "consent.jsonl"),
+        TABLESIDE__SERVER__MAX_REQUESTS_IN_FLIGHT=str(PLACES),
     )
     copy = f'cp -r "{stack.folder}/models/." "{disks / "m"}" && exec "$@"'
     sizes = {disks / "r": "32m", disks / "m": "8m", SHM: "1m"}
@@ -109,6 +116,65 @@ def test_full_disks_change_no_answer(small: SmallDisks) -> None:
         for file in fillers:
             file.unlink()
     assert stack.call("/v1/models/iris:predict", LARGE)[0] == 200
+
+
+def slow_reader(stack: Stack, opened: ExitStack) -> tuple[socket.socket, bytes]:
+    """Ask for an answer of some 5 MB. Return the connection, and the first bytes that it got."""
+    rows = ", ".join(["[5.1, 3.5, 1.4, 0.2]"] * MANY)
+    body = gzip.compress(f'{{"instances": [{rows}]}}'.encode())
+    head = (
+        "POST /v1/models/iris:predict?output=predict_proba HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Encoding: gzip\r\n"
+        f"X-Request-ID: slow\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection = opened.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # the kernel must not hold the answer
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", stack.data))
+    connection.sendall(head.encode() + body)
+    return connection, connection.recv(2000)
+
+
+def rest_of(connection: socket.socket, begun: bytes) -> tuple[str, Any]:
+    """Read to the end. Return the head, and the JSON that has the length that the head says."""
+    while piece := connection.recv(1 << 20):
+        begun += piece
+    head, _, content = begun.partition(b"\r\n\r\n")
+    assert f"\r\nContent-Length: {len(content)}\r\n".encode() in head + b"\r\n"
+    return head.decode(), json.loads(content)
+
+
+def test_a_full_disk_cuts_no_answer(small: SmallDisks) -> None:
+    """Slow readers of 5 MB hold no place of a worker, and get it all from a full disk; no new answer is begun there."""
+    stack, files = small.stack, small.run_dir / "tmp" / "answers"
+    with ExitStack() as opened:
+        readers = [slow_reader(stack, opened) for _ in range(PLACES + 1)]
+        assert all(begun.startswith(b"HTTP/1.1 200 OK\r\n") for _, begun in readers), readers
+        assert until(lambda: not list(files.iterdir()), 20), "nginx has opened them, so nobody needs their names"
+        assert answers(stack) == [200] * 20
+        filler = fill(small.run_dir)
+        try:
+            before = small.ready_workers()
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            assert until(lambda: len(small.ready_workers() - before) == 2, 60), stack.logs(small.run_dir)
+            head, problem = rest_of(*slow_reader(stack, opened))
+            assert head.startswith("HTTP/1.1 507 ")
+            assert "\r\nRetry-After: " in head
+            assert (problem["status"], "the disk of the run folder" in problem["error"]) == (507, True)
+            assert list(files.iterdir()) == []
+            for connection, begun in readers:
+                head, content = rest_of(connection, begun)
+                assert "\r\nX-Request-ID: slow" in head
+                assert "\r\nContent-Type: application/json\r\n" in head
+                assert len(content["predictions"]) == MANY
+                assert content["predictions"][0] == content["predictions"][-1]
+        finally:
+            filler.unlink()
+        head, content = rest_of(*slow_reader(stack, opened))
+        assert (head.split()[1], len(content["predictions"])) == ("200", MANY)
+    lines = [json.loads(line) for line in (small.run_dir / "log" / "nginx-access.log").read_text().splitlines()]
+    slow = {(line["method"], line["path"]) for line in lines if line["request_id"] == "slow"}
+    assert slow == {("POST", "/v1/models/iris:predict")}
 
 
 @pytest.mark.parametrize("options", ["size=4k", "ro"])

@@ -231,7 +231,7 @@ def test_an_error_response_is_described(status: int) -> None:
     (name, description) = components.ERRORS[status]
     response = text["components"]["responses"][name]
     assert response["description"] == description
-    assert ("Retry-After" in response["headers"]) == (status in (429, 502, 503, 504))
+    assert ("Retry-After" in response["headers"]) == (status in (429, 502, 503, 504, 507))
     for content in response["content"].values():
         validator(text, content["schema"]).validate(content["example"])
         assert content["example"]["status"] == status

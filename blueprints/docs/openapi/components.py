@@ -143,12 +143,13 @@ ERRORS = {
     502: ("BadGateway", "No worker accepted the request. Retry later."),
     503: ("ServiceUnavailable", "The model or the server is not ready. Retry later."),
     504: ("GatewayTimeout", "The request took longer than `server.request_timeout_s`."),
+    507: ("InsufficientStorage", "The disk of the server has no room for the body or the answer. Retry later."),
 }
 """The name of the response component and its description, by status."""
-RETRYABLE = frozenset((429, 502, 503, 504))
+RETRYABLE = frozenset((429, 502, 503, 504, 507))
 """The statuses whose responses have a Retry-After header."""
-READ_ERRORS = (401, 403, 404, 421, 429, 500, 502, 503, 504)
-PREDICT_ERRORS = (400, 401, 403, 404, 413, 415, 421, 429, 500, 502, 503, 504)
+READ_ERRORS = (401, 403, 404, 421, 429, 500, 502, 503, 504, 507)
+PREDICT_ERRORS = (400, 401, 403, 404, 413, 415, 421, 429, 500, 502, 503, 504, 507)
 """The error statuses of a GET of metadata or health (READ_ERRORS), and of a prediction."""
 
 
