@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tableside.repository import consent_file, integrity, model_toml, paths, ver
 from tableside.runtimes import golden, trusted_types
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.checked_artifacts import CheckedArtifacts
+from tableside.runtimes.computed_once import probabilities_computed_once
 from tableside.runtimes.router import (
     Answers,
     RoutedRuntime,
@@ -169,8 +171,10 @@ def _routed(original: SklearnRuntime, answered: Answers, contract: Contract, fol
 
 
 def _replay(contract: Contract, runtime: SklearnRuntime | RemoteRuntime) -> Answers:
+    once = probabilities_computed_once(runtime.estimator) if isinstance(runtime, SklearnRuntime) else nullcontext()
     try:
-        runtime.golden_difference, answered = golden.compare(contract, runtime.run, runtime.prepare)
+        with once:
+            runtime.golden_difference, answered = golden.compare(contract, runtime.run, runtime.prepare)
         return answered
     except ContractBroken as problem:
         raise ContractBroken(str(problem), FailureKind.GOLDEN) from problem

@@ -95,27 +95,46 @@ def build_router(original: SklearnRuntime, contract: Contract, folder: Path) -> 
     """
     if not contract.routes:
         return original
-    built: dict[Route, FastRuntime | None] = {}
+    builder, least_rows = _RouteBuilder(original, contract, folder), 1
+    ranges: list[RowRange] = []
     for route in contract.routes:
-        same = msgspec.structs.replace(route, up_to_rows=0)
-        if same not in built:
-            built[same] = _build(original, contract, route, folder)
-    ranges = [(route.up_to_rows, built[msgspec.structs.replace(route, up_to_rows=0)]) for route in contract.routes]
+        ranges.append((route.up_to_rows, builder.runtime(route, least_rows)))
+        least_rows = route.up_to_rows + 1
     # A route keeps its backend's name also where its fallback takes its place.
-    used = {route.backend for route, runtime in built.items() if runtime is not None}
+    used = {route.backend for route, (_, runtime) in zip(contract.routes, ranges, strict=True) if runtime is not None}
     return RoutedRuntime(original, ranges, used) if used else original
 
 
-def _build(original: SklearnRuntime, contract: Contract, route: Route, folder: Path) -> FastRuntime | None:
-    if route.backend == SKLEARN:
-        return None
-    try:
+class _RouteBuilder:
+    """Builds each backend once, for the first of its routes, which is the one with the fewest rows."""
+
+    def __init__(self, original: SklearnRuntime, contract: Contract, folder: Path) -> None:
+        self._original = original
+        self._contract = contract
+        self._folder = folder
+        self._built: dict[tuple[str, str], FastRuntime | None] = {}
+
+    def runtime(self, route: Route, least_rows: int) -> FastRuntime | None:
+        """The backend of the route, or of its fallback where a library is missing; None stands for the estimator."""
+        if route.backend == SKLEARN:
+            return None
+        key = (route.backend, route.order)
+        if key not in self._built:
+            try:
+                self._built[key] = self._build(route, least_rows)
+            except LibraryMissing:
+                self._built[key] = None
+        found = self._built[key]
+        if found is None and route.fallback is not None:
+            return self.runtime(route.fallback, least_rows)
+        return found
+
+    def _build(self, route: Route, least_rows: int) -> FastRuntime:
+        contract = self._contract
         if route.backend == ONNX and contract.graph is not None:
-            content, row = (folder / contract.graph.file).read_bytes(), golden.golden_table(contract).take(0, 1)
-            return onnx.build(original, contract.input, contract.outputs, content, row)
-        return build(original, contract.input, route.backend, route.order)
-    except LibraryMissing:
-        return _build(original, contract, route.fallback, folder) if route.fallback is not None else None
+            content, row = (self._folder / contract.graph.file).read_bytes(), golden.golden_table(contract).take(0, 1)
+            return onnx.build(self._original, contract.input, contract.outputs, content, row)
+        return build(self._original, contract.input, route.backend, route.order, least_rows)
 
 
 SKLEARN = "sklearn"

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tableside.batching.limits import RequestLimits
-from tableside.contract.schema import Column, Input
+from tableside.contract.schema import Column, Input, Route
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import FailureKind
 from tableside.preflight.checks import check_version
@@ -105,12 +105,16 @@ FITTED = {
 }
 
 
-def proved(name: str) -> tuple[SklearnRuntime, Input, Any, equivalence.EquivalenceReport]:
+def unproved(name: str) -> tuple[SklearnRuntime, Input, Any]:
     table, target = cancer()
     case = estimator_zoo.Case(name, FITTED[name](table, target), table)
     frame, schema = described(case)
-    original = SklearnRuntime(case.estimator)
-    found, _ = outputs.find(original, table[:50])
+    return SklearnRuntime(case.estimator), schema, frame
+
+
+def proved(name: str) -> tuple[SklearnRuntime, Input, Any, equivalence.EquivalenceReport]:
+    original, schema, frame = unproved(name)
+    found, _ = outputs.find(original, cancer()[0][:50])
     return original, schema, frame, equivalence.check_backends(original, schema, found, frame)
 
 
@@ -303,3 +307,32 @@ def test_a_contract_of_an_unknown_backend_loads_without_it() -> None:
     routes = (msgspec.structs.replace(found.routes[0], backend="teleport"),)
     with pytest.raises(Unsupported):
         build_router(original, msgspec.structs.replace(_contract(schema, original, frame), routes=routes), Path())
+
+
+def test_a_backend_of_several_ranges_is_built_once() -> None:
+    """Its routes may differ in what answers where its library is missing."""
+    original, schema, frame = unproved("forest")
+    walk, ask = Route("tree_walk"), Route("sklearn_trees")
+    routes = (
+        Route("sklearn_trees", 8, fallback=walk), Route("tree_walk", 16), Route("sklearn_trees", 64),
+        Route("tree_walk", 0, order="F"),
+    )  # fmt: skip
+    contract = msgspec.structs.replace(_contract(schema, original, frame), routes=routes)
+    routed = build_router(original, contract, Path())
+    assert isinstance(routed, RoutedRuntime)
+    assert routed.pick(1) is routed.pick(17) is not routed.pick(9)
+    assert routed.pick(9) is not routed.pick(65)
+    assert routed.used == {walk.backend, ask.backend}
+
+
+@pytest.mark.parametrize("name", ["forest", "boosting"])
+def test_a_backend_for_many_rows_answers_few_alike(name: str) -> None:
+    """What is left out for calls of many rows makes fewer rows slower, and changes no bit."""
+    original, schema, frame = unproved(name)
+    rows = sample_rows.rows_as_cells(frame, schema)
+    for least_rows in (1, 1000, 100_000):
+        direct = build(original, schema, "tree_walk", least_rows=least_rows)
+        for size in (1, 40, len(rows)):
+            table = from_rows(rows[:size], schema)
+            for method, answer in direct.methods.items():
+                assert difference(original.run(method, table.to_input()), answer(table)) == 0  # type: ignore[arg-type]

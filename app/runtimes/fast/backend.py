@@ -82,13 +82,16 @@ class FastRuntime:
         return self.original.run(method, data.to_input())
 
 
-def build(original: SklearnRuntime, schema: Input, backend: str, order: str = "C") -> FastRuntime:
+def build(
+    original: SklearnRuntime, schema: Input, backend: str, order: str = "C", least_rows: int = 1
+) -> FastRuntime:
     """Build a fast backend of a fitted estimator.
 
     backend: one of BACKENDS. order: the memory order of a frame's numbers, "C" (rows) or "F" (columns); it decides in
-    which order BLAS adds. Raises Unsupported, which names the first thing that the backend cannot do.
+    which order BLAS adds. least_rows: the smallest number of rows that it is for; it answers fewer rows too, but more
+    slowly. Raises Unsupported, which names the first thing that the backend cannot do.
     """
-    return _build(original, original.estimator, schema, backend, order, None)
+    return _build(original, original.estimator, schema, backend, order, None, least_rows)
 
 
 def build_shared(original: Runtime, stub: Any, packed: PackedTrees, schema: Input) -> FastRuntime:
@@ -100,23 +103,24 @@ def build_shared(original: Runtime, stub: Any, packed: PackedTrees, schema: Inpu
 
 
 def _build(
-    original: Runtime, estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None
-) -> FastRuntime:
+    original: Runtime, estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None,
+    least_rows: int = 1,
+) -> FastRuntime:  # fmt: skip
     try:
         if backend in (ensembles.ENSEMBLE, ensembles.ENSEMBLE_TREELITE):
             return FastRuntime(original, _Members(schema, order, backend).all_of(estimator))
-        return FastRuntime(original, _table_methods(estimator, schema, backend, order, packed))
+        return FastRuntime(original, _table_methods(estimator, schema, backend, order, packed, least_rows))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"a fitted attribute is not as expected: {type(strange).__name__}: {strange}") from strange
 
 
 def _table_methods(
-    estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None
+    estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None, least_rows: int = 1
 ) -> dict[str, TableMethod]:
     source, steps, last = _parts(estimator, schema, order)
     if backend == packed_trees.SHARED_MEMORY:
         require(packed_trees.last_of(estimator) is last, "a forest inside a search")
-    methods = _methods(last, source.sparse, backend, packed)
+    methods = _methods(last, source.sparse, backend, packed, least_rows)
     return {name: _chain(source, steps, method) for name, method in methods.items()}
 
 
@@ -130,13 +134,13 @@ class _Members:
 
     def all_of(self, estimator: Any) -> dict[str, TableMethod]:
         """The methods of an ensemble behind the steps of its pipeline. Raises Unsupported."""
-        require(ensembles.is_ensemble(_steps_of(estimator)[-1]), "no ensemble of several estimators")
+        require(ensembles.is_ensemble(steps_of(estimator)[-1]), "no ensemble of several estimators")
         found = self._of_table(estimator)
         require(not self._with_treelite or treelite.TREELITE in self._used, "no member that treelite computes")
         return found
 
     def _of_table(self, estimator: Any) -> dict[str, TableMethod]:
-        *before, last = [step for step in _steps_of(estimator) if not preprocessing.is_passthrough(step)]
+        *before, last = [step for step in steps_of(estimator) if not preprocessing.is_passthrough(step)]
         if not ensembles.is_ensemble(last):
             return self._first(last, lambda name: _table_methods(estimator, self._schema, name, self._order, None))
         if not before:
@@ -149,7 +153,7 @@ class _Members:
         return {name: _chain(source, found, method) for name, method in methods.items()}
 
     def _of_matrix(self, estimator: Any) -> dict[str, Method]:
-        *before, last = [step for step in _steps_of(estimator) if not preprocessing.is_passthrough(step)]
+        *before, last = [step for step in steps_of(estimator) if not preprocessing.is_passthrough(step)]
         require(not boosting_categories.has_categories(last), "categories behind other steps")
         if ensembles.is_ensemble(last):
             methods = ensembles.methods(last, self._of_matrix, self._of_matrix)
@@ -175,7 +179,9 @@ class _Members:
         return found
 
 
-def _methods(last: Any, is_sparse: bool, backend: str, packed: PackedTrees | None) -> dict[str, Method]:
+def _methods(
+    last: Any, is_sparse: bool, backend: str, packed: PackedTrees | None, least_rows: int = 1
+) -> dict[str, Method]:
     if boosters.is_booster(last):
         return boosters.methods(last, backend, is_sparse)
     require(backend != boosters.BOOSTER, f"no fast backend for {type(last).__name__}")
@@ -184,12 +190,12 @@ def _methods(last: Any, is_sparse: bool, backend: str, packed: PackedTrees | Non
     require(not is_sparse, "trees over sparse rows")
     if backend == packed_trees.SHARED_MEMORY:
         return packed_trees.methods(last, packed_trees.pack(last) if packed is None else packed)
-    return treelite.methods(last) if backend == treelite.TREELITE else trees.methods(last, backend)
+    return treelite.methods(last) if backend == treelite.TREELITE else trees.methods(last, backend, least_rows)
 
 
 def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step], Any]:
     require(schema.form != "texts", "texts")
-    steps = [step for step in _steps_of(estimator) if not preprocessing.is_passthrough(step)]
+    steps = [step for step in steps_of(estimator) if not preprocessing.is_passthrough(step)]
     *before, last = steps
     source, before = _source_of(schema, before, last, order)
     found = [preprocessing.step_of(step) for step in before]
@@ -198,12 +204,12 @@ def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step
     return source, found, last
 
 
-def _steps_of(estimator: Any) -> list[Any]:
-    """The steps that compute an answer. A search answers with its best estimator."""
+def steps_of(estimator: Any) -> list[Any]:
+    """Return the steps that compute an answer. A search answers with its best estimator."""
     while is_exactly(estimator, GridSearchCV, RandomizedSearchCV, FrozenEstimator):
         estimator = estimator.estimator if is_exactly(estimator, FrozenEstimator) else estimator.best_estimator_
     if is_exactly(estimator, Pipeline) or class_path(estimator) == _SAMPLING_PIPELINE:
-        return [part for _, step in estimator.steps for part in _steps_of(step) if not hasattr(part, "fit_resample")]
+        return [part for _, step in estimator.steps for part in steps_of(step) if not hasattr(part, "fit_resample")]
     return [estimator]
 
 

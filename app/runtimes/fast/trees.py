@@ -125,19 +125,23 @@ def _of_trees(fitted: Sequence[Any], values: Callable[[Any], Array]) -> Nodes:
     return _gather(parts, has_missing=True, dtype=np.float64)
 
 
-def methods(estimator: Any, backend: str) -> dict[str, Method]:
-    """The estimator's methods as functions of a matrix. backend: tree_walk or sklearn_trees. Raises Unsupported."""
+def methods(estimator: Any, backend: str, least_rows: int = 1) -> dict[str, Method]:
+    """The estimator's methods as functions of a matrix. backend: tree_walk or sklearn_trees. Raises Unsupported.
+
+    least_rows: the smallest number of rows in a call. Nothing is prepared for walks over fewer rows; the answers to
+    them are the same.
+    """
     if is_exactly(estimator, *TREES, *FORESTS):
-        return _forest(estimator, backend)
+        return _forest(estimator, backend, least_rows)
     if is_exactly(estimator, *GRADIENT):
         require(backend == "sklearn_trees", "tree_walk for gradient boosting")
         return _gradient(estimator)
     if is_exactly(estimator, *HISTOGRAM):
-        return _histogram(estimator, backend)
+        return _histogram(estimator, backend, least_rows)
     raise Unsupported(f"no fast backend for {type(estimator).__name__}")
 
 
-def _forest(estimator: Any, backend: str) -> dict[str, Method]:
+def _forest(estimator: Any, backend: str, least_rows: int) -> dict[str, Method]:
     require(estimator.n_outputs_ == 1, "several targets")
     single = is_exactly(estimator, *TREES)
     fitted = [estimator] if single else list(estimator.estimators_)
@@ -147,7 +151,8 @@ def _forest(estimator: Any, backend: str) -> dict[str, Method]:
         return np.ascontiguousarray(each.tree_.value[:, 0, :width])
 
     has_missing = takes_missing(fitted[0])
-    nodes = _of_trees(fitted, values) if backend == "tree_walk" else None
+    is_walked = backend == "tree_walk" and least_rows * len(fitted) * width <= _WALK_CELLS
+    nodes = _of_trees(fitted, values) if is_walked else None
 
     def summed(matrix: Array) -> Array:
         cells = as_cells(matrix, has_missing)
@@ -207,14 +212,15 @@ def _gradient(estimator: Any) -> dict[str, Method]:
     return boosted(estimator, raw, zero_is_second=True)
 
 
-def _histogram(estimator: Any, backend: str) -> dict[str, Method]:
+def _histogram(estimator: Any, backend: str, least_rows: int) -> dict[str, Method]:
     """Histogram boosting. The matrix is encoded already where there are categorical features."""
     width = estimator.n_trees_per_iteration_
     baseline = estimator._baseline_prediction
     predictors = estimator._predictors
     bitsets, index = estimator._bin_mapper.make_known_categories_bitsets()
-    nodes = _of_predictors([each[k] for k in range(width) for each in predictors]) if backend == "tree_walk" else None
     rounds = len(predictors)
+    is_walked = backend == "tree_walk" and least_rows * rounds * width <= _WALK_CELLS
+    nodes = _of_predictors([each[k] for k in range(width) for each in predictors]) if is_walked else None
 
     def raw(matrix: Array) -> Array:
         cells = np.ascontiguousarray(matrix, dtype=np.float64)
