@@ -13,6 +13,7 @@ from pathlib import Path
 LIBRARIES = (
     "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
 )  # fmt: skip
+OPTIONAL_LIBRARIES = ("treelite.sklearn",)
 
 # The application, and what the hooks below use. Modules that these import come with them.
 OWN_MODULES = (
@@ -30,6 +31,9 @@ def _import_all():
     """
     for library in LIBRARIES:
         with suppress(ImportError):
+            importlib.import_module(library)
+    for library in OPTIONAL_LIBRARIES:
+        with suppress(ImportError, OSError):  # an OSError if its shared library cannot be loaded
             importlib.import_module(library)
     for module in OWN_MODULES:
         importlib.import_module(module)

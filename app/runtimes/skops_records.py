@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tableside.contract.array_type import Array
+from tableside.runtimes import npy_content
 
 SCHEMA = "schema.json"
 Node = Mapping[str, Any]
@@ -66,6 +67,7 @@ class _Recorder:
         self._open: set[int] = set()
         self._type_at: dict[TypeKey, int] = {}
         self._array_at: dict[str, int] = {}
+        self._plain: dict[str, tuple[Any, bool]] = {}
         self._by_loader: dict[str, Callable[[Node], Any]] = {
             "JsonNode": self._json,
             "DictNode": self._dict,
@@ -111,11 +113,12 @@ class _Recorder:
         return self._type_at[key]
 
     def _json(self, node: Node) -> Any:
-        value = json.loads(node["content"])
-        is_plain = value is None or isinstance(value, (str, bool)) or (type(value) is int and -_BIG <= value < _BIG)
-        if is_plain or (type(value) is float and value - value == 0):
-            return value
-        return ["json", node["content"]]
+        content = node["content"]
+        if content not in self._plain:
+            value = json.loads(content)
+            self._plain[content] = (value, _is_plain(value))
+        value, is_plain = self._plain[content]
+        return value if is_plain else ["json", content]
 
     def _dict(self, node: Node) -> Any:
         keys = self._all(node["key_types"]["content"])
@@ -143,7 +146,7 @@ class _Recorder:
         name = node["file"]
         if name not in self._array_at:
             self._array_at[name] = len(self.records.arrays)
-            self.records.arrays.append(np.load(io.BytesIO(self._archive.read(name)), allow_pickle=False))
+            self.records.arrays.append(npy_content.array(self._archive.read(name)))
         at = self._array_at[name]
         is_array = (node["__module__"], node["__class__"]) == ("numpy", "ndarray")
         return ["array", at] if is_array else ["scalar", self._type(node), at]
@@ -167,16 +170,23 @@ class _Recorder:
 _STR = ("builtins", "str")
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a JSON value stands for itself in a record."""
+    if value is None or isinstance(value, (str, bool)):
+        return True
+    return -_BIG <= value < _BIG if type(value) is int else type(value) is float and value - value == 0
+
+
 def _nodes(part: Any) -> Iterator[Node]:
     stack = [part]
     while stack:
         value = stack.pop()
+        inside = value
         if isinstance(value, dict):
             if "__loader__" in value:
                 yield value
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
+            inside = value.values()
+        stack.extend(each for each in inside if isinstance(each, (dict, list)))
 
 
 def _ids(part: Any) -> Iterator[int]:

@@ -82,9 +82,7 @@ class FastRuntime:
         return self.original.run(method, data.to_input())
 
 
-def build(
-    original: SklearnRuntime, schema: Input, backend: str, order: str = "C", least_rows: int = 1
-) -> FastRuntime:
+def build(original: SklearnRuntime, schema: Input, backend: str, order: str = "C", least_rows: int = 1) -> FastRuntime:
     """Build a fast backend of a fitted estimator.
 
     backend: one of BACKENDS. order: the memory order of a frame's numbers, "C" (rows) or "F" (columns); it decides in
