@@ -1,7 +1,7 @@
 """Lets a forest compute its probabilities once while the golden rows are replayed.
 
-A forest's `predict` asks its own `predict_proba`, and the golden rows have answers of both. Asking a hundred trees takes
-some 5 ms, which is a third of loading a small forest.
+A forest's `predict` asks its own `predict_proba`, and the golden rows have answers of both. Asking a hundred trees
+takes some 5 ms, which is a third of loading a small forest.
 """
 
 from __future__ import annotations

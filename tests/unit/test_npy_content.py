@@ -26,11 +26,13 @@ def some_arrays() -> list[Any]:
     tree = DecisionTreeClassifier().fit(features, classes).tree_.__getstate__()
     boosting = HistGradientBoostingClassifier(max_iter=1).fit(features, classes)
     return [
-        tree["nodes"], tree["values"], boosting._predictors[0][0].nodes, features, classes, features.T, features[:, ::2],
+        tree["nodes"], tree["values"], boosting._predictors[0][0].nodes, features, classes, features.T,
+        features[:, ::2],
         np.float32(2.5), np.array(7), np.array([], dtype=np.int8), np.zeros((0, 3)), np.zeros((3, 0)), np.array([True]),
         np.array(["a", "bcd"]), np.array([b"a"]), np.array([""]), np.arange(4, dtype=">i4"), np.array([1 + 2j]),
         np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)), np.array(["2020-01-01"], dtype="M8[D]"),
-        np.zeros(2, dtype=[("a", "<f8", (2,)), ("b", "<i4")]), np.zeros(2, dtype=[(f"field {at}", "<f8") for at in range(200)]),
+        np.zeros(2, dtype=[("a", "<f8", (2,)), ("b", "<i4")]),
+        np.zeros(2, dtype=[(f"field {at}", "<f8") for at in range(200)]),
     ]  # fmt: skip
 
 

@@ -128,8 +128,7 @@ def _of_trees(fitted: Sequence[Any], values: Callable[[Any], Array]) -> Nodes:
 def methods(estimator: Any, backend: str, least_rows: int = 1) -> dict[str, Method]:
     """The estimator's methods as functions of a matrix. backend: tree_walk or sklearn_trees. Raises Unsupported.
 
-    least_rows: the smallest number of rows in a call. Nothing is prepared for walks over fewer rows; the answers to
-    them are the same.
+    least_rows: the smallest number of rows in a call. Fewer rows are answered alike, but not walked.
     """
     if is_exactly(estimator, *TREES, *FORESTS):
         return _forest(estimator, backend, least_rows)
@@ -146,13 +145,10 @@ def _forest(estimator: Any, backend: str, least_rows: int) -> dict[str, Method]:
     single = is_exactly(estimator, *TREES)
     fitted = [estimator] if single else list(estimator.estimators_)
     width = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
-
-    def values(each: Any) -> Array:
-        return np.ascontiguousarray(each.tree_.value[:, 0, :width])
-
     has_missing = takes_missing(fitted[0])
-    is_walked = backend == "tree_walk" and least_rows * len(fitted) * width <= _WALK_CELLS
-    nodes = _of_trees(fitted, values) if is_walked else None
+    nodes = None
+    if backend == "tree_walk" and least_rows * len(fitted) * width <= _WALK_CELLS:
+        nodes = _of_trees(fitted, lambda each: np.ascontiguousarray(each.tree_.value[:, 0, :width]))
 
     def summed(matrix: Array) -> Array:
         cells = as_cells(matrix, has_missing)
@@ -218,9 +214,9 @@ def _histogram(estimator: Any, backend: str, least_rows: int) -> dict[str, Metho
     baseline = estimator._baseline_prediction
     predictors = estimator._predictors
     bitsets, index = estimator._bin_mapper.make_known_categories_bitsets()
-    rounds = len(predictors)
-    is_walked = backend == "tree_walk" and least_rows * rounds * width <= _WALK_CELLS
-    nodes = _of_predictors([each[k] for k in range(width) for each in predictors]) if is_walked else None
+    rounds, nodes = len(predictors), None
+    if backend == "tree_walk" and least_rows * rounds * width <= _WALK_CELLS:
+        nodes = _of_predictors([each[k] for k in range(width) for each in predictors])
 
     def raw(matrix: Array) -> Array:
         cells = np.ascontiguousarray(matrix, dtype=np.float64)
