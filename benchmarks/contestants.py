@@ -16,8 +16,9 @@ from pathlib import Path
 
 from benchmarks import wires
 from benchmarks.environments import PEERS
+from benchmarks.free_ports import free_port
 from benchmarks.models import Model
-from benchmarks.processes import clean_environ, free_port
+from benchmarks.processes import clean_environ
 from benchmarks.wires import Wire
 
 PROJECT = Path(__file__).resolve().parents[1]

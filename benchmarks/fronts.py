@@ -6,7 +6,8 @@ import os
 import shutil
 
 from benchmarks.contestants import NGINX, NGINX_KEPT, Place
-from benchmarks.processes import Server, clean_environ, free_port
+from benchmarks.free_ports import free_port
+from benchmarks.processes import Server, clean_environ
 
 _CONF = """\
 {user}daemon off;

@@ -30,6 +30,7 @@ from gevent.monkey import get_original
 from sklearn.dummy import DummyRegressor
 
 from benchmarks import single_row
+from benchmarks.free_ports import free_port
 from examples.train import EXAMPLES
 from tableside.contract.table import Table
 from tableside.model_process.process_pool import HELLO, PrivateProcess, load_version
@@ -169,7 +170,7 @@ def calls(root: Path) -> None:
 
 def over_http(folder: Path) -> None:
     """Print the medians of whole requests over one kept connection."""
-    root, port = folder / "models", single_row.free_port()
+    root, port = folder / "models", free_port()
     for name in EXAMPLES:
         shutil.copytree(root / name, root / f"{name}-own")
         contract = root / f"{name}-own" / "1" / "contract.json"

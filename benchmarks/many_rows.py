@@ -24,7 +24,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from sklearn.linear_model import Ridge
 
-from benchmarks.single_row import free_port, start
+from benchmarks.free_ports import free_port
+from benchmarks.single_row import start
 from tableside.publishing.publish import publish
 
 ROWS, COLUMNS = 100_000, 30

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from benchmarks.free_ports import free_port
 from benchmarks.many_rows import HEADER, memory
 from benchmarks.processes import pss_mb
-from benchmarks.single_row import free_port, start
+from benchmarks.single_row import start
 from tableside.publishing.publish import publish
 
 COLUMNS, CLASSES, SAMPLES = 10, 3, 200_000

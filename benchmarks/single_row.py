@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -19,16 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.free_ports import free_port
 from examples.train import EXAMPLES, publish_all
 
 ROUNDS, CALLS = 5, 200
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(folder: Path, port: int, **more: str) -> subprocess.Popen[bytes]:

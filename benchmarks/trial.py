@@ -15,8 +15,9 @@ from typing import Any
 from benchmarks import fronts, wires, wrk
 from benchmarks.constant_rate import open_loop
 from benchmarks.contestants import DIRECT, NGINX, Contestant, Place
+from benchmarks.free_ports import free_port
 from benchmarks.models import Model
-from benchmarks.processes import Server, free_port, pss_mb
+from benchmarks.processes import Server, pss_mb
 from benchmarks.wires import Wire
 
 START_LIMIT_S = 90

@@ -12,7 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.processes import clean_environ, free_port
+from benchmarks.free_ports import free_port
+from benchmarks.processes import clean_environ
 
 PROJECT = Path(__file__).resolve().parents[2]
 COPIED = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from examples.train import EXAMPLES, publish_all
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -41,12 +41,6 @@ def until(look: Callable[[], T], timeout_s: float = 120) -> T:
     while not (found := look()) and time.monotonic() < give_up_at:
         time.sleep(0.05)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from tableside.deployment.socket_holder import close, fetch
 from tableside.deployment.stack_processes import Role, StackProcess, find, runs
-from tests.e2e.conftest import Stack, free_port, until
+from tests.e2e.conftest import Stack, until
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e

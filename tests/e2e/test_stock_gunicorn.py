@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, free_port
+from benchmarks.free_ports import free_port
+from tests.e2e.conftest import PROJECT
 from tests.e2e.test_worker import Server, get, post, rest_of, served
 
 pytestmark = pytest.mark.e2e

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, free_port, until
+from benchmarks.free_ports import free_port
+from tests.e2e.conftest import PROJECT, until
 
 pytestmark = pytest.mark.e2e
 KEEPALIVE_S = 2

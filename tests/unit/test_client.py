@@ -17,6 +17,8 @@ import pytest
 import tableside_client
 from tableside_client import BadPlace, Client, RequestFailed, ServerFailed, Unavailable, Unreachable, nan_for_null
 
+from benchmarks.free_ports import free_port
+
 
 @dataclass
 class Script:
@@ -184,9 +186,7 @@ def test_a_retry_waits_as_the_server_asks(script: Script) -> None:
 
 def test_a_refused_connection_is_tried_again() -> None:
     """A refused connection is retried and then raises Unreachable; `ready` returns False without a retry."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     slept_s: list[float] = []
     client = Client(f"http://127.0.0.1:{port}", retries=2, sleep=slept_s.append)
     with pytest.raises(Unreachable, match="no answer"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from tableside import machine
 from tableside import settings as app_settings
 from tableside.deployment import banner, launch, layout, nginx, running_stack, socket_holder, stopping
@@ -30,9 +31,7 @@ Load = Callable[..., Settings]
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture

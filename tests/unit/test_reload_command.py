@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from benchmarks.free_ports import free_port
 from tableside.cli import main
 from tableside.process import worker_slots
 
@@ -135,9 +135,7 @@ def test_a_missing_key_names_the_file_and_the_command(tmp_path: Path, monkeypatc
 
 def test_an_address_without_a_server_is_named_with_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing listens, the message has the address and the setting that holds it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (tmp_path / "admin.key").write_text("k")
     monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(tmp_path))
     monkeypatch.setenv("TABLESIDE__SERVER__ADMIN_LISTEN", address)

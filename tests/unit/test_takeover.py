@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from tableside import settings as app_settings
 from tableside.deployment import launch, socket_holder, stopping, takeover
 from tableside.deployment.end_of_service import EndOfService, end_without_nginx
@@ -44,9 +45,7 @@ def run_dir() -> Iterator[Path]:
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
