@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak audit fuzz publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -129,6 +129,10 @@ LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
 	set -e; cd requirements; for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
 	set -e; cd requirements/environments; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
+
+attacks: $(VENV)/.base ## send every known attack to a stack of two workers beside a steady client, about 6 minutes
+	@sh deploy/need.sh nginx:nginx-light
+	$(BIN)/python -m benchmarks.attacks
 
 audit: $(VENV)/.dev ## ask the OSV database for known weaknesses of the locked packages (needs the network)
 	$(BIN)/python -m tests.audit

@@ -74,18 +74,20 @@ def _inflate_member(
 ) -> int:
     """Append one decompressed gzip member to `content` and return the position where the member ends.
 
-    The input is passed in slices, because zlib copies what it has not consumed after each call.
+    The input is passed in slices, because zlib copies what it has not consumed after each call. The output is taken in
+    chunks: zlib would hold a long one twice.
     """
     while not decompressor.eof:
         piece = decompressor.unconsumed_tail or data[start : start + _SLICE_BYTES]
         if not decompressor.unconsumed_tail:
             start += len(piece)
-        if not piece:
-            raise RequestRejected("the body is damaged: its compressed data ends early")
-        try:
-            content += decompressor.decompress(piece, limit_bytes + 1 - len(content))
+        try:  # zlib may hold output when it has taken all of its input, so it is also asked without any
+            inflated = decompressor.decompress(piece, min(limit_bytes + 1 - len(content), _CHUNK_BYTES))
         except zlib.error:
             raise RequestRejected("the body is damaged: it cannot be decompressed") from None
+        if not piece and not inflated and not decompressor.eof:
+            raise RequestRejected("the body is damaged: its compressed data ends early")
+        content += inflated
         if len(content) > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
     return start - len(decompressor.unused_data)

@@ -18,16 +18,22 @@ _MAX_DEPTH = 16
 _MAX_VARINT_BYTES = 10
 
 
+class TooManyValues(IndexError):
+    """The structures hold, or a list states, more values than may be read."""
+
+
 class Reader:
     """Reads from `data`, beginning at `at`, which moves behind what has been read.
 
-    most_values: how many values may be read in all. Reading raises IndexError for damaged data, and beyond that number.
+    most_values: how many values may be read in all. most_items: of one list; a longer one is refused before its items
+    are read. Reading raises IndexError for damaged data, and TooManyValues beyond these numbers.
     """
 
-    def __init__(self, data: memoryview, at: int, most_values: int) -> None:
+    def __init__(self, data: memoryview, at: int, most_values: int, most_items: int | None = None) -> None:
         self.at = at
         self._data = data
         self._left = most_values
+        self._most_items = most_values if most_items is None else most_items
 
     def struct(self, depth: int = 0) -> Struct:
         """Read a structure."""
@@ -44,7 +50,7 @@ class Reader:
     def _value(self, kind: int, depth: int) -> Value:
         self._left -= 1
         if self._left < 0:
-            raise IndexError("the structures hold too many values")
+            raise TooManyValues("the structures hold too many values")
         if kind in _INTEGERS:
             return self._integer()
         if kind in _LISTS:
@@ -64,8 +70,8 @@ class Reader:
         if kind in (_TRUE, _FALSE):  # in a list, unlike in a structure, a boolean is a byte
             self._skip(count)
             return []
-        if count > self._left:
-            raise IndexError("the structures hold too many values")
+        if count > min(self._left, self._most_items):
+            raise TooManyValues("the structures hold too many values")
         return [self._value(kind, depth + 1) for _ in range(count)]
 
     def _skip(self, size: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract import native_boosters
+from tableside.contract import artifact_size, native_boosters
 from tableside.contract.consent_digest import FOLDER, PICKLE, own_types
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
@@ -64,13 +64,11 @@ def write_skops(draft: Path, estimator: object, contract: Contract, code: OwnCod
     """Write the estimator as a skops file, which names own code by its own names. Raises PublishFailed."""
     import skops.io
 
-    buffer = io.BytesIO()
     try:
         bare, boosters = native_boosters.detach(estimator)
-        skops.io.dump(bare, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=3)
+        content = _dumped(bare)
     except Exception as problem:
         raise held_objects.refuse_unheld(estimator, problem) from problem
-    content = buffer.getvalue()
     if code is not None:
         content = skops_names.rename_modules(content, code.own_name)
     (draft / paths.ARTIFACT).write_bytes(content)
@@ -80,6 +78,18 @@ def write_skops(draft: Path, estimator: object, contract: Contract, code: OwnCod
     described = tuple(_described(name, booster) for name, booster in boosters.items())
     artifact = _described(paths.ARTIFACT, content)
     return msgspec.structs.replace(contract, artifact=artifact, boosters=described, types=types)
+
+
+def _dumped(estimator: object) -> bytes:
+    """The estimator as a compressed skops file; not compressed if a load would refuse it for what it unpacks to."""
+    import skops.io
+
+    buffer = io.BytesIO()
+    skops.io.dump(estimator, buffer, compression=zipfile.ZIP_DEFLATED, compresslevel=3)
+    if artifact_size.problem(buffer):
+        buffer = io.BytesIO()
+        skops.io.dump(estimator, buffer, compression=zipfile.ZIP_STORED)
+    return buffer.getvalue()
 
 
 def write_pickle(draft: Path, estimator: object, contract: Contract, content: bytes | None) -> Contract:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tableside.contract import artifact_checks, native_boosters
+from tableside.contract import artifact_checks, artifact_size, native_boosters
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.conversion import as_array as as_array
 from tableside.contract.conversion import is_single_threaded
@@ -117,7 +117,13 @@ def _is_finished(estimator: object) -> bool:
 
 
 def _checked(path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None) -> tuple[Any, Set[str]]:
-    """What `_audited` returns. Raises ContractBroken if the estimator would read files or memory not its own."""
+    """What `_audited` returns.
+
+    Raises ContractBroken if the file unpacks to too much for its size, or the estimator would read files or memory that
+    are not its own.
+    """
+    if found := artifact_size.problem(str(path) if content is None else io.BytesIO(content)):
+        raise ContractBroken(f"{path.name} is not read: {found}", FailureKind.UNTRUSTED)
     estimator, untrusted = _audited(path, allowed, content, expected)
     if found := artifact_checks.problem(estimator):
         raise ContractBroken(f"{path.name} cannot be served: {found}", FailureKind.UNTRUSTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -71,6 +72,20 @@ def test_damaged_data_is_refused(encoding: str, body: bytes, message: str) -> No
     with pytest.raises(RequestRejected, match="the body is damaged") as refused:
         inflate(body, encoding, LIMIT)
     assert message in str(refused.value)
+
+
+@every_codec
+def test_a_dense_body_is_inflated_in_chunks(encoding: str, compress: Callable[[bytes], bytes]) -> None:
+    """Its content is complete wherever the chunks end, and takes twice its size on the way, not three times."""
+    for size in (*range((1 << 20) - 3, (1 << 20) + 3), (2 << 20) + 258, 5_000_001):
+        assert inflate(compress(bytes(size)), encoding, 6_000_000) == bytes(size)
+    body = compress(bytes(16 << 20))
+    tracemalloc.start()
+    try:
+        inflate(body, encoding, 17 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 36 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_gzip_members_are_joined() -> None:

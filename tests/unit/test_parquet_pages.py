@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.attacks import parquet_bombs
 from tableside.contract.schema import Column, Input
 from tableside.decoding.arrow import from_parquet
-from tableside.decoding.parquet_pages import MAX_UNKNOWN_COLUMNS, check
+from tableside.decoding.parquet_pages import MAX_PAGES, MAX_UNKNOWN_COLUMNS, check
 from tableside.decoding.rules import Rules
 from tableside.errors import RequestRejected, TooLarge, TooManyRows
 
@@ -77,6 +79,44 @@ def test_a_file_of_many_columns_is_refused_before_its_metadata_is_read() -> None
     body = parquet(pa.table({name: pa.array([1]) for name in names}), store_schema=False)
     with pytest.raises(TooLarge):
         from_parquet(body, ONE, Rules(), 2**30)
+
+
+def test_a_long_list_is_refused_before_its_items_are_read() -> None:
+    """A schema of 900,000 elements in 7 MB, is refused by the length that it states."""
+    body = parquet_bombs.elements(900_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            from_parquet(body, ONE, Rules(), 2**30)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_pages_that_state_far_more_than_the_file_are_refused() -> None:
+    """The file has 2 kB, and its pages state half a gigabyte."""
+    names = [str(at) for at in range(8)]
+    table = Input("frame", tuple(Column(name, "FP64", "float64", nullable=True) for name in names))
+    body = parquet_bombs.pages(names, 1 << 26)
+    assert len(body) < 3000
+    with pytest.raises(TooLarge):
+        from_parquet(body, table, Rules(), 2**28)
+    assert from_parquet(parquet_bombs.pages(names, 8), table, Rules(), 2**30).rows == 1
+
+
+def test_pages_are_read_once() -> None:
+    """Columns that share their pages would make a few kilobytes any amount of work; chunks do not overlap."""
+    body = parquet_bombs.shared_pages(1000, 100)
+    assert len(body) < 50_000
+    with pytest.raises(IndexError, match="larger than the file"):
+        check(body, 1, Rules(), 2**30)
+
+
+def test_pages_are_limited_by_the_size_of_the_file() -> None:
+    """More than MAX_PAGES, and one for each 256 bytes: reading their headers costs more than their values."""
+    check(parquet_bombs.shared_pages(1, MAX_PAGES), 1, Rules(), 2**30)
+    with pytest.raises(TooLarge):
+        check(parquet_bombs.shared_pages(1, 3 * MAX_PAGES // 2), 1, Rules(), 2**30)
 
 
 def test_rows_are_counted_before_any_page_is_read() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract import conversion
+from tableside.contract import artifact_size, conversion
 from tableside.model_process import connection
 from tableside.model_process.child import wire
 from tableside.model_process.known_environments import CHILD
@@ -134,7 +134,7 @@ def test_another_format_is_refused() -> None:
         wire.sizes(wire.PREFIX.pack(b"HTTP", 1, 1))
 
 
-FILES = [*CHILD.parent.glob("*.py"), Path(conversion.__file__)]
+FILES = [*CHILD.parent.glob("*.py"), Path(conversion.__file__), Path(artifact_size.__file__)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import artifact_checks, native_boosters
+    from tableside.contract import artifact_checks, artifact_size, native_boosters
     from tableside.own_code import importer
 else:
     import artifact_checks
+    import artifact_size
     import native_boosters
 
     _FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "own_code")
@@ -107,6 +108,9 @@ def _read_skops(path: str, content: bytes | None, allowed: set[str]) -> Any:
     except ImportError as problem:
         raise LoadRefused(f"skops cannot be imported ({problem}); install it into the environment", "environment")
     try:
+        too_much = artifact_size.problem(path if content is None else io.BytesIO(content))
+        if too_much:
+            raise LoadRefused(f"{name} is not read: {too_much}", "untrusted")
         if content is None:
             found = skops.io.get_untrusted_types(file=path)
         else:
