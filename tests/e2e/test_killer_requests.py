@@ -11,8 +11,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,65 +19,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks.attacks.killers import MODELS, publish_words, train
 from tests.e2e.conftest import Stack, until
 from tests.e2e.test_restarts import workers
 
 pytestmark = pytest.mark.e2e
-MISDEEDS = '''"""A transformer that ends its worker for some rows."""
-import ctypes
-import os
-import signal
-
-import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-
-
-class Misdeed(TransformerMixin, BaseEstimator):
-    def fit(self, X, y=None):
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X):
-        table = np.asarray(X, dtype=float)
-        row = int(table[:, 0].max())
-        if 100 <= row < 200:
-            ctypes.string_at(0)
-        if 200 <= row < 300:
-            vmstat = os.environ["TABLESIDE_VMSTAT"]
-            with open(vmstat) as file:
-                kills = int(file.read().split()[1])
-            with open(vmstat, "w") as file:
-                file.write(f"oom_kill {kills + 1}\\n")
-            os.kill(os.getpid(), signal.SIGKILL)
-        if 300 <= row < 400:
-            while True:
-                ctypes.CDLL(None).pause()
-        return table
-'''
-TRAIN = """
-import joblib, pandas as pd
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from misdeeds import Misdeed
-sample = pd.DataFrame({"x": [float(n) for n in range(40)]})
-joblib.dump(make_pipeline(Misdeed(), LinearRegression()).fit(sample, 2.0 * sample["x"]), "model.joblib")
-sample.to_csv("sample.csv", index=False)
-"""
-MODELS = ("faulty", "hungry", "stuck")
 
 
 @pytest.fixture(scope="module")
 def killers(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("killers")
-    (folder / "misdeeds.py").write_text(MISDEEDS)
-    subprocess.run([sys.executable, "-c", TRAIN], cwd=folder, check=True, timeout=120)
-    (folder / "vmstat").write_text("oom_kill 7\n")
-    stack = make_stack(start=False, TABLESIDE_VMSTAT=str(folder / "vmstat"), TABLESIDE__SERVER__REQUEST_TIMEOUT_S="20")
+    stack = make_stack(start=False, **train(folder), TABLESIDE__SERVER__REQUEST_TIMEOUT_S="20")
     for name in MODELS:
-        done = stack.cli(
-            "publish", name, str(folder / "model.joblib"), "--sample", str(folder / "sample.csv"), "--code",
-            str(folder / "misdeeds.py"),
-        )  # fmt: skip
+        done = stack.cli(*publish_words(folder, name))
         assert done.returncode == 0, done.stderr
     stack.start()
     stack.wait_loaded()
