@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.attacks.rows import Limits
 from benchmarks.attacks.stage import PROJECT, Answer, Outcome, Stage
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 
 GUARD = "tests/blueprints/test_guard.py"
 STATS, STATS_CPU_MS = 50, 5.0
