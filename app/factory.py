@@ -11,6 +11,7 @@ from tableside.model_process.known_environments import known
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.preflight.results import PREFLIGHT_FOLDER
 from tableside.process.answer_files import AnswerFiles
+from tableside.process.audit_log import AuditLog
 from tableside.process.delayed_calls import make_call_later
 from tableside.process.offload import make_offload
 from tableside.runtimes.checked_artifacts import CHECKED_ARTIFACTS_FOLDER
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         BytesInHand(settings.server.max_bytes_in_hand),
         guard.Guard(settings),
         AnswerFiles(settings.run_dir),
+        AuditLog(settings.run_dir),
     )
     request_lifecycle.install(app)
     large_answers.install(app)  # before the request is recorded: hooks run in the reverse order

@@ -27,6 +27,7 @@ from tableside.deployment.running_stack import find_supervisors
 from tableside.deployment.stack_processes import StackProcess
 from tableside.errors import StackError
 from tableside.process import lame_duck, worker_slots
+from tableside.process.audit_log import AuditLog
 from tableside.settings import Settings
 
 KEY_FILE = "admin.key"
@@ -78,6 +79,7 @@ def prepare(settings: Settings) -> list[StackProcess]:
         _clear_run_dir(settings)
         _check_ports(settings)
     make_key(settings.run_dir)
+    AuditLog(settings.run_dir).prepare()
     model_programs.write(settings)
     running_stack.record(settings)
     return left

@@ -21,6 +21,8 @@ PLANE = "tableside.plane"
 
 No client can set it: WSGI puts request headers under keys that begin with `HTTP_` (PEP 3333).
 """
+KEY_NAME = "tableside.key"
+"""WSGI key under which the guard leaves the name of the key that let a request in; for the audit log."""
 CONTROL_SOCKET = "ctl.sock"
 KEY_FILE = "admin.key"
 _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from tableside.process.answer_files import AnswerFiles
+from tableside.process.audit_log import AuditLog
 from tableside.process.offload import Offload
 from tableside.process.worker_hand import WorkerHand
 from tableside.serving.catalog import Catalog
@@ -36,6 +37,7 @@ class Extensions:
     predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
     request_ids: makes the id of each request. bytes_in_hand: counts the bytes of the bodies that are held.
     guard: decides who may call a route. answer_files: large answers for nginx.
+    audit_log: who changed what.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Extensions:
     bytes_in_hand: BytesInHand
     guard: Guard
     answer_files: AnswerFiles
+    audit_log: AuditLog
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     @property

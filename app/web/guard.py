@@ -17,7 +17,7 @@ from tableside.access_keys import KeysFile, Scope
 from tableside.errors import CrossSite, Unauthorized, WrongHost, WrongScope
 from tableside.process.offload import run_native
 from tableside.settings import Settings
-from tableside.web.auth import Access, access_of, plane, read_key
+from tableside.web.auth import KEY_FILE, KEY_NAME, Access, access_of, plane, read_key
 from tableside.web.extensions import extensions
 from tableside.web.hosts import AllowedHosts, machine_names, without_default_port
 from tableside.web.keyring import Keyring
@@ -84,10 +84,13 @@ class Guard:
         if key is None:
             if not self._is_admin_key(token):
                 raise Unauthorized(scope, "wrong")
+            environ[KEY_NAME] = KEY_FILE
         elif key.has_expired(datetime.now(UTC)):
             raise Unauthorized(scope, "expired")
         elif not key.allows(scope):
             raise WrongScope(key.scope, scope)
+        else:
+            environ[KEY_NAME] = key.name
 
     def _is_admin_key(self, token: str) -> bool:
         """Whether the text is the key in the run folder, which is read each time: an operator may write another one."""

@@ -12,7 +12,7 @@ from tableside.serving.catalog import Model
 from tableside.serving.generations import wait_for_generation
 from tableside.serving.servable import Servable
 from tableside.telemetry import logs
-from tableside.web import response
+from tableside.web import audit, response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import catalog, settings
 
@@ -67,6 +67,11 @@ def reload() -> Response:
 
     Answers 200 when all workers have, or 202 after a minute, with the workers that have not in `late`.
     """
+    with audit.recorded("reload"):
+        return _reload()
+
+
+def _reload() -> Response:
     run_dir = settings().run_dir
     forget_failures(run_dir / PREFLIGHT_FOLDER)
     generation = generations.announce(run_dir / "generations", "reload through the admin API")

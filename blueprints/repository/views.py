@@ -22,7 +22,7 @@ from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
 from tableside.serving.version_status import VersionStatus, all_versions, read_statuses, status_of_servable
 from tableside.telemetry import logs
-from tableside.web import response
+from tableside.web import audit, response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import registry, settings
 from tableside.web.request import parse_json, read_body
@@ -65,6 +65,11 @@ def load(name: str) -> Response:
                 "model without this parameter"
             )
     root = _root_with(name)
+    with audit.recorded("load", name):
+        return _load(root, name)
+
+
+def _load(root: Path, name: str) -> Response:
     _set_enabled(root, name, True)
     forget_failures(settings().run_dir / PREFLIGHT_FOLDER, name)
     statuses = _reload_workers(f"load of {name}")
@@ -95,8 +100,10 @@ def _require_ready(name: str, version: int, statuses: Sequence[WorkerStatus]) ->
 def unload(name: str) -> Response:
     """Stop serving the model, in workers that start later too, until it is loaded again."""
     _body(ChangeRequest)
-    _set_enabled(_root_with(name), name, False)
-    _reload_workers(f"unload of {name}")
+    root = _root_with(name)
+    with audit.recorded("unload", name):
+        _set_enabled(root, name, False)
+        _reload_workers(f"unload of {name}")
     return response.json_response({"name": name, "unload": True})
 
 

@@ -62,6 +62,9 @@ class SmallDisks:
                     found.add(status["pid"])
         return found
 
+    def audit_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.run_dir / "log" / "audit.log").read_text().splitlines()]
+
     def reload(self) -> int:
         key = {"Authorization": f"Bearer {(self.run_dir / 'admin.key').read_text().strip()}"}
         return self.stack.call("/admin/api/reload", admin=True, method="POST", headers=key)[0]
@@ -110,7 +113,10 @@ def test_full_disks_change_no_answer(small: SmallDisks) -> None:
         status, content, headers = stack.call("/v1/models/iris:predict", LARGE)
         assert (status, content["status"], headers["Retry-After"]) == (507, 507, "1")
         assert "disk of the run folder is full" in content["error"]
+        recorded = len(small.audit_lines())
         assert small.reload() == 200
+        begun, done = small.audit_lines()[recorded:]
+        assert (begun["event"], begun["key"], begun["state"], done["state"]) == ("reload", "admin.key", "begun", "done")
         assert answers(stack) == [200] * 20
     finally:
         for file in fillers:

@@ -1,0 +1,84 @@
+"""Who changed what is on disk before it is changed, also when the disk is full; nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tableside.process.audit_log import FILE, AuditLog
+from tests.small_disks import on_small_disks
+
+
+def events(run_dir: Path) -> list[object]:
+    return [json.loads(line)["event"] for line in (run_dir / FILE).read_text().splitlines()]
+
+
+def test_lines_are_appended_and_private(tmp_path: Path) -> None:
+    """The reserved space is no part of the file, and the file may be renamed by whoever keeps logs."""
+    log = AuditLog(tmp_path)
+    log.prepare()
+    log.begin({"event": "a"})
+    log.end({"event": "b"})
+    assert events(tmp_path) == ["a", "b"]
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    (tmp_path / FILE).rename(tmp_path / "audit-2026.log")
+    AuditLog(tmp_path).begin({"event": "c"})
+    assert events(tmp_path) == ["c"]
+
+
+def test_an_end_that_cannot_be_written_is_kept(tmp_path: Path) -> None:
+    """It comes before the next line, once, in the order of the ends."""
+    log = AuditLog(tmp_path)
+    log.begin({"event": "first"})
+    (tmp_path / FILE).rename(tmp_path / "aside")
+    (tmp_path / FILE).mkdir()
+    log.end({"event": "first ended"})
+    log.end({"event": "second ended"})
+    with pytest.raises(OSError, match="Is a directory"):
+        log.begin({"event": "refused"})
+    (tmp_path / FILE).rmdir()
+    log.begin({"event": "third"})
+    assert events(tmp_path) == ["first ended", "second ended", "third"]
+
+
+ON_A_FULL_DISK = """
+import json, sys
+from pathlib import Path
+from tableside.process.audit_log import FILE, AuditLog
+from tests.small_disks import fill
+run_dir = Path(sys.argv[1])
+logs = [AuditLog(run_dir), AuditLog(run_dir)]
+logs[0].prepare()
+filler = fill(run_dir)
+begun, open_changes = 0, []
+try:
+    for number in range(10_000):
+        log = logs[number % 2]
+        log.begin({"event": "x" * 300, "state": "begun", "number": number})
+        begun += 1
+        open_changes.append((log, number))
+        if len(open_changes) > 4:
+            log, ended = open_changes.pop(0)
+            log.end({"event": "x" * 300, "state": "done", "number": ended})
+except OSError as problem:
+    print(problem.strerror)
+for log, number in open_changes:
+    log.end({"event": "x" * 300, "state": "done", "number": number})
+lines = [json.loads(line) for line in (run_dir / FILE).read_text().splitlines()]
+states = [[line["number"] for line in lines if line["state"] == state] for state in ("begun", "done")]
+print(begun > 50, states[0] == states[1] == list(range(begun)))
+filler.unlink()
+logs[1].begin({"event": "y"})
+print((run_dir / FILE).read_text().endswith('{"event": "y"}\\n'))
+"""
+
+
+def test_on_a_full_disk_changes_go_on_or_are_refused(tmp_path: Path) -> None:
+    """The reserve holds dozens of changes. Then none begins, and each that had begun has its end in the file."""
+    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "256k"})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["No space left on device", "True True", "True"], done.stderr
