@@ -255,6 +255,8 @@ class FailureKind(StrEnum):
     """The artifact contains types that neither the reviewed lists nor the settings trust."""
     CONSENT = "consent"
     """The version brings own code or a pickle to which nobody has consented on this host."""
+    SIGNATURE = "signature"
+    """`repository.trusted_keys` asks for a signature, and the version has none that holds."""
     CRASHED = "crashed"
     """The process of the preflight crashed while it loaded the version."""
     TIMEOUT = "timeout"
@@ -284,7 +286,7 @@ class EnvironmentFailed(TablesideError):
 
 
 class KeysFailed(TablesideError):
-    """The keys file cannot be used, or not be changed as asked. The text says what to change."""
+    """A keys file or the file of a signing key cannot be used, or not be made. The text says what to change."""
 
 
 class SettingsError(TablesideError):

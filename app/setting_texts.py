@@ -7,7 +7,7 @@ would be a list with the one entry `["a.B"]`, and a path in quotes would be the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address
 
 from tableside.errors import SettingsError
@@ -26,6 +26,7 @@ LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-eng
 """Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
 LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
 MODEL_ENVIRONMENT_PATTERN = r"^[^\s=,]+=[a-z0-9][a-z0-9_.-]{0,31}\Z"
+TRUSTED_KEY_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9_.@-]{0,63}=)?ed25519:[A-Za-z0-9_-]{43}\Z"
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
     TYPE_PATTERN: "expected the full name of a type, such as package.module.Class",
@@ -33,6 +34,7 @@ PATTERN_MESSAGES = {
     HOST_PATTERN: "expected a host's name without a port, such as models.example.com or *.example.com, or * for all",
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
     MODEL_ENVIRONMENT_PATTERN: "expected MODEL=ENVIRONMENT, such as churn=old",
+    TRUSTED_KEY_PATTERN: "expected a public key as `tableside signing-key` prints it, such as NAME=ed25519:...",
     LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
 }
 """What an error says in place of a regular expression."""
@@ -125,3 +127,31 @@ def readable(message: str) -> str:
     if message.startswith("Expected `bool`"):
         return "expected true or false"
     return next((text for pattern, text in PATTERN_MESSAGES.items() if repr(pattern) in message), message)
+
+
+def explain(message: str) -> str:
+    """Return msgspec's message about a setting as a line that begins with the setting's name."""
+    text, _, path = message.partition(" - at ")
+    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {readable(text)}"
+
+
+def refuse_no_keys(content: Mapping[str, object]) -> None:
+    """Raise SettingsError if `repository.trusted_keys` is there and has no key.
+
+    Without the setting every version is served, so an empty list, such as a variable that a script has not filled,
+    would turn the check of signatures off without a word.
+    """
+    repository = content.get("repository")
+    if isinstance(repository, Mapping) and repository.get("trusted_keys", ["-"]) in ([], ()):
+        raise SettingsError(
+            "repository.trusted_keys is an empty list. Write at least one public key, as `tableside signing-key` "
+            "prints it; to serve versions that nobody has signed, remove the setting"
+        )
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `host:port` or `[ipv6]:port` into host and port. Raises SettingsError if the port is out of range."""
+    host, _, port = address.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise SettingsError(f"{address}: the port must be between 1 and 65535")
+    return host.strip("[]"), int(port)

@@ -24,11 +24,14 @@ from tableside.setting_texts import (
     LIBRARY_PATTERN,
     MODEL_ENVIRONMENT_PATTERN,
     SHA256_PATTERN,
+    TRUSTED_KEY_PATTERN,
     TYPE_PATTERN,
     check_file,
+    explain,
     is_loopback,
-    readable,
+    refuse_no_keys,
 )
+from tableside.setting_texts import split_address as split_address
 from tableside.setting_variables import ENV_PREFIX, override
 
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
@@ -36,6 +39,7 @@ CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 
 Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
+TrustedKey = Annotated[str, Meta(pattern=TRUSTED_KEY_PATTERN)]
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
 Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 HostName = Annotated[str, Meta(pattern=HOST_PATTERN)]
@@ -140,6 +144,9 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """MODEL=ENVIRONMENT for models whose model.toml names none. `tableside restart --release` adds to it."""
     allowed_pickles: tuple[Sha256, ...] = ()
     """SHA-256 of the pickle files that `publish` may read from MLflow directories and training records."""
+    trusted_keys: tuple[TrustedKey, ...] = ()
+    """Public keys of those who may sign versions, NAME=ed25519:KEY. With any, versions without their signature are
+    refused."""
     consent_file: Annotated[str, Meta(min_length=1)] = "consent.jsonl"
     """File that lists the versions whose own code or pickle may be loaded. It must be outside of the repository."""
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
@@ -234,14 +241,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.repository.path).absolute()
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Split `host:port` or `[ipv6]:port` into host and port. Raises SettingsError if the port is out of range."""
-    host, _, port = address.rpartition(":")
-    if not 0 < int(port) < 65536:
-        raise SettingsError(f"{address}: the port must be between 1 and 65535")
-    return host.strip("[]"), int(port)
-
-
 def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -> Settings:
     """Read the settings.
 
@@ -254,10 +253,11 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     for variable, value in sorted(environ.items()):
         if variable.startswith(ENV_PREFIX):
             override(merged, variable, value, Settings)
+    refuse_no_keys(merged)
     try:
         settings = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as problem:
-        raise SettingsError(_explain(str(problem))) from problem
+        raise SettingsError(explain(str(problem))) from problem
     if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
         raise SettingsError("server.tls_certificate and server.tls_key belong together: set both or none")
     for address in (settings.server.listen, settings.server.admin_listen):
@@ -293,8 +293,3 @@ def _list_settings() -> frozenset[str]:
         for field in msgspec.structs.fields(section.type)
         if isinstance(field.default, tuple)
     )
-
-
-def _explain(message: str) -> str:
-    text, _, path = message.partition(" - at ")
-    return f"{path.strip('`').removeprefix('$.') or 'settings'}: {readable(text)}"

@@ -22,6 +22,7 @@ from tableside.cli import (
     publish_command,
     reload,
     restart,
+    signing,
 )
 from tableside.errors import TablesideError
 from tableside.settings import load
@@ -67,13 +68,15 @@ def config(as_json: bool) -> None:
     """Print the settings in force: defaults, tableside.toml and environment variables combined."""
     import msgspec
 
-    settings = load()
+    found = msgspec.to_builtins(load())
+    if not found["repository"]["trusted_keys"]:
+        del found["repository"]["trusted_keys"]  # an empty list is refused where settings are read
     if as_json:
-        click.echo(msgspec.json.encode(settings))
+        click.echo(msgspec.json.encode(found))
         return
     import tomlkit
 
-    click.echo(tomlkit.dumps(msgspec.to_builtins(settings)), nl=False)
+    click.echo(tomlkit.dumps(found), nl=False)
 
 
 for command in (
@@ -89,6 +92,8 @@ for command in (
     log_viewer.logs,
     env_commands.env,
     keys.keys,
+    signing.sign,
+    signing.signing_key,
 ):
     main.add_command(command)
 

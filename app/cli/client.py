@@ -10,6 +10,7 @@ import click
 
 from tableside.cli.models import find
 from tableside.contract.schema import Cell, Column, Contract, Output
+from tableside.settings import load
 
 PYTHON_TYPES = {"FP64": "float", "FP32": "float", "INT64": "int", "BOOL": "bool", "BYTES": "str"}
 
@@ -34,7 +35,8 @@ def client(model: str, repository: Path | None) -> None:
 
     root, name, number = find(model, repository)
     wanted = paths.split_spec(model)[1]
-    click.echo(module(integrity.read_contract(root, name, number), wanted), nl=False)
+    contract = integrity.read_contract(root, name, number, load().repository.trusted_keys)
+    click.echo(module(contract, wanted), nl=False)
 
 
 def module(contract: Contract, version: str | None = None) -> str:

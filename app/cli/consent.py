@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from tableside.contract.consent_digest import consent_digest, is_pickle, needs_c
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken
 from tableside.repository import consent_file, integrity, paths, verified_files
-from tableside.settings import load
+from tableside.settings import Settings, load
 
 
 @click.command()
@@ -40,7 +41,7 @@ def consent(
     elif revoke:
         _revoke(model, root, path)
     else:
-        _consent(model, root, path, text=text, yes=yes, as_json=as_json)
+        _consent(model, root, settings, text=text, yes=yes, as_json=as_json)
 
 
 def notes(contract: Contract, path: Path, environment: str | None = None) -> list[str]:
@@ -73,20 +74,21 @@ def _list(path: Path, as_json: bool) -> None:
         render.consents(entries, path)
 
 
-def _find(model: str, root: Path) -> Contract:
+def _find(model: str, root: Path, trusted_keys: Collection[str] = ()) -> Contract:
     from tableside.repository import model_toml
 
     name, _ = paths.split_spec(model)
     number = paths.find(root, model, model_toml.read(root, name).aliases)
-    return integrity.read_contract(root, name, number)
+    return integrity.read_contract(root, name, number, trusted_keys)
 
 
-def _consent(model: str, root: Path, path: Path, *, text: bool, yes: bool, as_json: bool) -> None:
+def _consent(model: str, root: Path, settings: Settings, *, text: bool, yes: bool, as_json: bool) -> None:
     """Show what a version brings, ask, and record the answer.
 
-    The digest that is recorded is that of the contract and of the bytes which are shown.
+    The digest that is recorded is that of the contract and of the bytes which are shown. A version that lacks a trusted
+    signature is not asked about.
     """
-    contract = _find(model, root)
+    contract, path = _find(model, root, settings.repository.trusted_keys), Path(settings.repository.consent_file)
     version = f"{contract.name}/{contract.version}"
     if not needs_consent(contract):
         raise ContractBroken(f"{version} brings no code: its artifact is {contract.artifact.file}. It needs no consent")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import render, step_progress
+from tableside.cli import render, signing, step_progress
 from tableside.cli.options import json_option, repository_option, repository_path
 from tableside.cli.reload import find_stack
 from tableside.errors import ContractBroken
@@ -39,13 +39,13 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
                 "name": name, "version": number, "aliases": pointing, "problem": "", "failure_kind": "",
             }  # fmt: skip
             try:
-                row |= render.summary(integrity.read_contract(root, name, number), pointing)
+                contract, content = integrity.read_with_bytes(root, name, number)
+                row |= render.summary(contract, pointing) | signing.row(root, contract, content, settings)
                 warning = integrity.check_unloaded(
-                    root, name, number, settings.repository.environment_skew, libraries.find(environment)
-                )
-                consent_file.check(
-                    root, integrity.read_contract(root, name, number), Path(settings.repository.consent_file)
-                )
+                    root, name, number, settings.repository.environment_skew, libraries.find(environment),
+                    settings.repository.trusted_keys,
+                )  # fmt: skip
+                consent_file.check(root, contract, Path(settings.repository.consent_file))
                 row |= {"problem": warning, "failure_kind": "environment" if warning else ""}
                 if config_problem is not None:
                     raise config_problem
@@ -116,12 +116,12 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
     """Show the contract of MODEL, which is NAME, NAME/VERSION or NAME@ALIAS."""
     from tableside.repository import integrity
 
+    settings = load()
     root, name, number = find(model, repository)
-    contract = integrity.read_contract(root, name, number)
+    contract, content = integrity.read_with_bytes(root, name, number)
     if curl:
         from tableside.deployment.banner import curl_line
 
-        settings = load()
         click.echo(curl_line(contract, find_stack(settings).listen, settings))
     elif as_json:
         import msgspec
@@ -131,11 +131,11 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
         from tableside.model_process.known_environments import LibrariesByName
         from tableside.repository import model_toml
 
-        settings = load()
         environment = model_toml.environment_of(name, model_toml.read(root, name), settings.repository)
         libraries = LibrariesByName(settings).find(environment)
         missing = integrity.missing_libraries(contract) if libraries is None else ""
-        render.contract(contract, [*integrity.environment_differences(contract, libraries), *filter(None, [missing])])
+        differences = [*integrity.environment_differences(contract, libraries), *filter(None, [missing])]
+        render.contract(contract, differences, signing.in_words(root, contract, content, settings))
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from tableside.cli import consent, manifest, publish_options, render, step_progress
+from tableside.cli import consent, manifest, publish_options, render, signing, step_progress
 from tableside.cli.manifest import Entry
 from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
@@ -102,6 +102,7 @@ class Published(NamedTuple):
     metavar="NAME",
     help="Publish a model that runs in this environment: its interpreter reads the file, and answers the requests.",
 )
+@click.option("--sign", metavar="KEYFILE", type=click.Path(path_type=Path), help="Sign the version with this key.")
 @click.option("--quick", is_flag=True, help="Compare fast backends on fewer rows: about 1 s for a small model.")
 @click.option(
     "--from",
@@ -130,6 +131,7 @@ def publish(
     elsewhere = served_elsewhere(root, settings)
     if wait:
         check_stack(settings, elsewhere)
+        signing.check_before_waiting((entry.options.sign for entry in entries), root, settings)
     done, failures = _publish_all(entries, root, settings, is_list=manifest_file is not None)
     workers = _wait(done, settings, failures) if wait else 0
     if as_json:
@@ -154,11 +156,13 @@ def _entries(
         return [Entry(name, estimator, options)]
     if name is not None:
         raise PublishFailed(f"--from {manifest_file} names the models itself. Leave out {name!r}, or --from")
-    if options != PublishOptions(quick=options.quick):
-        raise PublishFailed(f"only --quick goes with --from. Write the other options into {manifest_file}")
-    found = manifest.read(manifest_file)
-    quick = [msgspec.structs.replace(each, options=msgspec.structs.replace(each.options, quick=True)) for each in found]
-    return quick if options.quick else found
+    if options != PublishOptions(quick=options.quick, sign=options.sign):
+        raise PublishFailed(f"only --quick and --sign go with --from. Write the other options into {manifest_file}")
+    given = {name: value for name, value in (("quick", options.quick), ("sign", options.sign)) if value}
+    return [
+        msgspec.structs.replace(each, options=msgspec.structs.replace(each.options, **given))
+        for each in manifest.read(manifest_file)
+    ]
 
 
 def _publish_all(
@@ -228,9 +232,12 @@ def publish_one(
             runtime=options.runtime, tolerance=options.tolerance, quick=options.quick, code=prepared.code or (),
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
             nullable=options.nullable_columns(), optional=prepared.optional, trained_with=prepared.trained_with,
-            expect=prepared.answers, environment_skew=settings.repository.environment_skew,
+            expect=prepared.answers, environment_skew=settings.repository.environment_skew, sign=options.sign,
         )  # fmt: skip
-    notes = [*prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines()]
+    notes = [
+        *prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines(),
+        *signing.notes(contract, root, settings),
+    ]  # fmt: skip
     return Published(contract, notes, options.alias)
 
 
@@ -254,12 +261,11 @@ def _publish_in_environment(
     made = publish_in_environment(
         name, estimator, options.environment, settings, request, repository=root, version=options.version,
         alias=options.alias, nullable=options.nullable_columns(), quick=options.quick, consent_path=consent_path,
-        progress=step,
+        progress=step, sign=options.sign,
     )  # fmt: skip
     notes = [f"it runs in the environment {options.environment} (model.toml)", *made.notes]
-    return Published(
-        made.contract, [*notes, *consent.notes(made.contract, consent_path, options.environment)], options.alias
-    )
+    consented = consent.notes(made.contract, consent_path, options.environment)
+    return Published(made.contract, [*notes, *consented, *signing.notes(made.contract, root, settings)], options.alias)
 
 
 def _advice(contract: Contract) -> list[str]:

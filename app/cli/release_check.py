@@ -58,7 +58,7 @@ def _refused(settings: Settings) -> Iterator[Refused]:
             environment = ""
         for number in paths.versions(root, name):
             try:
-                contract = integrity.read_contract(root, name, number)
+                contract = integrity.read_contract(root, name, number, settings.repository.trusted_keys)
                 if environment and environment not in environments:
                     raise known_environments.unknown(environment, environments)
             except ContractBroken as problem:

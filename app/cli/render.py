@@ -140,6 +140,9 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     headings: tuple[str, ...] = (
         "model", "version", "aliases", "kind", "estimator", "artifact", "size", "published", "problem",
     )  # fmt: skip
+    if any(row.get("signed_by") for row in rows):
+        headings = (*headings[:-1], "signed by", "problem")
+        cells = [(*cell[:-1], row.get("signed_by", ""), cell[-1]) for cell, row in zip(cells, rows, strict=True)]
     apart = [float(str(row.get("golden_difference", 0.0))) for row in rows]
     if any(apart):
         headings = (*headings[:-1], "apart", "problem")
@@ -172,8 +175,11 @@ _CHECK_HEADINGS = (
 )  # fmt: skip
 
 
-def contract(found: Contract, here: Sequence[str] = ()) -> None:
-    """Print a contract. here: differences between this machine and that of publish that may change answers."""
+def contract(found: Contract, here: Sequence[str] = (), signed: str = "") -> None:
+    """Print a contract.
+
+    here: differences between this machine and that of publish that may change answers. signed: who has signed it.
+    """
     click.echo(f"{found.name}/{found.version}  {found.kind}  {found.estimator}  published {found.created_at}")
     ranges = [
         f"{column.minimum:g} to {column.maximum:g}" if column.minimum is not None and column.maximum is not None else ""
@@ -205,8 +211,8 @@ def contract(found: Contract, here: Sequence[str] = ()) -> None:
         rest = "" if "python" in found.trained_with else "; the file does not say the versions of other libraries"
         click.echo(f"trained with {_versions_in_words(found.trained_with)}{rest}")
     click.echo(f"environment  {_versions_in_words(found.environment)}")
-    for difference in here:
-        click.echo(f"here         {difference}")
+    for heading, text in (*(("here", difference) for difference in here), *([("signed", signed)] if signed else [])):
+        click.echo(f"{heading:12} {text}")
     if found.source:
         click.echo(f"source       {', '.join(f'{name} {value}' for name, value in found.source.items())}")
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import orjson
@@ -56,12 +57,12 @@ def _ready(settings: Settings) -> dict[str, object]:
         connection.close()
 
 
-def _first_contract(root: Path) -> Contract | None:
+def _first_contract(root: Path, trusted_keys: Collection[str]) -> Contract | None:
     names = paths.models(root)
     for name in sorted(names, key=lambda name: name != "iris"):
         for number in reversed(paths.versions(root, name)):
             try:
-                return integrity.read_contract(root, name, number)
+                return integrity.read_contract(root, name, number, trusted_keys)
             except ContractBroken:
                 continue
     return None
@@ -95,7 +96,7 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
         f"    logs         .venv/bin/tableside logs -f   ({settings.run_dir / 'log'})",
         "    stop         Ctrl-C, or make stop",
     ]
-    contract = _first_contract(root)
+    contract = _first_contract(root, settings.repository.trusted_keys)
     if contract is not None:
         lines += ["", "  Try it:", f"  {curl_line(contract, server.listen, settings)}"]
     return "\n".join(lines) + "\n\n"

@@ -48,15 +48,27 @@ def check_version(
 ) -> Runtime:  # fmt: skip
     """Load a version and return its runtime. Raises ContractBroken for the first check that fails.
 
+    The checks, in order: the signature, where `repository.trusted_keys` asks for one, and those of `load_contracted`.
+    """
+    contract = integrity.read_contract(root, name, number, policy.trusted_keys)
+    return load_contracted(root, contract, policy, store, environments, checked)
+
+
+def load_contracted(
+    root: Path, contract: Contract, policy: Repository, store: SharedStore | None = None,
+    environments: Environments | None = None, checked: CheckedArtifacts | None = None,
+) -> Runtime:  # fmt: skip
+    """Load the version of a contract that was read with `policy.trusted_keys`, and return its runtime.
+
     The checks, in order: the hashes of artifact and own code, the environment, the consent to what the version brings,
     the types in the skops file, the golden rows, the checksums. Nothing is imported before the consent is checked.
     Checksums come last because a golden row shows better what is wrong. A version whose forest is in the shared store
     skips the check of types: another process of this host has made it when it wrote the entry.
     A version whose model.toml names an environment is loaded in a model process of it, from `environments`.
     checked: where artifacts whose types have been audited are kept for later loads; None reads each artifact itself.
+    Raises ContractBroken for the first check that fails.
     """
-    contract = integrity.read_contract(root, name, number)
-    artifact = integrity.check_artifact(root, contract)
+    name, artifact = contract.name, integrity.check_artifact(root, contract)
     trusted = trusted_types.expand(policy.trusted_types, policy.trusted_libraries)
     policy = msgspec.structs.replace(policy, trusted_types=trusted)
     environment = model_toml.environment_of(name, model_toml.read(root, name), policy)
@@ -140,10 +152,12 @@ def _load_estimator(
 ) -> tuple[SklearnRuntime, Answers]:
     """Load the estimator and replay its golden rows. Returns it with its answers. Raises ContractBroken.
 
-    With own code the artifact decides what the code is called with, so the bytes that are hashed are those loaded.
+    With own code the artifact decides what the code is called with, and with signatures nobody else may choose it: the
+    bytes that are hashed are then those that are loaded.
     """
     folder = paths.version_folder(root, contract.name, contract.version)
-    content = verified_files.read(folder, contract.artifact) if contract.code else None
+    is_read = bool(contract.code or policy.trusted_keys)
+    content = partial(verified_files.read, folder, contract.artifact) if is_read else None
     entry = checked.entry(contract.artifact.sha256) if checked is not None else None
     try:
         runtime = load_sklearn(folder / contract.artifact.file, policy.trusted_types, content, contract.types, entry)

@@ -91,7 +91,7 @@ class ResultStore:
         parts = (
             files.name, files.version, files.fingerprint, libraries, sys.executable, __version__, _RELEASE,
             policy.trusted_types, policy.trusted_libraries, policy.environment_skew, policy.load_timeout_s,
-            policy.shared_memory_above_mb, policy.consent_file, files.environment,
+            policy.shared_memory_above_mb, policy.consent_file, files.environment, policy.trusted_keys,
         )  # fmt: skip
         return self._folder / f"{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]}.json"
 

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
+from tableside.contract import schema
+from tableside.contract.schema import Contract
 from tableside.errors import PublishFailed
+from tableside.publishing import artifact_files
+from tableside.repository import integrity, paths, signatures
+from tableside.repository.signing_keys import Signer
 
 STALE_S = 3600
 """A draft folder that is older than this was left behind by a publish that was killed."""
@@ -65,3 +72,46 @@ def _remove_stale_drafts(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > STALE_S:
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def rename_to_version(
+    folder: Path, draft: Path, contract: Contract, version: int | None, signer: Signer | None = None
+) -> Contract:
+    """Rename the finished draft to its version number, and return the contract with that number.
+
+    signer: the key that signs the version; it is signed before it has its name, so that no reload sees it unsigned.
+
+    rename(2) fails when the target is a folder with files, so two publishers never get the same number. Without a
+    `version`, the next number is tried then.
+    """
+    while True:
+        published = paths.versions(folder.parent, folder.name)
+        number = version or (published[-1] + 1 if published else 1)
+        numbered = msgspec.structs.replace(contract, version=number)
+        content = schema.encode(numbered)
+        _replace(draft / paths.CONTRACT, content)
+        _replace(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())
+        if signer is not None:
+            statement = signatures.statement_of(draft, numbered, content)
+            _replace(draft / paths.SIGNATURE, signatures.sign(statement, signer))
+        artifact_files.make_read_only(draft)
+        try:
+            draft.rename(folder / str(number))
+        except OSError as problem:
+            if version is not None:
+                raise PublishFailed(
+                    f"{folder.name}/{number} is already published, and a version never changes. Use another number"
+                ) from problem
+            if not (folder / str(number) / paths.CONTRACT).is_file():
+                raise PublishFailed(
+                    f"{folder / str(number)} exists but is not a published version: {problem.strerror}. Move it away, "
+                    "or publish with --version"
+                ) from problem
+            continue
+        artifact_files.sync(folder)
+        return numbered
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)

@@ -25,7 +25,8 @@ from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.remote_estimator import RemoteEstimator
 from tableside.publishing.sources import Request
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import integrity, model_toml, paths, signing_keys
+from tableside.repository.signing_keys import Signer
 from tableside.runtimes import golden, trusted_types
 from tableside.settings import Settings
 
@@ -41,7 +42,7 @@ class Published:
 def publish_in_environment(
     name: str, source: Path, environment: str, settings: Settings, request: Request, *, repository: Path,
     version: int | None = None, alias: str | None = None, nullable: Nullable = (), quick: bool = False,
-    consent_path: Path | None = None, progress: Progress = silent,
+    consent_path: Path | None = None, progress: Progress = silent, sign: Path | None = None,
 ) -> Published:  # fmt: skip
     """Publish a model whose versions run in `environment`, and write that into its model.toml.
 
@@ -50,6 +51,7 @@ def publish_in_environment(
     Raises PublishFailed, and leaves no version, when the model cannot be published.
     """
     publish.check_arguments(repository, name, version, alias, 0.0)
+    signer = signing_keys.read(sign, repository) if sign is not None else None
     _check_model(repository, name, environment, request.as_pickle)
     if request.code is not None or request.as_pickle or request.allow_code:
         consent_path = consent_record.place(consent_path, repository)
@@ -59,7 +61,7 @@ def publish_in_environment(
             progress(f"asking the estimator in the environment {environment}")
             model = environment_files.read(source, request, place, settings.repository, Path(work))
             made = _Publication(name, model, place, settings, nullable, quick, progress)
-            published = made.publish(repository, version)
+            published = made.publish(repository, version, signer)
     except (ContractBroken, RequestRejected) as problem:
         raise PublishFailed(f"environment {environment!r}: {problem}") from problem
     consent_record.record(consent_path, repository, published.contract)
@@ -114,8 +116,8 @@ class _Publication:
         self._quick = quick
         self._progress = progress
 
-    def publish(self, root: Path, version: int | None) -> Published:
-        """Learn the contract from the estimator in its environment, and write the version."""
+    def publish(self, root: Path, version: int | None, signer: Signer | None = None) -> Published:
+        """Learn the contract from the estimator in its environment, and write the version. signer: signs it."""
         model, artifact = self._model, self._model.artifact
         described = Artifact(artifact.name, sha256(artifact), artifact.stat().st_size)
         process = PrivateProcess(self._place.name, self._place.python, self._policy.load_timeout_s)
@@ -131,7 +133,7 @@ class _Publication:
                 quick=self._quick,
             )  # fmt: skip
             integrity.check_environment(contract, "refuse", here)
-            return Published(self._write(contract, process, root, version), tuple(notes))
+            return Published(self._write(contract, process, root, version, signer), tuple(notes))
         finally:
             process.close()
 
@@ -162,7 +164,9 @@ class _Publication:
         # They were answered by the release that trained it: another one is refused before.
         return msgspec.structs.replace(contract, golden=msgspec.structs.replace(contract.golden, origin="trainer"))
 
-    def _write(self, contract: Contract, process: PrivateProcess, root: Path, version: int | None) -> Contract:
+    def _write(
+        self, contract: Contract, process: PrivateProcess, root: Path, version: int | None, signer: Signer | None
+    ) -> Contract:
         """Write the version into a draft, replay its golden rows in the environment, and rename it."""
         code = self._model.code
         with draft_folder.draft_in(root / contract.name) as draft:
@@ -176,7 +180,7 @@ class _Publication:
             )
             golden.replay(contract, runtime.run, runtime.prepare)
             model_toml.set_environment(root, contract.name, self._place.name)
-            return publish.rename_to_version(root / contract.name, draft, contract, version)
+            return draft_folder.rename_to_version(root / contract.name, draft, contract, version, signer)
 
 
 def _types(artifact: Path) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ import msgspec
 import pandas as pd
 
 from tableside import settings
-from tableside.contract import schema
 from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.own_code.importer import OwnCode
@@ -40,7 +39,8 @@ from tableside.publishing.effort import FULL, QUICK, Effort
 from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.warning_counts import warn_once
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import integrity, model_toml, paths, signing_keys
+from tableside.repository.signing_keys import Signer
 from tableside.runtimes import golden
 from tableside.runtimes import trusted_types as trusted_library_types
 from tableside.runtimes.base import Runtime
@@ -76,6 +76,7 @@ def publish(
     optional: Collection[str] = (),
     progress: Progress = silent,
     quick: bool = False,
+    sign: Path | str | None = None,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
@@ -102,11 +103,14 @@ def publish(
     optional: the same, but a column that the estimator requires is left as it is.
     progress: is called with the name of each step.
     quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
+    sign: the file of a private key, with which the version is signed (`repository.trusted_keys`).
 
-    Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published.
+    Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published, and KeysFailed
+    when the key cannot be used.
     """
     root = Path(repository)
     check_arguments(root, name, version, alias, tolerance)
+    signer = signing_keys.read(Path(sign), root) if sign is not None else None
     libraries = _libraries(trusted_libraries)
     progress("reading the sample")
     own = code if isinstance(code, OwnCode) else collect(code)
@@ -136,7 +140,7 @@ def publish(
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
     parts = Parts(given.estimator, graph, own, (given.content or True) if as_pickle is True else as_pickle)
     trusted = trusted_library_types.expand(trusted_types, libraries)
-    contract = _write_version(root / name, version, contract, parts, trusted, progress)
+    contract = _write_version(root / name, version, contract, parts, trusted, progress, signer)
     consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
@@ -189,7 +193,7 @@ def check_arguments(root: Path, name: str, version: int | None, alias: str | Non
 
 def _write_version(
     folder: Path, version: int | None, contract: Contract, parts: Parts, trusted_types: tuple[str, ...],
-    progress: Progress,
+    progress: Progress, signer: Signer | None,
 ) -> Contract:  # fmt: skip
     """Write the version into a draft, check that as a load would, and rename it. Returns the finished contract."""
     with draft_folder.draft_in(folder) as draft:
@@ -200,7 +204,7 @@ def _write_version(
             loaded = artifact_files.load_back(draft, contract, parts.estimator, parts.code, trusted_types)
             artifact_files.replay(contract, loaded, parts.code)
             _check_loaded_backends(build_router(loaded, contract, draft), contract)
-            return rename_to_version(folder, draft, contract, version)
+            return draft_folder.rename_to_version(folder, draft, contract, version, signer)
         except ContractBroken as problem:
             raise PublishFailed(str(problem)) from problem
 
@@ -254,38 +258,3 @@ def _check_loaded_backends(loaded_runtime: Runtime, contract: Contract) -> None:
             raise ContractBroken(
                 f"golden rows: a fast backend differs by {largest:.2g} from the artifact that was read back"
             )
-
-
-def rename_to_version(folder: Path, draft: Path, contract: Contract, version: int | None) -> Contract:
-    """Rename the finished draft to its version number, and return the contract with that number.
-
-    rename(2) fails when the target is a folder with files, so two publishers never get the same number. Without a
-    `version`, the next number is tried then.
-    """
-    while True:
-        published = paths.versions(folder.parent, folder.name)
-        number = version or (published[-1] + 1 if published else 1)
-        numbered = msgspec.structs.replace(contract, version=number)
-        _replace(draft / paths.CONTRACT, schema.encode(numbered))
-        _replace(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())
-        artifact_files.make_read_only(draft)
-        try:
-            draft.rename(folder / str(number))
-        except OSError as problem:
-            if version is not None:
-                raise PublishFailed(
-                    f"{folder.name}/{number} is already published, and a version never changes. Use another number"
-                ) from problem
-            if not (folder / str(number) / paths.CONTRACT).is_file():
-                raise PublishFailed(
-                    f"{folder / str(number)} exists but is not a published version: {problem.strerror}. Move it away, "
-                    "or publish with --version"
-                ) from problem
-            continue
-        artifact_files.sync(folder)
-        return numbered
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)

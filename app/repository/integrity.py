@@ -1,9 +1,9 @@
-"""Checks of a published version without loading it: contract, hashes, checksums and library versions."""
+"""Checks of a published version without loading it: contract, signature, hashes, checksums and library versions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +16,7 @@ from tableside.contract.environment import environment, sha256
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
-from tableside.repository import verified_files
+from tableside.repository import signatures, verified_files
 from tableside.repository.paths import CHECKSUMS, CONTRACT, GRAPH, version_folder
 from tableside_contract.environment import same_minor
 
@@ -28,14 +28,25 @@ LIBRARIES = {"onnx": "onnxruntime", "treelite": "treelite", "ensemble_treelite":
 """Fast backend to the optional library that it needs."""
 
 
-def read_contract(root: Path, name: str, number: int) -> Contract:
+def read_contract(root: Path, name: str, number: int, trusted_keys: Collection[str] = ()) -> Contract:
     """Read the contract of a version.
 
-    Raises ContractBroken when the file cannot be read, is not a contract, or belongs to another model or version.
+    trusted_keys: if there are any, one of them must have signed the version, and the bytes that are decoded must be
+    those that were signed. Raises ContractBroken when the file cannot be read, is not a contract, or belongs to another
+    model or version; with FailureKind.SIGNATURE when a trusted signature is missing or does not hold.
     """
+    contract, content = read_with_bytes(root, name, number)
+    if trusted_keys:
+        signatures.check(version_folder(root, name, number), contract, content, trusted_keys)
+    return contract
+
+
+def read_with_bytes(root: Path, name: str, number: int) -> tuple[Contract, bytes]:
+    """Read the contract of a version, and return it with the bytes of its file. Raises as `read_contract`."""
     path = version_folder(root, name, number) / CONTRACT
     try:
-        contract = schema.decode(plain_files.read(path))
+        content = plain_files.read(path)
+        contract = schema.decode(content)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
         raise ContractBroken(f"{name}/{number}/{CONTRACT}: {problem}") from problem
     if (contract.name, contract.version) != (name, number):
@@ -43,7 +54,7 @@ def read_contract(root: Path, name: str, number: int) -> Contract:
             f"{name}/{number}/{CONTRACT} belongs to {contract.name}/{contract.version}. A version cannot be moved or "
             "renamed: publish it again under the new name"
         )
-    return contract
+    return contract, content
 
 
 def check_artifact(root: Path, contract: Contract) -> Path:
@@ -189,14 +200,15 @@ def missing_libraries(contract: Contract) -> str:
 
 
 def check_unloaded(
-    root: Path, name: str, number: int, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
+    root: Path, name: str, number: int, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None,
+    trusted_keys: Collection[str] = (),
 ) -> str:  # fmt: skip
-    """Check a version's contract, hashes, checksums and environment without loading its artifact.
+    """Check a version's contract, signature, hashes, checksums and environment without loading its artifact.
 
-    here: as for check_environment. Returns a warning, empty when there is none.
+    here: as for check_environment. trusted_keys: as for read_contract. Returns a warning, empty when there is none.
     Raises ContractBroken with what is wrong.
     """
-    contract = read_contract(root, name, number)
+    contract = read_contract(root, name, number, trusted_keys)
     check_artifact(root, contract)
     check_checksums(root, contract)
     return check_environment(contract, policy, here)

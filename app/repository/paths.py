@@ -19,6 +19,7 @@ CONTRACT = "contract.json"
 ARTIFACT = "model.skops"
 GRAPH = "model.onnx"
 CHECKSUMS = "checksums.sha256"
+SIGNATURE = "signature.json"
 MODEL_TOML = "model.toml"
 RESERVED_ALIASES = frozenset(("latest",))
 RESERVED_NAMES = frozenset(("stats",))

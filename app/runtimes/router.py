@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from tableside.contract import answers
 from tableside.contract.answers import MethodAnswer
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Contract, Output, Route
+from tableside.contract.schema import Artifact, Contract, Output, Route
 from tableside.contract.table import Table
+from tableside.errors import ContractBroken, FailureKind
+from tableside.process import plain_files
 from tableside.runtimes import golden, onnx
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.fast.backend import FastRuntime, build
@@ -131,9 +134,17 @@ class _RouteBuilder:
     def _build(self, route: Route, least_rows: int) -> FastRuntime:
         contract = self._contract
         if route.backend == ONNX and contract.graph is not None:
-            content, row = (self._folder / contract.graph.file).read_bytes(), golden.golden_table(contract).take(0, 1)
+            content, row = _graph(self._folder, contract.graph), golden.golden_table(contract).take(0, 1)
             return onnx.build(self._original, contract.input, contract.outputs, content, row)
         return build(self._original, contract.input, route.backend, route.order, least_rows)
+
+
+def _graph(folder: Path, published: Artifact) -> bytes:
+    """Return the bytes of the graph. Raises ContractBroken if they are not those of the contract any more."""
+    content = plain_files.read(folder / published.file, published.size_bytes)
+    if hashlib.sha256(content).hexdigest() != published.sha256:
+        raise ContractBroken(f"{published.file} was changed while the version was loaded", FailureKind.DAMAGED)
+    return content
 
 
 SKLEARN = "sklearn"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
@@ -56,16 +56,16 @@ class SklearnRuntime:
 
 
 def load(
-    path: Path, trusted: Iterable[str] = (), content: bytes | None = None, expected: Iterable[str] | None = None,
-    entry: Entry | None = None,
+    path: Path, trusted: Iterable[str] = (), content: bytes | Callable[[], bytes] | None = None,
+    expected: Iterable[str] | None = None, entry: Entry | None = None,
 ) -> SklearnRuntime:  # fmt: skip
     """Load a skops file and the boosters beside it. Each type must be trusted by skops, this project or the operator.
 
     trusted: the operator's types (`trusted_types.expand`), and the types of own code to which there is consent.
-    content: the bytes of the file, which is not read then. expected: the types that skops does not trust, as the
-    contract names them; the file is then audited once instead of twice. entry: where the content of the file is kept
-    for later loads on this host; the file is not read if it is there. Raises ContractBroken, which names the types that
-    nobody trusts, or the reason why the file cannot be read.
+    content: the bytes of the file, which is not read then, or what reads and verifies them. expected: the types that
+    skops does not trust, as the contract names them; the file is then audited once instead of twice. entry: where the
+    content of the file is kept for later loads on this host; the file is not read if it is there. Raises
+    ContractBroken, which names the types that nobody trusts, or the reason why the file cannot be read.
     """
     allowed = TRUSTED | set(trusted)
     try:
@@ -97,9 +97,11 @@ def _damaged(path: Path, damage: Exception) -> ContractBroken:
 
 
 def _read(
-    path: Path, allowed: Set[str], content: bytes | None, expected: Set[str] | None, entry: Entry | None
-) -> Built:
+    path: Path, allowed: Set[str], given: bytes | Callable[[], bytes] | None, expected: Set[str] | None,
+    entry: Entry | None,
+) -> Built:  # fmt: skip
     """Read the file with skops, and make its entry. One process of the host does so, and the others wait for it."""
+    content = given() if callable(given) else given
     if entry is None:
         return Built(_checked(path, allowed, content, expected)[0])
     with entry.making():

@@ -12,7 +12,7 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.preflight import shared_entries
-from tableside.preflight.checks import check_version
+from tableside.preflight.checks import load_contracted
 from tableside.preflight.results import PreflightResult, PreflightResults
 from tableside.repository import integrity
 from tableside.runtimes.base import Runtime
@@ -122,11 +122,9 @@ class Loader:
         return fresh
 
     def _load(self, fresh: Servable, started_s: float) -> None:
-        contract = integrity.read_contract(self._root, fresh.name, fresh.version)
+        contract = integrity.read_contract(self._root, fresh.name, fresh.version, self._policy.trusted_keys)
         fresh.contract = contract
-        runtime = check_version(
-            self._root, fresh.name, fresh.version, self._policy, self._store, self._environments, self._checked
-        )
+        runtime = load_contracted(self._root, contract, self._policy, self._store, self._environments, self._checked)
         if contract.size_bytes > LARGE_BYTES:
             release_free_memory()
         warning = self._warning(contract, runtime)

@@ -147,7 +147,7 @@ COMMANDS = all_commands()
 
 def test_every_command_has_its_section() -> None:
     """cli.md has a section for each command of `tableside`, and no other."""
-    listed = re.findall(r"^## `tableside ([\w ]+)`$", (REFERENCE / "cli.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^## `tableside ([\w -]+)`$", (REFERENCE / "cli.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
 
 
