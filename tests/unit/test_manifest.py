@@ -137,7 +137,7 @@ def test_a_missing_manifest(folder: Path) -> None:
         (["publish"], "name a model and its estimator: tableside publish NAME ESTIMATOR, or --from MANIFEST"),
         (["publish", "m"], "name a model and its estimator"),
         (["publish", "m", "e", "--from", "x.toml"], "--from x.toml names the models itself. Leave out 'm', or --from"),
-        (["publish", "--from", "x.toml", "--alias", "a"], "only --quick goes with --from"),
+        (["publish", "--from", "x.toml", "--alias", "a"], "only --quick and --sign go with --from"),
     ],
 )
 def test_arguments_that_do_not_go_together(words: list[str], error: str) -> None:
