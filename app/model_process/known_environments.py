@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tableside.errors import ContractBroken, FailureKind
@@ -17,6 +17,8 @@ CHILD = Path(__file__).resolve().parent / "child" / "main.py"
 """The program of a model process."""
 REPORT = Path(__file__).resolve().parent / "child" / "report.py"
 REPORT_TIMEOUT_S = 30.0
+NEEDED = ("scikit-learn", "numpy", "pandas", "skops")
+"""What a model process imports."""
 LOCKED = "requirements.locked.txt"
 """The file in an environment's folder that says what it holds. It is written last: without it, nothing counts."""
 
@@ -38,15 +40,26 @@ def known(settings: Settings) -> dict[str, Environment]:
     return found | own
 
 
-def unknown(name: str, names: Mapping[str, object]) -> ContractBroken:
-    """Return the error for a model.toml that names an environment which does not exist here."""
+def unknown(name: str, names: Mapping[str, object], named_by: str = "model.toml names") -> ContractBroken:
+    """Return the error for a model.toml, or an option, that names an environment which does not exist here."""
     there = f"There is {', '.join(sorted(names))}" if names else "There is none"
     return ContractBroken(
-        f"model.toml names the environment {name!r}, which is not defined on this host. {there}. Make it with "
-        f"`tableside env create {name} -r requirements.txt`, or write into tableside.toml: [environments.{name}] "
-        'python = "/path/to/venv/bin/python"',
+        f"{named_by} the environment {name!r}, which is not defined on this host. {there}. Make it with `tableside env "
+        f"create {name} -r requirements.txt`; or, for one that exists, write two lines into tableside.toml, "
+        f'`[environments.{name}]` and `python = "/path/to/venv/bin/python"`, and run `tableside restart`, because a '
+        "running stack has read that file at its start",
         FailureKind.ENVIRONMENT,
     )
+
+
+def lacking(found: Mapping[str, str], needed: Sequence[str] = NEEDED) -> list[str]:
+    """Return the packages that a model process imports and that are not among the versions that were found."""
+    return [package for package in needed if package not in found]
+
+
+def how_to_install(python: str, packages: Sequence[str]) -> str:
+    """Return the sentence for an environment that lacks packages. It exists: nothing is said of requirements."""
+    return f"Install what is missing into it: {python} -m pip install {' '.join(packages)}"
 
 
 def stamp(environment: Environment) -> str:

@@ -23,8 +23,6 @@ from tableside.model_process.process_pool import PrivateProcess
 from tableside.setting_texts import ENVIRONMENT_NAME, ENVIRONMENT_PATTERN, PATTERN_MESSAGES
 from tableside.settings import Settings
 
-NEEDED = ("scikit-learn", "numpy", "pandas", "skops")
-"""What a model process imports."""
 START_TIMEOUT_S = 60.0
 _PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
@@ -54,7 +52,7 @@ def create(settings: Settings, name: str, requirements: Path, python: str, progr
         made = folder / "bin" / "python"
         locked = text if "--hash=" in text else _lock(made, requirements, text, progress)
         _install(made, locked, progress)
-        _require(name, str(made))
+        _require(name, str(made), "Add a line for each to the requirements")
         (folder / LOCKED).write_text(locked, encoding="utf-8")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -126,17 +124,20 @@ def _run(command: Sequence[str], problem: str) -> None:
         raise EnvironmentFailed(f"{problem}: {shown}")
 
 
-def _require(name: str, python: str) -> dict[str, str]:
-    """Return the versions in the environment. Raises EnvironmentFailed if a package of NEEDED is missing."""
+def _require(name: str, python: str, advice: str = "") -> dict[str, str]:
+    """Return the versions in the environment. Raises EnvironmentFailed if a package is missing that is needed.
+
+    advice: what to do then; by default, how to install it.
+    """
     try:
         found = known_environments.installed(python)
     except ContractBroken as problem:
         raise EnvironmentFailed(f"environment {name!r}: {problem}") from problem
-    missing = [package for package in NEEDED if package not in found]
+    missing = known_environments.lacking(found)
     if missing:
+        advice = advice or known_environments.how_to_install(python, missing)
         raise EnvironmentFailed(
-            f"environment {name!r} lacks {', '.join(missing)}, which a model process imports. Add a line for each to "
-            "the requirements"
+            f"environment {name!r} lacks {', '.join(missing)}, which a model process imports. {advice}"
         )
     return found
 

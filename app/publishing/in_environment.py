@@ -56,7 +56,7 @@ def publish_in_environment(
     if request.code is not None or request.as_pickle or request.allow_code:
         consent_path = consent_record.place(consent_path, repository)
     try:
-        place = _place(environment, settings)
+        place = _place(environment, settings, request.as_pickle)
         with tempfile.TemporaryDirectory(prefix="tableside-") as work:
             progress(f"asking the estimator in the environment {environment}")
             model = environment_files.read(source, request, place, settings.repository, Path(work))
@@ -93,12 +93,21 @@ def _check_model(root: Path, name: str, environment: str, as_pickle: bool) -> No
             )
 
 
-def _place(environment: str, settings: Settings) -> Place:
+def _place(environment: str, settings: Settings, as_pickle: bool) -> Place:
+    """The environment and its versions. Raises PublishFailed if it is not there or lacks what a model process needs."""
     known = known_environments.known(settings)
     if environment not in known:
-        raise known_environments.unknown(environment, known)
+        raise PublishFailed(str(known_environments.unknown(environment, known, "--environment names")))
     python = known[environment].python
-    return Place(environment, python, known_environments.installed(python))
+    found = known_environments.installed(python)
+    needed = [package for package in known_environments.NEEDED if package != "skops" or not as_pickle]
+    missing = known_environments.lacking(found, needed)
+    if missing:
+        raise PublishFailed(
+            f"the environment {environment!r} lacks {', '.join(missing)}, which a model process imports. "
+            f"{known_environments.how_to_install(python, missing)}"
+        )
+    return Place(environment, python, found)
 
 
 class _Publication:

@@ -31,9 +31,11 @@ def find(
         found = sorted(each for each in (inside.iterdir() if inside.is_dir() else ()) if _is_module(each))
         if found and not allowed:
             files = ", ".join(f"{name}/{each.name}" for each in found)
+            kind = str(flavors.get("sklearn", {}).get("serialization_format", "pickle"))
+            covers = "" if kind == "skops" else f". --allow-pickle, which the {kind} file needs, covers the code too"
             raise PublishFailed(
                 f"{folder} brings own code ({files}), which runs when the model is read. Look at it, and add "
-                "--allow-code if you trust it"
+                f"--allow-code if you trust it{covers}"
             )
         for each in found:
             resolve(f"{name}/{each.name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import tomllib
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,13 @@ def pool() -> Iterator[Callable[..., Environments]]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def bare_python(folder: Path) -> str:
+    """The interpreter of an environment without packages."""
+    venv.create(folder / "bare", with_pip=False)
+    return str(folder / "bare" / "bin" / "python")
 
 
 Pool = Callable[..., Environments]
@@ -211,6 +220,51 @@ def test_commands_of_environments(folder: Path, monkeypatch: pytest.MonkeyPatch)
     refused = run(main, ["env", "check", "gone"])
     assert refused.exit_code == 2
     assert "there is no environment 'gone'; there is lost, own" in refused.output
+
+
+def test_an_environment_that_lacks_a_package_says_how_to_install_it(
+    folder: Path, bare_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer's environment seldom has skops. `env check` and `publish` say so before anything is tried in it."""
+    monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(folder / "run"))
+    monkeypatch.setenv("TABLESIDE__ENVIRONMENTS__BARE__PYTHON", bare_python)
+    (folder / "m.joblib").write_bytes(b"not read")
+    (folder / "s.csv").write_text("a\n1\n")
+    words = [str(folder / "m.joblib"), "--sample", str(folder / "s.csv"), "--environment", "bare"]
+    repository = ["--repository", str(folder / "models")]
+    lacks = (
+        "'bare' lacks scikit-learn, numpy, pandas{}, which a model process imports. Install what is missing into it: "
+    )
+    install = f"{bare_python} -m pip install scikit-learn numpy pandas"
+    for command, more in (
+        (["env", "check", "bare"], " skops"),
+        (["publish", "m", *words, *repository], " skops"),
+        (["publish", "m", *words, *repository, "--as-pickle"], ""),
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2, done.output
+        assert lacks.format(f",{more}" if more else "") + install + more + "\n" in done.output
+    assert not (folder / "models" / "m").exists()
+
+
+def test_an_environment_that_is_not_defined_says_how_to_define_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option is named, not a file that the user never wrote; the two lines to paste are valid TOML."""
+    monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(folder / "run"))
+    (folder / "s.csv").write_text("a\n1\n")
+    words = ["m", str(folder / "s.csv"), "--sample", str(folder / "s.csv"), "--environment", "gone"]
+    done = CliRunner().invoke(main, ["publish", *words, "--repository", str(folder / "models")])
+    assert done.exit_code == 2
+    assert (
+        "--environment names the environment 'gone', which is not defined on this host. There is none." in done.output
+    )
+    assert "tableside env create gone -r requirements.txt" in done.output
+    assert "run `tableside restart`" in done.output
+    lines = done.output.split("`")
+    assert tomllib.loads("\n".join(line for line in lines if line.startswith(("[environments", "python =")))) == {
+        "environments": {"gone": {"python": "/path/to/venv/bin/python"}}
+    }
 
 
 def test_an_environment_that_cannot_be_made_leaves_nothing(folder: Path) -> None:

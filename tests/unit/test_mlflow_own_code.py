@@ -53,6 +53,7 @@ def test_a_directory_cannot_allow_its_own_code(name: str, tmp_path: Path) -> Non
     line = error_of_publish(DATA / name, tmp_path / "r")
     assert "brings own code (code/churn_steps.py)" in line
     assert "--allow-code" in line
+    assert ("--allow-pickle, which the cloudpickle file needs, covers the code too" in line) == ("cloudpickle" in name)
 
 
 def test_an_allowed_pickle_does_not_allow_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
