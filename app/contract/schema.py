@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from tableside.contract import output_names, wide
+
+if TYPE_CHECKING:
+    from tableside.contract.array_type import Array
 
 FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
@@ -95,6 +99,25 @@ class Input(msgspec.Struct, frozen=True, dict=True):
     def is_double(self) -> bool:
         """Whether every column is float64 without closed categories, so that one float64 array holds the table."""
         return bool(self.columns) and all(c.dtype == "float64" and not c.closed for c in self.columns)
+
+    @cached_property
+    def ranges(self) -> tuple[Array, Array] | None:
+        """The smallest and largest numbers of the sample, each of shape [columns]; None if no column has a range."""
+        if all(column.minimum is None or column.maximum is None for column in self.columns):
+            return None
+        import numpy as np  # commands that read contracts only do not pay for it
+
+        low = [-math.inf if column.minimum is None else column.minimum for column in self.columns]
+        high = [math.inf if column.maximum is None else column.maximum for column in self.columns]
+        return np.array(low), np.array(high)
+
+    @cached_property
+    def watched(self) -> tuple[Column, ...]:
+        """The columns in which a cell may be no trained category, or lie outside of the sample, and yet be accepted."""
+        ranged = [each for each in self.columns if each.minimum is not None and each.maximum is not None]
+        return tuple(
+            each for each in self.columns if (each.categories is not None and not each.closed) or each in ranged
+        )
 
     @cached_property
     def takes_missing(self) -> bool:

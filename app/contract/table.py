@@ -14,6 +14,8 @@ from tableside.contract.schema import Column, Input
 if TYPE_CHECKING:
     import pandas as pd
 
+Anomalies: TypeAlias = Mapping[tuple[str, str], int]
+"""How many cells of a table are accepted although the model was not trained on such: by column and kind."""
 EstimatorInput: TypeAlias = "pd.DataFrame | Array | list[str]"
 """What `fit` was given, by the contract's form: a DataFrame (`frame`), an array (`matrix`) or strings (`texts`)."""
 
@@ -22,10 +24,11 @@ class Table:
     """The rows of one request, or of several joined ones.
 
     Either `arrays` holds a column of shape [rows] for each name, or `matrix` holds all columns in the contract's order,
-    of shape [rows, columns]. The other one is None.
+    of shape [rows, columns]. The other one is None. `anomalies` counts what tableside.decoding.anomalies finds in a
+    request.
     """
 
-    __slots__ = ("arrays", "matrix", "rows", "schema")
+    __slots__ = ("anomalies", "arrays", "matrix", "rows", "schema")
 
     def __init__(
         self, schema: Input, rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None = None
@@ -34,6 +37,7 @@ class Table:
         self.rows = rows
         self.arrays = arrays
         self.matrix = matrix
+        self.anomalies: Anomalies = {}
 
     def to_input(self) -> EstimatorInput:
         """Return the rows in the form that the estimator was trained on.

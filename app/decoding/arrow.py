@@ -21,9 +21,9 @@ from tableside.decoding import parquet_pages
 from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.dates import has_zone
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
-from tableside.decoding.json_tables import Cells, from_columns, names
+from tableside.decoding.json_tables import from_columns, names
 from tableside.decoding.pyarrow_types import ArrowType, Field, RecordBatch, Schema, Values
-from tableside.decoding.rules import Problems, Rules
+from tableside.decoding.rules import Cells, Problems, Rules
 from tableside.errors import RequestRejected, TooLarge
 
 _DAMAGE_ERRORS = (

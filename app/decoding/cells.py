@@ -55,6 +55,7 @@ def to_array(values: Sequence[object], column: Column, problems: Problems, path_
     if is_date:
         return dates.from_cells(cast("Sequence[str | float | None]", values), column, problems, path_of)
     if column.datatype == "BOOL" and types & _NUMBERS:
+        problems.note("coerced", sum(type(value) in _NUMBERS for value in values))
         values = _booleans(values, column, problems, path_of)
     if column.closed and column.categories is not None:
         _check_categories(values, column, problems, path_of)
@@ -104,6 +105,8 @@ def _integers(
         return np.empty(0)
     if NoneType in types:
         return np.array(values, dtype=np.float64)
+    if float in types:
+        problems.note("coerced", sum(type(value) is float for value in values))
     # int() first: numpy would convert a list with a float in it by way of float64, and change large integers.
     whole = [int(value) for value in cast("Sequence[float]", values)] if float in types else values
     return np.array(whole, dtype=np.int64)

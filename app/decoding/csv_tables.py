@@ -21,11 +21,11 @@ from pyarrow import csv as arrow_csv
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
-from tableside.decoding import dates
+from tableside.decoding import dates, missing_words
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
-from tableside.decoding.json_tables import Cells, from_columns, names
+from tableside.decoding.json_tables import from_columns, names
 from tableside.decoding.pyarrow_types import InvalidRow, TextTable, Values
-from tableside.decoding.rules import Problems, Rules, malformed
+from tableside.decoding.rules import Cells, Problems, Rules, malformed
 from tableside.errors import RequestRejected, TooLarge
 
 Header = Literal["present", "absent"] | None
@@ -61,14 +61,14 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     row_bytes = len(first) * CELL_BYTES + min(texts, len(first)) * (TEXT_CELL_BYTES - CELL_BYTES)
     if (body.count(b"\n") + 1) * row_bytes > limit_bytes:
         raise TooLarge(SETTING, limit_bytes)
-    has_header = header == "present" if header else _is_header(first, schema)
+    has_header = header == "present" if header else _is_header(first, schema, rules)
     positions = _check_header(first, schema, rules) if has_header else _check_width(first, schema)
     parsed = _parse(body, has_header, len(first), rules)
     if records is not None and parsed.num_rows + has_header != records:
         counts = f"read as {records} and as {parsed.num_rows + has_header} records"
         raise malformed("body", f"not RFC 4180: its quotes are ambiguous, {counts}")
     cells = {c.name: _cells(parsed.column(positions[c.name]), c) for c in schema.columns if c.name in positions}
-    return from_columns(cells, schema, rules, lambda name, row: f"rows[{row}].{name}")
+    return from_columns(cells, schema, rules.of_texts, lambda name, row: f"rows[{row}].{name}")
 
 
 def _lines(body: bytes, limit_bytes: int) -> Iterator[str]:
@@ -124,13 +124,13 @@ def _first_record(body: bytes, skips_blank: bool, limit_bytes: int) -> list[str]
     return first
 
 
-def _is_header(first: Sequence[str], schema: Input) -> bool:
+def _is_header(first: Sequence[str], schema: Input, rules: Rules) -> bool:
     """Whether the first line holds column names. Raises RequestRejected if it could also be a row of values."""
     if len(first) > 1 and list(first) == [column.name for column in schema.columns]:
         return True  # as a row of values it would be a rare coincidence
     known = {column.name for column in schema.columns}
     name_count = sum(field in known for field in first)
-    accepted = [_accepts(column, field) for column, field in zip(schema.columns, first, strict=False)]
+    accepted = [_accepts(column, field, rules) for column, field in zip(schema.columns, first, strict=False)]
     is_valid_row = len(first) == len(schema.columns) and all(accepted)
     if not name_count and not any(accepted):
         raise malformed("line 1", f"neither the names ({names(schema)}) nor a row of their values")
@@ -144,9 +144,9 @@ def _is_header(first: Sequence[str], schema: Input) -> bool:
     return False
 
 
-def _accepts(column: Column, text: str) -> bool:
+def _accepts(column: Column, text: str, rules: Rules) -> bool:
     cell = cell_of_text(text, column) if text else None
-    if cell is None:
+    if cell is None or text in missing_words.of_column(column, rules):
         return True
     if column.is_date:
         return not isinstance(cell, str) or dates.is_date(cell)

@@ -16,13 +16,11 @@ import numpy as np
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
-from tableside.decoding import numpy_columns
+from tableside.decoding import anomalies, missing_words, numpy_columns
 from tableside.decoding.cells import to_array
-from tableside.decoding.rules import STRICT, Problems, Rules
+from tableside.decoding.rules import STRICT, Cells, Problems, Rules
 from tableside.errors import RequestRejected
 
-Cells = Sequence[object] | Array
-"""The values of one column: decoded JSON values, or a numpy array of shape [rows]."""
 CellPath = Callable[[str, int], str]
 """Returns the place of a cell in the request, by column name and row number."""
 _MAX_SHOWN_NAMES = 12
@@ -185,7 +183,9 @@ def from_columns(
     arrays = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
     if problems:
         raise problems.refusal()
-    return Table(schema, rows, arrays)
+    table = Table(schema, rows, arrays)
+    table.anomalies = problems.anomalies
+    return table
 
 
 def _one_column(values: Cells | None, column: Column, rows: int, problems: Problems, path_of: CellPath) -> Array:
@@ -200,6 +200,8 @@ def _one_column(values: Cells | None, column: Column, rows: int, problems: Probl
     def path(row: int) -> str:
         return path_of(column.name, row)
 
+    if problems.rules.has_missing_words:
+        values = missing_words.without_words(values, column, problems)
     if isinstance(values, np.ndarray):
         return numpy_columns.convert(values, column, problems, path)
     return to_array(values, column, problems, path)
@@ -213,11 +215,12 @@ def names(schema: Input) -> str:
 
 
 def require_rows(table: Table, rules: Rules = STRICT) -> Table:
-    """Return the table if it has rows, and not too many.
+    """Return the table with its anomalies, if it has rows, and not too many.
 
     Raises RequestRejected for none, because scikit-learn cannot predict zero rows, and TooManyRows.
     """
     rules.check_rows(table.rows)
     if table.rows == 0:
         raise RequestRejected("the request has no rows; at least one is needed")
+    table.anomalies = anomalies.of(table, table.anomalies)
     return table

@@ -56,6 +56,7 @@ def _booleans(array: Array, column: Column, problems: Problems, path_of: PathOf)
         return to_array(as_cells(array), column, problems, path_of)
     others = np.flatnonzero((array != 0) & (array != 1))
     problems.add_rows(path_of, others, f"expected {describe(column)}, got {_WORDS[array.dtype.kind]}", array)
+    problems.note("coerced", len(array))
     return array.astype(bool)
 
 
@@ -102,4 +103,6 @@ def _integers(array: Array, column: Column, problems: Problems, path_of: PathOf)
         problems.add_rows(path_of, inexact, INEXACT, array)
     if problems.count > before:
         return np.empty(0)
+    if is_float and present.all():  # an integer column with missing cells arrives as float64, too
+        problems.note("coerced", len(array))
     return array.astype(np.int64 if present.all() else np.float64)

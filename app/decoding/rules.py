@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Literal, TypeAlias
 
 from tableside.contract.array_type import Array
 from tableside.errors import CellError, RequestRejected, TooManyRows
 
 MissingPolicy = Literal["refuse", "fill"]
 SurplusPolicy = Literal["refuse", "ignore"]
+Cells: TypeAlias = Sequence[object] | Array
+"""The values of one column: decoded JSON values, or a numpy array of shape [rows]."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Rules:
     (only if the column is nullable).
     extra, duplicate: whether to refuse or ignore an unknown column, or the repetition of a column.
     most_rows: the largest number of rows.
+    missing_words: for a column, the words that stand for a missing cell where a format has none for text; columns that
+    are not named have those of tableside.decoding.missing_words. has_missing_words: whether the format is such a one.
     """
 
     most_errors: int = 20
@@ -32,6 +36,13 @@ class Rules:
     extra: SurplusPolicy = "refuse"
     duplicate: SurplusPolicy = "refuse"
     most_rows: int = 1_000_000
+    missing_words: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    has_missing_words: bool = False
+
+    @cached_property
+    def of_texts(self) -> Rules:
+        """The same rules for CSV and the text tensors of V2, which have no missing cell for text."""
+        return replace(self, has_missing_words=True)
 
     def check_rows(self, rows: int) -> None:
         """Raise TooManyRows if a request has more rows than `most_rows`."""
@@ -74,7 +85,13 @@ class Problems:
         self.found: list[CellError] = []
         self.extra = 0
         self.column = ""
+        self.anomalies: dict[tuple[str, str], int] = {}
         self._groups: dict[str, _Group] = {}
+
+    def note(self, kind: str, cells: int) -> None:
+        """Count cells of the column that are accepted although they are not as the model was trained."""
+        key = (self.column, kind)
+        self.anomalies[key] = self.anomalies.get(key, 0) + cells
 
     @property
     def count(self) -> int:

@@ -20,8 +20,8 @@ from tableside.contract.table import Table
 from tableside.decoding import binary
 from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
-from tableside.decoding.json_tables import Cells, from_columns, from_matrix, from_rows, names
-from tableside.decoding.rules import STRICT, Rules, malformed
+from tableside.decoding.json_tables import from_columns, from_matrix, from_rows, names
+from tableside.decoding.rules import STRICT, Cells, Rules, malformed
 from tableside.errors import CellError, RequestRejected, TooLarge
 
 NUMPY: dict[str, str] = {
@@ -195,7 +195,7 @@ def from_tensors(
     if errors:
         raise RequestRejected("the request is malformed", tuple(errors[: rules.most_errors]))
     return from_columns(
-        columns, schema, rules, lambda name, row: f"inputs[{positions.get(name, 0)}].data[{row}] ({name})"
+        columns, schema, rules.of_texts, lambda name, row: f"inputs[{positions.get(name, 0)}].data[{row}] ({name})"
     )
 
 
@@ -243,9 +243,9 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
         raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     cells = _elements(tensor, raw, "inputs[0]")
     if isinstance(cells, np.ndarray):
-        return from_matrix(cells.reshape(-1, width), schema, rules, "inputs[0].data")
+        return from_matrix(cells.reshape(-1, width), schema, rules.of_texts, "inputs[0].data")
     rows = [cells[at : at + width] for at in range(0, len(cells), width)] if width else []
-    return from_rows(rows, schema, rules, "inputs[0].data")
+    return from_rows(rows, schema, rules.of_texts, "inputs[0].data")
 
 
 def metadata(name: str, datatype: Datatype, width: int) -> TensorMetadata:

@@ -33,12 +33,14 @@ MIN_CACHE_BYTES, MAX_CACHE_BYTES = 1 << 16, 1 << 40
 class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How columns that are missing from a request, unknown or repeated are treated (docs/reference/tables.md).
 
-    missing: `fill` puts a missing value into each row. extra, duplicate: `ignore` drops the column.
+    missing: `fill` puts a missing value into each row. extra, duplicate: `ignore` drops the column. missing_words: for
+    a column, the words that stand for a missing cell in CSV and in text tensors, instead of the usual ones.
     """
 
     missing: Literal["refuse", "fill"] = "refuse"
     extra: Literal["refuse", "ignore"] = "refuse"
     duplicate: Literal["refuse", "ignore"] = "refuse"
+    missing_words: dict[str, list[str]] = {}
 
 
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -38,6 +38,7 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
             columns.extra,
             columns.duplicate,
             settings.server.max_rows,
+            {name: frozenset(words) for name, words in columns.missing_words.items()},
         ),  # fmt: skip
         _batch_policy(config, contract, settings),
         config.cache.max_bytes,

@@ -65,6 +65,10 @@ class Metrics:
         self.not_finite = Counter(
             "tableside_not_finite", "Predicted cells that were NaN or infinite.", BY_MODEL, registry=registry
         )
+        self.input_anomalies = Counter(
+            "tableside_input_anomalies", "Cells that were accepted although the model was not trained on such.",
+            (*BY_MODEL, "column", "kind"), registry=registry,
+        )  # fmt: skip
         self.verifications = Counter(
             "tableside_verifications", "Answers of a fast backend that were compared with the estimator.",
             (*BY_MODEL, "result"), registry=registry,

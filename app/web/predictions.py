@@ -23,7 +23,7 @@ from tableside.contract.table import Table
 from tableside.errors import AnswerTooLarge, DeadlineExceeded, NotFinite
 from tableside.serving import verification
 from tableside.serving.servable import Servable
-from tableside.web import deadlines, request_guard
+from tableside.web import deadlines, input_anomalies, request_guard
 from tableside.web.request import RequestContext
 
 CELL_BYTES = 12
@@ -121,6 +121,8 @@ def predict(
     """
     extensions, trace, table = context.extensions, context.trace, decoded.table
     trace.rows = table.rows
+    if table.anomalies:
+        input_anomalies.count(extensions.metrics, trace, table)
     outputs = servable.outputs(decoded.outputs)
     size_bytes = _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
     limits = _shorten(context, decoded.timeout_s, limits)
