@@ -1,11 +1,12 @@
 """The table of docs/explanation/estimators.md: each library in each wrapping, and what becomes of it.
 
-`python -m tests.libraries.grid` prints the table for the page. test_grid.py publishes and serves each cell, and holds
-the page equal to this file.
+`python -m tests.libraries.grid` prints both tables for the page. test_grid.py publishes and serves each cell on each
+road in each spelling, and holds the page equal to this file.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -21,8 +22,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tableside.contract.schema import Column, Input
 from tests.libraries import zoo
 from tests.libraries.zoo import Case
+from tests.spellings import spellings
 
 EQUAL = "equal"
 PICKLE = "pickle"
@@ -167,5 +170,22 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def spelling_names(schema: Input, row: list[Any]) -> list[str]:
+    """The spellings in which test_grid.py sends a table with these columns."""
+    return [name for name, _ in spellings(schema, [row, row], random.Random(0))]
+
+
+def spelling_table() -> str:
+    """The spellings and roads of each served cell in Markdown, by what the columns hold."""
+    one, other, word = Column("a", "FP64", "float64"), Column("b", "FP64", "float64"), Column("b", "BYTES", "object")
+    of_one_type = spelling_names(Input("frame", (one, other)), [1.5, 2.5])
+    of_several = spelling_names(Input("frame", (one, word)), [1.5, "Graz"])
+    assert set(of_several) <= set(of_one_type)
+    lines = ["| spelling | columns of one type of numbers | columns of several types |", "|---|---|---|"]
+    for name in of_one_type:
+        lines.append(f"| {name} | equal | {'equal' if name in of_several else 'does not exist'} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    sys.stdout.write(f"{table()}\n{spelling_table()}")

@@ -9,33 +9,29 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import joblib
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from flask import Flask
 
 from tableside.cli import main
 from tableside.contract.environment import environment
 from tableside.contract.schema import Contract
-from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.factory import create_app
-from tableside.model_process.remote_runtime import RemoteRuntime
-from tableside.preflight.checks import check_version
 from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
 from tableside.publishing.sample_rows import rows_as_cells
 from tableside.repository import integrity, paths
 from tableside.serving.registry import Registry
 from tableside.setting_texts import LIBRARIES
-from tableside.settings import Repository
 from tableside.telemetry import metrics
 from tests.conftest import QUICK, registry_of
 from tests.libraries import grid
@@ -133,9 +129,14 @@ def test_a_cell_is_equal_on_every_road_and_in_every_spelling(
         assert known_by(integrity.read_contract(root, name, 1)) == known_by(contract), name
     settings = make_settings(root, tmp_path / "run", repository__trusted_libraries=",".join(trusted(library)), **QUICK)
     app = create_app(settings, Registry(settings, metrics.make(), make_offload(1)))
+    assert_answers(app, case, contract, ("m", *ROADS))
+
+
+def assert_answers(app: Flask, case: Case, contract: Contract, names: Sequence[str]) -> None:
+    """Every output for all rows of each model, and the first model's default output in every spelling, is memory's."""
     registry_of(app).reload(1)
     client, rows = app.test_client(), rows_as_cells(as_frame(case), contract.input)
-    for name in ("m", *ROADS):
+    for name in names:
         for output in contract.outputs:
             wanted = in_memory(case, case.rows, contract)[output.name]
             body = {"instances": rows, "signature_name": output.name}
@@ -143,15 +144,19 @@ def test_a_cell_is_equal_on_every_road_and_in_every_spelling(
             assert reply.status_code == 200, reply.get_data(as_text=True)
             assert bits(answers_of(reply), wanted) == expected_bits(wanted), (name, output.name)
     few = in_memory(case, case.rows[:FEW].copy(), contract)[contract.default_output.name]
-    for spelling, request in spellings(contract.input, rows[:FEW], random.Random(0)):
-        reply = client.post(request.path.replace("MODEL", "m"), data=request.body, headers=request.headers)
+    walked = list(spellings(contract.input, rows[:FEW], random.Random(0)))
+    for spelling, request in walked:
+        reply = client.post(request.path.replace("MODEL", names[0]), data=request.body, headers=request.headers)
         assert reply.status_code == 200, (spelling, reply.get_data(as_text=True))
         assert bits(answers_of(reply), few) == expected_bits(few), spelling
+    assert [spelling for spelling, _ in walked] == grid.spelling_names(contract.input, rows[0])
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize(("library", "wrapping"), cells_with(grid.PICKLE))
-def test_a_cell_that_only_a_pickle_holds(library: str, wrapping: str, root: Path, pool: Callable[..., Any]) -> None:
+def test_a_cell_that_only_a_pickle_holds(
+    library: str, wrapping: str, root: Path, pool: Callable[..., Any], make_settings: Any, tmp_path: Path
+) -> None:
     """Refused as skops on each road, in the same words; published as a pickle, its own process answers as memory."""
     case = grid.case(library, wrapping)
     with pytest.raises(PublishFailed, match="publish with --as-pickle"):
@@ -166,14 +171,12 @@ def test_a_cell_that_only_a_pickle_holds(library: str, wrapping: str, root: Path
         done = road(case, root, name, "--as-pickle")
         assert done.exit_code == 0, done.output
         assert known_by(integrity.read_contract(root, name, 1)) == known_by(contract)
+        (root / name).rename(root.parent / name)  # a pickle shares no environment with another model
     (root / "m" / "model.toml").write_text('environment = "own"\n')
-    policy = Repository(consent_file=str(root.parent / "consent.jsonl"))
-    runtime = check_version(root, "m", 1, policy, None, pool(own=OWN))
-    assert isinstance(runtime, RemoteRuntime)
-    table = from_rows(rows_as_cells(as_frame(case), contract.input), contract.input)
-    for output in contract.outputs:
-        wanted = in_memory(case, case.rows, contract)[output.name]
-        np.testing.assert_array_equal(np.asarray(runtime.run(output.source, runtime.prepare(table))), wanted)
+    consent = str(root.parent / "consent.jsonl")
+    settings = make_settings(root, tmp_path / "run", repository__consent_file=consent, **QUICK)
+    app = create_app(settings, Registry(settings, metrics.make(), make_offload(1), environments=pool(own=OWN)))
+    assert_answers(app, case, contract, ["m"])
 
 
 @pytest.mark.parametrize(("library", "wrapping"), REFUSED)
@@ -190,8 +193,10 @@ def test_a_cell_that_is_refused_is_refused_on_every_road(library: str, wrapping:
 
 
 def test_the_page_has_this_table() -> None:
-    """docs/explanation/estimators.md shows what these tests walk: `python -m tests.libraries.grid` prints it."""
-    assert grid.table() in PAGE.read_text()
+    """docs/explanation/estimators.md shows what these tests walk; `python -m tests.libraries.grid` prints it."""
+    page = PAGE.read_text()
+    assert grid.table() in page
+    assert grid.spelling_table() in page
 
 
 @pytest.fixture(autouse=True)
