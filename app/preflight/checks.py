@@ -22,6 +22,7 @@ from tableside.runtimes import golden, trusted_types
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.checked_artifacts import CheckedArtifacts
 from tableside.runtimes.computed_once import probabilities_computed_once
+from tableside.runtimes.fast.treelite import Keep, convert_anew
 from tableside.runtimes.router import (
     Answers,
     RoutedRuntime,
@@ -79,7 +80,8 @@ def load_contracted(
     if store is None or not shared_entries.should_share(contract, artifact, policy):
         runtime, answers = _load_estimator(root, contract, policy, checked)
         integrity.check_checksums(root, contract)
-        return _routed(runtime, answers, contract, artifact.parent)
+        keep = checked.converted(contract.artifact.sha256) if checked is not None else convert_anew
+        return _routed(runtime, answers, contract, artifact.parent, keep)
     load_later = partial(_load_checked_estimator, root, contract, policy)
     shared = shared_entries.open_entry(contract, policy, store, load_later)
     if shared is None:
@@ -166,14 +168,16 @@ def _load_estimator(
     return runtime, _replay(contract, runtime)
 
 
-def _routed(original: SklearnRuntime, answered: Answers, contract: Contract, folder: Path) -> Runtime:
+def _routed(
+    original: SklearnRuntime, answered: Answers, contract: Contract, folder: Path, keep: Keep = convert_anew
+) -> Runtime:
     """The contract's fast backends if they agree with the estimator on the golden rows here; else the estimator.
 
-    answered: the estimator's answers to these rows.
+    answered: the estimator's answers to these rows. keep: keeps what treelite converts of the artifact.
     They may differ on another processor than that of publish, which may add numbers in another order.
     """
     try:
-        routed = build_router(original, contract, folder)
+        routed = build_router(original, contract, folder, keep)
         if isinstance(routed, RoutedRuntime):
             table = golden.golden_table(contract)
             difference = difference_from_estimator(routed, table, contract.outputs, own=answered)

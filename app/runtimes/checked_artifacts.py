@@ -3,7 +3,8 @@
 The first load of an artifact on a host writes its entry: records of its objects (`tableside.runtimes.skops_records`)
 and its arrays, never a pickle. A later load reads the entry instead of the skops file, in a fiftieth of the time. The
 folder is in the run folder, which only the server's user can enter. The name of an entry is a hash of the artifact's
-checksum, of the versions of the libraries and of this release; its content is verified each time.
+checksum, of the versions of the libraries and of this release; its content is verified each time. What treelite has
+converted of the artifact lies beside the entry (`tableside.runtimes.converted_models`).
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from tableside.errors import ContractBroken
 from tableside.process.file_locks import try_lock
 from tableside.process.plain_sockets import pause
 from tableside.runtimes import entry_file, skops_audit, skops_builder, skops_records, trusted_types
+from tableside.runtimes.converted_models import ConvertedModel
 from tableside.runtimes.object_equality import are_equal
 
 CHECKED_ARTIFACTS_FOLDER = "checked_artifacts"
 """Name of the folder below the run folder."""
-_SUFFIX, _LOCK = ".entry", ".lock-"
+_SUFFIX, _CONVERTED, _LOCK = ".entry", ".treelite", ".lock-"
 _LOCKS = 16
 _WAIT_S, _POLL_S = 120.0, 0.02
 _STALE_S = 3600
@@ -57,23 +59,31 @@ class CheckedArtifacts:
 
     def entry(self, artifact: str) -> Entry:
         """The entry of the artifact with this SHA-256; its file may not exist."""
-        parts = (artifact, environment(), __version__)
-        digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        return Entry(self._folder / f"{digest[:32]}{_SUFFIX}", artifact)
+        return Entry(self._folder / f"{_digest(artifact)}{_SUFFIX}", artifact)
+
+    def converted(self, artifact: str) -> ConvertedModel:
+        """The model that treelite has converted from the artifact with this SHA-256; its file may not exist."""
+        return ConvertedModel(self._folder / f"{_digest(artifact)}{_CONVERTED}", artifact)
 
     def count(self) -> int:
         """How many entries there are. Raises OSError where the folder cannot be read."""
         return sum(1 for name in os.listdir(self._folder) if name.endswith(_SUFFIX))
 
     def sweep(self, kept: Iterable[str]) -> None:
-        """Remove the entries of all artifacts but these, and drafts that are older than an hour."""
-        names = {self.entry(artifact).path.name for artifact in kept}
+        """Remove the files of all artifacts but these, and drafts that are older than an hour."""
+        names = {_digest(artifact) for artifact in kept}
         with suppress(OSError):
             for file in list(self._folder.iterdir()):
-                is_entry = file.name.endswith(_SUFFIX)
+                is_kept_file = file.suffix in (_SUFFIX, _CONVERTED)
                 is_old_draft = not file.name.startswith(_LOCK) and time.time() - file.stat().st_mtime > _STALE_S
-                if file.name not in names if is_entry else is_old_draft:
+                if file.stem not in names if is_kept_file else is_old_draft:
                     file.unlink(missing_ok=True)
+
+
+def _digest(artifact: str) -> str:
+    """The name of the artifact's files, without suffix."""
+    parts = (artifact, environment(), __version__)
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 class Entry:

@@ -95,6 +95,27 @@ def read(path: Path) -> tuple[Index, Records] | None:
 
     Raises OSError, ValueError or msgspec's errors for a file that is not whole, or that others could have written.
     """
+    content = verified(path, _MAGIC)
+    if content is None:
+        return None
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    index = msgspec.json.decode(content[_LENGTH:end], type=Index)
+    base = end + -(_HEAD + end) % _ALIGNMENT
+    dtypes = [_dtype(written) for written in index.dtypes]
+    arrays = [
+        np.ndarray(shape, dtypes[at], content, base + start, order="F" if is_fortran else "C")
+        for at, shape, is_fortran, start in index.arrays
+    ]
+    kept = [bytes(content[base + start : base + start + size]) for start, size in index.kept]
+    return index, Records(index.root, list(index.types), arrays, kept)
+
+
+def verified(path: Path, magic: bytes) -> memoryview | None:
+    """Map a file that holds `magic`, the SHA-256 of the rest, and the rest. Return the rest; None if there is no file.
+
+    It is writable; what is written stays in this process. Raises OSError, or ValueError for a file that does not match
+    its checksum or that others could have written.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -106,21 +127,11 @@ def read(path: Path) -> tuple[Index, Records] | None:
         mapping = map_private(fd, state.st_size)
     finally:
         os.close(fd)
-    writable = memoryview(mapping).cast("B")
-    content = writable.toreadonly()
-    if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : _HEAD] != hashlib.sha256(content[_HEAD:]).digest():
+    content = memoryview(mapping).cast("B")
+    head = len(magic) + hashlib.sha256().digest_size
+    if content[: len(magic)] != magic or content[len(magic) : head] != hashlib.sha256(content[head:]).digest():
         raise ValueError("the file does not match its checksum")
-    first = _HEAD + _LENGTH
-    end = first + int.from_bytes(content[_HEAD:first], "little")
-    index = msgspec.json.decode(content[first:end], type=Index)
-    base = end + -end % _ALIGNMENT
-    dtypes = [_dtype(written) for written in index.dtypes]
-    arrays = [
-        np.ndarray(shape, dtypes[at], writable, base + start, order="F" if is_fortran else "C")
-        for at, shape, is_fortran, start in index.arrays
-    ]
-    kept = [bytes(content[base + start : base + start + size]) for start, size in index.kept]
-    return index, Records(index.root, list(index.types), arrays, kept)
+    return content[head:]
 
 
 def _dtype(written: Any) -> np.dtype[Any]:

@@ -20,6 +20,7 @@ from tableside.runtimes import golden, onnx
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.fast.backend import FastRuntime, build
 from tableside.runtimes.fast.numerics import LibraryMissing
+from tableside.runtimes.fast.treelite import Keep, convert_anew
 from tableside.runtimes.lazy_estimator import LazyEstimator
 from tableside.runtimes.onnx import ONNX
 from tableside.runtimes.sklearn import SklearnRuntime
@@ -88,16 +89,17 @@ class RoutedRuntime:
         self._serve(())
 
 
-def build_router(original: SklearnRuntime, contract: Contract, folder: Path) -> Runtime:
+def build_router(original: SklearnRuntime, contract: Contract, folder: Path, keep: Keep = convert_anew) -> Runtime:
     """Build the backends of the contract's routes and put them in front of the estimator.
 
     original: the loaded estimator; it is returned as it is where the contract has no routes. folder: the version's
-    folder, whose checksums have been verified. A backend whose library is not installed is replaced by the route's
-    fallback, or by the estimator. Raises Unsupported for a backend that this release does not have.
+    folder, whose checksums have been verified. keep: keeps what treelite converts of the artifact. A backend whose
+    library is not installed is replaced by the route's fallback, or by the estimator. Raises Unsupported for a backend
+    that this release does not have.
     """
     if not contract.routes:
         return original
-    builder, least_rows = _RouteBuilder(original, contract, folder), 1
+    builder, least_rows = _RouteBuilder(original, contract, folder, keep), 1
     ranges: list[RowRange] = []
     for route in contract.routes:
         ranges.append((route.up_to_rows, builder.runtime(route, least_rows)))
@@ -110,10 +112,11 @@ def build_router(original: SklearnRuntime, contract: Contract, folder: Path) -> 
 class _RouteBuilder:
     """Builds each backend once, for the first of its routes, which is the one with the fewest rows."""
 
-    def __init__(self, original: SklearnRuntime, contract: Contract, folder: Path) -> None:
+    def __init__(self, original: SklearnRuntime, contract: Contract, folder: Path, keep: Keep) -> None:
         self._original = original
         self._contract = contract
         self._folder = folder
+        self._keep = keep
         self._built: dict[tuple[str, str], FastRuntime | None] = {}
 
     def runtime(self, route: Route, least_rows: int) -> FastRuntime | None:
@@ -136,7 +139,7 @@ class _RouteBuilder:
         if route.backend == ONNX and contract.graph is not None:
             content, row = _graph(self._folder, contract.graph), golden.golden_table(contract).take(0, 1)
             return onnx.build(self._original, contract.input, contract.outputs, content, row)
-        return build(self._original, contract.input, route.backend, route.order, least_rows)
+        return build(self._original, contract.input, route.backend, route.order, least_rows, self._keep)
 
 
 def _graph(folder: Path, published: Artifact) -> bytes:

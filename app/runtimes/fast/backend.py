@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
@@ -58,6 +59,22 @@ _SAMPLING_PIPELINE = "imblearn.pipeline.Pipeline"
 """Its steps that resample do nothing when it answers."""
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What is prepared for a backend, besides the estimator.
+
+    packed: the nodes for the shared-memory backend. least_rows: the smallest number of rows in a call. keep: keeps the
+    model that treelite converts.
+    """
+
+    packed: PackedTrees | None = None
+    least_rows: int = 1
+    keep: treelite.Keep = treelite.convert_anew
+
+
+_NOTHING = Preparation()
+
+
 class FastRuntime:
     """Runs the fast backend of each method, and the estimator where the backend raises EstimatorRequired."""
 
@@ -82,14 +99,18 @@ class FastRuntime:
         return self.original.run(method, data.to_input())
 
 
-def build(original: SklearnRuntime, schema: Input, backend: str, order: str = "C", least_rows: int = 1) -> FastRuntime:
+def build(
+    original: SklearnRuntime, schema: Input, backend: str, order: str = "C", least_rows: int = 1,
+    keep: treelite.Keep = treelite.convert_anew,
+) -> FastRuntime:  # fmt: skip
     """Build a fast backend of a fitted estimator.
 
     backend: one of BACKENDS. order: the memory order of a frame's numbers, "C" (rows) or "F" (columns); it decides in
     which order BLAS adds. least_rows: the smallest number of rows that it is for; it answers fewer rows too, but more
-    slowly. Raises Unsupported, which names the first thing that the backend cannot do.
+    slowly. keep: keeps what treelite converts of the last step. Raises Unsupported, which names the first thing that
+    the backend cannot do.
     """
-    return _build(original, original.estimator, schema, backend, order, None, least_rows)
+    return _build(original, original.estimator, schema, backend, order, Preparation(None, least_rows, keep))
 
 
 def build_shared(original: Runtime, stub: Any, packed: PackedTrees, schema: Input) -> FastRuntime:
@@ -97,28 +118,27 @@ def build_shared(original: Runtime, stub: Any, packed: PackedTrees, schema: Inpu
 
     stub: the estimator of these trees, or its stub. Raises Unsupported.
     """
-    return _build(original, stub, schema, packed_trees.SHARED_MEMORY, "C", packed)
+    return _build(original, stub, schema, packed_trees.SHARED_MEMORY, "C", Preparation(packed))
 
 
 def _build(
-    original: Runtime, estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None,
-    least_rows: int = 1,
-) -> FastRuntime:  # fmt: skip
+    original: Runtime, estimator: Any, schema: Input, backend: str, order: str, preparation: Preparation
+) -> FastRuntime:
     try:
         if backend in (ensembles.ENSEMBLE, ensembles.ENSEMBLE_TREELITE):
             return FastRuntime(original, _Members(schema, order, backend).all_of(estimator))
-        return FastRuntime(original, _table_methods(estimator, schema, backend, order, packed, least_rows))
+        return FastRuntime(original, _table_methods(estimator, schema, backend, order, preparation))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as strange:
         raise Unsupported(f"a fitted attribute is not as expected: {type(strange).__name__}: {strange}") from strange
 
 
 def _table_methods(
-    estimator: Any, schema: Input, backend: str, order: str, packed: PackedTrees | None, least_rows: int = 1
+    estimator: Any, schema: Input, backend: str, order: str, preparation: Preparation
 ) -> dict[str, TableMethod]:
     source, steps, last = _parts(estimator, schema, order)
     if backend == packed_trees.SHARED_MEMORY:
         require(packed_trees.last_of(estimator) is last, "a forest inside a search")
-    methods = _methods(last, source.sparse, backend, packed, least_rows)
+    methods = _methods(last, source.sparse, backend, preparation)
     return {name: _chain(source, steps, method) for name, method in methods.items()}
 
 
@@ -140,7 +160,7 @@ class _Members:
     def _of_table(self, estimator: Any) -> dict[str, TableMethod]:
         *before, last = [step for step in steps_of(estimator) if not preprocessing.is_passthrough(step)]
         if not ensembles.is_ensemble(last):
-            return self._first(last, lambda name: _table_methods(estimator, self._schema, name, self._order, None))
+            return self._first(last, lambda name: _table_methods(estimator, self._schema, name, self._order, _NOTHING))
         if not before:
             return ensembles.methods(last, self._of_table, self._of_matrix)
         require(self._schema.form != "texts", "texts")
@@ -156,7 +176,7 @@ class _Members:
         if ensembles.is_ensemble(last):
             methods = ensembles.methods(last, self._of_matrix, self._of_matrix)
         else:
-            methods = self._first(last, lambda name: _methods(last, False, name, None))
+            methods = self._first(last, lambda name: _methods(last, False, name, _NOTHING))
         steps = [preprocessing.step_of(step) for step in before]
         return {name: _after(steps, method) for name, method in methods.items()}
 
@@ -177,9 +197,7 @@ class _Members:
         return found
 
 
-def _methods(
-    last: Any, is_sparse: bool, backend: str, packed: PackedTrees | None, least_rows: int = 1
-) -> dict[str, Method]:
+def _methods(last: Any, is_sparse: bool, backend: str, preparation: Preparation) -> dict[str, Method]:
     if boosters.is_booster(last):
         return boosters.methods(last, backend, is_sparse)
     require(backend != boosters.BOOSTER, f"no fast backend for {type(last).__name__}")
@@ -187,8 +205,11 @@ def _methods(
         return linear.methods(last, is_sparse)
     require(not is_sparse, "trees over sparse rows")
     if backend == packed_trees.SHARED_MEMORY:
+        packed = preparation.packed
         return packed_trees.methods(last, packed_trees.pack(last) if packed is None else packed)
-    return treelite.methods(last) if backend == treelite.TREELITE else trees.methods(last, backend, least_rows)
+    if backend == treelite.TREELITE:
+        return treelite.methods(last, preparation.keep)
+    return trees.methods(last, backend, preparation.least_rows)
 
 
 def _parts(estimator: Any, schema: Input, order: str) -> tuple[Source, list[Step], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,21 @@ from tableside.runtimes.fast.numerics import EstimatorRequired, LibraryMissing, 
 from tableside.runtimes.fast.trees import FORESTS, HISTOGRAM, as_cells, boosted, takes_missing
 
 TREELITE = "treelite"
+Convert = Callable[[], Any]
+Keep = Callable[[Convert], Any]
+"""Returns the model that a conversion makes: by the conversion, or one that it has made before."""
 
 
-def methods(estimator: Any) -> dict[str, Method]:
-    """The estimator's methods as functions of a matrix. Raises LibraryMissing without treelite, and Unsupported."""
+def convert_anew(convert: Convert) -> Any:
+    """A Keep that keeps nothing."""
+    return convert()
+
+
+def methods(estimator: Any, keep: Keep = convert_anew) -> dict[str, Method]:
+    """The estimator's methods as functions of a matrix. Raises LibraryMissing without treelite, and Unsupported.
+
+    keep: keeps the model converted from this estimator.
+    """
     require(is_exactly(estimator, *FORESTS, *HISTOGRAM), f"no fast backend for {type(estimator).__name__}")
     try:
         import treelite
@@ -25,18 +36,18 @@ def methods(estimator: Any) -> dict[str, Method]:
     except (ImportError, OSError) as absent:
         raise LibraryMissing(TREELITE) from absent
     try:
-        return _forest(estimator) if is_exactly(estimator, *FORESTS) else _histogram(estimator)
+        return _forest(estimator, keep) if is_exactly(estimator, *FORESTS) else _histogram(estimator, keep)
     except (treelite.TreeliteError, NotImplementedError, AssertionError) as refused:
         raise Unsupported(f"treelite: {refused}") from refused
 
 
-def _forest(estimator: Any) -> dict[str, Method]:
+def _forest(estimator: Any, keep: Keep) -> dict[str, Method]:
     """A forest. Cells are rounded to float32 and compared in double precision, as scikit-learn's trees do."""
     import treelite
 
     require(estimator.n_outputs_ == 1, "several targets")
     predict_raw, has_missing = (
-        predictor_of(treelite.sklearn.import_model(estimator), "default"),
+        predictor_of(keep(lambda: treelite.sklearn.import_model(estimator)), "default"),
         takes_missing(estimator.estimators_[0]),
     )
 
@@ -52,10 +63,10 @@ def _forest(estimator: Any) -> dict[str, Method]:
     }
 
 
-def _histogram(estimator: Any) -> dict[str, Method]:
+def _histogram(estimator: Any, keep: Keep) -> dict[str, Method]:
     """Histogram boosting. treelite computes raw scores; `boosted` makes labels and probabilities of them."""
     require(estimator.is_categorical_ is None, "categorical features")
-    predict_raw = predictor_of(_from_baseline(estimator), "raw")
+    predict_raw = predictor_of(keep(lambda: _from_baseline(estimator)), "raw")
 
     def raw(matrix: Array) -> Array:
         return np.asfortranarray(predict_raw(np.ascontiguousarray(matrix, dtype=np.float64)))
