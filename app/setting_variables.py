@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -10,6 +11,27 @@ from tableside.errors import SettingsError
 from tableside.setting_texts import check_variable, list_in_variable, readable
 
 ENV_PREFIX = "TABLESIDE__"
+FOLDER_VARIABLE = "TABLESIDE_FOLDER"
+"""Variable with the folder from which relative paths count; without it the working directory. `tableside run` sets it
+for its programs, which run in the folder of the project, when it was started in another one.
+"""
+_PATHS = {
+    "server": {"keys_file": "keys.json", "tls_certificate": "", "tls_key": "", "environments_dir": ""},
+    "repository": {"consent_file": "consent.jsonl"},
+}
+"""The settings that are paths, with their defaults, beside those that `tableside run` itself passes on absolute."""
+
+
+def rooted(merged: dict[str, object], environ: Mapping[str, str]) -> dict[str, object]:
+    """Return the settings with absolute paths, where FOLDER_VARIABLE says from which folder relative ones count."""
+    folder = environ.get(FOLDER_VARIABLE)
+    for section, paths in _PATHS.items() if folder else ():
+        values = merged.setdefault(section, {})
+        for key, default in paths.items() if isinstance(values, dict) else ():
+            written = values.get(key, default)
+            if isinstance(written, str) and written:
+                values[key] = os.path.join(str(folder), written)
+    return merged
 
 
 def override(merged: dict[str, object], variable: str, value: str, settings: type[msgspec.Struct]) -> None:

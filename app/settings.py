@@ -32,7 +32,7 @@ from tableside.setting_texts import (
     refuse_no_keys,
 )
 from tableside.setting_texts import split_address as split_address
-from tableside.setting_variables import ENV_PREFIX, override
+from tableside.setting_variables import ENV_PREFIX, FOLDER_VARIABLE, override, rooted
 
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
@@ -255,7 +255,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
             override(merged, variable, value, Settings)
     refuse_no_keys(merged)
     try:
-        settings = msgspec.convert(merged, Settings, strict=False)
+        settings = msgspec.convert(rooted(merged, environ), Settings, strict=False)
     except msgspec.ValidationError as problem:
         raise SettingsError(explain(str(problem))) from problem
     if bool(settings.server.tls_certificate) != bool(settings.server.tls_key):
@@ -271,7 +271,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
 
 def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, object]:
     requested = str(config) if config else environ.get(CONFIG_VARIABLE)
-    path = Path(requested or "tableside.toml")
+    path = Path(environ.get(FOLDER_VARIABLE, ""), requested or "tableside.toml")
     if not path.exists():
         if requested:
             raise SettingsError(f"{path}: this settings file does not exist. Create it, or unset {CONFIG_VARIABLE}")

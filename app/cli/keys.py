@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from tableside.access_keys import AccessKey, KeysFile, Scope, parse_duration
 from tableside.cli import render
+from tableside.deployment import running_stack
 from tableside.settings import Settings, load
 
 
 def _file(settings: Settings) -> KeysFile:
-    return KeysFile(settings.keys_path, settings.repository_path)
+    """The keys file of the stack that runs, wherever it was started; without one, that of the settings here."""
+    stack = running_stack.find(settings)
+    path = Path(stack.folder, settings.server.keys_file) if stack and stack.folder else settings.keys_path
+    return KeysFile(path.absolute(), settings.repository_path)
 
 
 @click.group()
@@ -30,11 +35,11 @@ def add(name: str, scope: str, expires: str | None) -> None:
     """Make a key with the name NAME and print it, this once. A running stack takes it within a second."""
     settings = load()
     lifetime = parse_duration(expires) if expires else None
-    token = _file(settings).add(name, Scope(scope), datetime.now(UTC), lifetime)
+    file = _file(settings)
+    token = file.add(name, Scope(scope), datetime.now(UTC), lifetime)
     click.echo(token)
     click.echo(
-        f"made the key {name} in {settings.keys_path}. It is shown only now. "
-        "Send it as the header 'Authorization: Bearer KEY'",
+        f"made the key {name} in {file.path}. It is shown only now. Send it as the header 'Authorization: Bearer KEY'",
         err=True,
     )
 
@@ -45,11 +50,12 @@ def list_keys(as_json: bool) -> None:
     """List the keys by name, with scope and dates. The keys themselves are not kept."""
     settings = load()
     now = datetime.now(UTC)
-    rows = [_row(key, now) for key in _file(settings).read()]
+    file = _file(settings)
+    rows = [_row(key, now) for key in file.read()]
     if as_json:
         render.as_json(rows)
     else:
-        render.keys(rows, settings.keys_path)
+        render.keys(rows, file.path)
 
 
 def _row(key: AccessKey, now: datetime) -> render.Row:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tableside import machine
 from tableside.errors import StackError
+from tableside.setting_variables import FOLDER_VARIABLE
 from tableside.settings import Settings, split_address
 
 WEB_SOCKET, CONTROL_SOCKET = "web.sock", "ctl.sock"
@@ -95,6 +96,7 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         "TABLESIDE__REPOSITORY__PATH": str(settings.repository_path),
         "TABLESIDE_RUN_DIR": str(settings.run_dir),
         "TABLESIDE_MODEL_PROGRAMS": as_pattern(settings.run_dir / MODEL_PROGRAMS),
+        **_folder(environ),
         PROJECT_VARIABLE: str(project),
         PYTHON_VARIABLE: _python(project),
         "TABLESIDE_LOG_BYTES": str(settings.log.max_bytes),
@@ -103,6 +105,15 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         "TABLESIDE_STOP_WAIT_S": str(settings.server.stop_wait_s),
         "TABLESIDE_NGINX": "true" if uses_nginx(settings, environ) else "false",
     }
+
+
+def _folder(environ: Mapping[str, str]) -> dict[str, str]:
+    """The folder of relative paths as a variable, if programs, which run in the project's folder, would take another.
+
+    In the project's folder itself it is not set: after an upgrade the paths count from the folder of the new release.
+    """
+    here = environ.get(FOLDER_VARIABLE) or os.getcwd()
+    return {} if os.path.samefile(here, PROJECT) else {FOLDER_VARIABLE: here}
 
 
 def as_pattern(path: Path) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from tableside.deployment import stack_processes
 from tableside.process import worker_slots
 from tableside.process.instance_names import RUN_DIR
+from tableside.setting_variables import FOLDER_VARIABLE
 from tableside.settings import Settings
 
 RECORD = "stack.json"
@@ -22,12 +23,16 @@ _RUN_DIR_VARIABLE = f"{RUN_DIR}=".encode()
 
 
 class RunningStack(msgspec.Struct, frozen=True):
-    """A running stack. run_dir, repository: absolute paths. listen, admin_listen: HOST:PORT of its two planes."""
+    """A running stack. run_dir, repository: absolute paths. listen, admin_listen: HOST:PORT of its two planes.
+
+    folder: where relative paths in its settings count from; empty in the record of an older release.
+    """
 
     run_dir: str
     repository: str
     listen: str
     admin_listen: str
+    folder: str = ""
 
 
 def record(settings: Settings) -> None:
@@ -41,7 +46,10 @@ def record(settings: Settings) -> None:
 def of_settings(settings: Settings) -> RunningStack:
     """Return the stack that these settings describe, whether or not it runs."""
     server = settings.server
-    return RunningStack(str(settings.run_dir), str(settings.repository_path), server.listen, server.admin_listen)
+    folder = os.environ.get(FOLDER_VARIABLE) or os.getcwd()
+    return RunningStack(
+        str(settings.run_dir), str(settings.repository_path), server.listen, server.admin_listen, folder
+    )
 
 
 def find(settings: Settings) -> RunningStack | None:

@@ -42,8 +42,13 @@ class Access(Enum):
     ADMIN = "admin"
 
 
-OPEN_ENDPOINTS = frozenset(("health.root", "health.live", "health.ready", "health.ping"))
-"""The routes that need no key: the probes of load balancers and supervisors, which cannot send one. Nothing else."""
+PROBES = frozenset(("health.root", "health.live", "health.ready", "health.ping"))
+PAGE = frozenset(("docs.page", "docs.page_with_slash", "docs.static"))
+OPEN_ENDPOINTS = PROBES | PAGE
+"""The routes that need no key, because nobody can send one there: load balancers and supervisors with their probes, and
+a browser that opens the page `/docs`. The page and its files are the same on each server; it asks for a key, and loads
+what names models with it. Nothing else is open.
+"""
 
 
 class Connection(Protocol):

@@ -19,6 +19,7 @@ from tableside.serving.registry import Registry
 from tableside.serving.servable import Servable
 from tableside.settings import Settings
 from tableside.telemetry.metrics import Metrics
+from tableside.web.auth import Access, access_of
 from tableside.web.body_size import BytesInHand
 from tableside.web.request_ids import RequestIds
 
@@ -93,6 +94,13 @@ def catalog() -> Catalog:
 def servable(spec: str, version: str | None = None) -> Servable:
     """A servable of the current application. Waits and raises as `Extensions.servable` does."""
     return extensions().servable(spec, version)
+
+
+def open_routes() -> frozenset[str] | None:
+    """The URL rules of the current application that need no key; None if predictions need none either."""
+    if not settings().needs_keys:
+        return None
+    return frozenset(rule.rule for rule in current_app.url_map.iter_rules() if access_of(rule.endpoint) is Access.OPEN)
 
 
 def routes() -> frozenset[str]:

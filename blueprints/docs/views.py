@@ -1,5 +1,8 @@
 """`/openapi.json`, one OpenAPI document for each model, and the page `/docs`.
 
+Where keys are required, the documents need one, because they name models and columns. The page and its files do not: a
+browser could not open them. The page asks for the key, and loads the document with it.
+
 The page loads Swagger UI from this server and makes no request to another host.
 """
 
@@ -19,7 +22,7 @@ from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 from tableside.web import deadlines
 from tableside.web.auth import Access, allow
-from tableside.web.extensions import catalog, extensions, routes, settings
+from tableside.web.extensions import catalog, extensions, open_routes, routes, settings
 from tableside.web.request_lifecycle import current_trace
 from tableside.web.response import text_response, to_json
 
@@ -99,10 +102,10 @@ def _cached_document(serving: Catalog, key: str, models: list[Described]) -> Cac
     """The document, from the cache or new. It is made in a native thread, because many models take a while."""
     if _cache.catalog is not serving:
         _cache.catalog, _cache.documents = serving, {}
-    documents, paths = _cache.documents, routes()
+    documents, paths, open_paths = _cache.documents, routes(), open_routes()
     if key not in documents:
         deadline_at_s = deadlines.at_s(request.environ, current_trace().started_s, settings().server.request_timeout_s)
-        text = extensions().codec_offload.call(lambda: to_json(document(models, paths)), deadline_at_s)
+        text = extensions().codec_offload.call(lambda: to_json(document(models, paths, open_paths)), deadline_at_s)
         documents[key] = CachedDocument(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]
 

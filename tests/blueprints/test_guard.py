@@ -90,10 +90,10 @@ def test_every_route_is_open_on_purpose_or_refuses_without_its_key(locked: Flask
     assert len(walked) > 60
 
 
-def test_the_open_routes_are_the_probes(locked: Flask) -> None:
+def test_the_open_routes_are_the_probes_and_the_page(locked: Flask) -> None:
     """The list of open routes is written here once more: to open another one is to change this test."""
     assert {rule.rule for rule in locked.url_map.iter_rules() if rule.endpoint in OPEN_ENDPOINTS} == {
-        "/", "/v2/health/live", "/v2/health/ready", "/ping",
+        "/", "/v2/health/live", "/v2/health/ready", "/ping", "/docs", "/docs/", "/docs/static/<path:name>",
     }  # fmt: skip
 
 
@@ -134,6 +134,39 @@ def test_the_fast_dispatch_checks_keys_and_hosts(locked: Flask, keys: dict[Scope
         client.post(PREDICT, json=ROWS, headers={"Host": "evil.example", **bearer(keys[Scope.PREDICT])}).status_code
         == 421
     )
+
+
+def test_the_document_says_which_operations_need_a_key(locked: Flask, keys: dict[Scope, str]) -> None:
+    """Only with a key, because it names models: each operation has the scope that the guard asks for, probes none."""
+    client, routes = locked.test_client(), locked.url_map.bind("")
+    assert client.get("/docs").status_code == 200
+    for path in ("/openapi.json", "/v2/models/iris/openapi.json", "/v2/models/iris/versions/1/openapi.json"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers=bearer(keys[Scope.METRICS])).status_code == 403
+        found = client.get(path, headers=bearer(keys[Scope.PREDICT])).get_json()
+        ((name, scheme),) = found["components"]["securitySchemes"].items()
+        assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+        operations = [(path, method, each) for path, item in found["paths"].items() for method, each in item.items()]
+        for path, method, operation in operations:
+            access = access_of(routes.match(path, method.upper())[0])
+            expected = [] if access is Access.OPEN else [{name: [access.value]}]
+            assert operation["security"] == expected, (path, method)
+        assert {len(each["security"]) for _, _, each in operations} == {0, 1}
+
+
+def test_where_no_key_is_required_the_document_asks_for_none(client: FlaskClient) -> None:
+    """Generated clients would ask for one."""
+    found = client.get("/openapi.json").get_json()
+    assert "securitySchemes" not in found["components"]
+    assert not [each for item in found["paths"].values() for each in item.values() if "security" in each]
+
+
+def test_the_page_knows_no_model(locked: Flask, client: FlaskClient) -> None:
+    """Without a key a browser gets the same page and files as on every other server."""
+    for path in ("/docs", "/docs/static/init.js"):
+        with locked.test_client().get(path) as without, client.get(path) as other:
+            assert without.data == other.data
+            assert b"iris" not in without.data
 
 
 class Clock:

@@ -15,12 +15,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from benchmarks.free_ports import free_port
 from examples.train import EXAMPLES, publish_all
+
+if TYPE_CHECKING:
+    from tests.e2e.browser import Window
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -218,3 +221,11 @@ def stack(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
     started = make_stack()
     yield started
     started.stop()
+
+
+@pytest.fixture
+def window() -> Iterator[Window]:
+    """A fresh browser."""
+    from tests.e2e.browser import open_window
+
+    yield from open_window()

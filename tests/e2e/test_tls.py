@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.certificates import Authority, Pair
+from tests.e2e.browser import WAIT_MS, Window, run_operation
 from tests.e2e.conftest import Stack, until
 
 pytestmark = pytest.mark.e2e
@@ -121,6 +123,31 @@ def test_keys_work_within_a_second_and_commands_know_tls(stack: Stack) -> None:
     assert until(lambda: all(stack.call(PREDICT, BODY, headers=caller)[0] == 401 for _ in range(20)), 60)
     secret = caller["Authorization"].partition(" ")[2]
     assert secret not in stack.logs()
+
+
+def test_a_browser_asks_for_the_key_and_forgets_it(stack: Stack, window: Window) -> None:
+    """`/docs` opens without a key, shows models with one, and sends it with what is tried out; it is stored nowhere."""
+    bearer = new_key(stack, "browser", "predict")
+    key = bearer["Authorization"].partition(" ")[2]
+    assert until(lambda: all(stack.call(PREDICT, BODY, headers=bearer)[0] == 200 for _ in range(20)), 60)
+    page, form = window.page, window.page.locator("#ask")
+    page.goto(f"https://127.0.0.1:{stack.data}/docs")
+    for given, answer in (("wrong", "key is wrong"), (key, "")):
+        expect(form).to_be_visible(timeout=WAIT_MS)
+        page.locator("#key").fill(given)
+        page.get_by_role("button", name="Show the models").click()
+        if answer:
+            expect(page.locator("#said")).to_contain_text(answer, timeout=WAIT_MS)
+    expect(page.locator("[id$='-predict_iris']")).to_be_visible(timeout=WAIT_MS)
+    expect(form).to_be_hidden()
+    status, shown = run_operation(page, "predict_iris")
+    assert status.strip().startswith("200"), shown
+    assert [url for url in window.asked if key in url] == []
+    assert page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])") == '[{},{},""]'
+    assert [line for line in window.said if "status of 401" not in line] == []
+    page.reload()
+    expect(form).to_be_visible(timeout=WAIT_MS)
+    assert page.locator("[id$='-predict_iris']").count() == 0
 
 
 def test_a_renewal_loses_no_request(stack: Stack, authority: Authority, live: Pair) -> None:

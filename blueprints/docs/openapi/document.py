@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tableside import __version__
-from tableside.blueprints.docs.openapi import components, examples, queries, requests, responses
+from tableside.blueprints.docs.openapi import components, examples, keys, queries, requests, responses
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
 from tableside.blueprints.docs.openapi.components import (
     BINARY,
@@ -49,10 +49,13 @@ class Described:
         return f"{self.name}/versions/{self.contract.version}" if self.versioned else self.name
 
 
-def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[str, Any]:
+def document(
+    models: Sequence[Described], routes: Collection[str] = (), open_routes: Collection[str] | None = None
+) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of these models.
 
-    routes: the URL rules of the application, for the paths that only some applications have.
+    routes: the URL rules of the application, for the paths that only some applications have. open_routes: those that
+    need no key, where the others need one; None if no key is required.
     """
     paths: dict[str, Schema] = _server_paths()
     schemas: dict[str, Schema] = components.schemas()
@@ -60,7 +63,7 @@ def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[
         paths |= _model_paths(model, routes)
         parts = requests.components(model.contract, model.rules) | responses.components(model.contract)
         schemas |= {f"{model.name}.{part}": schema for part, schema in parts.items()}
-    return {
+    found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "Tableside",
@@ -78,6 +81,9 @@ def document(models: Sequence[Described], routes: Collection[str] = ()) -> dict[
             "parameters": components.PARAMETERS,
         },
     }
+    if open_routes is not None:
+        keys.require(found, open_routes)
+    return found
 
 
 def _tag(model: Described) -> Schema:
