@@ -27,7 +27,9 @@ def rooted(merged: dict[str, object], environ: Mapping[str, str]) -> dict[str, o
     folder = environ.get(FOLDER_VARIABLE)
     for section, paths in _PATHS.items() if folder else ():
         values = merged.setdefault(section, {})
-        for key, default in paths.items() if isinstance(values, dict) else ():
+        if not isinstance(values, dict):
+            continue  # `load` refuses a section that is not a table
+        for key, default in paths.items():
             written = values.get(key, default)
             if isinstance(written, str) and written:
                 values[key] = os.path.join(str(folder), written)
