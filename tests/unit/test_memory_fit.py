@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tableside import machine
 from tableside.deployment import memory_fit
+from tableside.model_process.process_pool import HELLO, PrivateProcess
 from tests.conftest import MakeSettings
 
 pytestmark = pytest.mark.no_greenlets
@@ -58,7 +61,7 @@ def test_a_start_warns_of_what_cannot_fit(make_settings: MakeSettings, tmp_path:
 
 
 def test_only_what_workers_load_counts(make_settings: MakeSettings, tmp_path: Path) -> None:
-    """Not counted: models that are off or run elsewhere, versions that are not served, files that are no artifact."""
+    """Not counted: models that are off or whose environment does not exist, versions not served, other files."""
     root = tmp_path / "models"
     for name in ("off", "elsewhere", "newest", "broken"):
         version(root, name, arrays=10)
@@ -79,3 +82,35 @@ def test_the_examples_fit_here(make_settings: MakeSettings, tmp_path: Path) -> N
     settings = make_settings(Path(__file__).parents[2] / "models", tmp_path / "run", server__workers="2")
     assert memory_fit.need(settings).total(2) < 200 * MB
     assert memory_fit.warning(settings) == ""
+
+
+def test_each_process_of_an_environment_has_a_copy(make_settings: MakeSettings, tmp_path: Path, limit: Path) -> None:
+    """Model processes share nothing. They are as many as workers, unless the environment says how many."""
+    root, own = tmp_path / "models", {"environments__two__python": sys.executable, "environments__two__processes": "2"}
+    own["environments__all__python"] = sys.executable
+    for name, environment in (("a", "two"), ("b", "two"), ("c", "all"), ("here", ""), ("off", "two")):
+        version(root, name, arrays=10 * MB, others=1 * MB)
+        enabled = "false" if name == "off" else "true"
+        (root / name / "model.toml").write_text(f'environment = "{environment}"\nenabled = {enabled}\n')
+    settings = make_settings(root, tmp_path / "run", server__workers="3", **own)
+    base = memory_fit.MODEL_PROCESS_BYTES
+    needed = memory_fit.need(settings)
+    assert needed.each == memory_fit.WORKER_BYTES + 1 * MB + base + 11 * MB
+    assert needed.shared == 10 * MB + 2 * (base + 22 * MB)
+    limit.write_text(f"{needed.total(3) - 1}\n")
+    assert "set server.workers to 2, or set `processes = 1` for the environment all, or serve" in memory_fit.warning(
+        settings
+    )
+    limit.write_text(f"{needed.total(3)}\n")
+    assert memory_fit.warning(settings) == ""
+
+
+def test_a_model_process_takes_what_is_counted_for_it() -> None:
+    """The estimate without models is a lower bound."""
+    process = PrivateProcess("own", sys.executable, 60.0)
+    try:
+        rollup = Path(f"/proc/{process.call(HELLO, (), time.monotonic() + 60).header['pid']}/smaps_rollup")
+        resident = int(next(line for line in rollup.read_text().splitlines() if line.startswith("Rss:")).split()[1])
+    finally:
+        process.close()
+    assert resident * 1024 > memory_fit.MODEL_PROCESS_BYTES

@@ -19,7 +19,8 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -35,7 +36,7 @@ from tableside.model_process.child.loaded_versions import Versions
 from tableside.model_process.child.wire import Message
 from tableside.model_process.connection import ProcessEnded
 from tableside.model_process.known_environments import CHILD, socket_path
-from tableside.model_process.process_pool import MAX_DEATHS, PrivateProcess, SupervisedProcesses
+from tableside.model_process.process_pool import HELLO, MAX_DEATHS, PrivateProcess, SupervisedProcesses
 from tableside.model_process.remote_runtime import EstimatorError, EstimatorValueError, RemoteRuntime, load_request
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.runtimes.trusted_types import TRUSTED
@@ -198,6 +199,28 @@ def test_an_error_of_the_estimator_has_its_step_and_column(private: PrivateProce
         runtime.run("predict", table)
     place = failure_place.find(caught.value, table)
     assert str(place) == " in step 'model', column 'a': it takes no missing value"
+
+
+@pytest.mark.slow
+def test_a_large_model_takes_its_size_once(private: PrivateProcess, folder: Path) -> None:
+    """A load passes the content through memory several times; what that leaves is given back to the system."""
+    rows = np.random.default_rng(0).random((12000, 4))
+    forest = ExtraTreesClassifier(8, random_state=0).fit(rows, np.random.default_rng(1).integers(0, 3, len(rows)))
+    states = [tree.tree_.__getstate__() for tree in forest.estimators_]
+    own_bytes = sum(state["nodes"].nbytes + state["values"].nbytes for state in states)
+    small = dump(folder, "small", DummyClassifier().fit(rows[:3], [0, 1, 1]))
+    path = dump(folder, "forest", forest)
+    pid = private.call(HELLO, (), soon()).header["pid"]
+    private.load(load(small), soon())  # imports what skops and scikit-learn need
+    before = resident_bytes(pid)
+    private.load(load(path), soon())
+    assert 0.9 * own_bytes < resident_bytes(pid) - before < 1.8 * own_bytes
+
+
+def resident_bytes(pid: int) -> int:
+    """Return what a process has in memory without files."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
 
 
 def test_a_changed_artifact_is_not_loaded(private: PrivateProcess, folder: Path) -> None:

@@ -33,6 +33,8 @@ else:
 KEEP_S = 60.0
 """How long a version stays that nobody serves: workers load it some time before they say that they serve it."""
 LOOK_EVERY_S = 5.0
+TRIM_ABOVE_BYTES = 1 << 20
+"""Larger artifacts leave enough behind when they are loaded that giving it back pays."""
 
 
 class Loaded:
@@ -141,6 +143,8 @@ class Versions:
                 self._write_state()
         gc.collect()
         gc.freeze()  # what a model has loaded is not looked through again and again while it answers
+        if _size(request["path"]) > TRIM_ABOVE_BYTES:
+            _trim()
 
     def _check_libraries(self, request: dict[str, Any]) -> None:
         """Refuse a version whose worker has checked it with other libraries: it could answer otherwise."""
@@ -211,6 +215,18 @@ def _release_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    _trim()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # it has been removed meanwhile
+        return 0
+
+
+def _trim() -> None:
+    """Make the C library give back what it keeps of freed memory: after a load that is twice the model's own size."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):  # not glibc
