@@ -164,6 +164,8 @@ class Predict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest number of bad cells that one answer with status 400 lists."""
     show_values: bool = False
     """Whether errors and logs may quote values of a request (the first 40 characters of each)."""
+    strict_json: bool = False
+    """Whether `NaN` and `Infinity` in JSON are refused. Otherwise NaN is a missing cell, as Python's json writes it."""
     not_finite: Literal["null", "error"] = "null"
     """How a prediction that is NaN or infinite is answered: as `null`, or as an error with status 500."""
     in_thread_above_bytes: Positive = 65536

@@ -28,6 +28,7 @@ class Rules:
     most_rows: the largest number of rows.
     missing_words: for a column, the words that stand for a missing cell where a format has none for text; columns that
     are not named have those of tableside.decoding.missing_words. has_missing_words: whether the format is such a one.
+    strict_json: whether NaN and Infinity in JSON are refused.
     """
 
     most_errors: int = 20
@@ -38,6 +39,7 @@ class Rules:
     most_rows: int = 1_000_000
     missing_words: Mapping[str, frozenset[str]] = field(default_factory=dict)
     has_missing_words: bool = False
+    strict_json: bool = False
 
     @cached_property
     def of_texts(self) -> Rules:

@@ -39,6 +39,7 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
             columns.duplicate,
             settings.server.max_rows,
             {name: frozenset(words) for name, words in columns.missing_words.items()},
+            strict_json=predict.strict_json,
         ),  # fmt: skip
         _batch_policy(config, contract, settings),
         config.cache.max_bytes,

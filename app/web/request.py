@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from io import BufferedIOBase
 from typing import TypeVar
 from wsgiref.types import WSGIEnvironment
@@ -12,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from tableside.decoding import inflate, json_size
+from tableside.decoding import inflate, json_place, json_size, json_words
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
 from tableside.process.worker_hand import Held
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _SMALL_DIGITS = 5
 """Bodies whose length has at most so many digits do not count among the bytes in hand: their number is limited."""
 _NOT_JSON = re.compile(rb"[\[:,\s-](NaN|Infinity)\b")
+_SYNTAX_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -151,35 +153,47 @@ def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
     return raw
 
 
-def parse_json(body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None) -> T:
-    """Decode JSON into `kind`, whatever the Content-Type is.
+def parse_json(
+    body: bytes, kind: type[T], limit_bytes: int | None = None, narrow: type[T] | None = None, is_strict: bool = True
+) -> T:
+    """Decode JSON into `kind`, whatever the Content-Type is. A byte order mark before it is skipped.
 
     limit_bytes: how much the text may count (`decoding.json_size`); None means no limit. narrow: a subclass of
-    `kind` with narrower field types, which is tried first because it decodes faster. Raises RequestRejected, which
-    names the place of a member that does not fit, or TooLarge.
+    `kind` with narrower field types, which is tried first because it decodes faster. is_strict: whether NaN and
+    Infinity are refused; otherwise NaN is null. Raises RequestRejected, which names the place of a member that does not
+    fit, or TooLarge.
     """
     if not body:
         raise RequestRejected("the body is empty; send a JSON object, with a Content-Length or chunked")
     if limit_bytes is not None:
         json_size.check(body, limit_bytes)
-    if narrow is not None:
-        try:
-            return msgspec.json.decode(body, type=narrow)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
     try:
-        return msgspec.json.decode(body, type=kind)
+        return _decoded(body, kind, narrow)
+    except _SYNTAX_ERRORS as problem:
+        text = body.removeprefix(json_words.BOM)
+        changed = text if is_strict else json_words.as_json(text)
+        if changed is not body:
+            with suppress(*_SYNTAX_ERRORS):
+                return _decoded(changed, kind, narrow)
+        raise RequestRejected(f"the body is not valid JSON: {_syntax_error(text, problem, is_strict)}") from None
+
+
+def _decoded(text: bytes, kind: type[T], narrow: type[T] | None) -> T:
+    """Decode the text. Raises RequestRejected for a member that does not fit, and one of _SYNTAX_ERRORS."""
+    if narrow is not None:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(text, type=narrow)
+    try:
+        return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as problem:
         message, _, place = str(problem).partition(" - at ")
         raise malformed(place.strip("`").removeprefix("$").removeprefix(".") or "body", message) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        hint = ". JSON has no NaN and no Infinity; send null for a missing cell" if _NOT_JSON.search(body) else ""
-        raise RequestRejected(f"the body is not valid JSON: {_syntax_error(problem)}{hint}") from None
 
 
-def _syntax_error(problem: Exception) -> str:
-    if isinstance(problem, UnicodeDecodeError):
-        return f"byte {problem.start} is not UTF-8"
+def _syntax_error(text: bytes, problem: Exception, is_strict: bool) -> str:
+    """Return what is wrong with the text and where, apart from words that are no JSON and are read nevertheless."""
     if isinstance(problem, RecursionError):
         return "nested too deeply"
-    return str(problem).removeprefix("JSON is malformed: ")
+    hint = ". JSON has no NaN and no Infinity; send null for a missing cell" if _NOT_JSON.search(text) else ""
+    found = json_place.describe(text if is_strict else json_words.of_same_length(text))
+    return f"{found or problem}{hint if is_strict else ''}"

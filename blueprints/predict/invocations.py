@@ -159,7 +159,7 @@ def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules
 
 
 def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
-    content = parse_json(body, object, limit_bytes)
+    content = parse_json(body, object, limit_bytes, is_strict=rules.strict_json)
     if isinstance(content, list):
         rows = content
         if content and len(schema.columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):

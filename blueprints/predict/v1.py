@@ -80,7 +80,7 @@ def decode(body: Body, schema: Input, rules: Rules, query: OutputQuery = NO_QUER
 
     Raises RequestRejected, TooLarge or UnsupportedBody.
     """
-    request = parse_json(body.content(), PredictRequest, body.json_limit_bytes, narrow(schema))
+    request = parse_json(body.content(), PredictRequest, body.json_limit_bytes, narrow(schema), rules.strict_json)
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")

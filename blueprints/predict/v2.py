@@ -89,7 +89,7 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
 
 def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) -> _DecodedRequest:
     text, raw_tensors = binary.split(body.content(), json_length)
-    request = parse_json(text, InferRequest, body.json_limit_bytes)
+    request = parse_json(text, InferRequest, body.json_limit_bytes, is_strict=rules.strict_json)
     parameters, outputs = request.parameters or {}, request.outputs or []
     all_binary = parameters.get("binary_data_output", False) is True
     as_binary = _binary_outputs(outputs, all_binary)

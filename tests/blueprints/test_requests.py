@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from tableside.blueprints.predict import schemas
 from tableside.contract.schema import Column, Input
+from tableside.decoding import json_words
 from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 from tableside.settings import Server
 from tableside.web.predictions import CELL_BYTES, answer_bytes
@@ -140,9 +141,9 @@ class NarrowPoint(WidePoint):
         (b"[]", "the request is malformed: body: Expected `object`, got `array`"),
         (b'{"x": "1"}', "the request is malformed: x: Expected `int`, got `str`"),
         (b'{"x": 1, "path": [1, null]}', "the request is malformed: path[1]: Expected `int`, got `null`"),
-        (b'{"x": 1', "the body is not valid JSON: Input data was truncated"),
+        (b'{"x": 1', "the body is not valid JSON: unexpected end of data at line 1, column 8, in x"),
         (b'{"x": NaN}', "JSON has no NaN and no Infinity; send null for a missing cell"),
-        (b'{"x": 1}}', "the body is not valid JSON: trailing characters (byte 9)"),
+        (b'{"x": 1}}', "the body is not valid JSON: unexpected content after document at line 1, column 9"),
     ],
 )
 def test_json_that_does_not_fit_is_explained(text: bytes, error: str) -> None:
@@ -153,9 +154,55 @@ def test_json_that_does_not_fit_is_explained(text: bytes, error: str) -> None:
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
-    """A string that is not UTF-8 raises RequestRejected with the position of the byte within that string."""
-    with pytest.raises(RequestRejected, match="the body is not valid JSON: byte 1 is not UTF-8"):
-        parse_json(b'["a\xff"]', object)
+    """A string that is not UTF-8 raises RequestRejected with the place of the byte."""
+    with pytest.raises(RequestRejected, match=r"the body is not valid JSON: not UTF-8 at line 2, column 4, in \[1\]"):
+        parse_json(b'["b",\n "a\xff"]', object)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b'{"instances": [[1, 2],\n [3, 4 5]]}', "line 2, column 8, in instances[1][1]"),
+        (b'{"inputs": {"a, b": [1, 2], "c": [1,, 2]}}', "line 1, column 37, in inputs.c[1]"),
+        (b"[1, 2", "line 1, column 6, in [1]"),
+        (b'{"a": "x\\"]", "b": tru}', "line 1, column 20, in b"),
+        (b'{"a": NaN, "b": [1, nul]}', "line 1, column 21, in b[1]"),
+        (b'[NaN, Infinity, "NaN]', "line 1, column 22, in [2]"),
+        (b"[" + b"0," * 20_000 + b"x]", "line 1, column 40002"),
+    ],
+)
+def test_the_place_of_what_is_wrong_is_named(text: bytes, place: str) -> None:
+    """Line, column, and the member up to which the text could be read; words that are read do not shift it."""
+    with pytest.raises(RequestRejected) as refused:
+        parse_json(text, object, is_strict=False)
+    assert str(refused.value).endswith(f" at {place}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"[NaN]", [None]),
+        (b'{"a": [1, NaN, "NaN", "\\"NaN", "x\\\\", NaN], "NaN": "Infinity"}',
+         {"a": [1, None, "NaN", '"NaN', "x\\", None], "NaN": "Infinity"}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b"\xef\xbb\xbf[NaN]", [None]),
+    ],
+)  # fmt: skip
+def test_json_as_python_writes_it(text: bytes, value: object) -> None:
+    """NaN outside of strings is null, and a byte order mark is skipped."""
+    assert parse_json(text, object, is_strict=False) == value
+
+
+@pytest.mark.parametrize("text", [b"[1, Infinity]", b'[1, -Infinity, "Infinity"]', b"[NaN, -Infinity]"])
+def test_infinity_is_larger_than_any_cell(text: bytes) -> None:
+    """So a column refuses it and names the cell. A body of infinities does not grow without end."""
+    got = parse_json(text, list[Any], is_strict=False)
+    assert abs(got[1]) == 10**309
+    with pytest.raises(RequestRejected, match="JSON has no NaN and no Infinity"):
+        parse_json(text, object)
+    many = json_words.as_json(b"[" + b"-Infinity," * 100_000 + b"Infinity]")
+    assert len(many) < 700_000
+    assert parse_json(many, list[Any])[0] == -(10**309)
 
 
 def test_deep_nesting_is_refused() -> None:
