@@ -6,8 +6,6 @@ list.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from tableside.decoding.inflate import CELL_BYTES, FREE_BYTES, SETTING
@@ -24,8 +22,8 @@ MAX_DEPTH = 64
 _UNCHECKED_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
 _COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT, _QUOTE = b',[]{}"'
-_WEIGHTS = ((_COMMA, CELL_BYTES), (_OPEN_LIST, LIST_BYTES), (_OPEN_OBJECT, OBJECT_BYTES), (_QUOTE, QUOTE_BYTES))
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_BRACKETS = (_OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT)
+_WEIGHTS = {_COMMA: CELL_BYTES, _OPEN_LIST: LIST_BYTES, _OPEN_OBJECT: OBJECT_BYTES, _QUOTE: QUOTE_BYTES}
 
 
 def check(text: bytes, limit_bytes: int) -> None:
@@ -36,21 +34,35 @@ def check(text: bytes, limit_bytes: int) -> None:
     """
     if len(text) <= _UNCHECKED_BYTES:
         return
-    size, limit_bytes = 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
+    size, opens, limit_bytes = 0, 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
     for start in range(0, len(text), _CHUNK_BYTES):
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
-        size += sum(weight * int(np.count_nonzero(codes == code)) for code, weight in _WEIGHTS)
+        counts = {code: int(np.count_nonzero(codes == code)) for code in _WEIGHTS}
+        size += sum(weight * counts[code] for code, weight in _WEIGHTS.items())
+        opens += counts[_OPEN_LIST] + counts[_OPEN_OBJECT]
         if size > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
     # Strings may hold brackets. They are removed only if the text seems too deep with them, because that takes longer.
-    if _depth(text) > MAX_DEPTH and _depth(_STRING.sub(b"", text)) > MAX_DEPTH:
+    if opens > MAX_DEPTH and _depth(text) > MAX_DEPTH and _depth(_without_strings(text)) > MAX_DEPTH:
         raise RequestRejected(f"the body is malformed: nested too deeply; {MAX_DEPTH} levels are allowed")
+
+
+def _without_strings(text: bytes) -> bytes:
+    """Return the text between strings: first without what is escaped in them, then every second piece between quotes.
+
+    A regular expression that does the same takes 20 ns for each byte of a string.
+    """
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(text.split(b'"')[::2]) if b'"' in text else text
 
 
 def _depth(text: bytes) -> int:
     """Return the largest number of arrays and objects that are open at one place, with brackets in strings counted."""
     deepest = level = 0
     for start in range(0, len(text), _CHUNK_BYTES):
+        if all(text.find(code, start, start + _CHUNK_BYTES) < 0 for code in _BRACKETS):
+            continue
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
         opens = (codes == _OPEN_LIST) | (codes == _OPEN_OBJECT)
         brackets = np.flatnonzero(opens | (codes == _CLOSE_LIST) | (codes == _CLOSE_OBJECT))

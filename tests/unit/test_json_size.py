@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tableside.decoding.inflate import FREE_BYTES
@@ -45,3 +47,21 @@ def test_depth() -> None:
     with pytest.raises(RequestRejected, match="nested too deeply; 64 levels are allowed"):
         check(PADDING + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), 2**30)
     check(PADDING + b'["' + b"[" * 500 + b'", "\\"[[' + b"{" * 500 + b'"]', 2**30)
+    check(PADDING + b'["' + b"[" * 500 + b'\\\\", "' + b"[" * 500 + b'\\\\\\""]', 2**30)
+    too_deep = b"[" * (MAX_DEPTH + 1)
+    for before in (b'"\\\\",', b'"\\"",', b'"[\\\\\\"[",', b'"' + b"a" * (3 << 20) + b'",', b" " * (3 << 20)):
+        with pytest.raises(RequestRejected, match="nested too deeply"):
+            check(PADDING + before + too_deep, 2**30)
+
+
+def test_a_refusal_for_depth_costs_little() -> None:
+    """16 MB of a string or of spaces before the brackets: a few ms of CPU, where an expression took 20 ns a byte."""
+    for filler in (b'"' + b"a" * 15_900_000 + b'",', b" " * 15_900_000):
+        text = b"[" + filler + b"[" * 100
+        spent_s = []
+        for _ in range(3):
+            before_s = time.thread_time()
+            with pytest.raises(RequestRejected):
+                check(text, 2**30)
+            spent_s.append(time.thread_time() - before_s)
+        assert min(spent_s) < 0.1, "it was 0.3 s; 0.01 s now"
