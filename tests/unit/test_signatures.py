@@ -27,7 +27,7 @@ from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog
 from tableside.settings import Environment, Repository, load
 from tests.own_code_models import Trained
-from tests.signing import DAMAGED, FORGERIES, Keys, change_everything, copy_version, sign, take_from_another_version
+from tests.signing import DAMAGED, FORGERIES, Keys, change_artifact, copy_version, sign, take_from_another_version
 
 pytestmark = pytest.mark.no_greenlets
 Run = Callable[..., Result]
@@ -185,7 +185,7 @@ def test_the_bytes_that_were_signed_are_the_bytes_that_are_loaded(
 
     def check_then_swap(*given: Any) -> Path:
         path = real(*given)
-        change_everything(folder, keys)
+        change_artifact(folder, keys)
         return path
 
     monkeypatch.setattr(checks.integrity, "check_artifact", check_then_swap)
@@ -316,3 +316,17 @@ def test_signatures_of_several_keys_live_together(folder: Path, keys: Keys) -> N
     file = signatures.read(folder)
     assert file is not None
     assert len(file.signatures) == 2
+
+
+@pytest.mark.parametrize("path", ["../../other", "/etc/hostname", "..", "a/../../b", ".hidden", "a\nb", ""])
+def test_a_statement_names_files_of_its_version_only(path: str, folder: Path, keys: Keys) -> None:
+    """Where no key is trusted anybody may have signed: a path out of the folder is refused before it is looked at."""
+    root, signer = folder.parents[1], keys.signers["mallory"]
+    contract, content = integrity.read_with_bytes(root, "iris", 1)
+    statement = signatures.statement_of(folder, contract, content)
+    forged = signatures.Statement("iris", 1, {**statement.files, path: "0" * 64})
+    (folder / paths.SIGNATURE).unlink()
+    (folder / paths.SIGNATURE).write_bytes(signatures.sign(forged, signer))
+    problem = signatures.standing(folder, contract, content).problem
+    assert "which is no name of a file of a version" in problem
+    assert problem.isprintable()
