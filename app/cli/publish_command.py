@@ -233,6 +233,7 @@ def publish_one(
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
             nullable=options.nullable_columns(), optional=prepared.optional, trained_with=prepared.trained_with,
             expect=prepared.answers, environment_skew=settings.repository.environment_skew, sign=options.sign,
+            trusted_keys=(),
         )  # fmt: skip
     notes = [
         *prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines(),

@@ -272,13 +272,13 @@ class PrivateProcess:
 
 def load_version(
     processes: Processes, contract: Contract, artifact: Path, trusted: Sequence[str], give_up_at_s: float,
-    code: Mapping[str, bytes] = NO_CODE, libraries: Mapping[str, str] | None = None,
+    code: Mapping[str, bytes] = NO_CODE, libraries: Mapping[str, str] | None = None, in_memory: bool = False,
 ) -> RemoteRuntime:  # fmt: skip
     """Load a published version in its environment and return a runtime for it. Raises what `Processes.load` raises.
 
-    code, libraries: as for `load_request`.
+    code, libraries, in_memory: as for `load_request`.
     """
     key = key_of(contract)
-    request = load_request(key, artifact, contract.artifact.sha256, contract.input, trusted, code, libraries)
+    request = load_request(key, artifact, contract.artifact.sha256, contract.input, trusted, code, libraries, in_memory)
     processes.load(request, give_up_at_s)
     return RemoteRuntime(processes, key, request)

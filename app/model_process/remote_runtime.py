@@ -53,13 +53,14 @@ class Caller(Protocol):
 
 def load_request(
     key: str, artifact: Path, sha256: str, schema: Input, trusted: Iterable[str], code: Mapping[str, bytes] = NO_CODE,
-    libraries: Mapping[str, str] | None = None,
+    libraries: Mapping[str, str] | None = None, in_memory: bool = False,
 ) -> list[Buffer]:  # fmt: skip
     """Return the message that makes a model process load a version.
 
     trusted: types that its skops file may hold. libraries: the versions of the environment with which it is checked; a
     process that has others, because packages were changed, refuses it. code: its own code, path below `code/` to
     content, which the caller has verified. There must be consent to own code and to a pickle.
+    in_memory: load the bytes that were hashed, so that no other file can take the artifact's place in between.
     """
     columns = [_described(column) for column in schema.columns]
     header = {
@@ -67,7 +68,7 @@ def load_request(
         "format": "pickle" if artifact.name == PICKLE else "skops",
         "code": {path: base64.b64encode(content).decode() for path, content in code.items()},
         "libraries": dict(libraries or {}), "form": schema.form, "columns": msgspec.to_builtins(columns),
-        "trusted": sorted(trusted),
+        "trusted": sorted(trusted), "in_memory": in_memory,
     }  # fmt: skip
     return wire.Writer().message(header)
 

@@ -119,7 +119,8 @@ def _load_in_environment(
     trusted = (*TRUSTED, *policy.trusted_types, *own_types(contract))
     code = verified_files.read_code(root, contract)
     try:
-        runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here)
+        in_memory = bool(policy.trusted_keys)
+        runtime = load_version(processes, contract, artifact, trusted, give_up_at_s, code, here, in_memory)
     except ContractBroken as refused:
         raise integrity.explained(refused, contract, here) from refused
     runtime.warning = warning

@@ -6,6 +6,7 @@ renamed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ def publish(
     progress: Progress = silent,
     quick: bool = False,
     sign: Path | str | None = None,
+    trusted_keys: Collection[str] | None = None,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
@@ -103,7 +105,8 @@ def publish(
     optional: the same, but a column that the estimator requires is left as it is.
     progress: is called with the name of each step.
     quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
-    sign: the file of a private key, with which the version is signed (`repository.trusted_keys`).
+    sign: the file of a private key, with which the version is signed.
+    trusted_keys: warn of a version that none of these public keys signs; by default those of `repository.trusted_keys`.
 
     Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published, and KeysFailed
     when the key cannot be used.
@@ -144,7 +147,22 @@ def publish(
     consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml.set_alias(root, name, alias, contract.version)
+    _warn_of_signature(contract, signer, trusted_keys)
     return contract
+
+
+def _warn_of_signature(contract: Contract, signer: Signer | None, trusted_keys: Collection[str] | None) -> None:
+    trusted = settings.load().repository.trusted_keys if trusted_keys is None else trusted_keys
+    if trusted and (signer is None or signer.public not in signing_keys.names_by_key(trusted)):
+        version, problem = (
+            f"{contract.name}/{contract.version}",
+            "unsigned" if signer is None else "signed by another key",
+        )
+        warnings.warn(
+            f"{version} will not be served: it is {problem}, and repository.trusted_keys asks for a signature. Sign "
+            f"it: `tableside sign {version} --key KEYFILE`, or publish with sign=KEYFILE",
+            stacklevel=2,
+        )
 
 
 def _learned(learn: Callable[[], Contract], runtime: SklearnRuntime) -> Contract:

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main
+from tableside.contract.environment import sha256
 from tableside.errors import ContractBroken, FailureKind, SettingsError
+from tableside.model_process.child import artifacts
 from tableside.model_process.environment_pools import private
 from tableside.preflight import checks
 from tableside.preflight.checks import check_version
@@ -22,6 +24,7 @@ from tableside.publishing.version_signing import sign_version
 from tableside.repository import consent_file, integrity, paths, signatures
 from tableside.runtimes.checked_artifacts import CheckedArtifacts
 from tableside.runtimes.shared_store import SharedStore
+from tableside.runtimes.trusted_types import TRUSTED
 from tableside.serving.catalog import EMPTY, Catalog
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog
@@ -194,6 +197,20 @@ def test_the_bytes_that_were_signed_are_the_bytes_that_are_loaded(
     assert not list((tmp_path / "checked").glob("*.entry"))
 
 
+def test_a_model_process_loads_the_bytes_that_it_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An artifact that is replaced between the hash and the load is not what the process loads."""
+    path = folder / paths.ARTIFACT
+    monkeypatch.setattr(artifacts, "_own_code", lambda request: path.write_bytes(b"another file") and None)
+    request = {
+        "path": str(path), "sha256": sha256(path), "format": "skops", "trusted": sorted(TRUSTED), "in_memory": True,
+    }  # fmt: skip
+    content = path.read_bytes()
+    assert artifacts.read_artifact(request) is not None
+    path.write_bytes(content)
+    with pytest.raises(artifacts.LoadRefused):
+        artifacts.read_artifact({**request, "in_memory": False})
+
+
 def test_a_load_reads_the_contract_once(folder: Path, policy: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the worker serves by is the contract whose bytes were compared: it is read once, and verified once."""
     counts = {"reads": 0, "checks": 0}
@@ -244,7 +261,7 @@ def test_the_signature_comes_before_consent_and_environment(
 @pytest.mark.processes
 @pytest.mark.slow
 def test_a_signed_version_with_own_code_runs_in_its_environment(
-    folder: Path, keys: Keys, run: Run, with_own_code: Trained, tmp_path: Path
+    folder: Path, keys: Keys, run: Run, with_own_code: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each file of its code is covered; with signature and consent it loads here and in a model process."""
     words = ["--sample", with_own_code.file("ratio.csv"), *with_own_code.code, "--quick", "--sign", keys.files["alice"]]
@@ -259,10 +276,21 @@ def test_a_signed_version_with_own_code_runs_in_its_environment(
     }
     policy = Repository(trusted_keys=keys.trusted, consent_file=str(tmp_path / "consent.jsonl"))
     environments = private({"own": Environment(sys.executable)}, 120.0)
+    in_memory, real = [], checks.load_version
+
+    def load_version(*given: Any) -> Any:
+        in_memory.append(given[-1])
+        return real(*given)
+
+    monkeypatch.setattr(checks, "load_version", load_version)
     try:
         for text in ("", 'environment = "own"\n'):
             (root / "churn" / "model.toml").write_text(text)
             check_version(root, "churn", 1, policy, None, environments)
+        (root / "iris" / "model.toml").write_text('environment = "own"\n')
+        check_version(root, "iris", 1, policy, None, environments)
+        check_version(root, "iris", 1, Repository(), None, environments)
+        assert in_memory == [True, True, False]
     finally:
         environments.close()
     code = root / "churn/1/code/helpers.py"

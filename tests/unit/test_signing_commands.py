@@ -309,6 +309,20 @@ def test_python_and_mlflow_sign(run: Run, keys: Keys, folder: Path) -> None:
     check(root / "logged" / "1", keys.public["alice"])
 
 
+def test_python_is_warned_of_what_will_not_be_served(keys: Keys, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`publish` from Python writes the version, and warns once where the settings ask for another signature."""
+    monkeypatch.setenv("TABLESIDE__REPOSITORY__TRUSTED_KEYS", keys.trusted[0])
+    give = {"repository": folder.parents[1], "quick": True}
+    with pytest.warns(UserWarning, match="api/1 will not be served: it is unsigned") as warned:
+        publish("api", LinearRegression().fit(np.eye(3), [1.0, 2.0, 3.0]), np.eye(3), **give)
+    assert len(warned) == 1
+    with pytest.warns(UserWarning, match="api/2 will not be served: it is signed by another key"):
+        publish(
+            "api", LinearRegression().fit(np.eye(3), [1.0, 2.0, 3.0]), np.eye(3), sign=keys.files["mallory"], **give
+        )
+    publish("api", LinearRegression().fit(np.eye(3), [1.0, 2.0, 3.0]), np.eye(3), sign=keys.files["alice"], **give)
+
+
 def test_signing_is_imported_when_it_is_used_only() -> None:
     """A server and commands without signatures do not pay for the library."""
     program = "import sys, tableside.factory, tableside.cli; print('cryptography' in sys.modules)"

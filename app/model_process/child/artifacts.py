@@ -49,7 +49,7 @@ def read_artifact(request: dict[str, Any]) -> Any:
     """Return the estimator of a load request. Raises LoadRefused."""
     path, name = request["path"], os.path.basename(request["path"])
     content = None
-    if runs_code(request):
+    if runs_code(request) or request.get("in_memory"):
         with open(path, "rb") as file:
             content = file.read()  # the bytes that are hashed are the bytes that are loaded
     digest = hashlib.sha256(content).hexdigest() if content is not None else _digest(path)
