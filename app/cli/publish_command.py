@@ -138,7 +138,8 @@ def publish(
         _print_json(done, failures, is_list=manifest_file is not None)
     else:
         for contract, notes, _ in done:
-            render.published(contract, root, [*notes, *filter(None, [elsewhere])], workers)
+            served_by = None if wait and not workers else workers
+            render.published(contract, root, [*notes, *filter(None, [elsewhere])], served_by)
     for failure in failures:
         click.echo(f"tableside: {failure}", err=True)
     if failures:

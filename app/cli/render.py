@@ -69,10 +69,11 @@ def artifact_in_words(contract: Contract) -> str:
     return f"{kind}, own code" if contract.code else kind
 
 
-def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_by: int = 0) -> None:
+def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_by: int | None = 0) -> None:
     """Print the result of `publish`.
 
-    notes: remarks on the contract that the user should read. served_by: the number of workers that serve it already.
+    notes: remarks on the contract that the user should read. served_by: the number of workers that serve it already;
+    None if they were asked to and do not, which another line says.
     """
     click.echo(f"published {contract.name}/{contract.version} in {root / contract.name / str(contract.version)}")
     click.echo(
@@ -87,6 +88,8 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_
         click.echo(f"  own code: {', '.join(file.file for file in contract.code)}")
     for note in notes:
         click.echo(f"note: {note}")
+    if served_by is None:
+        return
     if served_by:
         click.echo(f"served by {served_by} workers; next: `tableside show {contract.name} --curl` prints a request")
         return

@@ -17,7 +17,7 @@ from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.model_process import known_environments
 from tableside.model_process.process_pool import PrivateProcess, load_version
-from tableside.publishing import artifact_files, consent_record, draft_folder, environment_files, publish, sample
+from tableside.publishing import artifact_files, consent_record, draft_folder, environment_files, publish, sample, skew
 from tableside.publishing.contract_learning import learn_contract
 from tableside.publishing.effort import FULL, QUICK
 from tableside.publishing.environment_files import Place, ReadModel
@@ -56,7 +56,7 @@ def publish_in_environment(
     if request.code is not None or request.as_pickle or request.allow_code:
         consent_path = consent_record.place(consent_path, repository)
     try:
-        place = _place(environment, settings, request.as_pickle)
+        place = _place(environment, settings, request.as_pickle, source)
         with tempfile.TemporaryDirectory(prefix="tableside-") as work:
             progress(f"asking the estimator in the environment {environment}")
             model = environment_files.read(source, request, place, settings.repository, Path(work))
@@ -93,11 +93,12 @@ def _check_model(root: Path, name: str, environment: str, as_pickle: bool) -> No
             )
 
 
-def _place(environment: str, settings: Settings, as_pickle: bool) -> Place:
+def _place(environment: str, settings: Settings, as_pickle: bool, source: Path) -> Place:
     """The environment and its versions. Raises PublishFailed if it is not there or lacks what a model process needs."""
     known = known_environments.known(settings)
     if environment not in known:
-        raise PublishFailed(str(known_environments.unknown(environment, known, "--environment names")))
+        unknown = known_environments.unknown(environment, known, "--environment names")
+        raise PublishFailed(f"{unknown}. {_requirements(source)}")
     python = known[environment].python
     found = known_environments.installed(python)
     needed = [package for package in known_environments.NEEDED if package != "skops" or not as_pickle]
@@ -108,6 +109,16 @@ def _place(environment: str, settings: Settings, as_pickle: bool) -> Place:
             f"{known_environments.how_to_install(python, missing)}"
         )
     return Place(environment, python, found)
+
+
+def _requirements(source: Path) -> str:
+    """What requirements.txt has to name: the release that wrote the file, as far as it says so."""
+    wrote = skew.written_with(source)[0] if source.is_file() else {}
+    release = wrote.get(skew.SKLEARN, "")
+    pinned = f"{skew.SKLEARN}=={release}" if release and " " not in release else skew.SKLEARN
+    others = ", ".join(package for package in known_environments.NEEDED if package != skew.SKLEARN)
+    where = f", which wrote {source.name}" if "==" in pinned else " with the release that trained the model"
+    return f"The requirements name {pinned}{where}, and {others}, and what else the model imports"
 
 
 class _Publication:

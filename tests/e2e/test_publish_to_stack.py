@@ -63,6 +63,8 @@ def test_what_is_not_served_is_a_failure(stack: Stack, words: list[str]) -> None
     done = stack.cli(*words, "--reload")
     assert done.returncode == 1
     assert "m/2 is published, but: m/2 is UNAVAILABLE in the running stack: unloaded: enabled is false" in done.stderr
+    assert "published m/2 in" in done.stdout
+    assert "next:" not in done.stdout, "another reload would not help"
     config.write_text("[aliases]\nchampion = 9\n")
     done = stack.cli("reload")
     assert done.returncode == 1

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from click.testing import CliRunner
 from flask import Flask
+from sklearn.linear_model import LinearRegression
 
 from tableside import settings as app_settings
 from tableside.cli import main
@@ -253,7 +255,8 @@ def test_an_environment_that_is_not_defined_says_how_to_define_it(
     """The option is named, not a file that the user never wrote; the two lines to paste are valid TOML."""
     monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(folder / "run"))
     (folder / "s.csv").write_text("a\n1\n")
-    words = ["m", str(folder / "s.csv"), "--sample", str(folder / "s.csv"), "--environment", "gone"]
+    joblib.dump(LinearRegression().fit([[1.0]], [1.0]), folder / "m.joblib")
+    words = ["m", str(folder / "m.joblib"), "--sample", str(folder / "s.csv"), "--environment", "gone"]
     done = CliRunner().invoke(main, ["publish", *words, "--repository", str(folder / "models")])
     assert done.exit_code == 2
     assert (
@@ -261,6 +264,8 @@ def test_an_environment_that_is_not_defined_says_how_to_define_it(
     )
     assert "tableside env create gone -r requirements.txt" in done.output
     assert "run `tableside restart`" in done.output
+    release = environment()["scikit-learn"]
+    assert f"name scikit-learn=={release}, which wrote m.joblib, and numpy, pandas, skops, and what else" in done.output
     lines = done.output.split("`")
     assert tomllib.loads("\n".join(line for line in lines if line.startswith(("[environments", "python =")))) == {
         "environments": {"gone": {"python": "/path/to/venv/bin/python"}}
