@@ -253,7 +253,7 @@ def test_each_error_of_nginx_is_an_error_object(load: Load) -> None:
     text = nginx.render(load(TABLESIDE__SERVER__MAX_BODY_BYTES="12345"))
     answering = text[text.rindex("server {") :]
     returned = [line.strip() for line in answering.splitlines() if line.strip().startswith("return ")]
-    assert len(returned) == 13
+    assert len(returned) == 15
     for line in returned:
         _, status, content = line.split(" ", 2)
         error = json.loads(content.removesuffix(";").strip("'"))

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -60,6 +61,12 @@ class Listener(socketserver.ThreadingUnixStreamServer):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
+    with nginx_front() as found:
+        yield found
+
+
+@contextmanager
+def nginx_front() -> Iterator[int]:
     """The port of an nginx of the data plane, in front of a worker that names files. Its folder has a short path."""
     with tempfile.TemporaryDirectory(prefix="ts-") as made, socket.socket() as probe, socket.socket() as other:
         run_dir = Path(made)
