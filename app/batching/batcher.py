@@ -114,7 +114,10 @@ class Batcher(Generic[P, R]):
                 job.held.leave_behind()
             raise DeadlineExceeded(request.budget_s)
         if isinstance(job.outcome, Exception):
-            raise job.outcome
+            try:
+                raise job.outcome
+            finally:
+                del job  # the error's traceback names this frame: without this, it would keep its own table
         return BatchedResult(job.outcome, job.started_at_s - job.queued_at_s, job.ended_at_s - job.started_at_s)
 
     def check_room(self, request: RequestLimits) -> None:
@@ -198,7 +201,10 @@ class Batcher(Generic[P, R]):
         if reason:
             self._count_drop(DropReason.REFUSED)
             reason.retry_after_s = max(1, math.ceil(total_s))
-            raise reason
+            try:
+                raise reason
+            finally:
+                del reason  # as in `submit`: otherwise the refused request's table would wait for a garbage collection
         return total_s, not is_behind and not request.is_queued
 
     def _overdue(self, now_s: float) -> int:

@@ -103,6 +103,9 @@ def _called_estimators(problem: BaseException) -> list[Any]:
     """Return the estimators whose methods were running, the outermost first, each once."""
     found: dict[int, Any] = {}
     frames = problem.__traceback__
+    # The first frame has caught the error. f_locals makes a dict that its frame keeps: with the error in it, the two
+    # would keep each other, and the request's table, until a garbage collection.
+    frames = frames and frames.tb_next
     while frames is not None:
         owner = frames.tb_frame.f_locals.get("self")
         if hasattr(owner, "get_params"):

@@ -80,9 +80,14 @@ def _caught(work: Callable[[], T]) -> Callable[[], T | _Raised]:
 
 
 def _outcome(result: T | _Raised) -> T:
-    if isinstance(result, _Raised):
+    if not isinstance(result, _Raised):
+        return result
+    try:
         raise result.error
-    return result
+    finally:
+        # The error's traceback names this frame. With `result` in it, the two would keep each other, and all that the
+        # error's frames hold, until a garbage collection.
+        del result
 
 
 class ThreadOffload:
@@ -111,6 +116,8 @@ class ThreadOffload:
                 raise  # `work` itself raised it
             future.cancel()
             raise DeadlineExceeded((deadline_at_s or started_s) - started_s) from None
+        finally:
+            del future  # as in `_outcome`
 
 
 class _Pending(Protocol[T_co]):
@@ -172,8 +179,8 @@ def run_native(work: Callable[[], T]) -> T:
         return work()
     import gevent
 
-    result: T | _Raised = gevent.get_hub().threadpool.apply(_caught(work))
-    return _outcome(result)
+    pool: _GeventPool = gevent.get_hub().threadpool
+    return _outcome(pool.spawn(_caught(work)).get())
 
 
 def native_lock() -> AbstractContextManager[bool]:

@@ -50,4 +50,4 @@ def _send(stage: Stage, body: Body, content: bytes, headers: dict[str, str]) -> 
 
 
 def _limits(body: Body, got: Outcome) -> Limits:
-    return refused(got.bytes_sent, body.inflated_bytes)
+    return refused(got.bytes_sent, body.inflated_bytes, body.inspect_ms)

@@ -80,9 +80,9 @@ class Row:
         return found
 
 
-def refused(body_bytes: int, inflated_bytes: int) -> Limits:
-    """Return the limits of a request that is refused."""
-    cpu_ms = REFUSED_CPU_MS + INFLATING_MS_PER_MB * (body_bytes + inflated_bytes) / 1e6
+def refused(body_bytes: int, inflated_bytes: int, inspect_ms: float = 0.0) -> Limits:
+    """Return the limits of a request that is refused. inspect_ms: what reading its footer or header may take."""
+    cpu_ms = REFUSED_CPU_MS + inspect_ms + INFLATING_MS_PER_MB * (body_bytes + inflated_bytes) / 1e6
     return Limits(PEAK_RATIO * body_bytes + FREE_PEAK_BYTES, cpu_ms)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from tableside.batching.admission import USABLE_DEADLINE_SHARE, refusal
 from tableside.batching.cost import CostModel
-from tableside.batching.isolation import run_isolated
+from tableside.batching.isolation import run_isolated, run_timed
 from tableside.batching.queue import MAX_BATCH_S, BatchPolicy, DropReason, Queue, QueuedRequest
 from tableside.errors import Overloaded, WaitedTooLong
 
@@ -368,3 +370,27 @@ def test_sizes_that_differ_little_share_an_estimate() -> None:
     assert cost.typical_s(4) == pytest.approx(1.0)
     assert cost.typical_s(8) == pytest.approx(9.0)
     assert 1.0 < cost.typical_s(6) < 9.0
+
+
+class Item:
+    """Stands for the table of a request."""
+
+
+def test_a_failure_keeps_nothing_of_its_item() -> None:
+    """The outcomes of a batch hold the errors; what the errors' frames hold is freed with them."""
+    freed: list[bool] = []
+
+    def fail(items: Any) -> list[Any]:
+        raise ArithmeticError
+
+    def outcomes() -> list[Any]:
+        item = Item()
+        weakref.finalize(item, freed.append, True)
+        return run_timed([item], fail, lambda: 0.0)[0]
+
+    gc.disable()
+    try:
+        assert isinstance(outcomes()[0], ArithmeticError)
+        assert freed
+    finally:
+        gc.enable()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -257,6 +260,32 @@ def test_a_request_that_would_be_late_is_refused_at_once() -> None:
     )
     assert error.retry_after_s == 6
     assert bench.metrics.drops == ["refused"]
+
+
+class Item:
+    """Stands for the table of a request."""
+
+
+def test_a_refusal_keeps_nothing_of_its_request() -> None:
+    """The item of a refused request is freed with the error, and does not wait for a garbage collection."""
+    bench = Bench(offload=HereOffload())
+    bench.batcher.cost = known_cost(3.0)
+    freed: list[bool] = []
+
+    def submit_another() -> None:
+        item = Item()
+        weakref.finalize(item, freed.append, True)
+        with suppress(Overloaded):
+            bench.submit(item, bench.limits(4.0))
+
+    bench.echo.during = submit_another
+    gc.disable()
+    try:
+        bench.submit("first", bench.limits(600.0))
+        assert bench.metrics.drops == ["refused"]
+        assert freed
+    finally:
+        gc.enable()
 
 
 def test_estimates_that_were_too_low_are_corrected() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gevent
 import pytest
 from gevent.monkey import get_original
 
-from tableside.errors import DeadlineExceeded
+from tableside.errors import DeadlineExceeded, RequestRejected
 from tableside.process.offload import (
     GeventOffload,
     Offload,
@@ -113,6 +116,34 @@ def test_errors_are_not_written_to_stderr(offload: Offload, capfd: pytest.Captur
     with pytest.raises(KeyError):
         offload.call(lambda: {}["x"])
     assert capfd.readouterr().err == ""
+
+
+class Body:
+    """Something large in a frame of work that raises."""
+
+
+@pytest.mark.parametrize("deadline_s", [None, FAR_S])
+def test_an_error_keeps_nothing_of_its_work(offload: Offload, deadline_s: float | None) -> None:
+    """What the frames of the work hold is freed with the error, and does not wait for a garbage collection."""
+    deadline_at_s = None if deadline_s is None else time.monotonic() + deadline_s
+    calls = [lambda work: offload.call(work, deadline_at_s), run_native]
+    for call in calls:
+        freed = threading.Event()
+
+        def work(freed: threading.Event = freed) -> None:
+            body = Body()
+            weakref.finalize(body, freed.set)
+            raise RequestRejected("too large")
+
+        gc.disable()
+        try:
+            with suppress(RequestRejected):
+                call(work)
+            for _ in range(3):
+                gevent.sleep(0)  # gevent's loop holds the last result until its next turn
+            assert freed.is_set()
+        finally:
+            gc.enable()
 
 
 def test_a_caller_does_not_wait_beyond_its_deadline(offload: Offload, gate: Gate) -> None:
