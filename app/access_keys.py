@@ -81,6 +81,12 @@ def match(keys: Iterable[AccessKey], token: str) -> AccessKey | None:
     return found
 
 
+def check_name(name: str) -> None:
+    """Raise KeysFailed for a text that is no name for a key."""
+    if not NAME.match(name):
+        raise KeysFailed(f"{name!r} is no name for a key: use 1 to 64 letters, digits, '-', '_', '.' or '@'")
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the time that `90d`, `12h` or `4w` means. Raises KeysFailed for another form."""
     found = _DURATION.match(text)
@@ -112,7 +118,8 @@ class KeysFile:
         self._check_place()
         try:
             with self.path.open("rb") as file:
-                self._check_mode(os.fstat(file.fileno()))
+                if why := private_files.problem(os.fstat(file.fileno()), self.path):
+                    raise KeysFailed(f"server.keys_file ({self.path}) {why}")
                 content = file.read()
         except FileNotFoundError:
             return ()
@@ -128,8 +135,7 @@ class KeysFile:
 
     def add(self, name: str, scope: Scope, now: datetime, lifetime: timedelta | None = None) -> str:
         """Make a key and return it: it is not kept. Raises KeysFailed for a name that is in use or not possible."""
-        if not NAME.match(name):
-            raise KeysFailed(f"{name!r} is no name for a key: use 1 to 64 letters, digits, '-', '_', '.' or '@'")
+        check_name(name)
         token = f"{PREFIX}{secrets.token_urlsafe(32)}"
         now = now.replace(microsecond=0)
         made = AccessKey(name, scope, digest(token), now, now + lifetime if lifetime else None)
@@ -159,17 +165,6 @@ class KeysFile:
             raise KeysFailed(
                 f"server.keys_file ({self.path}) is inside the repository {self.repository}, so whoever writes models "
                 "could make keys. Set it to a file outside of the repository"
-            )
-
-    def _check_mode(self, found: os.stat_result) -> None:
-        if found.st_mode & 0o077:
-            raise KeysFailed(
-                f"server.keys_file ({self.path}) can be read or changed by other users of this host. "
-                f"Run: chmod 600 {self.path}"
-            )
-        if found.st_uid not in (0, os.geteuid()):
-            raise KeysFailed(
-                f"server.keys_file ({self.path}) belongs to another user. Run: chown {os.geteuid()} {self.path}"
             )
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Writes files that only this user may read, in one step: keys, and the certificate with its private key.
+"""Files that only this user may read: keys, and the certificate with its private key. They are written in one step.
 
 Whoever reads such a file sees the content of before or the new one, also when the disk is full or the writer is killed.
 """
@@ -31,3 +31,12 @@ def write(path: Path, content: bytes, check: Callable[[Path], None] | None = Non
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def problem(found: os.stat_result, path: Path) -> str:
+    """Return why others than this user may have read or changed a file, and what to type; empty if they may not."""
+    if found.st_mode & 0o077:
+        return f"can be read or changed by other users of this host. Run: chmod 600 {path}"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"belongs to another user. Run: chown {os.geteuid()} {path}"
+    return ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tableside.access_keys import check_name
 from tableside.cli import render
 from tableside.cli.options import repository_option, repository_path
 from tableside.contract.schema import Contract
@@ -27,7 +28,7 @@ def signing_key(file: Path, name: str, public: bool) -> None:
 
     root = load().repository_path
     if name:
-        signing_keys.check_name(name)
+        check_name(name)
     key = signing_keys.read(file, root).public if public else signing_keys.make(file, root)
     line = f"{name}={key}" if name else key
     click.echo(line)

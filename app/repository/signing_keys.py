@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tableside import private_files
 from tableside.errors import KeysFailed
 from tableside.process import plain_files
 
@@ -24,19 +25,12 @@ if TYPE_CHECKING:
 PREFIX = "ed25519:"
 PUBLIC_KEY = re.compile(rf"^{PREFIX}[A-Za-z0-9_-]{{43}}\Z")
 """A public key as text: its 32 bytes in base64 for URLs, without padding."""
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}\Z")
 _MAX_BYTES = 16384
 
 
 def names_by_key(trusted_keys: Iterable[str]) -> dict[str, str]:
     """Return the name of each public key in `repository.trusted_keys`: what is left of `=`; the key itself without."""
     return {entry.rpartition("=")[2]: entry.partition("=")[0] for entry in trusted_keys}
-
-
-def check_name(name: str) -> None:
-    """Raise KeysFailed for a name that cannot stand in `repository.trusted_keys`."""
-    if not _NAME.match(name):
-        raise KeysFailed(f"{name!r} is no name for a key: use 1 to 64 letters, digits, '-', '_', '.' or '@'")
 
 
 @dataclass(frozen=True)
@@ -144,10 +138,8 @@ def _content(path: Path) -> bytes:
             content = file.read(_MAX_BYTES + 1)
     except OSError as problem:
         raise KeysFailed(f"the signing key {path} cannot be read: {problem.strerror or problem}") from problem
-    if found.st_mode & 0o077:
-        raise KeysFailed(f"{path} can be read or changed by other users of this host. Run: chmod 600 {path}")
-    if found.st_uid not in (0, os.geteuid()):
-        raise KeysFailed(f"{path} belongs to another user. Run: chown {os.geteuid()} {path}")
+    if why := private_files.problem(found, path):
+        raise KeysFailed(f"{path} {why}")
     if len(content) > _MAX_BYTES:
         raise KeysFailed(f"{path} is no private key: it has more than {_MAX_BYTES} bytes")
     return content
