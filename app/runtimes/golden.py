@@ -77,10 +77,17 @@ def compare(contract: Contract, run: Run, prepare: Prepare = Table.to_input) -> 
     largest = 0.0
     for output in contract.outputs:
         expected, got = contract.golden.answers[output.name], cells_of(answered[output.name])
+        if _are_equal(expected, got):
+            continue
         _compare(output.name, expected, got, tolerance_of(contract, output))
         cells = (pair for old, new in zip(expected, got, strict=True) for pair in zip(old, new, strict=True))
         largest = max(largest, max((_apart(was, now) for was, now in cells), default=0.0))
     return largest, answered
+
+
+def _are_equal(expected: Sequence[Sequence[Cell]], got: Sequence[Sequence[Cell]]) -> bool:
+    """Whether all cells are equal, and none is a boolean, which Python takes for equal to a number."""
+    return expected == got and not any(isinstance(cell, bool) for row in (*expected, *got) for cell in row)
 
 
 def _apart(was: Cell, now: Cell) -> float:

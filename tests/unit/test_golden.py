@@ -69,6 +69,9 @@ def test_a_label_may_not_differ() -> None:
         golden.replay(labels("x", "z"), run)
     with pytest.raises(ContractBroken):
         golden.replay(labels(1, 0), lambda method, data: np.array([True, False]))
+    with pytest.raises(ContractBroken):
+        golden.replay(labels(True, False), lambda method, data: np.array([1, 0]))
+    assert golden.replay(labels(True, False), lambda method, data: np.array([True, False])) == 2
 
 
 def test_recorded_answers_replay() -> None:
