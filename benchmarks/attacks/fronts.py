@@ -25,7 +25,7 @@ def attack(stage: Stage) -> None:
     other = {**stage.admin_key(), "Origin": "https://evil.example"}
     _request(stage, "a page of another site posts a reload", "done", 403, GUARD,
              lambda: stage.ask("/admin/api/reload", b"", other, method="POST", admin=True))  # fmt: skip
-    _request(stage, "/v2/models/stats", "24 ms each on the event loop", 200, "tests/blueprints/test_triton.py",
+    _request(stage, "/v2/models/stats", "24 ms each on the event loop", 200, "tests/e2e/test_triton_client.py",
              lambda: stage.ask("/v2/models/stats"), STATS)  # fmt: skip
     stage.attack("a path forges a line of `tableside logs`", "title set, line forged", lambda: _forge(stage),
                  lambda _: Limits(), "tests/unit/test_cli.py")  # fmt: skip

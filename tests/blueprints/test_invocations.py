@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -140,6 +144,32 @@ def test_another_content_type_is_415(client: FlaskClient, kind: str, text: str) 
     answer = post(client, [ROW], Content_Type=kind, X_Tableside_Model="iris")
     assert text in error_of(answer)["error"]
     assert answer.status_code == 415
+
+
+class Planted:
+    """An object whose pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_in_a_request_is_never_loaded(client: FlaskClient, tmp_path: Path) -> None:
+    """By no route and under no Content-Type, nor within a numpy file."""
+    planted = Planted(tmp_path / "loaded")
+    array = io.BytesIO()
+    np.save(array, np.array([planted], dtype=object))
+    kinds = ("application/json", "text/csv", "application/octet-stream", "application/x-npy", "application/x-pickle")
+    kinds += ("application/vnd.apache.arrow.stream", "application/vnd.apache.parquet")
+    for path in ("/models/iris/invocations", "/v1/models/iris:predict", "/v2/models/iris/infer"):
+        for body in (pickle.dumps(planted), array.getvalue()):
+            for kind in kinds:
+                assert client.post(path, data=body, content_type=kind).status_code in (400, 415), (path, kind)
+    assert not planted.folder.exists()
+    pickle.loads(pickle.dumps(planted))
+    assert planted.folder.exists(), "a pickle that is loaded makes the folder"
 
 
 def test_no_content_type_is_json(client: FlaskClient) -> None:
