@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from flask import Blueprint
 from werkzeug.http import parse_options_header
 
-from tableside.blueprints.predict import several_outputs, tables
+from tableside.blueprints.predict import misplaced, several_outputs, tables
 from tableside.blueprints.predict.several_outputs import OutputQuery
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Input
@@ -40,6 +41,8 @@ ENDPOINTS = {
     "invocations_1": "/models/<name>/invocations",
     "invocations_2": "/models/<name>/invoke",
 }
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+_MAX_NAME, _MAX_NAMES = 40, 5
 TABLES: Mapping[str, Callable[[object, Input, Rules], Table]] = {
     "dataframe_split": tables.dataframe_split, "dataframe_records": tables.dataframe_records,
     "instances": tables.instances, "inputs": tables.inputs,
@@ -48,10 +51,14 @@ TABLES: Mapping[str, Callable[[object, Input, Rules], Table]] = {
 
 
 class _DecodedRequest(PredictionRequest, frozen=True):
-    """is_array: the body was a bare array, and so is the answer. classes: the answer has the class names."""
+    """is_array: the body was a bare array, and so is the answer. classes: the answer has the class names.
+
+    unused: the names in `params` for which the model has no use.
+    """
 
     is_array: bool = False
     classes: bool = False
+    unused: tuple[str, ...] = ()
 
 
 Reader = Callable[[bytes, Input, Rules, int], _DecodedRequest]
@@ -78,7 +85,8 @@ def infer(context: RequestContext, name: str | None = None) -> Reply:
     predicted = predict(context, servable, decoded, limits)
     encode = _encode_csv if as_csv else _encode
     text = run_stage(context, "encode", predicted.size_bytes, encode, decoded, predicted)
-    return Reply(text, _csv_type(decoded) if as_csv else response.JSON)
+    headers = (_warning(decoded.unused),) if decoded.unused else ()
+    return Reply(text, _csv_type(decoded) if as_csv else response.JSON, headers=headers)
 
 
 def _requested_model(context: RequestContext) -> str:
@@ -155,7 +163,9 @@ def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules
     decoded = reader(body.content(), schema, rules, limit_bytes)
     outputs = several_outputs.joined(query, tuple(decoded.outputs), "params.output")
     classes = query.classes or decoded.classes
-    return _DecodedRequest(require_rows(decoded.table, rules), outputs, is_array=decoded.is_array, classes=classes)
+    return _DecodedRequest(
+        require_rows(decoded.table, rules), outputs, is_array=decoded.is_array, classes=classes, unused=decoded.unused
+    )
 
 
 def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
@@ -167,28 +177,39 @@ def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _D
         return _DecodedRequest(from_rows(rows, schema, rules, "body"), is_array=True)
     if not isinstance(content, dict):
         raise malformed("body", f"expected an object or an array, got {WORDS.get(type(content), 'null')}")
+    misplaced.refuse(content, misplaced.INVOCATIONS_PLACE, names=(*misplaced.NAMES, "signature_name", "parameters"))
     members = [key for key in TABLES if key in content]
     if len(members) != 1:
         found = ", ".join(members) or "none"
         raise RequestRejected(f"expected exactly one of {', '.join(TABLES)}; the body has {found}")
     table = TABLES[members[0]](content[members[0]], schema, rules)
     asked = _params(content.get("params"))
-    return _DecodedRequest(table, asked.outputs, classes=asked.classes)
+    return _DecodedRequest(table, asked.outputs, classes=asked.classes, unused=_unused(content.get("params")))
 
 
 def _params(params: object) -> OutputQuery:
-    """What `params` asks for. A parameter without effect would hide a mistake, so it is an error."""
+    """What `params` asks for. Parameters for which the model has no use are ignored, as MLflow does."""
     if params is None:
         return several_outputs.NO_QUERY
     if not isinstance(params, dict):
         raise malformed("params", f"expected an object, got {WORDS.get(type(params), 'null')}")
-    for key in params:
-        if key not in (several_outputs.OUTPUT, several_outputs.CLASSES):
-            raise malformed(f"params.{key[:80]}", "unknown parameter; there are 'output' and 'classes'")
+    misplaced.refuse(params, misplaced.INVOCATIONS_PLACE, "params.", ("outputs", "predict_method"))
     classes = params.get(several_outputs.CLASSES, False)
     if not isinstance(classes, bool):
         raise malformed("params.classes", f"expected true or false, got {WORDS.get(type(classes), 'null')}")
     return OutputQuery(several_outputs.names_in(params.get(several_outputs.OUTPUT), "params.output"), classes)
+
+
+def _unused(params: object) -> tuple[str, ...]:
+    known = (several_outputs.OUTPUT, several_outputs.CLASSES)
+    return tuple(key for key in params if key not in known) if isinstance(params, dict) else ()
+
+
+def _warning(names: Sequence[str]) -> tuple[str, str]:
+    """A Warning header (RFC 7234, section 5.5, code 299) that names parameters without effect, some of them."""
+    shown = ", ".join(_NO_NAME.sub("?", name[:_MAX_NAME]) for name in names[:_MAX_NAMES])
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return "Warning", f'299 - "params have no effect on this model: {shown}{more}"'
 
 
 def _encode(decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from tableside.contract.schema import Input
@@ -19,20 +21,38 @@ class RequestedOutput(msgspec.Struct):
 
 
 class InferRequest(msgspec.Struct):
-    """V2: the "Inference Request JSON Object" of the Open Inference Protocol (inference_rest.md)."""
+    """V2: the "Inference Request JSON Object" of the Open Inference Protocol (inference_rest.md).
+
+    misplaced: fields that belong elsewhere, and are refused.
+    """
 
     inputs: list[Tensor]
     id: str | None = None
     parameters: Parameters | None = None
     outputs: list[RequestedOutput] | None = None
+    output: object = msgspec.UNSET
+    predict_method: object = msgspec.UNSET
+    params: object = msgspec.UNSET
+
+    misplaced: ClassVar[tuple[str, ...]] = ("output", "predict_method", "params")
 
 
 class PredictRequest(msgspec.Struct):
-    """V1: the predict request of TF-Serving (api_rest.md). A body has `instances` (rows) or `inputs` (columns)."""
+    """V1: the predict request of TF-Serving (api_rest.md). A body has `instances` (rows) or `inputs` (columns).
+
+    misplaced: fields that belong elsewhere, and are refused.
+    """
 
     instances: object = msgspec.UNSET
     inputs: object = msgspec.UNSET
     signature_name: str | None = None
+    output: object = msgspec.UNSET
+    outputs: object = msgspec.UNSET
+    predict_method: object = msgspec.UNSET
+    params: object = msgspec.UNSET
+    parameters: object = msgspec.UNSET
+
+    misplaced: ClassVar[tuple[str, ...]] = ("output", "outputs", "predict_method", "params")
 
 
 class NumbersRequest(PredictRequest):

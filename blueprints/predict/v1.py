@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
-from tableside.blueprints.predict import several_outputs
+from tableside.blueprints.predict import misplaced, several_outputs
 from tableside.blueprints.predict.schemas import PredictRequest, narrow
 from tableside.blueprints.predict.several_outputs import NO_QUERY, OutputQuery
 from tableside.blueprints.predict.tables import inputs, instances
@@ -81,6 +81,9 @@ def decode(body: Body, schema: Input, rules: Rules, query: OutputQuery = NO_QUER
     Raises RequestRejected, TooLarge or UnsupportedBody.
     """
     request = parse_json(body.content(), PredictRequest, body.json_limit_bytes, narrow(schema), rules.strict_json)
+    misplaced.refuse_fields(request, request.misplaced, misplaced.V1_PLACE)
+    if isinstance(request.parameters, dict):
+        misplaced.refuse(request.parameters, misplaced.V1_PLACE, "parameters.")
     by_columns = request.instances is msgspec.UNSET
     if by_columns == (request.inputs is msgspec.UNSET):
         raise RequestRejected("expected exactly one of 'instances' (rows) and 'inputs' (columns)")

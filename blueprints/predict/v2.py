@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flask import Blueprint, Response
 
 from tableside import __version__
+from tableside.blueprints.predict import misplaced
 from tableside.blueprints.predict.schemas import InferRequest, RequestedOutput
 from tableside.contract.schema import Contract, Input
 from tableside.decoding import binary
@@ -76,6 +77,7 @@ def _describe(model: Model, contract: Contract) -> dict[str, object]:
 
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
     """Predict for one tensor per column, or for one numeric matrix; answer the requested outputs or the default one."""
+    misplaced.refuse_query(context)
     servable = context.extensions.servable(name, version)
     body, json_length = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     size_bytes = body.max_content_bytes
@@ -90,7 +92,10 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
 def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) -> _DecodedRequest:
     text, raw_tensors = binary.split(body.content(), json_length)
     request = parse_json(text, InferRequest, body.json_limit_bytes, is_strict=rules.strict_json)
+    misplaced.refuse_fields(request, request.misplaced, misplaced.V2_PLACE)
     parameters, outputs = request.parameters or {}, request.outputs or []
+    if parameters:
+        misplaced.refuse(parameters, misplaced.V2_PLACE, "parameters.")
     all_binary = parameters.get("binary_data_output", False) is True
     as_binary = _binary_outputs(outputs, all_binary)
     table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors, body.limit_bytes), rules)

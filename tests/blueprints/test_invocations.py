@@ -97,7 +97,7 @@ def test_mlflows_answer_and_error(client: FlaskClient, trained: Any) -> None:
         ({"instances": []}, "the request has no rows"),
         (
             {"instances": [ROW], "params": {"outputs": "predict"}},
-            "params.outputs: unknown parameter; there are 'output' and 'classes'",
+            "params.outputs: not read here; name outputs in 'params'",
         ),
         ({"instances": [ROW], "params": {"output": 1}}, "params.output: expected a string"),
         ({"instances": [ROW], "params": {"output": "proba"}}, "no output 'proba'; it has predict, predict_proba"),
