@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from tableside.contract import output_names, wide
-
-if TYPE_CHECKING:
-    from tableside.contract.array_type import Array
+from tableside.contract.watched import Watched
 
 FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
@@ -101,23 +98,9 @@ class Input(msgspec.Struct, frozen=True, dict=True):
         return bool(self.columns) and all(c.dtype == "float64" and not c.closed for c in self.columns)
 
     @cached_property
-    def ranges(self) -> tuple[Array, Array] | None:
-        """The smallest and largest numbers of the sample, each of shape [columns]; None if no column has a range."""
-        if all(column.minimum is None or column.maximum is None for column in self.columns):
-            return None
-        import numpy as np  # commands that read contracts only do not pay for it
-
-        low = [-math.inf if column.minimum is None else column.minimum for column in self.columns]
-        high = [math.inf if column.maximum is None else column.maximum for column in self.columns]
-        return np.array(low), np.array(high)
-
-    @cached_property
-    def watched(self) -> tuple[Column, ...]:
-        """The columns in which a cell may be no trained category, or lie outside of the sample, and yet be accepted."""
-        ranged = [each for each in self.columns if each.minimum is not None and each.maximum is not None]
-        return tuple(
-            each for each in self.columns if (each.categories is not None and not each.closed) or each in ranged
-        )
+    def watched(self) -> Watched:
+        """What is known of the training's cells, for input anomalies."""
+        return Watched(self.columns)
 
     @cached_property
     def takes_missing(self) -> bool:
@@ -289,20 +272,6 @@ def _decode_wide(text: bytes) -> Contract:
         return msgspec.convert(wide.unpack(msgspec.json.decode(text)), Contract)
     except (LookupError, TypeError, ValueError, AttributeError) as problem:  # msgspec's errors are ValueErrors
         raise msgspec.ValidationError(f"not a contract with column groups: {problem}") from problem
-
-
-def describe(column: Column) -> str:
-    """Return what a cell of this column may hold, for an error message: `a number or null`."""
-    words = {
-        "FP64": "a number",
-        "FP32": "a number",
-        "INT64": "an integer",
-        "BOOL": "true, false, 1 or 0",
-        "BYTES": "a string",
-        "DATE": "a date as ISO 8601 text or in milliseconds since 1970",
-    }
-    text = words[column.kind]
-    return f"{text} or null" if column.nullable else text
 
 
 def plain(value: object) -> Cell:

@@ -24,15 +24,16 @@ def of(table: Table, noted: Anomalies) -> Anomalies:
     schema = table.schema
     if table.matrix is not None:
         return {**noted, **dict(_in_matrix(table.matrix, schema))}
-    if table.arrays is None or not schema.watched:
+    if table.arrays is None or not schema.watched.columns:
         return noted
-    return {**noted, **dict(_in_arrays(table.arrays, schema.watched))}
+    return {**noted, **dict(_in_arrays(table.arrays, schema.watched.columns))}
 
 
 def _in_matrix(matrix: Array, schema: Input) -> Iterator[tuple[tuple[str, str], int]]:
-    if schema.ranges is None:
+    ranges = schema.watched.ranges
+    if ranges is None:
         return
-    low, high = schema.ranges
+    low, high = ranges
     if (
         matrix.size <= _FEW_CELLS
         and len(matrix) == 1

@@ -14,9 +14,9 @@ from typing import cast
 import numpy as np
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Column, describe
+from tableside.contract.schema import Cell, Column
 from tableside.decoding import dates
-from tableside.decoding.rules import Problems
+from tableside.decoding.rules import Problems, describe
 
 MAX_EXACT_INTEGER = 2**53
 """Up to this size a float64 holds every integer exactly."""

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, describe
-from tableside.decoding.rules import Problems
+from tableside.contract.schema import Column
+from tableside.decoding.rules import Problems, describe
 
 PATTERN = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(?:(Z|z)|([+-])(\d\d):?(\d\d))?)?"
 """ISO 8601 in its extended form: a date, or a date and a time with or without a time zone."""

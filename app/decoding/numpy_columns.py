@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, describe
+from tableside.contract.schema import Column
 from tableside.decoding import dates
 from tableside.decoding.cells import INEXACT, MAX_EXACT_INTEGER, PathOf, float_dtype, limits, to_array
-from tableside.decoding.rules import Problems
+from tableside.decoding.rules import Problems, describe
 
 _WORDS = {"b": "a boolean", "i": "an integer", "u": "an integer", "f": "a number", "O": "a string", "U": "a string"}
 

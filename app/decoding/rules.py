@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
 from tableside.contract.array_type import Array
+from tableside.contract.schema import Column
 from tableside.errors import CellError, RequestRejected, TooManyRows
 
 MissingPolicy = Literal["refuse", "fill"]
@@ -72,6 +73,20 @@ class _Group:
         more = f" and {len(self.columns) - _MAX_NAMED_COLUMNS} more" if len(self.columns) > _MAX_NAMED_COLUMNS else ""
         of = f" of {names}{more}" if names else ""
         return CellError(self.path, f"{message} ({self.count} cells{of}; this is the first)")
+
+
+def describe(column: Column) -> str:
+    """Return what a cell of this column may hold, for an error message: `a number or null`."""
+    words = {
+        "FP64": "a number",
+        "FP32": "a number",
+        "INT64": "an integer",
+        "BOOL": "true, false, 1 or 0",
+        "BYTES": "a string",
+        "DATE": "a date as ISO 8601 text or in milliseconds since 1970",
+    }
+    text = words[column.kind]
+    return f"{text} or null" if column.nullable else text
 
 
 class Problems:

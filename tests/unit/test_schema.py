@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Column, Input, Output, decode, describe, encode, plain
+from tableside.contract.schema import Column, Input, Output, decode, encode, plain
+from tableside.decoding.rules import describe
 from tests.fakes import sum_contract
 
 

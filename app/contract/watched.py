@@ -1,0 +1,40 @@
+"""What a contract knows of the cells of training: the range of numbers, and the categories of open columns."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tableside.contract.array_type import Array
+    from tableside.contract.schema import Column
+
+
+class Watched:
+    """Made once for each input schema."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self._columns = columns
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in which a cell may be no trained category, or lie outside of the sample, and yet be accepted."""
+        return tuple(
+            each for each in self._columns if (each.categories is not None and not each.closed) or _has_range(each)
+        )
+
+    @cached_property
+    def ranges(self) -> tuple[Array, Array] | None:
+        """The smallest and largest numbers of the sample, each of shape [columns]; None if no column has a range."""
+        if not any(map(_has_range, self._columns)):
+            return None
+        import numpy as np  # commands that read contracts only do not pay for it
+
+        low = [-math.inf if column.minimum is None else column.minimum for column in self._columns]
+        high = [math.inf if column.maximum is None else column.maximum for column in self._columns]
+        return np.array(low), np.array(high)
+
+
+def _has_range(column: Column) -> bool:
+    return column.minimum is not None and column.maximum is not None
