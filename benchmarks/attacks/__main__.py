@@ -49,19 +49,23 @@ def main() -> int:
     if unknown := sorted(set(groups) - set(GROUPS)):
         sys.stderr.write(f"unknown group {unknown[0]!r}; there are: {', '.join(GROUPS)}\n")
         return 2
-    described, files, began_s = machine.describe(), floods.raise_limit(), time.monotonic()
+    described, files, began_s = {**machine.describe(), "commit": commit()}, floods.raise_limit(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="ts-attacks-"))
     try:
         rows = run(folder, groups)
         walked = routes.table(routes.walk(routes.application(folder / "walk")))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    problems = [f"- **{row.name}**: {problem}" for row in rows for problem in row.problems()]
-    text = report(rows, walked, problems, described, files, time.monotonic() - began_s)
+    text = report(rows, walked, chosen, described, files, time.monotonic() - began_s)
     sys.stdout.write(text)
     if chosen.out:
         chosen.out.write_text(text)
-    return 1 if problems else 0
+    return 1 if problems_of(rows) else 0
+
+
+def problems_of(rows: list[Row]) -> list[str]:
+    """Return a line for each promise that did not hold."""
+    return [f"- **{row.name}**: {problem}" for row in rows for problem in row.problems()]
 
 
 def run(folder: Path, groups: list[str]) -> list[Row]:
@@ -93,16 +97,23 @@ def run(folder: Path, groups: list[str]) -> list[Row]:
     return stage.rows
 
 
+def commit() -> str:
+    """Return the commit of the project, as far as git knows it."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
 def report(
-    rows: list[Row], walked: str, problems: list[str], described: dict[str, object], files: int, took_s: float
+    rows: list[Row], walked: str, chosen: argparse.Namespace, described: dict[str, object], files: int, took_s: float
 ) -> str:
     """Return the page."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True)
-    command = " ".join(["python -m benchmarks.attacks", *sys.argv[1:]])
+    problems = problems_of(rows)
+    groups = [] if chosen.groups == ",".join(GROUPS) else ["--groups", chosen.groups]
+    command = " ".join(["python -m benchmarks.attacks", *groups])
     load = f"{described['load_1min']:.1f} at the start, {machine.describe()['load_1min']:.1f} at the end"
     return "\n".join([
         f"# Attacks of {datetime.now(UTC):%Y-%m-%d}\n",
-        f"Commit {commit.stdout.strip() or 'unknown'}, `{command}`, {took_s:.0f} s.",
+        f"Commit {described['commit']}, `{command}`, {took_s:.0f} s.",
         f"{WORKERS} workers behind nginx, {RATE:g} requests/s of the steady client, {described['cores']} cores of "
         f"{described['cpu']}, {files} open files. Load average {load}.\n",
         "## Attacks\n", table(rows), "",
