@@ -94,10 +94,14 @@ def attack(stage: Stage) -> None:
 
 
 def _again(stage: Stage, path: str, body: bytes) -> str:
-    """Send the request once more, and again while it gets 503. A call that does not end is quarantined 5 s after it."""
-    time.sleep(GRACE_S)
-    until_s, texts = time.monotonic() + RETRY_S, [stage.ask(path, body).text]
-    while texts[-1].startswith("503") and time.monotonic() < until_s:  # as Retry-After says
-        time.sleep(1)
+    """Send the request again until it is quarantined.
+
+    A call that does not end counts 5 s after its deadline. If it ran in a thread from the beginning, the first try has
+    ended no worker, and the second one quarantines it. A worker that loads its models answers 503.
+    """
+    until_s, texts = time.monotonic() + RETRY_S, list[str]()
+    while not texts or (texts[-1][:3] in ("503", "504") and time.monotonic() < until_s):
+        time.sleep(GRACE_S)
         texts.append(stage.ask(path, body).text)
+    time.sleep(GRACE_S)  # until workers that have lost a thread to a call are replaced
     return ", then ".join(dict.fromkeys(texts))
