@@ -154,7 +154,7 @@ def test_numbers_the_decoder_has_checked_are_the_same_table(rows: list[list[str]
     text = f'{{"instances": [{written}]}}'.encode()
 
     def at_length() -> Table:
-        return require_rows(instances(parse_json(text, PredictRequest).instances, schema, STRICT))
+        return require_rows(instances(parse_json(text, PredictRequest, is_strict=False).instances, schema, STRICT))
 
     assert _outcome(lambda: decode(Body(text, "", Server()), schema, STRICT).table) == _outcome(at_length)
 
