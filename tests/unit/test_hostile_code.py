@@ -259,22 +259,31 @@ def test_files_that_are_added_are_never_read(
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("with_artifact", [False, True])
 def test_files_replaced_after_the_check_are_not_run(
-    root: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_artifact: bool
 ) -> None:
-    """What is run is what was hashed, also when every file is replaced between the check and the first import."""
+    """What is run is what was hashed, also when files are replaced between the check and the first import.
+
+    The code was read when it was hashed. The artifact is read, hashed and loaded in one step, so another one is refused.
+    """
     load = checks.load_sklearn
 
     def replace_first(*args: Any) -> Any:
         for file in (root / "m/1/code").rglob("*.py"):
             file.write_text(payload(trace))
-        (root / "m/1" / paths.ARTIFACT).write_bytes(b"")
+        if with_artifact:
+            (root / "m/1" / paths.ARTIFACT).write_bytes(b"")
         return load(*args)
 
     monkeypatch.setattr(checks, "load_sklearn", replace_first)
     policy = Repository(consent_file=str(tmp_path / "consent.jsonl"))
-    runtime = checks.check_version(root, "m", 1, policy)
-    assert runtime.run("predict", [[10.0, 2.0]]).shape == (1,)
+    if with_artifact:
+        with pytest.raises(ContractBroken, match="model.skops is damaged"):
+            checks.check_version(root, "m", 1, policy)
+    else:
+        runtime = checks.check_version(root, "m", 1, policy)
+        assert runtime.run("predict", [[10.0, 2.0]]).shape == (1,)
     assert not trace.exists()
     with pytest.raises(ContractBroken, match="is damaged"):
         checks.check_version(root, "m", 1, policy)
