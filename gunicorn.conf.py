@@ -68,9 +68,11 @@ keepalive = 5
 preload_app = False
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - gunicorn unlinks its file at once
 control_socket_disable = True  # gunicorn 27 enables it by default, with the same path for all instances of a user
-limit_request_line = 4094
-limit_request_fields = 50
-limit_request_field_size = 8190
+# nginx adds some headers. 0 is no limit: gunicorn has none between 8190 and that, and behind nginx there is nginx's.
+limit_request_fields = settings.server.max_headers + (8 if _behind_nginx else 0)
+limit_request_field_size = settings.server.max_header_bytes
+_is_longer = settings.server.max_header_bytes > 8190 and _behind_nginx
+limit_request_line = 0 if _is_longer else min(8190, settings.server.max_header_bytes)
 # No header changes the scheme or the path of a request: nothing here uses the scheme, and every path begins at the
 # root. No proxy has to be trusted then, and gunicorn does not parse each client's address.
 secure_scheme_headers = {}

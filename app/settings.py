@@ -75,6 +75,10 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds at the end of the stack in which readiness answers 503 while requests are still served."""
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body as sent; a larger one gets status 413."""
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=65536)] = 8192
+    """Largest header, and longest request line with the URL: more gets status 431 or 414."""
+    max_headers: Annotated[int, Meta(ge=16, le=1000)] = 100
+    """Largest number of headers of a request; more gets status 431."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
     """Largest request body after decompression, and largest table of one; more gets status 413."""
     max_inflation: Positive = 32

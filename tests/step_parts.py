@@ -21,7 +21,9 @@ class FilesOfPart:
         self._part = part
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Deselect what the other parts run."""
+        """Deselect what the other parts run. With `--last-failed` nothing: each part remembers its own failures."""
+        if config.getoption("lf"):
+            return
         paths = sorted({item.path for item in items}, key=lambda path: (-path.stat().st_size, path))
         number = {path: index for index, path in enumerate(paths)}
         others = [item for item in items if number[item.path] % PARTS != self._part]

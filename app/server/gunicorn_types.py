@@ -57,6 +57,9 @@ class Settings(Protocol):
     proxy_protocol: str
     http_protocols: list[str]
     statsd_host: object
+    limit_request_line: int
+    limit_request_fields: int
+    limit_request_field_size: int
 
 
 class Log(Protocol):

@@ -6,28 +6,46 @@ object are those of RFC 9457, and `error` for inference clients.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
+
 import orjson
 from gunicorn import util
 
-from tableside.server.gunicorn_types import Client
+from tableside.server.gunicorn_types import Client, Settings
+
+WriteError = Callable[[Client, int, str, str], None]
 
 
-def write_json_error(sock: Client, status_int: int, reason: str, mesg: str) -> None:
-    """Send a response with this status and the error object. The caller closes the connection.
+def writer(limits: Settings) -> WriteError:
+    """Return a function that sends a response with a status and the error object. The caller closes the connection.
 
-    The parameters have gunicorn's names. reason: the title of the status. mesg: what was wrong; it may be empty.
+    Its parameters are those of gunicorn's function: the connection, the status, its title, and what was wrong, which
+    may be empty. limits: gunicorn's settings, whose limits the errors name beside those of this server.
     """
-    detail = f"{reason}: {mesg}" if mesg else reason
-    body = orjson.dumps(
-        {"error": detail, "type": "about:blank", "title": reason, "status": status_int, "detail": detail}
-    )
-    head = (
-        f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    util.write_nonblock(sock, head.encode("latin-1") + body)
+    hints = {
+        414: f" (the request line has more than {limits.limit_request_line} bytes, see server.max_header_bytes)",
+        431: f" (more than {limits.limit_request_fields} headers, see server.max_headers, or one of more than "
+        f"{limits.limit_request_field_size} bytes, see server.max_header_bytes)",
+    }
+
+    def write(sock: Client, status_int: int, reason: str, mesg: str) -> None:
+        detail = (f"{reason}: {mesg}" if mesg else reason) + hints.get(status_int, "")
+        # The head could not be read, or only in part, so that the request has no id of its own.
+        request_id = uuid.uuid4().hex
+        body = orjson.dumps({
+            "error": detail, "type": "about:blank", "title": reason, "status": status_int, "detail": detail,
+            "instance": request_id,
+        })  # fmt: skip
+        head = (
+            f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        util.write_nonblock(sock, head.encode("latin-1") + body)
+
+    return write
 
 
-def install() -> None:
+def install(limits: Settings) -> None:
     """Replace gunicorn's function that writes errors. There is no setting for it."""
-    util.write_error = write_json_error
+    util.write_error = writer(limits)

@@ -61,7 +61,7 @@ class TablesideWorker(RecyclingWorker):
     def init_process(self) -> None:
         """Replace gunicorn's response and error writer in this process, and serve until the worker ends."""
         one_send_response.install()
-        json_errors.install()
+        json_errors.install(self.cfg)
         self._connection_share.join()
         super().init_process()
 

@@ -265,7 +265,7 @@ def test_files_replaced_after_the_check_are_not_run(
 ) -> None:
     """What is run is what was hashed, also when files are replaced between the check and the first import.
 
-    The code was read when it was hashed. The artifact is read, hashed and loaded in one step, so another one is refused.
+    The code was read when it was hashed. The artifact is read, hashed and loaded in one step; another one is refused.
     """
     load = checks.load_sklearn
 
