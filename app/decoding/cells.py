@@ -57,8 +57,8 @@ def to_array(values: Sequence[object], column: Column, problems: Problems, path_
     if column.datatype == "BOOL" and types & _NUMBERS:
         problems.note("coerced", sum(type(value) in _NUMBERS for value in values))
         values = _booleans(values, column, problems, path_of)
-    if column.closed and column.categories is not None:
-        _check_categories(values, column, problems, path_of)
+    if column.closed and column.categories is not None and not _check_categories(values, column, problems, path_of):
+        return np.empty(0)
     if column.datatype == "INT64":
         return _integers(cast("Sequence[float | int | None]", values), column, types, problems, path_of)
     if column.datatype in ("FP64", "FP32"):
@@ -175,16 +175,17 @@ def _split_off_bad_cells(
     return [values[row] for row in kept], lambda at: path_of(kept[at])
 
 
-def _check_categories(values: Sequence[object], column: Column, problems: Problems, path_of: PathOf) -> None:
+def _check_categories(values: Sequence[object], column: Column, problems: Problems, path_of: PathOf) -> bool:
+    """Add an error for each value that is no category. Return whether all are."""
     categories: tuple[Cell, ...] = column.categories or ()
     known = {*categories, None}
     # Each value is looked up. A set of the values would take quadratic time for integers that a client has chosen to
     # have one hash: multiples of 2^61 - 1.
-    if all(map(known.__contains__, values)):
-        return
+    others = [row for row, value in enumerate(values) if value not in known]
+    if not others:
+        return True
     shown = ", ".join(str(category) for category in categories[:_MAX_SHOWN_CATEGORIES])
     more = ", ..." if len(categories) > _MAX_SHOWN_CATEGORIES else ""
-    for row, value in enumerate(values):
-        if value not in known:
-            message = f"not a category of this column; expected one of {shown}{more}"
-            problems.add(partial(path_of, row), message, value)
+    message = f"not a category of this column; expected one of {shown}{more}"
+    problems.add_rows(path_of, others, message, values)
+    return False

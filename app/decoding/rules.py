@@ -135,13 +135,15 @@ class Problems:
             message = f"{message}: {str(value[0])[:_MAX_QUOTED_CHARS]!r}"
         self.found.append(CellError(path, message))
 
-    def add_rows(self, path_of: Callable[[int], str], rows: Array, message: str, values: Array | None = None) -> None:
-        """Add one error with the same message for each row number in `rows`.
+    def add_rows(
+        self, path_of: Callable[[int], str], rows: Sequence[int] | Array, message: str, values: Cells | None = None
+    ) -> None:
+        """Add one error with the same message for each row number in `rows`. That costs little however many they are.
 
         values: the whole column, indexed by row number, if values may be quoted.
         """
         room = max(1, self.rules.most_errors - len(self.found))
-        for row in rows[:room].tolist():
+        for row in map(int, rows[:room]):
             self.add(partial(path_of, row), message, *(() if values is None else (values[row],)))
         if len(rows) > room:
             self._count("", message, len(rows) - room)
