@@ -6,6 +6,8 @@ clients have connected and perhaps sent a request. Three steps avoid that:
 1. A filter on the socket (SO_ATTACH_FILTER, socket(7)) drops the first packet of each new connection. Its client sends
    the packet again after one second. Handshakes that have begun are completed.
 2. The servers accept what is queued. Nothing can be added, so the queue becomes empty and stays so.
+   Some kernels refuse the filter to an ordinary user (Linux 6.18). Then the queue gets the length of one, and late
+   clients are served until step 3; one that connects within the microseconds before it is reset.
 3. The socket stops listening for all the processes that have it at once (shutdown(2)). The packet that is sent again is
    answered with a reset: the client's `connect` fails with "connection refused".
 """
@@ -36,7 +38,7 @@ _QUEUED = slice(24, 28)
 
 
 def drop_new_connections(listener: socket.socket) -> bool:
-    """Make the kernel ignore new connections. Return whether it can; if not, some late clients may be reset."""
+    """Make the kernel ignore new connections. Return whether it does; if not, some late clients may be reset."""
     program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _DROP_SYN)
     memory = ctypes.create_string_buffer(program)
     argument = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(memory))
@@ -63,7 +65,8 @@ def settle(listeners: Iterable[socket.socket], timeout_s: float = 3.0) -> bool:
     """
     listeners = list(listeners)
     for listener in listeners:
-        drop_new_connections(listener)
+        if not drop_new_connections(listener):
+            listener.listen(0)
     now_s = time.monotonic()
     earliest_s, give_up_at_s = now_s + HANDSHAKE_S, now_s + max(timeout_s, HANDSHAKE_S)
     while True:

@@ -144,10 +144,12 @@ def damage_a_byte(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
+    path.chmod(0o600)
     os.truncate(path, path.stat().st_size // 2)
 
 
 def empty(path: Path) -> None:
+    path.chmod(0o600)
     os.truncate(path, 0)
 
 

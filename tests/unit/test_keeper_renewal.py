@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.processes
-INTERPRETER = """#!{python}
-import os, signal, sys
+INTERPRETER = """#!/bin/sh
+exec "{python}" "{code}" "$@"
+"""
+CODE = """import os, signal, sys
 if "-c" in sys.argv:  # the trial of the code
     sys.exit({status})
 print(os.environ["TABLESIDE_ADOPT"], sorted(sign.name for sign in signal.sigpending()), sys.argv[1:])
@@ -33,8 +35,9 @@ print("still here:", reason, signal.sigpending(), [sign.name for sign in arrived
 
 def renewed(folder: Path, status: int) -> str:
     """Run a keeper that gets SIGHUP and executes itself anew. status: that of the trial of the new code."""
-    python = folder / "python"
-    python.write_text(INTERPRETER.format(python=sys.executable, status=status))
+    python, code = folder / "python", folder / "code.py"
+    code.write_text(CODE.format(status=status))
+    python.write_text(INTERPRETER.format(python=sys.executable, code=code))
     python.chmod(0o700)
     command = [sys.executable, "-c", KEEPER, str(folder), str(python)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
