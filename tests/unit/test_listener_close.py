@@ -47,8 +47,8 @@ def test_a_queue_that_nobody_empties_is_reported(listener: socket.socket) -> Non
 def test_after_settling_no_client_gets_in_and_connected_ones_are_served(listener: socket.socket) -> None:
     """A client that connects after `settle` waits, and is refused when the socket stops listening: it is never reset.
 
-    A connection that was queued before is accepted, and one that is open goes on. Where the kernel lets an ordinary user
-    drop no packets, the client gets in until then, and the rest holds all the same.
+    A connection that was queued before is accepted, and one that is open goes on. Where the kernel lets an ordinary
+    user drop no packets, the client gets in until then, and the rest holds all the same.
     """
     with socket.create_server(("127.0.0.1", 0)) as other:
         drops = listener_close.drop_new_connections(other)

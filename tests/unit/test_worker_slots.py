@@ -114,7 +114,7 @@ assert worker_slots.statuses(folder) == [{"worker_slot": 0, "generation": 2}]
 assert not first.write_status({"models": ["x" * 100] * 1000})
 assert worker_slots.statuses(folder) == [{"worker_slot": 0, "generation": 2}], "what has no room changes nothing"
 first.release()
-subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
 again = worker_slots.acquire(folder)
 assert again.number == 0
 assert not again.write_status({"generation": 3})
