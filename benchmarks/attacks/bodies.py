@@ -101,7 +101,7 @@ BODIES = (
         lambda: (parquet_bombs.elements(900_000), {"Content-Type": PARQUET}),
     ),
     Body(
-        "Parquet: 2,000 columns share 50 pages, gzip", "not reported: about 0.6 s of CPU, calculated", _TO_DIABETES, 400,
+        "Parquet: 2,000 columns share 50 pages, gzip", "not reported: 0.6 s of CPU, calculated", _TO_DIABETES, 400,
         PAGES,
         lambda: (gzip.compress(parquet_bombs.shared_pages(2000, 50)), {"Content-Type": PARQUET, **GZIP}), 80_000, 30.0,
     ),
