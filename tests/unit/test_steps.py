@@ -68,7 +68,7 @@ def test_good():
 @pytest.fixture
 def real_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose step runs pytest: two tests fail in their first run only. test_bad.py is written by the test."""
-    (tmp_path / "Makefile").write_text(f"unit:\n\t@{sys.executable} -m pytest -q tests\n")
+    (tmp_path / "Makefile").write_text(f"unit:\n\t@'{sys.executable}' -m pytest -q tests\n")
     (tmp_path / "tests").mkdir()
     monkeypatch.setattr(steps, "PROJECT", tmp_path)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:xdist")
