@@ -103,14 +103,18 @@ ERROR = re.compile(
     r"Content-Type: text/html\r\nContent-Length: \d+\r\n\r\n.*?<h1><p>(.*?)</p></h1>\s*(.*?)\s*</body>.*?</html>\n",
     re.S,
 )
-JSON_ERROR = re.compile(r"Content-Type: application/json\r\nContent-Length: \d+\r\n\r\n(\{.*\})$", re.S)
+JSON_ERROR = re.compile(
+    r"Content-Type: application/json\r\nX-Request-ID: \w+\r\nContent-Length: \d+\r\n\r\n(\{.*\})$", re.S
+)
+LIMITS = re.compile(r" \((more than|the request line has more than) \d+ .*, see server\.max_header.*\)$")
+"""What this server's errors add: the limits, and where they are set."""
 
 
 def comparable(answer: bytes) -> str:
     """Return an answer with the texts of error pages in place of their HTML or JSON, and without dates."""
     text = re.sub(r"Date: .*?\r\n", "", answer.decode("latin-1"))
     text = ERROR.sub(lambda found: ": ".join(filter(None, (found[1], html.unescape(found[2])))), text)
-    return JSON_ERROR.sub(lambda found: json.loads(found[1])["detail"], text)
+    return JSON_ERROR.sub(lambda found: LIMITS.sub("", json.loads(found[1])["detail"]), text)
 
 
 def reply(server: Server, raw: bytes, unix: bool, pieces: int = 1) -> str:
