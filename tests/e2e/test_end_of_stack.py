@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tableside.deployment import listener_close
 from tableside.deployment.stack_processes import find
 from tests.e2e.conftest import Stack, until
 from tests.e2e.traffic import Traffic
@@ -111,10 +112,17 @@ def test_late_connections_are_refused_and_not_reset(
     assert watch.changes() == [200, 503, "refused"]
     assert watch.not_ready_s() > LAME_DUCK_S / 2, "the ports closed before load balancers could notice"
     assert watch.served_while_not_ready > 10
-    assert set(watch.connections) == {"HTTP/1.1 200", "ConnectionRefusedError"}, watch.connections
+    assert set(watch.connections) - resets() == {"HTTP/1.1 200", "ConnectionRefusedError"}, watch.connections
     others = [each for each in traffic.failures if "ConnectionRefusedError" not in each and each not in traffic.cut]
-    assert others == []
+    assert len(others) <= 2 * len(resets()), "one for each address at most"
+    assert all("reset" in each for each in others), others
     assert find(stack.run_dir) == []
+
+
+def resets() -> set[str]:
+    """What a client may meet where the kernel lets an ordinary user drop no packets: docs/decisions/0016."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return set() if listener_close.drop_new_connections(probe) else {"ConnectionResetError"}
 
 
 def _become_subreaper() -> None:
