@@ -66,7 +66,12 @@ def failures(folder: Path) -> list[str]:
     """The tests that failed, as `path::name`, by the JUnit reports in a folder."""
     cases = [case for suite in _suites(folder) for case in suite.iter("testcase")]
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    return sorted({f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '')}" for case in bad})
+    return sorted({_named(case.get("classname", ""), case.get("name", "")) for case in bad})
+
+
+def _named(module: str, name: str) -> str:
+    """A file that cannot be collected is a test without a module, whose name is that of the file."""
+    return f"{module.replace('.', '/')}.py::{name}" if module else f"{name.replace('.', '/')}.py"
 
 
 def _suites(folder: Path) -> list[ElementTree.Element]:
