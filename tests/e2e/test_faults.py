@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -149,26 +150,53 @@ def rest_of(connection: socket.socket, begun: bytes) -> tuple[str, Any]:
     return head.decode(), json.loads(content)
 
 
+def logged_as_slow(run_dir: Path) -> set[tuple[str, str]]:
+    """Method and path of the slow readers' requests in nginx's log, which is written once a second."""
+    found = set()
+    for text in (run_dir / "log" / "nginx-access.log").read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # the full disk cut lines of the log
+            line = json.loads(text)
+            if line["request_id"] == "slow":
+                found.add((line["method"], line["path"]))
+    return found
+
+
+class SlowReaders:
+    """Clients that read a little every few seconds: nginx ends a connection of which nothing is read for 15 s."""
+
+    def __init__(self, stack: Stack, opened: ExitStack, count: int) -> None:
+        self.readers = [slow_reader(stack, opened) for _ in range(count)]
+        self._next_s = time.monotonic() + 4
+
+    def go_on(self) -> bool:
+        """Read a little if it is time. Returns True."""
+        if time.monotonic() >= self._next_s:
+            self.readers = [(connection, begun + connection.recv(1 << 17)) for connection, begun in self.readers]
+            self._next_s = time.monotonic() + 4
+        return True
+
+
 def test_a_full_disk_cuts_no_answer(small: SmallDisks) -> None:
     """Slow readers of 5 MB hold no place of a worker, and get it all from a full disk; no new answer is begun there."""
     stack, files = small.stack, small.run_dir / "tmp" / "answers"
     with ExitStack() as opened:
-        readers = [slow_reader(stack, opened) for _ in range(PLACES + 1)]
-        assert all(begun.startswith(b"HTTP/1.1 200 OK\r\n") for _, begun in readers), readers
-        assert until(lambda: not list(files.iterdir()), 20), "nginx has opened them, so nobody needs their names"
+        slow = SlowReaders(stack, opened, PLACES + 1)
+        assert all(begun.startswith(b"HTTP/1.1 200 OK\r\n") for _, begun in slow.readers), slow.readers
+        assert until(lambda: slow.go_on() and not list(files.iterdir()), 60), "nginx has opened them: no name is needed"
         assert answers(stack) == [200] * 20
         filler = fill(small.run_dir)
         try:
             before = small.ready_workers()
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
-            assert until(lambda: len(small.ready_workers() - before) == 2, 60), stack.logs(small.run_dir)
+            ready = until(lambda: slow.go_on() and len(small.ready_workers() - before) == 2, 60)
+            assert ready, stack.logs(small.run_dir)
             head, problem = rest_of(*slow_reader(stack, opened))
             assert head.startswith("HTTP/1.1 507 ")
             assert "\r\nRetry-After: " in head
             assert (problem["status"], "the disk of the run folder" in problem["error"]) == (507, True)
             assert list(files.iterdir()) == []
-            for connection, begun in readers:
+            for connection, begun in slow.readers:
                 head, content = rest_of(connection, begun)
                 assert "\r\nX-Request-ID: slow" in head
                 assert "\r\nContent-Type: application/json\r\n" in head
@@ -178,13 +206,7 @@ def test_a_full_disk_cuts_no_answer(small: SmallDisks) -> None:
             filler.unlink()
         head, content = rest_of(*slow_reader(stack, opened))
         assert (head.split()[1], len(content["predictions"])) == ("200", MANY)
-    slow = set()
-    for text in (small.run_dir / "log" / "nginx-access.log").read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # the full disk cut lines of the log
-            line = json.loads(text)
-            if line["request_id"] == "slow":
-                slow.add((line["method"], line["path"]))
-    assert slow == {("POST", "/v1/models/iris:predict")}
+    assert until(lambda: logged_as_slow(small.run_dir) == {("POST", "/v1/models/iris:predict")}, 30)
 
 
 @pytest.mark.parametrize("options", ["size=4k", "ro"])
