@@ -148,5 +148,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     one_send_response.install()
-    json_errors.install()
+    json_errors.install(Config())
     main()
