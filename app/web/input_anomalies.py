@@ -14,8 +14,14 @@ OTHER_COLUMNS = "(other columns)"
 
 def count(metrics: Metrics, trace: RequestTrace, table: Table) -> None:
     """Add the anomalies of a request's table to `tableside_input_anomalies_total`."""
+    children = metrics.input_anomaly_children
     for (column, kind), cells in table.anomalies.items():
-        metrics.input_anomalies.labels(trace.model, trace.version, _label(column, table.schema), kind).inc(cells)
+        key = (trace.model, trace.version, column, kind)
+        child = children.get(key)
+        if child is None:
+            label = _label(column, table.schema)
+            child = children[key] = metrics.input_anomalies.labels(trace.model, trace.version, label, kind)
+        child.inc(cells)
 
 
 def _label(column: str, schema: Input) -> str:
