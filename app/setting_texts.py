@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address
 
+import msgspec
+
 from tableside.errors import SettingsError
 
 _LIST_SYNTAX = re.compile(r"[\[\](){}\"'\s,;]+")
@@ -155,3 +157,14 @@ def split_address(address: str) -> tuple[str, int]:
     if not 0 < int(port) < 65536:
         raise SettingsError(f"{address}: the port must be between 1 and 65535")
     return host.strip("[]"), int(port)
+
+
+def list_settings(settings: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the dotted names of the settings that are lists, such as `server.allowed_hosts`."""
+    return frozenset(
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(settings)
+        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
+        for field in msgspec.structs.fields(section.type)
+        if isinstance(field.default, tuple)
+    )

@@ -29,6 +29,7 @@ from tableside.setting_texts import (
     check_file,
     explain,
     is_loopback,
+    list_settings,
     refuse_no_keys,
 )
 from tableside.setting_texts import split_address as split_address
@@ -286,16 +287,5 @@ def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, obj
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SettingsError(f"{path}: {problem}") from problem
-    check_file(content, _list_settings())
+    check_file(content, list_settings(Settings))
     return content
-
-
-def _list_settings() -> frozenset[str]:
-    """The dotted names of the settings that are lists."""
-    return frozenset(
-        f"{section.name}.{field.name}"
-        for section in msgspec.structs.fields(Settings)
-        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
-        for field in msgspec.structs.fields(section.type)
-        if isinstance(field.default, tuple)
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tableside.contract.array_type import Array
-    from tableside.contract.schema import Column
+    from tableside.contract.schema import Cell, Column
 
 
 class Watched:
@@ -18,11 +18,15 @@ class Watched:
         self._columns = columns
 
     @cached_property
+    def categories(self) -> dict[str, frozenset[Cell]]:
+        """The trained categories of each column that has some and does not refuse others, and None, a missing cell."""
+        open_columns = [each for each in self._columns if not each.closed]
+        return {each.name: frozenset((*each.categories, None)) for each in open_columns if each.categories is not None}
+
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns in which a cell may be no trained category, or lie outside of the sample, and yet be accepted."""
-        return tuple(
-            each for each in self._columns if (each.categories is not None and not each.closed) or _has_range(each)
-        )
+        return tuple(each for each in self._columns if each.name in self.categories or _has_range(each))
 
     @cached_property
     def ranges(self) -> tuple[Array, Array] | None:

@@ -8,7 +8,7 @@ import orjson
 
 _MOST_CHARACTERS = 32_768
 """The path is found for places up to here only: it takes some milliseconds of reading what is before them."""
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{},:]', re.DOTALL)
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{},:]', re.DOTALL)
 _MAX_KEY_CHARACTERS = 60
 
 
@@ -39,7 +39,7 @@ def _path(text: str) -> str:
     """Return the path of what follows the text. A level is the number of an element, or the last key of an object."""
     levels: list[int | str] = []
     key = ""
-    for match in _TOKEN.finditer(text):
+    for match in _MARK.finditer(text):
         mark = match[0]
         if mark == "[":
             levels.append(0)
@@ -53,9 +53,8 @@ def _path(text: str) -> str:
             levels[-1:] = [key]
         else:
             key = mark[1:-1][:_MAX_KEY_CHARACTERS]
-    return "".join(f"[{level}]" if isinstance(level, int) else f".{level}" for level in levels if level != "").lstrip(
-        "."
-    )
+    named = [f"[{level}]" if isinstance(level, int) else f".{level}" for level in levels if level != ""]
+    return "".join(named).lstrip(".")
 
 
 def _step(levels: list[int | str]) -> None:

@@ -1,12 +1,13 @@
-"""JSON as Python's json module writes it: `NaN`, `Infinity` and `-Infinity` outside of strings. A byte order mark."""
+"""JSON as Python's json module writes it: `NaN`, `Infinity` and `-Infinity` may stand for numbers."""
 
 from __future__ import annotations
 
 BOM = b"\xef\xbb\xbf"
+"""The byte order mark that some programs write before UTF-8."""
 _TOO_LARGE = b"1" + b"0" * 309
 """A number that no column takes, so that its cell is named."""
 _MOST_NAMED = 100
-"""So many infinities are named; the request is refused for them, so that others may be read as anything."""
+"""So many infinities are named. The request is refused because of them, so the others may be read as null."""
 
 
 def as_json(text: bytes) -> bytes:

@@ -25,10 +25,15 @@ def of_column(column: Column, rules: Rules) -> Set[str]:
     """Return the words that are read as a missing cell: none where the column takes none, and no trained category."""
     if column.datatype != "BYTES" or not column.nullable:
         return frozenset()
+    words = _chosen(column, rules)
+    return words.difference(cast("tuple[str, ...]", column.categories)) if column.categories else words
+
+
+def _chosen(column: Column, rules: Rules) -> frozenset[str]:
     words = rules.missing_words.get(column.name)
     if words is None:
-        words = DATE_WORDS if column.is_date else WORDS
-    return words.difference(cast("tuple[str, ...]", column.categories)) if column.categories else words
+        return DATE_WORDS if column.is_date else WORDS
+    return words
 
 
 def without_words(values: Cells, column: Column, problems: Problems) -> Cells:
@@ -36,15 +41,19 @@ def without_words(values: Cells, column: Column, problems: Problems) -> Cells:
 
     values: of shape [rows], as text and None; others are returned as they are, for the conversion to refuse.
     """
-    words = of_column(column, problems.rules)
-    if not words or (isinstance(values, np.ndarray) and values.dtype.kind not in "OU"):
+    if column.datatype != "BYTES" or not column.nullable:
+        return values
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OU":
         return values
     cells = as_cells(values) if isinstance(values, np.ndarray) else values
     try:
-        if words.isdisjoint(cells):
+        if _chosen(column, problems.rules).isdisjoint(cells):
             return values
     except TypeError:  # an array or object among the cells
         return values
+    words = of_column(column, problems.rules)  # a column may have many categories: they are looked at only here
     found = [cell in words for cell in cells]
+    if not any(found):
+        return values
     problems.note("missing_word", sum(found))
     return [None if is_word else cell for cell, is_word in zip(cells, found, strict=True)]

@@ -19,6 +19,7 @@ from benchmarks import machine
 from benchmarks.attacks import artifacts, floods, fronts, killers, predictions, routes
 from benchmarks.attacks.rows import Row, table
 from benchmarks.attacks.stage import PROJECT, RATE, WORKERS, Stage, steady_client
+from benchmarks.progress import progress
 from benchmarks.soak import measured
 from benchmarks.soak.stack import Stack
 
@@ -34,12 +35,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--groups", default=",".join(GROUPS), help="names with commas between (default: all)")
     parser.add_argument("--out", type=Path, help="a file for the report, as Markdown, besides the terminal")
     return parser.parse_args()
-
-
-def progress(text: str) -> None:
-    """Write a line that says what happens now."""
-    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.attacks import workers
 from benchmarks.attacks.rows import Limits, Row
+from benchmarks.soak import client_process
 from benchmarks.soak.measured import Window
 from benchmarks.soak.models import Target
 from benchmarks.soak.stack import Stack
@@ -149,13 +148,5 @@ def steady_client(stage: Stage, out: Path) -> Iterator[None]:
         body = json.dumps({"instances": rows})
         answer = stage.ask(f"/v1/models/{model}:predict", body.encode())
         targets.append(Target(model, body, json.loads(answer.content)["predictions"]))
-    command = [sys.executable, "-m", "benchmarks.soak.client", str(stage.stack.port), str(RATE), str(out)]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT)
-    assert client.stdin is not None
-    client.stdin.write(json.dumps([vars(target) for target in targets]).encode())
-    client.stdin.close()
-    try:
+    with client_process.steady_client(stage.stack.port, targets, RATE, out):
         yield
-    finally:
-        client.terminate()
-        client.wait(90)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import environments, machine
+from benchmarks.progress import progress
 from benchmarks.soak import measured, models
 from benchmarks.soak.events import EVENTS
 from benchmarks.soak.run import Plan, Result, soak
@@ -38,12 +39,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models-in", type=Path, default=CACHE, help="folder that keeps the published models")
     parser.add_argument("--name", default=f"soak-{datetime.now(UTC):%Y-%m-%d}", help="name of the result files")
     return parser.parse_args()
-
-
-def progress(text: str) -> None:
-    """Write a line that says what happens now."""
-    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.soak.client_process import steady_client
 from benchmarks.soak.events import EVENTS
 from benchmarks.soak.measured import BASELINE, Sent, Window, read
 from benchmarks.soak.models import Target
@@ -46,7 +44,7 @@ def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progres
         progress("starting the stack")
         start_s = stack.start()
         progress(f"ready after {start_s:.1f} s")
-        with _client(stack, targets, plan.rate, out):
+        with steady_client(stack.port, targets, plan.rate, out):
             for number in range(1, plan.rounds + 1):
                 windows.append(_window(BASELINE, number, lambda: time.sleep(plan.settle_s), 0))
                 for event in plan.events:
@@ -70,17 +68,3 @@ def _happen(event: str, stack: Stack, troubles: list[str]) -> None:
         EVENTS[event](stack)
     except (SoakFailed, subprocess.TimeoutExpired, OSError, ValueError) as problem:
         troubles.append(f"{event}: {problem}")
-
-
-@contextmanager
-def _client(stack: Stack, targets: Sequence[Target], rate: float, out: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "benchmarks.soak.client", str(stack.port), str(rate), str(out)]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2])
-    assert client.stdin is not None
-    client.stdin.write(json.dumps([vars(target) for target in targets]).encode())
-    client.stdin.close()
-    try:
-        yield
-    finally:
-        client.terminate()
-        client.wait(90)
