@@ -1,8 +1,9 @@
 """Measures the time per request of one row inside a worker, without a network: `python -m benchmarks.path`.
 
 The worker's connection loop serves 16 fake connections at a time. Many short rounds alternate between an application
-that answers a constant and Tableside with a scaled logistic regression of 30 columns. The smallest time of each is the
-one least disturbed by other processes. `--spin 20` keeps the worker busy for 20 s more, for a profiler:
+that answers a constant and Tableside with a scaled logistic regression of 30 columns. The row is one of the training
+data. `--anomalous` takes a row whose cells nearly all lie outside of the sample's range. The smallest time of each is
+the one least disturbed by other processes. `--spin 20` keeps the worker busy for 20 s more, for a profiler:
 
     py-spy record -d 10 -r 1000 -f raw -o spy.txt -p PID
 """
@@ -16,13 +17,14 @@ import os  # noqa: E402
 import statistics  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable, Iterable  # noqa: E402
+from collections.abc import Callable, Iterable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 import orjson  # noqa: E402
 from gunicorn.config import Config  # noqa: E402
+from sklearn.datasets import load_breast_cancer  # noqa: E402
 
 from benchmarks.models import train  # noqa: E402
 from tableside.factory import create_app  # noqa: E402
@@ -78,13 +80,13 @@ class FakeConnection:
 class Bench:
     """A Tableside worker in this process, without a gunicorn master."""
 
-    def __init__(self) -> None:
+    def __init__(self, row: Sequence[float]) -> None:
         config = Config()
         config.set("workers", 2)
         config.set("worker_class", "gevent")
         self.worker = TablesideWorker(1, os.getppid(), [], None, 30, config, GunicornLog(config))
         self.worker.alive, self.worker.nr, self.worker.max_requests = True, 0, 10**12
-        body = orjson.dumps({"instances": [[round(0.1 * at, 3) for at in range(30)]]})
+        body = orjson.dumps({"instances": [row]})
         head = (
             f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         )
@@ -126,11 +128,13 @@ def main() -> None:
     """Print the time per request of both applications and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spin", type=float, default=0.0, metavar="SECONDS")
-    spin_s = parser.parse_args().spin
+    parser.add_argument("--anomalous", action="store_true")
+    chosen = parser.parse_args()
+    row = [round(0.1 * at, 3) for at in range(30)] if chosen.anomalous else load_breast_cancer().data[0].tolist()
     terminal = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discards the access log
     with tempfile.TemporaryDirectory() as folder:
-        bench, application = Bench(), tableside(Path(folder))
+        bench, application = Bench(row), tableside(Path(folder))
         for _ in range(3):
             bench.run(constant), bench.run(application)
         bare, ours = [], []
@@ -140,7 +144,7 @@ def main() -> None:
         result = f"constant {min(bare):.1f} us, Tableside {min(ours):.1f} us, ratio {min(bare) / min(ours):.2f}; "
         result += f"medians {statistics.median(bare):.1f} and {statistics.median(ours):.1f} us\n"
         os.write(terminal, result.encode())
-        until_s = time.monotonic() + spin_s
+        until_s = time.monotonic() + chosen.spin
         while time.monotonic() < until_s:
             bench.run(application)
         os._exit(0)

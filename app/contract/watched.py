@@ -29,14 +29,22 @@ class Watched:
         return tuple(each for each in self._columns if each.name in self.categories or _has_range(each))
 
     @cached_property
-    def ranges(self) -> tuple[Array, Array] | None:
-        """The smallest and largest numbers of the sample, each of shape [columns]; None if no column has a range."""
+    def limits(self) -> tuple[list[float], list[float]] | None:
+        """The smallest and largest number of each column in the sample; None if no column has a range."""
         if not any(map(_has_range, self._columns)):
+            return None
+        low = [-math.inf if column.minimum is None else column.minimum for column in self._columns]
+        high = [math.inf if column.maximum is None else column.maximum for column in self._columns]
+        return low, high
+
+    @cached_property
+    def ranges(self) -> tuple[Array, Array] | None:
+        """`limits` as arrays, each of shape [columns]."""
+        if self.limits is None:
             return None
         import numpy as np  # commands that read contracts only do not pay for it
 
-        low = [-math.inf if column.minimum is None else column.minimum for column in self._columns]
-        high = [math.inf if column.maximum is None else column.maximum for column in self._columns]
+        low, high = self.limits
         return np.array(low), np.array(high)
 
 

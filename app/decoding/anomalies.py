@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import gt, lt
 
 import numpy as np
 
@@ -23,24 +24,27 @@ def of(table: Table, noted: Anomalies) -> Anomalies:
     """
     schema = table.schema
     if table.matrix is not None:
-        return {**noted, **dict(_in_matrix(table.matrix, schema))}
-    if table.arrays is None or not schema.watched.columns:
+        found = dict(_in_matrix(table.matrix, schema))
+    elif table.arrays is not None and schema.watched.columns:
+        found = dict(_in_arrays(table.arrays, schema.watched))
+    else:
         return noted
-    return {**noted, **dict(_in_arrays(table.arrays, schema.watched))}
+    return {**noted, **found} if noted else found
 
 
 def _in_matrix(matrix: Array, schema: Input) -> Iterator[tuple[tuple[str, str], int]]:
-    ranges = schema.watched.ranges
-    if ranges is None:
+    ranges, limits = schema.watched.ranges, schema.watched.limits
+    if ranges is None or limits is None:
         return
-    low, high = ranges
     if len(matrix) == 1 and matrix.size <= _FEW_CELLS:
         # For one row this takes less time than numpy's calls. A comparison with NaN is false.
-        cells = zip(schema.columns, matrix[0].tolist(), low.tolist(), high.tolist(), strict=True)
-        for column, cell, least, most in cells:
-            if cell < least or cell > most:
-                yield (column.name, OUTSIDE), 1
+        cells: list[float] = matrix[0].tolist()
+        if any(map(lt, cells, limits[0])) or any(map(gt, cells, limits[1])):
+            for column, cell, least, most in zip(schema.columns, cells, *limits, strict=True):
+                if cell < least or cell > most:
+                    yield (column.name, OUTSIDE), 1
         return
+    low, high = ranges
     outside = (matrix < low) | (matrix > high)
     if outside.any():
         for at in np.flatnonzero(outside.any(axis=0)).tolist():

@@ -45,8 +45,6 @@ class Metrics:
         self.registry = registry
         self.recent_totals: tuple[float, Totals] = (-math.inf, {})
         """When `totals` was last called, in seconds of the monotonic clock, and what it returned."""
-        self.input_anomaly_children: dict[tuple[str, str, str, str], Counter] = {}
-        """The labelled counters of `input_anomalies`, because each lookup takes microseconds."""
         self._add_request_metrics(registry)
         self._add_queue_metrics(registry)
         self._add_state_metrics(registry)

@@ -32,6 +32,9 @@ class VersionMetrics:
         self._stages: _LabelCache[str, Histogram] = _LabelCache(
             lambda stage: metrics.stage_seconds.labels(*labels, stage)
         )
+        self._anomalies: _LabelCache[tuple[str, str], Counter] = _LabelCache(
+            lambda column_kind: metrics.input_anomalies.labels(*labels, *column_kind)
+        )
         self._seconds = metrics.request_seconds.labels(*labels)
         self._rows = metrics.rows.labels(*labels)
 
@@ -39,6 +42,7 @@ class VersionMetrics:
         """Count answered requests. The rows of a request count only if it succeeded."""
         stages, rows = self._stages, 0
         codes: Counting[tuple[str, int]] = Counting()
+        anomalies: Counting[tuple[str, str]] = Counting()
         for request in requests:
             trace = request.trace
             codes[trace.protocol, request.status] += 1
@@ -47,8 +51,12 @@ class VersionMetrics:
                 stages[stage].observe(spent_s)
             if request.status == 200:
                 rows += trace.rows
+            if trace.anomalies:
+                anomalies.update(trace.anomalies)
         for code, count in codes.items():
             self._requests[code].inc(count)
+        for column_kind, cells in anomalies.items():
+            self._anomalies[column_kind].inc(cells)
         if rows:
             self._rows.inc(rows)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from tableside.telemetry.metrics import NO_MODEL
+
+NO_ANOMALIES: Mapping[tuple[str, str], int] = MappingProxyType({})
 
 
 class RequestTrace(msgspec.Struct):
@@ -17,6 +21,7 @@ class RequestTrace(msgspec.Struct):
     deadline_at_s: the moment by which the request must be answered.
     counted: whether model and version are known, so that they may be labels of metrics.
     stages: seconds spent in each stage, by the stage's name.
+    anomalies: the number of input anomalies, by the metric's labels column and kind.
     error: the name of the error's class, for the log.
     """
 
@@ -30,6 +35,7 @@ class RequestTrace(msgspec.Struct):
     rows: int = 0
     counted: bool = False
     stages: dict[str, float] = msgspec.field(default_factory=dict)
+    anomalies: Mapping[tuple[str, str], int] = NO_ANOMALIES
     error: str = ""
 
     def serves(self, model: str, version: int, protocol: str) -> None:

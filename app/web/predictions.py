@@ -122,7 +122,7 @@ def predict(
     extensions, trace, table = context.extensions, context.trace, decoded.table
     trace.rows = table.rows
     if table.anomalies:
-        input_anomalies.count(extensions.metrics, trace, table)
+        trace.anomalies = input_anomalies.by_label(table)
     outputs = servable.outputs(decoded.outputs)
     size_bytes = _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
     limits = _shorten(context, decoded.timeout_s, limits)
