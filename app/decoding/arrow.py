@@ -108,6 +108,8 @@ def _is_supported(kind: ArrowType) -> bool:
 
 def _choose_columns(fields: Schema, schema: Input, rules: Rules) -> dict[str, int]:
     """Return the position of each column of the contract; names and types are checked before any data is read."""
+    if len(fields) > parquet_pages.most_columns(len(schema.columns), rules):
+        raise parquet_pages.too_many_columns(len(fields), len(schema.columns))
     known = {column.name: column for column in schema.columns}
     index = _index_columns(fields) - known.keys()
     positions: dict[str, int] = {}

@@ -21,6 +21,7 @@ MAX_DEPTH = 64
 """The most levels of arrays and objects within each other. No table needs more than 10."""
 _UNCHECKED_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
+_PREFIX_BYTES = 1 << 16
 _COMMA, _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT, _QUOTE = b',[]{}"'
 _BRACKETS = (_OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT)
 _WEIGHTS = {_COMMA: CELL_BYTES, _OPEN_LIST: LIST_BYTES, _OPEN_OBJECT: OBJECT_BYTES, _QUOTE: QUOTE_BYTES}
@@ -34,6 +35,8 @@ def check(text: bytes, limit_bytes: int) -> None:
     """
     if len(text) <= _UNCHECKED_BYTES:
         return
+    if _is_deep(text[:_PREFIX_BYTES]):  # what is far too deep is refused before all of it is looked at
+        raise _too_deep()
     size, opens, limit_bytes = 0, 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
     for start in range(0, len(text), _CHUNK_BYTES):
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
@@ -42,9 +45,18 @@ def check(text: bytes, limit_bytes: int) -> None:
         opens += counts[_OPEN_LIST] + counts[_OPEN_OBJECT]
         if size > limit_bytes:
             raise TooLarge(SETTING, limit_bytes)
+    if opens > MAX_DEPTH and _is_deep(text):
+        raise _too_deep()
+
+
+def _too_deep() -> RequestRejected:
+    return RequestRejected(f"the body is malformed: nested too deeply; {MAX_DEPTH} levels are allowed")
+
+
+def _is_deep(text: bytes) -> bool:
+    """Whether arrays and objects are nested deeper than MAX_DEPTH in a text, or in the beginning of one."""
     # Strings may hold brackets. They are removed only if the text seems too deep with them, because that takes longer.
-    if opens > MAX_DEPTH and _depth(text) > MAX_DEPTH and _depth(_without_strings(text)) > MAX_DEPTH:
-        raise RequestRejected(f"the body is malformed: nested too deeply; {MAX_DEPTH} levels are allowed")
+    return _depth(text) > MAX_DEPTH and _depth(_without_strings(text)) > MAX_DEPTH
 
 
 def _without_strings(text: bytes) -> bytes:

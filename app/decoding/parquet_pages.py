@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from tableside.decoding.inflate import CELL_BYTES, SETTING
 from tableside.decoding.rules import Rules
-from tableside.decoding.thrift_compact import Reader, Struct, TooManyValues, Value
-from tableside.errors import TooLarge
+from tableside.decoding.thrift_compact import Reader, Struct, TooManyItems, TooManyValues, Value
+from tableside.errors import RequestRejected, TooLarge
 
 MAX_UNKNOWN_COLUMNS = 10_000
 """A file may have so many columns, or row groups, more than the contract has columns."""
+MAX_REFUSED_COLUMNS = 50
+"""The same where unknown columns are refused: so many are looked at one by one, and more are only counted."""
 MAX_PAGES, PAGE_BYTES = 20_000, 256
 """The most pages of a file: MAX_PAGES, and one for each PAGE_BYTES. A file of a million rows usually has a page for
 each column and 20,000 rows. Reading the header of a page takes 6 us."""
@@ -37,10 +39,13 @@ _UNCOMPRESSED, _COMPRESSED = 2, 3
 def check(body: bytes, known_columns: int, rules: Rules, limit_bytes: int) -> None:
     """Refuse a file whose table or pages state more than `limit_bytes`, or that has too many rows.
 
-    known_columns: how many columns the contract has. Raises TooLarge, TooManyRows; IndexError for a damaged file.
+    known_columns: how many columns the contract has. Raises TooLarge, TooManyRows; RequestRejected for a file with
+    many more columns, where unknown ones are refused; IndexError for a damaged file.
     """
     try:
-        metadata = _footer(body, known_columns)
+        metadata = _footer(body, known_columns, rules)
+    except TooManyItems as problem:
+        raise too_many_columns(problem.items - 1, known_columns) from None
     except TooManyValues:
         raise TooLarge(SETTING, limit_bytes) from None
     schema, groups = _list(metadata.get(_SCHEMA)), _list(metadata.get(_ROW_GROUPS))
@@ -51,17 +56,29 @@ def check(body: bytes, known_columns: int, rules: Rules, limit_bytes: int) -> No
     _check_pages(body, groups, limit_bytes)
 
 
-def _footer(body: bytes, known_columns: int) -> Struct:
+def too_many_columns(columns: int, known_columns: int) -> RequestRejected:
+    """Return the refusal of a table that has many more columns than the model."""
+    return RequestRejected(f"the table has {columns} columns; the model takes {known_columns}")
+
+
+def most_columns(known_columns: int, rules: Rules) -> int:
+    """Return how many columns a table may have before its columns are looked at one by one."""
+    return known_columns + (MAX_REFUSED_COLUMNS if rules.extra == "refuse" else MAX_UNKNOWN_COLUMNS)
+
+
+def _footer(body: bytes, known_columns: int, rules: Rules) -> Struct:
     """Return the FileMetaData, which stands before its length and the magic number at the end.
 
-    Raises TooManyValues, also where one list has more than known_columns and MAX_UNKNOWN_COLUMNS items.
+    Raises TooManyItems for a schema that has more elements than `most_columns` and the root, and TooManyValues, also
+    where another list has more than known_columns and MAX_UNKNOWN_COLUMNS items.
     """
     length = int.from_bytes(body[-8:-4], "little")
     if body[-4:] != _MAGIC or len(body) < length + 8:
         raise IndexError("no footer")
     most_values = _MAX_VALUES + _COLUMN_VALUES * known_columns
     most_items = known_columns + MAX_UNKNOWN_COLUMNS
-    return Reader(memoryview(body), len(body) - 8 - length, most_values, most_items).struct()
+    reader = Reader(memoryview(body), len(body) - 8 - length, most_values, most_items)
+    return reader.struct(most_items={_SCHEMA: most_columns(known_columns, rules) + 1})
 
 
 def _check_pages(body: bytes, groups: list[Value], limit_bytes: int) -> None:

@@ -97,7 +97,7 @@ BODIES = (
         lambda: (parquet_bombs.pages(DIABETES[:8], 1 << 29), {"Content-Type": PARQUET}),
     ),
     Body(
-        "Parquet: 900,000 schema elements", "1.4 GB, 11 s", _TO_DIABETES, 413, PAGES,
+        "Parquet: 900,000 schema elements", "1.4 GB, 11 s", _TO_DIABETES, 400, PAGES,
         lambda: (parquet_bombs.elements(900_000), {"Content-Type": PARQUET}),
     ),
     Body(

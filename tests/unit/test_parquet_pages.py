@@ -14,7 +14,7 @@ import pytest
 from benchmarks.attacks import parquet_bombs
 from tableside.contract.schema import Column, Input
 from tableside.decoding.arrow import from_parquet
-from tableside.decoding.parquet_pages import MAX_PAGES, MAX_UNKNOWN_COLUMNS, check
+from tableside.decoding.parquet_pages import MAX_PAGES, MAX_REFUSED_COLUMNS, MAX_UNKNOWN_COLUMNS, check
 from tableside.decoding.rules import Rules
 from tableside.errors import RequestRejected, TooLarge, TooManyRows
 
@@ -73,12 +73,23 @@ def test_dictionary_pages_and_every_row_group_count() -> None:
         check(body, 1, Rules(), 200_000)
 
 
+def wide(unknown: int) -> bytes:
+    """Return a file with the column of the contract and so many others."""
+    names = ["c", *(f"x{at}" for at in range(unknown))]
+    return parquet(pa.table({name: pa.array([1.0]) for name in names}), store_schema=False)
+
+
 def test_a_file_of_many_columns_is_refused_before_its_metadata_is_read() -> None:
-    """A contract of one column takes MAX_UNKNOWN_COLUMNS more, and no file with more than that."""
-    names = [str(at) for at in range(MAX_UNKNOWN_COLUMNS + 10)]
-    body = parquet(pa.table({name: pa.array([1]) for name in names}), store_schema=False)
-    with pytest.raises(TooLarge):
-        from_parquet(body, ONE, Rules(), 2**30)
+    """Where unknown columns are ignored, MAX_UNKNOWN_COLUMNS of them are read, and where they are refused far fewer."""
+    ignoring = Rules(extra="ignore")
+    with pytest.raises(RequestRejected, match=f"the table has {MAX_UNKNOWN_COLUMNS + 2} columns; the model takes 1$"):
+        from_parquet(wide(MAX_UNKNOWN_COLUMNS + 1), ONE, ignoring, 2**30)
+    assert from_parquet(wide(MAX_REFUSED_COLUMNS + 1), ONE, ignoring, 2**30).rows == 1
+    with pytest.raises(RequestRejected, match=f"the table has {MAX_REFUSED_COLUMNS + 2} columns; the model takes 1$"):
+        from_parquet(wide(MAX_REFUSED_COLUMNS + 1), ONE, Rules(), 2**30)
+    with pytest.raises(RequestRejected) as refusal:
+        from_parquet(wide(MAX_REFUSED_COLUMNS), ONE, Rules(), 2**30)
+    assert "columns.x0" in str(refusal.value.cells)
 
 
 def test_a_long_list_is_refused_before_its_items_are_read() -> None:
@@ -86,7 +97,7 @@ def test_a_long_list_is_refused_before_its_items_are_read() -> None:
     body = parquet_bombs.elements(900_000)
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge):
+        with pytest.raises(RequestRejected, match="the table has 900000 columns"):
             from_parquet(body, ONE, Rules(), 2**30)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -109,7 +120,7 @@ def test_pages_are_read_once() -> None:
     body = parquet_bombs.shared_pages(1000, 100)
     assert len(body) < 50_000
     with pytest.raises(IndexError, match="larger than the file"):
-        check(body, 1, Rules(), 2**30)
+        check(body, 1000, Rules(), 2**30)
 
 
 def test_pages_are_limited_by_the_size_of_the_file() -> None:
