@@ -103,6 +103,16 @@ class UnsupportedBody(TablesideError):
 
 
 @dataclass
+class NotAcceptable(TablesideError):
+    """The client accepts none of the media types that the answer can have. offered: those."""
+
+    offered: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"the Accept header allows no type that this route can give; there are {', '.join(self.offered)}"
+
+
+@dataclass
 class ModelNotFound(TablesideError):
     """The repository has no such model, version or alias."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -50,6 +51,11 @@ def spellings(schema: Input, rows: list[list[Any]], chance: Any) -> Iterator[tup
     if schema.is_numeric and len({column.datatype for column in schema.columns}) == 1:
         yield from _matrices(schema.columns[0], rows, len(names))
     yield from _csvs(order, names, records, rows)
+    yield from _lines(rows, records, sparse)
+    yield from _npy(schema, rows)
+    if "BYTES" in {column.datatype for column in schema.columns}:
+        coded = [_base64(_tensor(c, columns[c.name], "column")) for c in schema.columns]
+        yield "V2 tensors, base64", _json(V2, {"inputs": coded, "parameters": {"content_type": "pd"}})
     table = pa.table({c.name: pa.array(columns[c.name], ARROW[c.datatype]) for c in schema.columns}).select(order)
     yield from _arrow(table)
 
@@ -127,6 +133,59 @@ def _matrices(column: Column, rows: list[list[Any]], width: int) -> Iterator[tup
     raw = pack(str(head["datatype"]), flat)
     text = json.dumps({"inputs": [{**head, "parameters": {"binary_data_size": len(raw)}}]}).encode()
     yield "V2 binary matrix", Request(V2, text + raw, {HEADER: str(len(text))})
+
+
+def _base64(tensor: dict[str, Any]) -> dict[str, Any]:
+    """The tensor, with its text as Base64Codec of MLServer writes it."""
+    if tensor["datatype"] != "BYTES":
+        return {**tensor, "parameters": {"content_type": "np"}}
+    data = [[None if cell is None else base64.b64encode(cell.encode()).decode()] for (cell,) in tensor["data"]]
+    return {**tensor, "data": data, "parameters": {"content_type": "base64"}}
+
+
+def _lines(rows: Any, records: Any, sparse: Any) -> Iterator[tuple[str, Request]]:
+    def lines(values: Any, end: str = "\n") -> bytes:
+        return end.join(json.dumps(value, ensure_ascii=False) for value in values).encode()
+
+    yield "JSON lines", Request(INVOKE, lines(rows), {"Content-Type": "application/jsonlines"})
+    marked = {"Content-Type": "application/x-ndjson; charset=utf-8"}
+    yield "JSON lines, named", Request(INVOKE, b"\xef\xbb\xbf" + lines(records, "\r\n") + b"\r\n", marked)
+    if all(sparse):
+        kind = {"Content-Type": "application/x-jsonlines", "Content-Encoding": "gzip"}
+        yield "JSON lines, missing keys", Request(INVOKE, gzip.compress(lines(sparse) + b"\n\n"), kind)
+
+
+def _npy(schema: Input, rows: list[list[Any]]) -> Iterator[tuple[str, Request]]:
+    kind = {"Content-Type": "application/x-npy"}
+    flat = [cell for row in rows for cell in row]
+    datatypes = {column.datatype for column in schema.columns}
+    is_text = datatypes == {"BYTES"} and not any(column.is_date for column in schema.columns)
+    if is_text and not any(cell is None or cell.endswith("\0") for cell in flat):  # what an array of text cannot hold
+        yield "npy of text", Request(INVOKE, npy(np.array(rows, dtype=str)), kind)
+    if not schema.is_numeric or len(datatypes) > 1:
+        return
+    datatype = datatype_of(schema.columns[0], flat)
+    dtype = np.dtype({"FP64": "f8", "FP32": "f4"}.get(datatype, datatype.lower()))
+    array = np.array([[np.nan if cell is None else cell for cell in row] for row in rows]).astype(dtype)
+    if datatype not in ("FP64", "FP32"):
+        array = np.array(rows, dtype=dtype)  # exactly, and not by way of float64
+    yield "npy", Request(INVOKE, npy(array), kind)
+    yield "npy, columns first", Request(INVOKE, npy(np.asfortranarray(array)), kind)
+    yield (
+        "npy, big-endian, gzip",
+        Request(
+            INVOKE, gzip.compress(npy(array.astype(dtype.newbyteorder(">")))), {**kind, "Content-Encoding": "gzip"}
+        ),
+    )
+    if len(rows) == 1:
+        yield "npy of one row", Request(INVOKE, npy(array[0]), kind)
+
+
+def npy(array: Any) -> bytes:
+    """The array as numpy.save writes it, without pickle."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def _csvs(order: list[str], names: list[str], records: Any, rows: Any) -> Iterator[tuple[str, Request]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +20,17 @@ if TYPE_CHECKING:
 def _versions(root: Path, settings: Settings) -> list[render.Row]:
     """Return one row per version, with the problems that can be found without loading the version."""
     from tableside.model_process.known_environments import LibrariesByName
-    from tableside.repository import consent_file, integrity, model_toml, paths
+    from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths
 
     libraries = LibrariesByName(settings)
     seen = _seen_by_workers(root, settings)
     rows: list[render.Row] = []
     for name in paths.models(root):
-        aliases, environment, config_problem = {}, "", None
+        aliases, environment, config_problem, contradictions = {}, "", None, []
         try:
             config = model_toml.read(root, name)
             aliases, environment = config.aliases, model_toml.environment_of(name, config, settings.repository)
+            contradictions = model_toml_checks.contradictions(root, name, config)
         except ContractBroken as problem:
             config_problem = problem
         for number in paths.versions(root, name):
@@ -52,16 +52,8 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
             except ContractBroken as problem:
                 row |= {"problem": str(problem), "failure_kind": problem.failure_kind.value}
             rows.append(row | seen.get((name, number), {}))
-        _add_dangling_aliases(rows[-1], aliases, paths.versions(root, name))
+        rows[-1]["problem"] = "; ".join(filter(None, (str(rows[-1]["problem"]), *contradictions)))
     return rows
-
-
-def _add_dangling_aliases(row: render.Row, aliases: Mapping[str, int], published: Sequence[int]) -> None:
-    """Add a problem for each alias of a missing version to the row of the model's newest version."""
-    for alias, target in aliases.items():
-        if target not in published:
-            dangling = f"alias {alias!r} in model.toml points at version {target}, which does not exist"
-            row["problem"] = "; ".join(filter(None, (str(row["problem"]), dangling)))
 
 
 def _seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], render.Row]:

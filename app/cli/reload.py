@@ -96,7 +96,7 @@ def reload(as_json: bool) -> None:
     """Make every worker of the running stack read the model repository again.
 
     The exit code is 1 if a worker did not finish in time, or if something in the repository cannot be served: a version
-    that is unavailable or damaged, a model.toml that cannot be read, or an alias of a missing version.
+    that is unavailable or damaged, a model.toml that cannot be read, or one that names a missing version or column.
     """
     settings = load()
     stack = find_stack(settings)
@@ -151,22 +151,17 @@ def _failures(result: ReloadResult) -> list[str]:
 
 
 def _broken_files(root: Path) -> list[str]:
-    """Return a line for each alias of a missing version, and for each model.toml that cannot be read."""
-    from tableside.repository import model_toml, paths
+    """Return a line for each model.toml that cannot be read, and for what one says that its versions contradict."""
+    from tableside.repository import model_toml, model_toml_checks, paths
 
     lines = []
     for name in paths.models(root):
         try:
-            aliases = model_toml.read(root, name).aliases
+            config = model_toml.read(root, name)
         except ContractBroken as problem:
             lines.append(str(problem))
             continue
-        published = paths.versions(root, name)
-        lines += [
-            f"{name}: alias {alias!r} in model.toml points at version {number}, which does not exist"
-            for alias, number in sorted(aliases.items())
-            if number not in published
-        ]
+        lines += [f"{name}: {each}" for each in model_toml_checks.contradictions(root, name, config)]
     return lines
 
 

@@ -27,8 +27,8 @@ _BRACKETS = (_OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT)
 _WEIGHTS = {_COMMA: CELL_BYTES, _OPEN_LIST: LIST_BYTES, _OPEN_OBJECT: OBJECT_BYTES, _QUOTE: QUOTE_BYTES}
 
 
-def check(text: bytes, limit_bytes: int) -> None:
-    """Refuse JSON that takes more than `limit_bytes`, counting a cell for each comma.
+def check(text: bytes, limit_bytes: int, lines: int = 0) -> None:
+    """Refuse JSON that takes more than `limit_bytes`, counting a cell for each comma and for each of `lines`.
 
     Characters within strings are counted too. Texts of up to 4096 bytes are not checked. Raises TooLarge, or
     RequestRejected for arrays and objects nested deeper than MAX_DEPTH.
@@ -37,7 +37,7 @@ def check(text: bytes, limit_bytes: int) -> None:
         return
     if _is_deep(text[:_PREFIX_BYTES]):  # what is far too deep is refused before all of it is looked at
         raise _too_deep()
-    size, opens, limit_bytes = 0, 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
+    size, opens, limit_bytes = lines * CELL_BYTES, 0, min(limit_bytes, FREE_BYTES + RATIO * len(text))
     for start in range(0, len(text), _CHUNK_BYTES):
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
         counts = {code: int(np.count_nonzero(codes == code)) for code in _WEIGHTS}

@@ -17,7 +17,7 @@ import numpy as np
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Column, Datatype, Input, Output
 from tableside.contract.table import Table
-from tableside.decoding import binary
+from tableside.decoding import binary, content_types
 from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import from_columns, from_matrix, from_rows, names
@@ -98,7 +98,15 @@ def one_column(data: object, path: str) -> list[object]:
     return cells
 
 
-def _elements(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
+def _elements(tensor: Tensor, raw: memoryview | None, path: str, columns: Sequence[Column]) -> Cells:
+    """The tensor's elements as a flat list or array, as its content type says. columns: those that it holds."""
+    cells = _as_sent(tensor, raw, path)
+    if tensor.parameters and content_types.NAME in tensor.parameters:
+        return content_types.decoded(cells, tensor.parameters, tensor.datatype, columns, path)
+    return cells
+
+
+def _as_sent(tensor: Tensor, raw: memoryview | None, path: str) -> Cells:
     """The tensor's elements as a flat list or array, checked against its shape and datatype."""
     if tensor.datatype not in NUMPY:
         raise malformed(f"{path}.datatype", f"unknown; expected one of {', '.join(NUMPY)}")
@@ -214,7 +222,7 @@ def _check_raw(tensors: Sequence[Tensor], raw: Sequence[memoryview | None], limi
 def _column_cells(tensor: Tensor, raw: memoryview | None, column: Column | None, path: str) -> Cells:
     if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
         raise malformed(f"{path}.shape", f"expected [rows] or [rows, 1] for one column, got {tensor.shape}")
-    cells = _elements(tensor, raw, path)
+    cells = _elements(tensor, raw, path, () if column is None else (column,))
     if column is not None and not _accepts(column, tensor.datatype):
         raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
     return cells
@@ -241,7 +249,7 @@ def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: R
     if tensor.datatype in NUMPY and not all(tensor.datatype in ACCEPTED_DATATYPES[each] for each in schema.kinds):
         column = next(column for column in schema.columns if not _accepts(column, tensor.datatype))
         raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
-    cells = _elements(tensor, raw, "inputs[0]")
+    cells = _elements(tensor, raw, "inputs[0]", schema.columns)
     if isinstance(cells, np.ndarray):
         return from_matrix(cells.reshape(-1, width), schema, rules.of_texts, "inputs[0].data")
     rows = [cells[at : at + width] for at in range(0, len(cells), width)] if width else []

@@ -14,7 +14,7 @@ from tableside.telemetry.metrics import Metrics
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.telemetry.sampling import Sampling
 
-PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/metrics"))
+PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/health", "/metrics"))
 """Paths that monitoring requests every few seconds. Their successful answers are logged at level debug."""
 
 K = TypeVar("K")

@@ -42,7 +42,7 @@ class Access(Enum):
     ADMIN = "admin"
 
 
-PROBES = frozenset(("health.root", "health.live", "health.ready", "health.ping"))
+PROBES = frozenset(("health.root", "health.live", "health.ready", "health.ping", "health.health"))
 PAGE = frozenset(("docs.page", "docs.page_with_slash", "docs.static"))
 OPEN_ENDPOINTS = PROBES | PAGE
 """The routes that need no key, because nobody can send one there: load balancers and supervisors with their probes, and

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.WrongScope: 403,
     errors.CrossSite: 403,
     errors.ModelNotFound: 404,
+    errors.NotAcceptable: 406,
     errors.TooLarge: 413,
     errors.InflatesTooMuch: 413,
     errors.TooManyRows: 413,
@@ -61,8 +62,8 @@ PUBLIC = frozenset(
         errors.RequestRejected, errors.Unauthorized, errors.ModelNotFound, errors.Overloaded, errors.InferenceFailed,
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
-        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, RequestQuarantined,
-        WorkersLost, ModelQuarantined, DiskFull,
+        errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.NotAcceptable,
+        RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""

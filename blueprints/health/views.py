@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from tableside import __version__
 from tableside.errors import FailureKind
 from tableside.serving import readiness
 from tableside.serving.lifecycle import State
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import registry
-from tableside.web.response import json_response
+from tableside.web.response import json_response, text_response
 
 blueprint = Blueprint("health", __name__)
 allow(blueprint, Access.PREDICT)
@@ -40,6 +41,18 @@ def ready() -> Response:
 def ping() -> Response:
     """Readiness, at the path that SageMaker and MLflow use."""
     return _ready()
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """Readiness, at the other path that MLflow's scoring server has for it."""
+    return _ready()
+
+
+@blueprint.get("/version")
+def version() -> Response:
+    """The version of the server as text, as MLflow's scoring server gives its own."""
+    return text_response(__version__.encode(), "text/plain; charset=utf-8")
 
 
 def _ready() -> Response:

@@ -7,35 +7,29 @@ CSV without a header, CSV answers by Accept, the model's name in a header).
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from flask import Blueprint
-from werkzeug.http import parse_options_header
 
-from tableside.blueprints.predict import misplaced, several_outputs, tables
+from tableside.blueprints.predict import answer_formats, body_formats, misplaced, several_outputs, tables
+from tableside.blueprints.predict.body_formats import BodyFormat
 from tableside.blueprints.predict.several_outputs import OutputQuery
-from tableside.contract.array_type import Array
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
-from tableside.decoding import arrow, csv_tables
 from tableside.decoding.cells import WORDS
 from tableside.decoding.json_tables import from_rows, require_rows
 from tableside.decoding.rules import Rules, malformed
-from tableside.errors import RequestRejected, UnsupportedBody
+from tableside.errors import RequestRejected
 from tableside.serving.servable import Servable
-from tableside.web import response
+from tableside.web import accept, response
+from tableside.web.accept import Choice
 from tableside.web.dispatch import view
 from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
 from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
 MODEL_HEADERS = ("X-Tableside-Model", "X-Amzn-SageMaker-Target-Model")
-ARROW = "application/vnd.apache.arrow.stream"
-PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
-CONTENT_TYPES = (response.JSON, "text/csv", ARROW, PARQUET[0])
 ENDPOINTS = {
     "invocations_0": "/invocations",
     "invocations_1": "/models/<name>/invocations",
@@ -61,32 +55,28 @@ class _DecodedRequest(PredictionRequest, frozen=True):
     unused: tuple[str, ...] = ()
 
 
-Reader = Callable[[bytes, Input, Rules, int], _DecodedRequest]
-"""Decodes a body, given how many bytes its table may take, or how much its JSON may count."""
-
-
 def infer(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is the one in the path, in a header or in the settings, or else the only one that there is."""
     servable = context.extensions.servable(name or _requested_model(context))
-    body, reader, query, as_csv = (
+    body, body_format, query, choice = (
         context.body(),
-        _choose_reader(context.header("CONTENT_TYPE")),
+        body_formats.choose(context.header("CONTENT_TYPE"), context.header("HTTP_USER_AGENT")),
         several_outputs.read_query(context),
-        _accepts_csv(context.header("HTTP_ACCEPT")),
+        accept.choose(context.header("HTTP_ACCEPT"), answer_formats.OFFERED),
     )
     limits = admit(context, servable, "invocations", body.max_content_bytes)
     # A few bytes of Arrow or Parquet may state any number of cells: such a body is always decoded in a native thread.
-    size_bytes = body.limit_bytes if reader in COLUMNAR else body.max_content_bytes
+    size_bytes = body.limit_bytes if body_format.is_columnar else body.max_content_bytes
     decoded = run_stage(
-        context, "decode", size_bytes, _decode, body, reader, query, servable.input, servable.policy.rules
+        context, "decode", size_bytes, _decode, body, body_format, query, servable.input, servable.policy.rules
     )
-    if decoded.classes:
-        _check_classes(servable, decoded, as_csv)
+    if decoded.classes or choice is not accept.DEFAULT:
+        _check_answer(servable, decoded, choice)
     predicted = predict(context, servable, decoded, limits)
-    encode = _encode_csv if as_csv else _encode
-    text = run_stage(context, "encode", predicted.size_bytes, encode, decoded, predicted)
     headers = (_warning(decoded.unused),) if decoded.unused else ()
-    return Reply(text, _csv_type(decoded) if as_csv else response.JSON, headers=headers)
+    if choice.kind == response.JSON:
+        return Reply(run_stage(context, "encode", predicted.size_bytes, _encode, decoded, predicted), headers=headers)
+    return answer_formats.reply(context, choice, predicted, decoded.classes, headers)
 
 
 def _requested_model(context: RequestContext) -> str:
@@ -105,62 +95,24 @@ def _requested_model(context: RequestContext) -> str:
     )
 
 
-def _check_classes(servable: Servable, decoded: _DecodedRequest, as_csv: bool) -> None:
-    """Raise RequestRejected when the answer has no class names, or no place for them."""
-    several_outputs.check_classes(servable, decoded.outputs)
-    if decoded.is_array and not as_csv:
+def _check_answer(servable: Servable, decoded: _DecodedRequest, choice: Choice) -> None:
+    """Raise RequestRejected when the answer has no class names, or no place for them or for the outputs."""
+    if decoded.classes:
+        several_outputs.check_classes(servable, decoded.outputs)
+    if decoded.classes and decoded.is_array and choice.kind == response.JSON:
         raise RequestRejected(
             "a bare array is answered with a bare array, which has no place for class names; send the rows as "
             "'instances' of an object"
         )
+    answer_formats.check(choice, servable.outputs(decoded.outputs), decoded.classes)
 
 
-def _accepts_csv(accept: str) -> bool:
-    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return "text/csv" in kinds and response.JSON not in kinds
-
-
-def _choose_reader(content_type: str) -> Reader:
-    kind, options = parse_options_header(content_type)
-    kind = kind.lower()
-    charset = options.get("charset", "utf-8").lower()
-    if charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedBody(f"charset {charset[:40]!r} is not supported; send UTF-8")
-    if kind in ("", response.JSON):
-        return _from_json
-    if kind == "text/csv":
-        return _csv_reader(options.get("header"))
-    if kind == ARROW:
-        return _from_arrow
-    if kind in PARQUET:
-        return _from_parquet
-    hint = ". curl -d sends this type; add -H 'Content-Type: application/json'" if kind.endswith("urlencoded") else ""
-    raise UnsupportedBody(f"Content-Type {kind[:80]!r} is not supported; use {', '.join(CONTENT_TYPES)}{hint}")
-
-
-def _from_arrow(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
-    return _DecodedRequest(arrow.from_arrow(body, schema, rules, limit_bytes))
-
-
-def _from_parquet(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _DecodedRequest:
-    return _DecodedRequest(arrow.from_parquet(body, schema, rules, limit_bytes))
-
-
-COLUMNAR = (_from_arrow, _from_parquet)
-
-
-def _csv_reader(header: str | None) -> Reader:
-    if header not in (None, "present", "absent"):
-        raise UnsupportedBody("the header parameter of text/csv must be 'present' or 'absent' (RFC 4180)")
-    known: csv_tables.Header = None if header is None else "present" if header == "present" else "absent"
-    return lambda body, schema, rules, limit_bytes: _DecodedRequest(
-        csv_tables.from_csv(body, schema, rules, known, limit_bytes)
-    )
-
-
-def _decode(body: Body, reader: Reader, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
-    limit_bytes = body.json_limit_bytes if reader is _from_json else body.limit_bytes
-    decoded = reader(body.content(), schema, rules, limit_bytes)
+def _decode(body: Body, body_format: BodyFormat, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
+    limit_bytes = body.json_limit_bytes if body_format.is_json else body.limit_bytes
+    if body_format.read is None:
+        decoded = _from_json(body.content(), schema, rules, limit_bytes)
+    else:
+        decoded = _DecodedRequest(body_format.read(body.content(), schema, rules, limit_bytes))
     outputs = several_outputs.joined(query, tuple(decoded.outputs), "params.output")
     classes = query.classes or decoded.classes
     return _DecodedRequest(
@@ -220,35 +172,6 @@ def _encode(decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:
     if decoded.classes:
         content["classes"] = several_outputs.class_names(predicted)
     return response.to_json(content)
-
-
-def _csv_type(decoded: _DecodedRequest) -> str:
-    return "text/csv; charset=utf-8; header=present" if decoded.classes else "text/csv; charset=utf-8"
-
-
-def _encode_csv(decoded: _DecodedRequest, predicted: PredictionResult) -> bytes:
-    """One line for each row, as SageMaker's containers answer, with the columns of all outputs side by side.
-
-    NaN and infinity are empty cells. With class names, the first line has the names of the columns; else there is none.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if decoded.classes:
-        writer.writerow([name for output, _ in predicted.outputs for name in several_outputs.column_names(output)])
-    for parts in zip(*(_csv_rows(array) for _, array in predicted.outputs), strict=True):
-        writer.writerow([cell for part in parts for cell in _csv_cells(part)])
-    return text.getvalue().encode()
-
-
-def _csv_rows(array: Array) -> Array:
-    matrix = array.reshape(len(array), -1)
-    return matrix if matrix.dtype.kind == "f" else matrix.astype(object)
-
-
-def _csv_cells(row: Array) -> list[str]:
-    if row.dtype.kind == "O":
-        return ["" if cell is None or cell != cell else str(cell) for cell in row.tolist()]
-    return ["" if cell != cell or abs(cell) == float("inf") else str(cell) for cell in row]
 
 
 def mount(blueprint: Blueprint) -> None:

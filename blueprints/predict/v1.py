@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response
 from werkzeug.routing import BaseConverter
 
-from tableside.blueprints.predict import misplaced, several_outputs
+from tableside.blueprints.predict import answer_formats, misplaced, several_outputs
 from tableside.blueprints.predict.schemas import PredictRequest, narrow
 from tableside.blueprints.predict.several_outputs import NO_QUERY, OutputQuery
 from tableside.blueprints.predict.tables import inputs, instances
@@ -20,7 +20,7 @@ from tableside.decoding.rules import Rules
 from tableside.errors import RequestRejected
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
-from tableside.web import response
+from tableside.web import accept, response
 from tableside.web.dispatch import view
 from tableside.web.extensions import catalog
 from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
@@ -65,13 +65,18 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
     """Predict for rows (`instances`) or columns (`inputs`). The query, or `signature_name`, may name outputs."""
     servable = context.extensions.servable(name, version)
     body, query = context.body(), several_outputs.read_query(context)
+    choice = accept.choose(context.header("HTTP_ACCEPT"), answer_formats.OFFERED)
     limits = admit(context, servable, "v1", body.max_content_bytes)
     decoded = run_stage(
         context, "decode", body.max_content_bytes, decode, body, servable.input, servable.policy.rules, query
     )
     if decoded.classes:
         several_outputs.check_classes(servable, decoded.outputs)
+    if choice is not accept.DEFAULT:
+        answer_formats.check(choice, servable.outputs(decoded.outputs), decoded.classes)
     predicted = predict(context, servable, decoded, limits)
+    if choice.kind != response.JSON:
+        return answer_formats.reply(context, choice, predicted, decoded.classes)
     return Reply(run_stage(context, "encode", predicted.size_bytes, _encode, decoded, predicted))
 
 

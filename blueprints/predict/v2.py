@@ -8,34 +8,40 @@ from collections.abc import Sequence
 from flask import Blueprint, Response
 
 from tableside import __version__
-from tableside.blueprints.predict import misplaced
+from tableside.blueprints.predict import misplaced, model_info
 from tableside.blueprints.predict.schemas import InferRequest, RequestedOutput
 from tableside.contract.schema import Contract, Input
-from tableside.decoding import binary
+from tableside.decoding import binary, content_types
 from tableside.decoding.json_tables import require_rows
 from tableside.decoding.rules import Rules, malformed
-from tableside.decoding.tensors import describe, from_tensors, inputs, metadata, to_tensor
+from tableside.decoding.tensors import describe, from_tensors, to_tensor
 from tableside.serving.catalog import Model
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
-from tableside.web import response
+from tableside.web import accept, response
 from tableside.web.dispatch import view
 from tableside.web.extensions import catalog
 from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
 from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
+BINARY = "application/octet-stream"
+OFFERED = (response.JSON, BINARY)
+"""The media types of an answer. Which one it is, the request's parameters say; without these, the Accept header."""
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 """Header of the binary tensor data extension: the length of the JSON that precedes the raw tensors, in bytes."""
 
 
 class _DecodedRequest(PredictionRequest, frozen=True):
-    """binary: names of the outputs to send as raw tensors. all_binary: send every output so."""
+    """binary: names of the outputs to send as raw tensors. all_binary: send every output so. texts: names of the
+    outputs that the client calls text.
+    """
 
     id: str | None = None
     binary: frozenset[str] = frozenset()
     all_binary: bool = False
+    texts: Sequence[str] = ()
 
 
 def server() -> Response:
@@ -64,8 +70,8 @@ def _describe(model: Model, contract: Contract) -> dict[str, object]:
         "name": model.name,
         "versions": versions,
         "platform": "scikit-learn_skops",
-        "inputs": inputs(contract.input),
-        "outputs": [metadata(output.name, output.datatype, output.width) for output in contract.outputs],
+        "inputs": model_info.v2_inputs(contract),
+        "outputs": model_info.v2_outputs(contract),
         "properties": {
             "version": str(contract.version),
             "estimator": contract.estimator,
@@ -80,28 +86,53 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
     misplaced.refuse_query(context)
     servable = context.extensions.servable(name, version)
     body, json_length = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    is_binary = accept.choose(context.header("HTTP_ACCEPT"), OFFERED).kind == BINARY
     size_bytes = body.max_content_bytes
     limits = admit(context, servable, "v2", size_bytes)
     decoded = run_stage(
-        context, "decode", size_bytes, _decode, body, json_length, servable.input, servable.policy.rules
+        context, "decode", size_bytes, _decode, body, json_length, is_binary, servable.input, servable.policy.rules
     )
+    if decoded.texts:
+        _check_texts(servable, decoded)
     predicted = predict(context, servable, decoded, limits)
     return run_stage(context, "encode", predicted.size_bytes, _encode, servable, decoded, predicted)
 
 
-def _decode(body: Body, json_length: str | None, schema: Input, rules: Rules) -> _DecodedRequest:
+def _check_texts(servable: Servable, decoded: _DecodedRequest) -> None:
+    """Raise RequestRejected if an output that the client calls text is none."""
+    for output in servable.outputs(decoded.outputs):
+        if output.name in decoded.texts and output.datatype != "BYTES":
+            place = f"outputs[{list(decoded.outputs).index(output.name)}].parameters.{content_types.NAME}"
+            raise malformed(place, f"'str' is for the datatype BYTES, and {output.name} is {output.datatype}")
+
+
+def _decode(body: Body, json_length: str | None, is_binary: bool, schema: Input, rules: Rules) -> _DecodedRequest:
+    """is_binary: whether outputs are raw tensors where the request does not say."""
     text, raw_tensors = binary.split(body.content(), json_length)
     request = parse_json(text, InferRequest, body.json_limit_bytes, is_strict=rules.strict_json)
     misplaced.refuse_fields(request, request.misplaced, misplaced.V2_PLACE)
     parameters, outputs = request.parameters or {}, request.outputs or []
     if parameters:
         misplaced.refuse(parameters, misplaced.V2_PLACE, "parameters.")
-    all_binary = parameters.get("binary_data_output", False) is True
+        if content_types.NAME in parameters:
+            content_types.check_request(parameters, [(each.datatype, each.parameters) for each in request.inputs])
+    all_binary = parameters.get("binary_data_output", is_binary) is True
     as_binary = _binary_outputs(outputs, all_binary)
     table = require_rows(from_tensors(request.inputs, schema, rules, raw_tensors, body.limit_bytes), rules)
     timeout_s = _timeout_s(parameters.get("timeout"))
     names = [output.name for output in outputs]
-    return _DecodedRequest(table, names, timeout_s, request.id, as_binary, all_binary and not outputs)
+    texts = _texts(outputs) if outputs else ()
+    return _DecodedRequest(table, names, timeout_s, request.id, as_binary, all_binary and not outputs, texts)
+
+
+def _texts(outputs: Sequence[RequestedOutput]) -> list[str]:
+    """The names of the outputs whose content type is text. Raises RequestRejected for a type that outputs have not."""
+    return [
+        output.name
+        for at, output in enumerate(outputs)
+        if output.parameters
+        and content_types.read(output.parameters, content_types.OF_OUTPUT, f"outputs[{at}].parameters") == "str"
+    ]
 
 
 def _binary_outputs(outputs: Sequence[RequestedOutput], by_default: bool) -> frozenset[str]:
@@ -147,7 +178,7 @@ def _encode(servable: Servable, decoded: _DecodedRequest, predicted: PredictionR
     if not raw:
         return Reply(text)
     headers = ((JSON_LENGTH_HEADER, str(len(text))),)
-    return Reply(b"".join((text, *raw)), "application/octet-stream", headers=headers)
+    return Reply(b"".join((text, *raw)), BINARY, headers=headers)
 
 
 def mount(blueprint: Blueprint) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flask import Blueprint
 
-from tableside.blueprints.predict import invocations, triton, v1, v2
+from tableside.blueprints.predict import invocations, model_info, triton, v1, v2
 from tableside.web.auth import Access, allow
 from tableside.web.dispatch import Handler
 
@@ -16,6 +16,7 @@ v2.mount(blueprint)
 triton.mount(blueprint)
 v1.mount(blueprint)
 invocations.mount(blueprint)
+model_info.mount(blueprint)
 
 FAST_ENDPOINTS: Mapping[str, Handler] = {
     "predict.v1_predict": v1.infer,

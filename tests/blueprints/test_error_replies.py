@@ -33,6 +33,7 @@ def reply_for(app: Flask, problem: Exception, **environ: str) -> tuple[Reply, di
         (errors.Overloaded("full", 7), 429, "full", {"Retry-After": "7"}),
         (errors.ModelNotReady("iris/1 is LOADING"), 503, "iris/1 is LOADING", {"Retry-After": "1"}),
         (errors.Unauthorized(), 401, "Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}),
+        (errors.NotAcceptable(("a/b",)), 406, "there are a/b", {}),
         (errors.UnsupportedBody("send UTF-8"), 415, "send UTF-8", {}),
         (errors.DeadlineExceeded(0.5), 504, "0.5 s", {}),
         (errors.ClientClosedRequest(), 499, "closed the connection", {}),

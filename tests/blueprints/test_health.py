@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from tableside import __version__
 from tableside.preflight.results import PreflightResult
 from tableside.serving.loader import Loader
 from tableside.serving.scan import PendingVersion
 from tableside.serving.servable import Servable
 from tests.conftest import MakeApp, registry_of
 
-READY = ("/v2/health/ready", "/ping")
+READY = ("/v2/health/ready", "/ping", "/health")
 
 
 def not_ready(client: FlaskClient) -> set[str]:
@@ -37,6 +38,13 @@ def test_a_worker_that_serves_is_alive_and_ready(client: FlaskClient) -> None:
     assert client.get("/v2/health/live").get_json() == {"live": True}
     for url in READY:
         assert client.get(url).get_json() == {"ready": True}
+
+
+def test_the_version_is_text(client: FlaskClient) -> None:
+    """As MLflow's scoring server gives its own."""
+    answer = client.get("/version")
+    assert (answer.status_code, answer.get_data(as_text=True)) == (200, __version__)
+    assert answer.content_type.startswith("text/plain")
 
 
 @pytest.mark.parametrize("spot", ["iris", "iris/versions/1", "iris@champion"])

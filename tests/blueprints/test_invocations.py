@@ -131,10 +131,14 @@ def test_another_output(client: FlaskClient, trained: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("application/x-www-form-urlencoded", "use application/json, text/csv, application/vnd.apache.arrow.stream"),
-        ("application/x-www-form-urlencoded", ". curl -d sends this type; add -H 'Content-Type: application/json'"),
-        ("application/x-npy", "Content-Type 'application/x-npy' is not supported; use application/json, text/csv"),
-        ("application/octet-stream", "is not supported"),
+        ("application/x-www-form-urlencoded", "use application/json, text/csv, application/jsonlines, application/x-npy, "),
+        ("application/x-www-form-urlencoded", ". To send JSON, add -H 'Content-Type: application/json' to curl -d, or"),
+        ("application/x-npz", "Content-Type 'application/x-npz' is not supported; use application/json, text/csv"),
+        ("application/x-npz", "'Content-Type: application/x-npy'"),
+        ("application/octet-stream", "serializer=JSONSerializer()"),
+        ("multipart/form-data", "in curl with --data-binary @FILE -H 'Content-Type: text/csv' in place of -F"),
+        ("application/vnd.apache.arrow.file", "Write a stream with pyarrow.ipc.new_stream"),
+        ("image/png", "application/vnd.apache.parquet"),
         ("application/json; charset=latin-1", "charset 'latin-1' is not supported; send UTF-8"),
         ("text/csv; header=perhaps", "the header parameter of text/csv must be 'present' or 'absent' (RFC 4180)"),
     ],
@@ -144,6 +148,27 @@ def test_another_content_type_is_415(client: FlaskClient, kind: str, text: str) 
     answer = post(client, [ROW], Content_Type=kind, X_Tableside_Model="iris")
     assert text in error_of(answer)["error"]
     assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "change"),
+    [
+        ("curl/8.5.0", "application/x-www-form-urlencoded", "add -H 'Content-Type: application/json'"),
+        ("python-requests/2.32.3", "application/x-www-form-urlencoded", "write requests.post(URL, json=BODY)"),
+        ("Python-urllib/3.12", "application/x-www-form-urlencoded", "add headers={'Content-Type': 'application/json'}"),
+        ("Python/3.12 aiohttp/3.11", "application/octet-stream", "write json=BODY in place of data=BODY"),
+        ("node", "text/plain;charset=UTF-8", "add headers: { 'Content-Type': 'application/json' } to fetch()"),
+        ("Java-http-client/21", "application/octet-stream", 'add .header("Content-Type", "application/json")'),
+        ("Wget/1.21", "application/x-www-form-urlencoded", "add --header='Content-Type: application/json'"),
+        ("Boto3/1.38 md/Botocore", "application/octet-stream", "add ContentType='application/json'"),
+    ],
+)
+def test_a_415_has_the_change_for_the_program_that_sent_it(
+    client: FlaskClient, program: str, kind: str, change: str
+) -> None:
+    """The User-Agent says in whose words the change is."""
+    text = error_of(post(client, [ROW], CSV, Content_Type=kind, User_Agent=program))["error"]
+    assert f". To send JSON, {change}" in text
 
 
 class Planted:
@@ -218,7 +243,7 @@ def test_csv_for_csv(client: FlaskClient, trained: Any) -> None:
     probabilities = estimator.predict_proba(frame.iloc[:3])
     text = frame.iloc[:3].to_csv(index=False).encode()
     answer = post(client, text, CSV + "?output=predict_proba", Content_Type="text/csv", Accept="text/csv")
-    assert answer.content_type == "text/csv; charset=utf-8"
+    assert answer.content_type == "text/csv"
     lines = answer.get_data(as_text=True).splitlines()
     assert [[float(cell) for cell in line.split(",")] for line in lines] == probabilities.tolist()
 
@@ -250,16 +275,17 @@ def test_requests_are_counted_under_their_protocol(app: Flask, client: FlaskClie
         ("TEXT/CSV; q=0.9", True),
         ("text/html, text/csv;header=absent", True),
         ("text/csv, application/json", False),
+        ("application/json;q=0.1, text/csv;q=0.9", True),
+        ("text/csv;q=0.9, */*;q=0.1", True),
         ("*/*", False),
-        ("text/csvx", False),
         ("", False),
     ],
 )
-def test_csv_is_sent_only_where_json_is_not_accepted(client: FlaskClient, accept: str, as_csv: bool) -> None:
-    """The answer is CSV when Accept has text/csv and not application/json, whatever their order."""
+def test_csv_is_sent_where_it_is_preferred(client: FlaskClient, accept: str, as_csv: bool) -> None:
+    """The answer is CSV when Accept prefers it; of two that are accepted alike, JSON is sent."""
     answer = post(client, [ROW], CSV, Accept=accept)
     assert answer.get_data() == (b"setosa\n" if as_csv else b'["setosa"]')
-    assert answer.content_type == ("text/csv; charset=utf-8" if as_csv else "application/json")
+    assert answer.content_type == ("text/csv" if as_csv else "application/json")
 
 
 def test_repeated_columns_of_a_split_are_each_named(client: FlaskClient) -> None:

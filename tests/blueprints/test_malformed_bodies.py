@@ -33,6 +33,7 @@ ROWS: list[list[Any]] = [
 ]
 VALID = dict(spellings(TABLE, ROWS, random.Random(3)))
 TYPES = ["application/json", "text/csv", "text/csv; header=present", "application/vnd.apache.arrow.stream", "text/html"]
+TYPES += ["application/jsonlines", "application/x-npy"]
 BOUNDED = settings(max_examples=150)
 
 

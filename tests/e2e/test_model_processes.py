@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.e2e import media_types
 from tests.e2e.conftest import Stack, until
 from tests.e2e.traffic import Traffic
 from tests.model_environments import RELEASE, old_python, train
@@ -68,6 +70,11 @@ def test_a_model_runs_in_supervised_processes(stack: Stack) -> None:
     assert until(lambda: is_up(stack), 120)
     assert stack.cli("verify", "iris").returncode == 0
     assert "own" in stack.cli("env", "list").stdout
+
+
+def test_lines_arrays_and_csv(stack: Stack, trained: dict[str, Any]) -> None:
+    """Tables of SageMaker's media types reach a model process as those of JSON do."""
+    media_types.check(stack, trained)
 
 
 def test_kill_of_a_model_process_fails_no_request(stack: Stack) -> None:

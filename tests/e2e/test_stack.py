@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 
 from tableside.deployment.stack_processes import Role, find
+from tests.e2e import media_types
 from tests.e2e.conftest import Stack, until
 from tests.e2e.slow_model import slow_estimator
 
@@ -65,6 +66,15 @@ def exact_columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 def datatype_of(series: Any) -> str:
     return {"f": "FP64", "i": "INT64", "b": "BOOL"}.get(series.dtype.kind, "BYTES")
+
+
+def test_lines_arrays_and_csv_through_nginx(stack: Stack, trained: dict[str, Any]) -> None:
+    """Bodies and answers of SageMaker's media types hold the estimator's answers, small and large; probes of MLflow."""
+    media_types.check(stack, trained)
+    assert stack.call("/health")[:2] == (200, {"ready": True})
+    assert stack.call("/version")[0] == 200
+    assert stack.call("/models/iris")[1]["modelName"] == "iris"
+    assert stack.call("/health", admin=True)[0] == 200
 
 
 def test_banner_shows_what_to_do_and_its_curl_works(stack: Stack) -> None:
@@ -230,11 +240,15 @@ def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Calla
     stack.stop()
 
 
-def test_stacks_run_side_by_side_and_without_nginx(make_stack: Callable[..., Stack], stack: Stack) -> None:
+def test_stacks_run_side_by_side_and_without_nginx(
+    make_stack: Callable[..., Stack], stack: Stack, trained: dict[str, Any]
+) -> None:
     """Two stacks run side by side; with nginx off gunicorn answers both ports and keeps the planes separate."""
     second = make_stack(TABLESIDE__SERVER__NGINX="off")
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     assert second.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
+    media_types.check(second, trained)
+    assert second.call("/health")[0] == 200
     assert second.call("/metrics")[0] == 404
     assert second.call("/metrics", admin=True)[0] == 200
     assert stack.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -41,7 +42,10 @@ def test_server_and_model(client: Any) -> None:
     assert client.is_model_ready("iris")
     assert not client.is_model_ready("rose")
     assert client.get_server_metadata()["name"] == "tableside"
-    assert client.get_model_metadata("iris", "1")["inputs"]
+    found = client.get_model_metadata("iris", "1")
+    assert found["inputs"][0]["parameters"]["nullable"] is False
+    classes = {output["name"]: output["parameters"].get("classes") for output in found["outputs"]}
+    assert json.loads(classes["predict_proba"]) == ["setosa", "versicolor", "virginica"]
     assert client.get_model_config("iris")["max_batch_size"] > 0
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from tests.hostile.models import HASH_MODULUS, MODELS
-from tests.spellings import HEADER, INVOKE, V1, V2, Request
+from tests.spellings import HEADER, INVOKE, V1, V2, Request, npy
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 MOST_CONTENT = 12 << 20
@@ -28,6 +28,7 @@ STREAM, FILE = "application/vnd.apache.arrow.stream", "application/vnd.apache.pa
 
 sizes = st.sampled_from([0, 1, 3, 64, 1000, 20_000, 300_000, 3_000_000, MOST_CONTENT])
 """Bytes of content to aim at."""
+_CONTENT_TYPES = tuple({"content_type": kind} for kind in ("base64", "str", "np", "datetime", "pd", "", None, 1))
 _FITTING = {"numbers": "0", "mixed": "null", "level": "1", "wide": "null", "words": '"a"', "texts": '""'}
 _CELLS = (
     "0", "null", "[]", "{}", '""', '"a"', "1e308", "true", "-0.0", "1", "[0]", "[[]]", '{"":0}', '{"a":null}',
@@ -91,6 +92,8 @@ def json_requests(draw: Draw) -> tuple[str, Request]:
                 ('{"inputs":%s}', V2), ('{"inputs":[{"name":"m","shape":%s,"datatype":"FP64","data":[]}]}', V2),
                 ('{"inputs":[],"outputs":%s}', V2), ('{"inputs":[],"parameters":{"a":%s}}', V2),
                 ('{"inputs":[],"outputs":[OUTPUTS]}', V2),
+                ('{"inputs":[{"name":' + name + ',"shape":[SIZE],"datatype":"BYTES","data":%s,'
+                 '"parameters":{"content_type":"base64"}}]}', V2),
             ]
         )
     )  # fmt: skip
@@ -101,6 +104,37 @@ def json_requests(draw: Draw) -> tuple[str, Request]:
     text = text.replace("KIND", draw(st.sampled_from(["FP64", "FP32", "INT64", "INT8", "BOOL", "BYTES"])))
     text = text.replace("OUTPUTS", _fill('{"name":"predict"}', size))
     return model, Request(path, text.encode(), dict(JSON))
+
+
+@st.composite
+def lines_requests(draw: Draw) -> tuple[str, Request]:
+    """JSON lines: very many short ones, long ones, empty ones, and lines that are no value by themselves."""
+    model, size = draw(st.sampled_from(sorted(MODELS))), draw(sizes)
+    kind = draw(st.sampled_from(["cell", "row", "value", "empty", "broken"]))
+    cell = draw(st.sampled_from([*_CELLS, _FITTING[model], "NaN", "Infinity"]))
+    if kind == "value":
+        text = draw(json_value(model, size)).replace("\n", " ")
+    else:
+        width = len(MODELS[model].columns)
+        line = {"cell": cell, "row": f"[{_fill(cell, width * (len(cell) + 1))}]", "empty": "", "broken": "[1,2"}[kind]
+        text = _fill(line, size, draw(st.sampled_from(["\n", "\r\n", "\n\n"])))
+    names = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson")
+    return model, Request(INVOKE, text.encode(), {"Content-Type": draw(st.sampled_from(names))})
+
+
+@st.composite
+def npy_requests(draw: Draw) -> tuple[str, Request]:
+    """npy files whose header states more than there is, another dtype, or a shape of none."""
+    model, size = draw(st.sampled_from(sorted(MODELS))), draw(sizes)
+    width = len(MODELS[model].columns)
+    dtype = np.dtype(draw(st.sampled_from(["f8", "f4", "f2", "i1", "u8", "?", ">i4", "U1", "U40", "U9000"])))
+    array = np.zeros((size // width // dtype.itemsize, width), dtype)
+    body = npy(draw(st.sampled_from([array, array.reshape(-1), np.asfortranarray(array)])))
+    old = draw(st.sampled_from([f"({len(array)}, ", "False", "descr", "<", "}"]))
+    new = draw(st.sampled_from([old, "(9999999999999, ", "(-1, ", "(" * 50, " ", "|O", "<U99999999", "'" * 40]))
+    begin = body[:128].replace(old.encode(), new.encode(), 1)
+    length = draw(st.sampled_from([begin[8:10], begin[8:10], b"\xff\xff", b"\0\0"]))
+    return model, Request(INVOKE, begin[:8] + length + begin[10:] + body[128:], {"Content-Type": "application/x-npy"})
 
 
 @st.composite
@@ -209,6 +243,7 @@ def binary_requests(draw: Draw) -> tuple[str, Request]:
     stated = draw(st.sampled_from([size, 0, 2**60, -1]))
     name = draw(st.sampled_from([schema.columns[0].name, "m"]))
     tensor = {"name": name, "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": stated}}
+    tensor["parameters"] = {**tensor["parameters"], **draw(st.sampled_from([{}, {}, *_CONTENT_TYPES]))}
     many = draw(st.sampled_from([1, 1, len(schema.columns), 3000]))
     named = [{**tensor, "name": schema.columns[at % len(schema.columns)].name} for at in range(many)]
     head = json.dumps(
@@ -235,7 +270,14 @@ def hostile_requests(draw: Draw) -> tuple[str, Request]:
     """The model and the request, of at most MOST_BODY bytes: a longer body is compressed, or else cut."""
     model, request = draw(
         st.one_of(
-            json_requests(), json_requests(), csv_requests(), arrow_requests(), parquet_requests(), binary_requests()
+            json_requests(),
+            json_requests(),
+            csv_requests(),
+            arrow_requests(),
+            parquet_requests(),
+            binary_requests(),
+            lines_requests(),
+            npy_requests(),
         )
     )
     encoding = draw(st.sampled_from(["", "", "gzip", "deflate", "zstd", "members"]))

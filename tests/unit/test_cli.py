@@ -233,12 +233,15 @@ def test_config_shows_the_settings_in_force(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_list_names_an_alias_without_a_version(trained_files: tuple[Any, ...], tmp_path: Path) -> None:
-    """An alias of a missing version is a problem in the row of the model's newest version."""
+    """An alias of a missing version, or a column of none, is a problem in the row of the model's newest version."""
     root = tmp_path / "models"
     publish(trained_files, root)
     (root / "wines" / "model.toml").write_text("[aliases]\nbest = 9\n")
     (row,) = json.loads(call("list", "--repository", root, "--json").stdout)
     assert row["problem"] == "alias 'best' in model.toml points at version 9, which does not exist"
+    (root / "wines" / "model.toml").write_text("[columns.missing_words]\nhue_ = ['-']\n")
+    (row,) = json.loads(call("list", "--repository", root, "--json").stdout)
+    assert "missing_words in model.toml names the column 'hue_', which no served version has" in row["problem"]
 
 
 def test_a_joblib_file_needs_a_sample(trained_files: tuple[Any, ...], tmp_path: Path) -> None:

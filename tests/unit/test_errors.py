@@ -57,6 +57,10 @@ def test_an_error_object_has_the_text_twice() -> None:
             "the body takes more than 10 bytes once it is decoded, which is more than server.max_inflation allows a "
             "body of its size",
         ),
+        (
+            errors.NotAcceptable(("application/json", "text/csv")),
+            "the Accept header allows no type that this route can give; there are application/json, text/csv",
+        ),
         (errors.UnsupportedBody("no"), "no"),
         (errors.ContractBroken("changed"), "changed"),
         (errors.ClientClosedRequest(), "the client closed the connection"),

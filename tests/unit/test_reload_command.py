@@ -180,6 +180,8 @@ def test_dangling_aliases_and_broken_files_are_named(
     done = reload()
     assert done.exit_code == 1
     assert done.stderr == "  iris: alias 'best' in model.toml points at version 9, which does not exist\n"
+    (small_repository / "iris" / "model.toml").write_text("[columns.missing_words]\nsepal = []\n")
+    assert "  iris: columns.missing_words in model.toml names the column 'sepal', which no served" in reload().stderr
     (small_repository / "iris" / "model.toml").write_text("[aliases\n")
     done = reload("--json")
     assert done.exit_code == 1

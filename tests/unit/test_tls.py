@@ -132,7 +132,7 @@ def test_the_real_nginx_accepts_the_configuration(load: Load, good: Pair, hsts: 
         assert "Strict-Transport-Security" not in text.replace('Strict-Transport-Security "max-age=86400" always;', "")
 
 
-PROBES = {path: f"http://control{path}" for path in ("/v2/health/live", "/v2/health/ready", "/ping")}
+PROBES = {path: f"http://control{path}" for path in ("/v2/health/live", "/v2/health/ready", "/ping", "/health")}
 PROXIED = {
     "data": {"/": "http://web", **PROBES},
     "admin": {"/": "http://control", "^~ /admin/": "http://control", "^~ /v2/repository/": "http://control", **PROBES},

@@ -14,6 +14,8 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 BINARY = "application/octet-stream"
 CSV = "text/csv"
+LINES = "application/jsonlines"
+NPY = "application/x-npy"
 
 
 class CellError(msgspec.Struct):
@@ -60,6 +62,9 @@ class TensorMetadata(msgspec.Struct):
     name: str
     datatype: str
     shape: list[int]
+    parameters: Annotated[
+        dict[str, str | float | bool], Meta(description="What is known of the column or output; lists are JSON text.")
+    ]
 
 
 class ModelMetadata(msgspec.Struct):
@@ -135,6 +140,7 @@ ERRORS = {
     401: ("Unauthorized", "The request has no valid key. A server that requires keys takes them as a bearer token."),
     403: ("Forbidden", "The key has another scope, or a page of another site sent the request."),
     404: ("NotFound", "The model, version or path does not exist."),
+    406: ("NotAcceptable", "The Accept header allows no type that this operation can give."),
     413: ("ContentTooLarge", "The body exceeds `server.max_body_bytes` or, decompressed, `server.max_inflated_bytes`."),
     415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding is not supported."),
     421: ("MisdirectedRequest", "The Host header names a host that is not in `server.allowed_hosts`."),
@@ -149,7 +155,7 @@ ERRORS = {
 RETRYABLE = frozenset((429, 502, 503, 504, 507))
 """The statuses whose responses have a Retry-After header."""
 READ_ERRORS = (401, 403, 404, 421, 429, 500, 502, 503, 504, 507)
-PREDICT_ERRORS = (400, 401, 403, 404, 413, 415, 421, 429, 500, 502, 503, 504, 507)
+PREDICT_ERRORS = (400, 401, 403, 404, 406, 413, 415, 421, 429, 500, 502, 503, 504, 507)
 """The error statuses of a GET of metadata or health (READ_ERRORS), and of a prediction."""
 
 

@@ -13,6 +13,8 @@ from tableside.blueprints.docs.openapi.components import (
     BINARY,
     CSV,
     JSON,
+    LINES,
+    NPY,
     REQUEST_ID,
     error_refs,
     read_path,
@@ -105,6 +107,7 @@ def _server_paths() -> dict[str, Schema]:
         "/v2/health/live": read_path("live", SERVER, "Liveness", shared_ref("Live")),
         "/v2/health/ready": read_path("ready", SERVER, "Readiness", shared_ref("Ready"), unready=unready),
         "/ping": read_path("ping", SERVER, "Readiness, for SageMaker", shared_ref("Ready"), unready=unready),
+        "/health": read_path("health", SERVER, "Readiness, for MLflow", shared_ref("Ready"), unready=unready),
     }
 
 
@@ -138,6 +141,7 @@ def _predict(model: Described) -> Schema:
     contract = model.contract
     content = {JSON: {"schema": model_ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
     response = success(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
+    response["content"] |= _BY_ACCEPT
     operation = _posting(model, "predict", "Predict (V1)")
     operation["parameters"] += queries.output_query(contract)
     return {
@@ -184,11 +188,13 @@ def _invocations(model: Described) -> Schema:
     content: Schema = {
         JSON: {"schema": schema, "examples": examples.invocations(contract)},
         CSV: {"schema": {"type": "string", "description": "Rows, with or without a header line of column names."}},
+        LINES: {"schema": {**_BYTES, "description": "One row in each line, as JSON."}},
+        NPY: {"schema": {**_BYTES, "description": "One array of shape [rows, columns], as numpy.save writes it."}},
         "application/vnd.apache.arrow.stream": {"schema": _BYTES},
         "application/vnd.apache.parquet": {"schema": _BYTES},
     }
     response = success(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
-    response["content"][CSV] = {"schema": {"type": "string", "description": "One line per row, if Accept is text/csv."}}
+    response["content"] |= _BY_ACCEPT
     operation = _posting(model, "invocations", "Predict (MLflow and SageMaker)")
     operation["parameters"] += queries.output_query(contract)
     return {
@@ -199,3 +205,9 @@ def _invocations(model: Described) -> Schema:
 
 
 _BYTES = {"type": "string", "format": "binary"}
+_BY_ACCEPT: Schema = {
+    CSV: {"schema": {"type": "string", "description": "One line per row, if Accept prefers it."}},
+    LINES: {"schema": {**_BYTES, "description": "One JSON value per row and line, if Accept prefers it."}},
+    NPY: {"schema": {**_BYTES, "description": "The array of one output, if Accept prefers it."}},
+}
+"""The answers of V1 and `/invocations` other than JSON."""
