@@ -131,7 +131,10 @@ def test_another_output(client: FlaskClient, trained: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("application/x-www-form-urlencoded", "use application/json, text/csv, application/jsonlines, application/x-npy, "),
+        (
+            "application/x-www-form-urlencoded",
+            "use application/json, text/csv, application/jsonlines, application/x-npy, ",
+        ),
         ("application/x-www-form-urlencoded", ". To send JSON, add -H 'Content-Type: application/json' to curl -d, or"),
         ("application/x-npz", "Content-Type 'application/x-npz' is not supported; use application/json, text/csv"),
         ("application/x-npz", "'Content-Type: application/x-npy'"),
