@@ -14,8 +14,8 @@ FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES"]
 """Cell types, as the Open Inference Protocol names them. BYTES is text in UTF-8."""
-Kind = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES", "DATE"]
-"""What a column holds: its datatype, or DATE. The protocol has no dates, so they are BYTES: ISO 8601 text."""
+Kind = Literal["BOOL", "INT64", "FP32", "FP64", "BYTES", "DATE", "ID"]
+"""What a column holds: its datatype, or DATE, or ID. The protocol has no dates, so they are BYTES: ISO 8601 text."""
 
 Cell = float | int | bool | str | None
 """The value of a cell in JSON; None is a missing value."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from tableside.contract import conversion
 from tableside.contract.array_type import Array
+from tableside.contract.id_column import RowIds
 from tableside.contract.schema import Column, Input
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ class Table:
 
     Either `arrays` holds a column of shape [rows] for each name, or `matrix` holds all columns in the contract's order,
     of shape [rows, columns]. The other one is None. `anomalies` counts what tableside.decoding.anomalies finds in a
-    request.
+    request. `ids`: those of the rows, if the request has them; the model is not given them.
     """
 
-    __slots__ = ("anomalies", "arrays", "matrix", "rows", "schema")
+    __slots__ = ("anomalies", "arrays", "ids", "matrix", "rows", "schema")
 
     def __init__(
         self, schema: Input, rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None = None
@@ -38,6 +39,7 @@ class Table:
         self.arrays = arrays
         self.matrix = matrix
         self.anomalies: Anomalies = {}
+        self.ids: RowIds | None = None
 
     def to_input(self) -> EstimatorInput:
         """Return the rows in the form that the estimator was trained on.

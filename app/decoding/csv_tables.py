@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from tableside.contract.array_type import Array
+from tableside.contract.id_column import InputWithId, model_of, of_width
 from tableside.contract.schema import Cell, Column, Input
 from tableside.contract.table import Table
 from tableside.decoding import dates, missing_words
@@ -43,6 +44,9 @@ _BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "
 _COMPACT_DATES = (4, 6, 8, 14)
 """Numbers of so many digits could be a date without its hyphens, such as 20260531, and are no milliseconds."""
 
+_TEXT = ("BYTES", "ID")
+"""The kinds of columns whose cells are text as they are written: `007` stays `007`."""
+
 _FIELD_BYTES = 8
 csv.field_size_limit(2**31 - 1)
 
@@ -55,8 +59,9 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
     """
     body = body.removeprefix(_BOM)
     _check_text(body)
-    records = _check_quotes(body, len(schema.columns) > 1, limit_bytes)
-    first = _first_record(body, len(schema.columns) > 1, limit_bytes)
+    skips_blank = _skips_blank(body, schema, limit_bytes)
+    records = _check_quotes(body, skips_blank, limit_bytes)
+    first = _first_record(body, skips_blank, limit_bytes)
     texts = sum(column.datatype == "BYTES" for column in schema.columns)  # dates are read as text, too
     row_bytes = len(first) * CELL_BYTES + min(texts, len(first)) * (TEXT_CELL_BYTES - CELL_BYTES)
     if (body.count(b"\n") + 1) * row_bytes > limit_bytes:
@@ -69,6 +74,13 @@ def from_csv(body: bytes, schema: Input, rules: Rules, header: Header = None, li
         raise malformed("body", f"not RFC 4180: its quotes are ambiguous, {counts}")
     cells = {c.name: _cells(parsed.column(positions[c.name]), c) for c in schema.columns if c.name in positions}
     return from_columns(cells, schema, rules.of_texts, lambda name, row: f"rows[{row}].{name}")
+
+
+def _skips_blank(body: bytes, schema: Input, limit_bytes: int) -> bool:
+    """Whether a blank line is no row. In a table of one column it is one, with a missing value."""
+    if len(model_of(schema).columns) > 1:
+        return True
+    return isinstance(schema, InputWithId) and len(_first_record(body, False, limit_bytes)) > 1
 
 
 def _lines(body: bytes, limit_bytes: int) -> Iterator[str]:
@@ -126,12 +138,13 @@ def _first_record(body: bytes, skips_blank: bool, limit_bytes: int) -> list[str]
 
 def _is_header(first: Sequence[str], schema: Input, rules: Rules) -> bool:
     """Whether the first line holds column names. Raises RequestRejected if it could also be a row of values."""
-    if len(first) > 1 and list(first) == [column.name for column in schema.columns]:
+    by_position = of_width(schema, len(first))
+    if len(first) > 1 and list(first) == [column.name for column in by_position.columns]:
         return True  # as a row of values it would be a rare coincidence
-    known = {column.name for column in schema.columns}
+    known = schema.names
     name_count = sum(field in known for field in first)
-    accepted = [_accepts(column, field, rules) for column, field in zip(schema.columns, first, strict=False)]
-    is_valid_row = len(first) == len(schema.columns) and all(accepted)
+    accepted = [_accepts(column, field, rules) for column, field in zip(by_position.columns, first, strict=False)]
+    is_valid_row = len(first) == len(by_position.columns) and all(accepted)
     if not name_count and not any(accepted):
         raise malformed("line 1", f"neither the names ({names(schema)}) nor a row of their values")
     if not is_valid_row:
@@ -171,6 +184,7 @@ def _check_header(first: Sequence[str], schema: Input, rules: Rules) -> dict[str
 
 
 def _check_width(first: Sequence[str], schema: Input) -> dict[str, int]:
+    schema = of_width(schema, len(first))
     width = len(schema.columns)
     if len(first) != width:
         raise malformed("line 1", f"expected the names or {width} values ({names(schema)}), got {len(first)} fields")
@@ -218,9 +232,7 @@ def _cells(column: Values, kind: Column) -> Cells:
             return numbers
     texts = column.to_pylist()
     return (
-        texts
-        if kind.kind == "BYTES"
-        else [cell_of_text(text, kind) if isinstance(text, str) else None for text in texts]
+        texts if kind.kind in _TEXT else [cell_of_text(text, kind) if isinstance(text, str) else None for text in texts]
     )
 
 
@@ -243,7 +255,7 @@ def cell_of_text(text: str, kind: Column) -> Cell:
 
     It stays text, which the column then refuses, if it is no value of the column.
     """
-    if kind.kind == "BYTES":
+    if kind.kind in _TEXT:
         return text
     text = text.strip()
     if kind.is_date:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from types import NoneType
 from typing import cast
@@ -14,9 +15,10 @@ from typing import cast
 import numpy as np
 
 from tableside.contract.array_type import Array
+from tableside.contract.id_column import IdColumn, InputWithId, RowIds, model_of, of_width
 from tableside.contract.schema import Column, Input
 from tableside.contract.table import Table
-from tableside.decoding import anomalies, missing_words, numpy_columns
+from tableside.decoding import anomalies, missing_words, numpy_columns, row_ids
 from tableside.decoding.cells import to_array
 from tableside.decoding.rules import STRICT, Cells, Problems, Rules
 from tableside.errors import RequestRejected
@@ -33,6 +35,8 @@ def from_rows(rows: Sequence[object], schema: Input, rules: Rules = STRICT, labe
     Raises RequestRejected, which lists up to `rules.most_errors` bad cells.
     """
     types = set(map(type, rows))
+    if isinstance(schema, InputWithId) and not _have_ids(rows, schema):
+        schema = schema.model
     if types == {dict}:
         return _from_named_rows(cast("Sequence[Mapping[str, object]]", rows), schema, rules, label)
     if types <= {list, tuple}:
@@ -44,6 +48,14 @@ def from_rows(rows: Sequence[object], schema: Input, rules: Rules = STRICT, labe
         if not isinstance(row, (list, dict)) or types >= {dict, list}:
             problems.add(f"{label}[{at}]", "expected all rows as arrays, or all rows as objects")
     raise problems.refusal()
+
+
+def _have_ids(rows: Sequence[object], schema: InputWithId) -> bool:
+    """Whether a row has an id: a key of that name or, by position, as many cells as there are columns with it."""
+    width = len(schema.columns)
+    return any(
+        schema.id in row if isinstance(row, dict) else isinstance(row, list) and len(row) == width for row in rows
+    )
 
 
 def _from_lists(rows: Sequence[Sequence[object]], schema: Input, rules: Rules, label: str) -> Table:
@@ -101,6 +113,7 @@ def from_matrix(matrix: Array, schema: Input, rules: Rules = STRICT, label: str 
 
     Raises RequestRejected for another number of columns or a bad cell.
     """
+    schema = of_width(schema, matrix.shape[1])
     if matrix.shape[1] != len(schema.columns):
         raise RequestRejected(f"expected {len(schema.columns)} columns ({names(schema)}), got {matrix.shape[1]}")
     if matrix.dtype == np.float64 and schema.is_double and _missing_is_allowed(matrix, schema):
@@ -124,12 +137,12 @@ def _has_missing(matrix: Array) -> bool:
 
 def _from_named_rows(rows: Sequence[Mapping[str, object]], schema: Input, rules: Rules, label: str) -> Table:
     """Rows as objects. A key that a row does not have is a missing value there; a row without a cell is refused."""
-    known, needed = schema.names, schema.needed
+    known, needed, cells = schema.names, schema.needed, model_of(schema).names
     problems = Problems(rules)
     for at, row in enumerate(rows):
         if row.keys() == known:
             continue
-        if row.keys().isdisjoint(known) and (not row or rules.extra == "ignore"):
+        if row.keys().isdisjoint(cells) and (row.keys() <= known or rules.extra == "ignore"):
             problems.add(f"{label}[{at}]", f"a row without a cell; expected {names(schema)}")
             continue
         for name in sorted(needed - row.keys()):
@@ -161,7 +174,11 @@ def name_cells(
             return path_of(name, present[at][0])
 
         problems.column = column.name
-        to_array([cell for _, cell in present], column, problems, path)
+        found = [cell for _, cell in present]
+        if isinstance(column, IdColumn):
+            row_ids.read(found, problems, path)
+        else:
+            to_array(found, column, problems, path)
 
 
 def from_columns(
@@ -173,18 +190,21 @@ def from_columns(
     """
     cell_path = path_of or (lambda name, row: f"inputs.{name}[{row}]")
     problems = Problems(rules)
-    known = schema.names
-    rows = max([len(values) for name, values in columns.items() if name in known], default=0)
+    known, model = schema.names, model_of(schema)
+    rows = max([len(values) for name, values in columns.items() if name in model.names], default=0)
     for name in sorted(columns.keys() - known) if rules.extra == "refuse" else ():
         problems.add(f"inputs.{name}", f"no such column; expected {names(schema)}")
     for name, values in columns.items():
         if len(values) != rows:
             problems.add(f"inputs.{name}", f"expected {rows} values as in the longest column, got {len(values)}")
-    arrays = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in schema.columns}
+    arrays = {c.name: _one_column(columns.get(c.name), c, rows, problems, cell_path) for c in model.columns}
+    ids = None
+    if isinstance(schema, InputWithId) and schema.id in columns:
+        ids = RowIds(schema.id, row_ids.read(columns[schema.id], problems, partial(cell_path, schema.id)))
     if problems:
         raise problems.refusal()
-    table = Table(schema, rows, arrays)
-    table.anomalies = problems.anomalies
+    table = Table(model, rows, arrays)
+    table.anomalies, table.ids = problems.anomalies, ids
     return table
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tableside.contract.array_type import Array
+from tableside.contract.id_column import model_of, of_width
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
@@ -40,6 +41,10 @@ def from_npy(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> Tabl
     limit_bytes: the memory that the table's cells may take. Raises RequestRejected, TooManyRows or TooLarge.
     """
     dtype, is_fortran, shape, start = _read_header(body)
+    if len(shape) == 2:
+        schema = of_width(schema, shape[1])
+    elif len(model_of(schema).columns) == 1 or shape[:1] != (len(schema.columns),):  # no row that begins with an id
+        schema = model_of(schema)
     width = len(schema.columns)
     if len(shape) == 1:  # one row, as SageMaker's clients send it, or the only column
         shape = (1, *shape) if width > 1 else (*shape, 1)

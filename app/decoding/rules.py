@@ -83,6 +83,7 @@ def describe(column: Column) -> str:
         "INT64": "an integer",
         "BOOL": "true, false, 1 or 0",
         "BYTES": "a string",
+        "ID": "an id, as text or a number",
         "DATE": "a date as ISO 8601 text or in milliseconds since 1970",
     }
     text = words[column.kind]

@@ -1,4 +1,4 @@
-"""Conversion of V2 tensors to a `Table`, and of output arrays to V2 tensors.
+"""Conversion of V2 tensors to a `Table`.
 
 Source: Open Inference Protocol, specification/protocol/inference_rest.md.
 """
@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 
 from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, Datatype, Input, Output
+from tableside.contract.id_column import model_of, of_width
+from tableside.contract.schema import Column, Datatype, Input
 from tableside.contract.table import Table
-from tableside.decoding import binary, content_types
+from tableside.decoding import binary, content_types, row_ids
 from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import from_columns, from_matrix, from_rows, names
@@ -39,6 +40,7 @@ ACCEPTED_DATATYPES: dict[str, frozenset[str]] = {
     "BOOL": frozenset(("BOOL",)) | _INTEGERS | _FLOATS,
     "BYTES": frozenset(("BYTES",)),
     "DATE": frozenset(("BYTES", "FP64")) | _INTEGERS,
+    "ID": row_ids.DATATYPES,
 }
 """The datatypes of tensors that a column takes, by the kind of the column."""
 MAX_DEPTH = 8
@@ -182,8 +184,13 @@ def from_tensors(
     _check_shapes(tensors)
     raw = _raw_parts(tensors, tail or memoryview(b""))
     _check_raw(tensors, raw, limit_bytes)
-    if len(tensors) == 1 and _is_matrix(tensors[0], schema):
-        return _from_matrix(tensors[0], raw[0], schema, rules)
+    at = _matrix_at(tensors, schema)
+    if at is not None:
+        if len(tensors) == 1:
+            return _from_matrix(tensors[0], raw[0], schema, rules, "inputs[0]")
+        table = _from_matrix(tensors[at], raw[at], model_of(schema), rules, f"inputs[{at}]")
+        cells = _column_cells(tensors[1 - at], raw[1 - at], schema.columns[0], f"inputs[{1 - at}]")
+        return row_ids.attach(table, schema, cells, rules, f"inputs[{1 - at}].data")
     known = {column.name: column for column in schema.columns}
     columns: dict[str, Cells] = {}
     positions: dict[str, int] = {}
@@ -237,23 +244,31 @@ def _check_shapes(tensors: Sequence[Tensor]) -> None:
                 raise malformed(f"inputs[{at}].shape[{axis}]", "expected a size of at least 0, and at most 2^53")
 
 
+def _matrix_at(tensors: Sequence[Tensor], schema: Input) -> int | None:
+    """Return which tensor is the matrix of all columns: the only one, or the only one beside the ids."""
+    others = [at for at, tensor in enumerate(tensors) if len(tensors) == 1 or not row_ids.is_id(schema, tensor.name)]
+    is_matrix = len(others) == 1 and len(tensors) <= 2 and _is_matrix(tensors[others[0]], schema)
+    return others[0] if is_matrix else None
+
+
 def _is_matrix(tensor: Tensor, schema: Input) -> bool:
     named = tensor.name in schema.names
     return len(tensor.shape) == 2 and not (named and tensor.shape[1] == 1 and len(schema.columns) > 1)
 
 
-def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: Rules) -> Table:
+def _from_matrix(tensor: Tensor, raw: memoryview | None, schema: Input, rules: Rules, path: str) -> Table:
+    schema = of_width(schema, tensor.shape[1])
     width = len(schema.columns)
     if tensor.shape[1] != width:
-        raise malformed("inputs[0].shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
+        raise malformed(f"{path}.shape", f"expected [rows, {width}] ({names(schema)}), got {tensor.shape}")
     if tensor.datatype in NUMPY and not all(tensor.datatype in ACCEPTED_DATATYPES[each] for each in schema.kinds):
         column = next(column for column in schema.columns if not _accepts(column, tensor.datatype))
-        raise malformed("inputs[0].datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
-    cells = _elements(tensor, raw, "inputs[0]", schema.columns)
+        raise malformed(f"{path}.datatype", f"column {column.name} takes {column.datatype}, got {tensor.datatype}")
+    cells = _elements(tensor, raw, path, schema.columns)
     if isinstance(cells, np.ndarray):
-        return from_matrix(cells.reshape(-1, width), schema, rules.of_texts, "inputs[0].data")
+        return from_matrix(cells.reshape(-1, width), schema, rules.of_texts, f"{path}.data")
     rows = [cells[at : at + width] for at in range(0, len(cells), width)] if width else []
-    return from_rows(rows, schema, rules.of_texts, "inputs[0].data")
+    return from_rows(rows, schema, rules.of_texts, f"{path}.data")
 
 
 def metadata(name: str, datatype: Datatype, width: int) -> TensorMetadata:
@@ -267,26 +282,3 @@ def inputs(schema: Input) -> list[TensorMetadata]:
     if schema.form == "matrix":
         return [metadata("input-0", columns[0].datatype if columns else "FP64", len(columns))]
     return [metadata(column.name, column.datatype, 1) for column in columns]
-
-
-def describe(output: Output, array: Array) -> dict[str, Any]:
-    """Return an output tensor of shape [rows, width] without its data."""
-    return {"name": output.name, "datatype": output.datatype, "shape": [array.shape[0], output.width]}
-
-
-def to_tensor(output: Output, array: Array) -> dict[str, Any]:
-    """Return an output tensor with its data as a flat array, which orjson can write."""
-    return {**describe(output, array), "data": _serializable(array.reshape(-1))}
-
-
-def rows_json(output: Output, array: Array) -> list[object] | Array:
-    """Return an output in the row format of V1 and MLflow, as something that orjson can write.
-
-    A row is a scalar if the estimator returns one value per row, and an array otherwise.
-    """
-    return _serializable(array.reshape(-1) if output.flat else array)
-
-
-def _serializable(array: Array) -> list[object] | Array:
-    """Return what orjson can write: a contiguous array of numbers, or a list for text, objects and dates."""
-    return array.tolist() if array.dtype.kind in "OUSM" else np.ascontiguousarray(array)

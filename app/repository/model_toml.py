@@ -34,13 +34,17 @@ class ColumnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How columns that are missing from a request, unknown or repeated are treated (docs/reference/tables.md).
 
     missing: `fill` puts a missing value into each row. extra, duplicate: `ignore` drops the column. missing_words: for
-    a column, the words that stand for a missing cell in CSV and in text tensors, instead of the usual ones.
+    a column, the words that stand for a missing cell in CSV and in text tensors, instead of the usual ones. id: a
+    column that requests may have beside the model's; its cells come back with the answers, and the model is not given
+    them. log_id: whether the first ids of a request stand in the access log.
     """
 
     missing: Literal["refuse", "fill"] = "refuse"
     extra: Literal["refuse", "ignore"] = "refuse"
     duplicate: Literal["refuse", "ignore"] = "refuse"
     missing_words: dict[str, list[str]] = {}
+    id: str = ""
+    log_id: bool = False
 
 
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tableside.batching.queue import BatchPolicy
-from tableside.contract.schema import Contract
+from tableside.contract import id_column
+from tableside.contract.schema import Contract, Input
 from tableside.decoding.rules import Rules
 from tableside.repository.model_toml import ModelConfig
 from tableside.settings import Settings
@@ -15,13 +16,18 @@ class Policy(msgspec.Struct, frozen=True):
     """How one version is served.
 
     rules: how request bodies become tables. batching: how requests wait and share calls. cache_bytes: the size limit of
-    the response cache; 0 turns it off. fast: whether fast backends may be used.
+    the response cache; 0 turns it off. fast: whether fast backends may be used. input: the columns that requests may
+    have, if there is an id column beside those of the model. log_ids: whether ids stand in the access log. problem:
+    what of model.toml cannot be done with this version.
     """
 
     rules: Rules = Rules()
     batching: BatchPolicy = BatchPolicy()
     cache_bytes: int = 0
     fast: bool = True
+    input: Input | None = None
+    log_ids: bool = False
+    problem: str = ""
 
 
 def make_policy(config: ModelConfig, contract: Contract | None, settings: Settings) -> Policy:
@@ -30,6 +36,10 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
     contract: None for a version that has not been loaded; its requests do not share calls.
     """
     columns, predict = config.columns, settings.predict
+    problem = ""
+    if contract is not None and columns.id:
+        problem = id_column.conflict(contract.input, contract.outputs, columns.id)
+    has_id = contract is not None and columns.id and not problem
     return Policy(
         Rules(
             predict.max_cell_errors,
@@ -44,6 +54,9 @@ def make_policy(config: ModelConfig, contract: Contract | None, settings: Settin
         _batch_policy(config, contract, settings),
         config.cache.max_bytes,
         config.runtime == "auto",
+        id_column.with_id(contract.input, columns.id) if contract is not None and has_id else None,
+        columns.log_id,
+        problem,
     )
 
 

@@ -31,8 +31,7 @@ class QuarantineReports:
                 if name in stopped:
                     servable.report_problem(REASON, FailureKind.QUARANTINED)
                 elif servable.failure_kind is FailureKind.QUARANTINED:
-                    kind = FailureKind.ENVIRONMENT if servable.warning else FailureKind.NONE
-                    servable.report_problem(servable.warning, kind)
+                    servable.report_warning()
             self._reports.report(model, model)
         self._shown = stopped
         return True

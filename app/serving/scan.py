@@ -90,7 +90,7 @@ def _scan_model(
     for number in numbers:
         old, files = kept.get(number), VersionFiles(name, number, fingerprint(root, name, number, policy), environment)
         if old is not None and _is_unchanged(old, files):
-            old.report_problem(old.warning, FailureKind.ENVIRONMENT if old.warning else FailureKind.NONE)
+            old.report_warning()
             servables.append(old)
             continue
         pending.append(PendingVersion(files, old, number == numbers[-1] or number in config.aliases.values()))

@@ -78,7 +78,9 @@ class Servable:
 
     @property
     def input(self) -> Input:
-        """The schema of the tables that it takes. The contract must have been read."""
+        """The columns that requests may have: the model's and the id column. The contract must have been read."""
+        if self.policy.input is not None:
+            return self.policy.input
         assert self.contract is not None
         return self.contract.input
 
@@ -90,7 +92,7 @@ class Servable:
         """
         self.runtime, self.load_s, self.warning = runtime, load_s, warning
         self.state = check(self.state, State.READY)
-        self.report_problem(warning, FailureKind.ENVIRONMENT if warning else FailureKind.NONE)
+        self.report_warning()
 
     def fail(self, reason: str, failure_kind: FailureKind = FailureKind.NONE) -> None:
         """Become UNAVAILABLE because of `reason`. Raises ValueError unless it is LOADING."""
@@ -100,6 +102,11 @@ class Servable:
     def report_problem(self, reason: str, failure_kind: FailureKind) -> None:
         """Set what is wrong with it. Its state stays as it is."""
         self.reason, self.failure_kind = reason, failure_kind
+
+    def report_warning(self) -> None:
+        """Report what is wrong with a version that answers: its environment, or a setting that does not fit it."""
+        kind = FailureKind.ENVIRONMENT if self.warning else FailureKind.NONE
+        self.report_problem(self.warning or self.policy.problem, kind)
 
     def unload(self) -> None:
         """Become UNAVAILABLE and release the estimator and the cache. Requests that run now still finish."""
@@ -132,6 +139,8 @@ class Servable:
         """
         self.policy = policy
         self.batcher.policy = policy.batching
+        if policy.problem and not self.reason:
+            self.report_problem(policy.problem, FailureKind.NONE)
         if isinstance(self.runtime, RemoteRuntime):
             self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True)
             self.batcher.setbacks = self.runtime.setbacks

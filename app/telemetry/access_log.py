@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tableside.telemetry import correlation
 from tableside.telemetry.request_trace import RequestTrace
 
 MAX_PATH = 300
@@ -14,7 +15,7 @@ def fields(trace: RequestTrace, method: str, path: str, status: int, seconds: fl
     """Return the fields of the line, in its order. Names that end in `ms` are milliseconds.
 
     seconds: how long the request took. level: the log level of the line. Requests that named no model of the
-    repository have no fields of a model.
+    repository have no fields of a model. Ids of the caller (tableside.telemetry.correlation) are there if it sent any.
     """
     line: dict[str, object] = {
         "event": "request", "source": "access", "method": method, "path": path[:MAX_PATH], "status": status,
@@ -27,5 +28,8 @@ def fields(trace: RequestTrace, method: str, path: str, status: int, seconds: fl
             line[f"{stage}_ms"] = round(spent_s * 1000, 3)
     if trace.error:
         line["error"] = trace.error
+    line |= correlation.logged(trace.environ, trace.v2_id)
+    if trace.row_ids:
+        line["row_ids"] = [correlation.printable(each) for each in trace.row_ids]
     line["request_id"], line["level"], line["time"] = trace.request_id, level, datetime.now(UTC)
     return line

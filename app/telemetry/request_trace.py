@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from tableside.telemetry.metrics import NO_MODEL
 
 NO_ANOMALIES: Mapping[tuple[str, str], int] = MappingProxyType({})
+_NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
 
 class RequestTrace(msgspec.Struct):
@@ -23,6 +25,8 @@ class RequestTrace(msgspec.Struct):
     stages: seconds spent in each stage, by the stage's name.
     anomalies: the number of input anomalies, by the metric's labels column and kind.
     error: the name of the error's class, for the log.
+    environ: the request (PEP 3333), for the ids in its headers. v2_id: the `id` of a V2 body, once it is decoded.
+    row_ids: the ids of the first rows as text, if model.toml has them logged.
     """
 
     request_id: str
@@ -37,6 +41,9 @@ class RequestTrace(msgspec.Struct):
     stages: dict[str, float] = msgspec.field(default_factory=dict)
     anomalies: Mapping[tuple[str, str], int] = NO_ANOMALIES
     error: str = ""
+    environ: Mapping[str, Any] = _NO_HEADERS
+    v2_id: str | None = None
+    row_ids: Sequence[str] = ()
 
     def serves(self, model: str, version: int, protocol: str) -> None:
         """Count this request for a version of the repository.

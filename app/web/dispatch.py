@@ -22,6 +22,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
+from tableside.telemetry import correlation
 from tableside.web import error_replies, hook_check, large_answers, request_lifecycle
 from tableside.web.auth import Access, access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
@@ -101,7 +102,7 @@ class FastDispatchFlask(Flask):
             return super().wsgi_app(environ, start_response)
         self._check_view(route[0], route[1])
         reply, request_id = self._answer(route, environ)
-        start_response(reply.line, _headers(reply, request_id))
+        start_response(reply.line, _headers(reply, request_id, environ))
         return (reply.body,)
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:
@@ -152,8 +153,8 @@ class FastDispatchFlask(Flask):
             raise FastDispatchError(endpoint, f"view function {name!r}, which replaced the handler's own view")
 
 
-def _headers(reply: Reply, request_id: str) -> list[tuple[str, str]]:
+def _headers(reply: Reply, request_id: str, environ: WSGIEnvironment) -> list[tuple[str, str]]:
     return [
         ("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("X-Request-ID", request_id),
-        *reply.headers,
+        *reply.headers, *correlation.echoed(environ),
     ]  # fmt: skip

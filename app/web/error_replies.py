@@ -107,6 +107,8 @@ def to_reply(problem: Exception, context: RequestContext) -> Reply:
 
 def _reply(status: int, detail: str, context: RequestContext, **more: object) -> Reply:
     more = {"instance": context.trace.request_id, **more}
+    if context.trace.v2_id is not None:
+        more["id"] = context.trace.v2_id
     if context.environ["PATH_INFO"].endswith(("/invocations", "/invoke")):  # the members that MLflow's client reads
         more |= {"error_code": "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR", "message": detail}
     wants_problem = "application/problem+json" in context.header("HTTP_ACCEPT")

@@ -45,7 +45,8 @@ class PredictionRequest(msgspec.Struct, frozen=True):
 
 
 class PredictionResult(msgspec.Struct, frozen=True):
-    """The answer. outputs: in the requested order, each with its array, whose first dimension is `rows`.
+    """The answer. outputs: in the requested order, each with its array, whose first dimension is `rows`. The ids of the
+    rows, if the request had them, are the last output, so that every answer format has them.
 
     size_bytes: its approximate length as JSON.
     """
@@ -123,8 +124,8 @@ def predict(
     trace.rows = table.rows
     if table.anomalies:
         trace.anomalies = input_anomalies.by_label(table)
-    outputs = servable.outputs(decoded.outputs)
-    size_bytes = _check_answer(outputs, table.rows, extensions.settings.server.max_answer_bytes)
+    ids, outputs = table.ids, _asked(servable, decoded)
+    size_bytes = _check_answer(outputs, table, extensions.settings.server.max_answer_bytes)
     limits = _shorten(context, decoded.timeout_s, limits)
     prediction = servable.predict(table, outputs, extensions.predict_offload, limits)
     trace.stages["queue"] = prediction.queue_s
@@ -133,13 +134,34 @@ def predict(
     verification.maybe_verify(
         servable, table, outputs, prediction.arrays, one_in, extensions.predict_offload, extensions.metrics
     )
-    answered = [(output, prediction.arrays[output.name]) for output in outputs]
-    _check_finite(answered, context)
-    return PredictionResult(answered, table.rows, size_bytes)
+    arrays = [(output, prediction.arrays[output.name]) for output in outputs]
+    _check_finite(arrays, context)
+    if ids is not None:
+        arrays.append((ids.output, ids.cells))
+        if servable.policy.log_ids:
+            trace.row_ids = ids.first()
+    return PredictionResult(arrays, table.rows, size_bytes)
 
 
-def _check_answer(outputs: Sequence[Output], rows: int, limit_bytes: int) -> int:
-    size_bytes = answer_bytes(outputs, rows)
+def _asked(servable: Servable, decoded: PredictionRequest) -> tuple[Output, ...]:
+    """The outputs that the model computes. A request may name the id column among them, which comes back anyway."""
+    ids = decoded.table.ids
+    return servable.outputs(decoded.outputs if ids is None else [name for name in decoded.outputs if name != ids.name])
+
+
+def answered(servable: Servable, decoded: PredictionRequest) -> tuple[Output, ...]:
+    """Return all outputs that the answer will have: those of the model, and the ids of the rows.
+
+    Raises RequestRejected for an output that the model does not have.
+    """
+    ids = decoded.table.ids
+    return _asked(servable, decoded) if ids is None else (*_asked(servable, decoded), ids.output)
+
+
+def _check_answer(outputs: Sequence[Output], table: Table, limit_bytes: int) -> int:
+    size_bytes = answer_bytes(outputs, table.rows)
+    if table.ids is not None:
+        size_bytes += table.ids.size_bytes
     if size_bytes > limit_bytes:
         raise AnswerTooLarge(size_bytes, limit_bytes)
     return size_bytes

@@ -9,6 +9,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from tableside.settings import Server
+from tableside.telemetry import correlation
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.deadlines import age_s
 from tableside.web.extensions import extensions
@@ -24,7 +25,7 @@ def current_trace() -> RequestTrace:
 def begin(environ: WSGIEnvironment, ids: RequestIds, server: Server) -> RequestTrace:
     """A new trace. The request's time starts when nginx received it, where nginx is in front."""
     waited_s = age_s(environ, server)
-    return RequestTrace(ids.of(environ), time.monotonic() - waited_s, waited_s)
+    return RequestTrace(ids.of(environ), time.monotonic() - waited_s, waited_s, environ=environ)
 
 
 def begin_request() -> None:
@@ -35,11 +36,12 @@ def begin_request() -> None:
 
 
 def end_request(response: Response) -> Response:
-    """`after_request` hook: count and log the request, and send its id as X-Request-ID."""
+    """`after_request` hook: count and log the request, and send its id as X-Request-ID and the caller's own ids."""
     trace: RequestTrace | None = g.get("trace")
     if trace is None:
         return response
     response.headers["X-Request-ID"] = trace.request_id
+    response.headers.extend(correlation.echoed(request.environ))
     seconds = time.monotonic() - trace.started_s
     extensions().request_metrics.record(trace, request.method, request.path, response.status_code, seconds)
     structlog.contextvars.clear_contextvars()

@@ -17,6 +17,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tableside.blueprints.docs.openapi.document import Described, document
+from tableside.contract.id_column import InputWithId
 from tableside.serving.catalog import EMPTY, Catalog
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
@@ -86,7 +87,9 @@ def one_model(name: str, version: str | None = None) -> Response:
 
 def _described(servable: Servable, versioned: bool = False) -> Described:
     assert servable.contract is not None  # a servable that can answer has one
-    return Described(servable.contract, servable.policy.rules, versioned)
+    columns = servable.input
+    id_column = columns.id if isinstance(columns, InputWithId) else ""
+    return Described(servable.contract, servable.policy.rules, versioned, id_column)
 
 
 def _document_response(serving: Catalog, key: str, models: list[Described]) -> Response:

@@ -6,8 +6,8 @@ lines, and themselves in npy.
 
 from __future__ import annotations
 
-import csv
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +23,7 @@ from tableside.web.predictions import PredictionResult, run_stage
 from tableside.web.request import RequestContext
 from tableside.web.response import Reply
 
+_SPECIAL = re.compile(r'[",\r\n]')
 OFFERED = (response.JSON, CSV, *JSON_LINES, NPY)
 """The media types of answers, the preferred one first."""
 
@@ -30,7 +31,7 @@ OFFERED = (response.JSON, CSV, *JSON_LINES, NPY)
 def check(choice: Choice, outputs: Sequence[Output], has_classes: bool) -> None:
     """Raise RequestRejected, before anything is predicted, for an answer that the format cannot hold.
 
-    outputs: the requested ones. has_classes: whether the class names are asked for.
+    outputs: all that the answer will have. has_classes: whether the class names are asked for.
     """
     if has_classes and choice.kind == CSV and choice.header is False:
         raise RequestRejected("class names are the header line of CSV, and Accept says header=absent; send one of them")
@@ -40,7 +41,7 @@ def check(choice: Choice, outputs: Sequence[Output], has_classes: bool) -> None:
             "text/csv, whose header line has them"
         )
     if choice.kind == NPY and len(outputs) > 1:
-        raise RequestRejected(f"{NPY} holds one array; ask for one output, or accept application/json")
+        raise RequestRejected(f"{NPY} holds one array; ask for one output, send no ids, or accept application/json")
 
 
 def reply(
@@ -80,13 +81,24 @@ def _csv(predicted: PredictionResult, has_header: bool) -> bytes:
 
     has_header: whether the first line has the names of the columns.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines: list[str] = []
     if has_header:
-        writer.writerow([name for output, _ in predicted.outputs for name in several_outputs.column_names(output)])
+        names = [name for output, _ in predicted.outputs for name in several_outputs.column_names(output)]
+        lines.append(_csv_line(names))
     for parts in zip(*(_csv_rows(array) for _, array in predicted.outputs), strict=True):
-        writer.writerow([cell for part in parts for cell in _csv_cells(part)])
-    return text.getvalue().encode()
+        lines.append(_csv_line([cell for part in parts for cell in _csv_cells(part)]))
+    return "".join(lines).encode()
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """Return a record of RFC 4180. Python's csv module leaves a lone CR without quotes, and then cannot read it."""
+    if cells == [""]:
+        return '""\n'  # an empty line would be no record
+    return ",".join([_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells]) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def _csv_rows(array: Array) -> Array:

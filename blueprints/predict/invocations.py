@@ -15,6 +15,7 @@ from flask import Blueprint
 from tableside.blueprints.predict import answer_formats, body_formats, misplaced, several_outputs, tables
 from tableside.blueprints.predict.body_formats import BodyFormat
 from tableside.blueprints.predict.several_outputs import OutputQuery
+from tableside.contract.id_column import model_of
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
 from tableside.decoding.cells import WORDS
@@ -25,7 +26,7 @@ from tableside.serving.servable import Servable
 from tableside.web import accept, response
 from tableside.web.accept import Choice
 from tableside.web.dispatch import view
-from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
+from tableside.web.predictions import PredictionRequest, PredictionResult, admit, answered, predict, run_stage
 from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
@@ -104,7 +105,7 @@ def _check_answer(servable: Servable, decoded: _DecodedRequest, choice: Choice) 
             "a bare array is answered with a bare array, which has no place for class names; send the rows as "
             "'instances' of an object"
         )
-    answer_formats.check(choice, servable.outputs(decoded.outputs), decoded.classes)
+    answer_formats.check(choice, answered(servable, decoded), decoded.classes)
 
 
 def _decode(body: Body, body_format: BodyFormat, query: OutputQuery, schema: Input, rules: Rules) -> _DecodedRequest:
@@ -124,7 +125,7 @@ def _from_json(body: bytes, schema: Input, rules: Rules, limit_bytes: int) -> _D
     content = parse_json(body, object, limit_bytes, is_strict=rules.strict_json)
     if isinstance(content, list):
         rows = content
-        if content and len(schema.columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):
+        if content and len(model_of(schema).columns) > 1 and not any(isinstance(row, (list, dict)) for row in content):
             rows = [content]  # SageMaker's clients send one row as a flat array
         return _DecodedRequest(from_rows(rows, schema, rules, "body"), is_array=True)
     if not isinstance(content, dict):

@@ -37,6 +37,12 @@ class InferRequest(msgspec.Struct):
     misplaced: ClassVar[tuple[str, ...]] = ("output", "predict_method", "params")
 
 
+class IdOnly(msgspec.Struct):
+    """V2: the id of a request whose other members do not fit, for the error."""
+
+    id: str | None = None
+
+
 class PredictRequest(msgspec.Struct):
     """V1: the predict request of TF-Serving (api_rest.md). A body has `instances` (rows) or `inputs` (columns).
 

@@ -13,8 +13,8 @@ import msgspec
 
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Cell, Output
+from tableside.decoding.output_tensors import rows_json
 from tableside.decoding.rules import malformed
-from tableside.decoding.tensors import rows_json
 from tableside.errors import RequestRejected
 from tableside.serving.servable import Servable
 from tableside.web.predictions import PredictionResult

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
+from tableside.contract.id_column import of_width
 from tableside.contract.schema import Input
 from tableside.contract.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows, name_cells, names
@@ -71,7 +72,8 @@ def _is_array_of_names(columns: object, schema: Input) -> TypeGuard[list[str | i
 def _is_default_index(columns: object, schema: Input) -> bool:
     """Whether these are the numbers 0, 1, 2, ... that pandas gives to a table without names, and no names."""
     numbered = isinstance(columns, list) and all(type(name) is int for name in columns)
-    return numbered and columns == list(range(len(schema.columns))) and "0" not in schema.names
+    width = len(of_width(schema, len(columns) if isinstance(columns, list) else 0).columns)
+    return numbered and columns == list(range(width)) and "0" not in schema.names
 
 
 def _split_by_name(columns: list[str], rows: list[list[object]], schema: Input, rules: Rules) -> Table:

@@ -23,7 +23,7 @@ from tableside.serving.servable import Servable
 from tableside.web import accept, response
 from tableside.web.dispatch import view
 from tableside.web.extensions import catalog
-from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
+from tableside.web.predictions import PredictionRequest, PredictionResult, admit, answered, predict, run_stage
 from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
@@ -73,7 +73,7 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
     if decoded.classes:
         several_outputs.check_classes(servable, decoded.outputs)
     if choice is not accept.DEFAULT:
-        answer_formats.check(choice, servable.outputs(decoded.outputs), decoded.classes)
+        answer_formats.check(choice, answered(servable, decoded), decoded.classes)
     predicted = predict(context, servable, decoded, limits)
     if choice.kind != response.JSON:
         return answer_formats.reply(context, choice, predicted, decoded.classes)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flask import Blueprint, Response
 
 from tableside import __version__
 from tableside.blueprints.predict import misplaced, model_info
-from tableside.blueprints.predict.schemas import InferRequest, RequestedOutput
+from tableside.blueprints.predict.schemas import IdOnly, InferRequest, RequestedOutput
+from tableside.contract.id_column import InputWithId
 from tableside.contract.schema import Contract, Input
 from tableside.decoding import binary, content_types
 from tableside.decoding.json_tables import require_rows
+from tableside.decoding.output_tensors import describe, to_tensor
 from tableside.decoding.rules import Rules, malformed
-from tableside.decoding.tensors import describe, from_tensors, to_tensor
+from tableside.decoding.tensors import from_tensors
+from tableside.errors import RequestRejected
 from tableside.serving.catalog import Model
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
+from tableside.telemetry.request_trace import RequestTrace
 from tableside.web import accept, response
 from tableside.web.dispatch import view
 from tableside.web.extensions import catalog
-from tableside.web.predictions import PredictionRequest, PredictionResult, admit, predict, run_stage
+from tableside.web.predictions import PredictionRequest, PredictionResult, admit, answered, predict, run_stage
 from tableside.web.request import Body, RequestContext, parse_json
 from tableside.web.response import Reply
 
@@ -61,10 +66,10 @@ def model(name: str, version: str | None = None) -> Response:
     if servable.contract is None:  # the version could not be read: raise ModelNotReady with the reason
         servable = serving.servable(servable.name, str(servable.version))
     assert servable.contract is not None
-    return response.json_response(_describe(serving.model(servable.name), servable.contract))
+    return response.json_response(_describe(serving.model(servable.name), servable.contract, servable.input))
 
 
-def _describe(model: Model, contract: Contract) -> dict[str, object]:
+def _describe(model: Model, contract: Contract, columns: Input) -> dict[str, object]:
     versions = [str(servable.version) for servable in model.servables if servable.state is State.READY]
     return {
         "name": model.name,
@@ -77,6 +82,7 @@ def _describe(model: Model, contract: Contract) -> dict[str, object]:
             "estimator": contract.estimator,
             "kind": contract.kind,
             "sha256": contract.artifact.sha256,
+            **({"id_column": columns.id} if isinstance(columns, InputWithId) else {}),
         },
     }
 
@@ -90,7 +96,16 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
     size_bytes = body.max_content_bytes
     limits = admit(context, servable, "v2", size_bytes)
     decoded = run_stage(
-        context, "decode", size_bytes, _decode, body, json_length, is_binary, servable.input, servable.policy.rules
+        context,
+        "decode",
+        size_bytes,
+        _decode,
+        body,
+        json_length,
+        is_binary,
+        servable.input,
+        servable.policy.rules,
+        context.trace,
     )
     if decoded.texts:
         _check_texts(servable, decoded)
@@ -100,16 +115,27 @@ def infer(context: RequestContext, name: str, version: str | None = None) -> Rep
 
 def _check_texts(servable: Servable, decoded: _DecodedRequest) -> None:
     """Raise RequestRejected if an output that the client calls text is none."""
-    for output in servable.outputs(decoded.outputs):
+    for output in answered(servable, decoded):
         if output.name in decoded.texts and output.datatype != "BYTES":
             place = f"outputs[{list(decoded.outputs).index(output.name)}].parameters.{content_types.NAME}"
             raise malformed(place, f"'str' is for the datatype BYTES, and {output.name} is {output.datatype}")
 
 
-def _decode(body: Body, json_length: str | None, is_binary: bool, schema: Input, rules: Rules) -> _DecodedRequest:
-    """is_binary: whether outputs are raw tensors where the request does not say."""
+def _decode(
+    body: Body, json_length: str | None, is_binary: bool, schema: Input, rules: Rules, trace: RequestTrace
+) -> _DecodedRequest:
+    """Decode a request. Its id is in the trace before anything else is checked, because errors have it too.
+
+    is_binary: whether outputs are raw tensors where the request does not say.
+    """
     text, raw_tensors = binary.split(body.content(), json_length)
-    request = parse_json(text, InferRequest, body.json_limit_bytes, is_strict=rules.strict_json)
+    try:
+        request = parse_json(text, InferRequest, body.json_limit_bytes, is_strict=rules.strict_json)
+    except RequestRejected:
+        with suppress(RequestRejected):
+            trace.v2_id = parse_json(text, IdOnly, is_strict=rules.strict_json).id
+        raise
+    trace.v2_id = request.id
     misplaced.refuse_fields(request, request.misplaced, misplaced.V2_PLACE)
     parameters, outputs = request.parameters or {}, request.outputs or []
     if parameters:

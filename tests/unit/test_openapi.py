@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -105,6 +109,50 @@ def test_documents_are_openapi_3_1(rules: Rules) -> None:
         found: Any = text
         for part in reference.removeprefix("#/").split("/"):
             found = found[part]
+
+
+def schemas_in(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document that may be a schema."""
+    if isinstance(part, dict):
+        yield part
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from schemas_in(each)
+
+
+WITH_ID = [dataclasses.replace(each, id_column="user_id") for each in MODELS]
+
+
+@pytest.mark.parametrize("models", [MODELS, WITH_ID], ids=["plain", "with an id column"])
+@pytest.mark.parametrize("rules", [Rules(), Rules(missing="fill", extra="ignore", duplicate="ignore")])
+def test_generators_can_read_it(models: list[Described], rules: Rules) -> None:
+    """Constants and enumerations are strings or integers, and no schema is a boolean: generators take no others."""
+    text = document([dataclasses.replace(each, rules=rules) for each in models], {INVOCATIONS})
+    OpenAPIV31SpecValidator(text).validate()
+    for schema in schemas_in({"paths": text["paths"], "components": text["components"]}):
+        listed = [schema["const"]] if "const" in schema else schema.get("enum", [])
+        if isinstance(listed, list):
+            kinds = {type(each) for each in listed} - {type(None)}
+            assert not listed or kinds in ({str}, {int}), schema
+            assert not listed or "type" in schema, schema
+        for key in ("items", "prefixItems", "contains", "propertyNames", "not"):
+            assert not isinstance(schema.get(key), bool), schema
+        if isinstance(properties := schema.get("properties"), dict):
+            assert not [each for each in properties.values() if isinstance(each, bool)]
+        if schema.get("type") == "array" and not isinstance(schema.get("name"), str):
+            assert schema.keys() & {"items", "prefixItems"}, schema
+
+
+def test_names_are_those_that_programs_can_have() -> None:
+    """Operation ids are identifiers, also where names differ in a hyphen only; the package is not our client's."""
+    contracts = [msgspec.structs.replace(sum_contract(), name=name) for name in ("a-b", "a_b", "a.b", "odd.names-1")]
+    text = document([Described(each) for each in contracts], {INVOCATIONS})
+    ids = [operation["operationId"] for path in text["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+    assert [each for each in ids if not each.isidentifier()] == []
+    assert {"predict_a_b", "predict_odd_names_1"} <= set(ids)
+    package = re.sub(r"\W", "_", text["info"]["title"].lower())
+    assert not importlib.util.find_spec(package)
+    assert f"{package}_client" != "tableside_client"
 
 
 def references(part: Any) -> list[str]:

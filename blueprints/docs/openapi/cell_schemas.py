@@ -34,7 +34,7 @@ def bare(column: Column) -> Schema:
     name = JSON_TYPES[column.datatype]
     kinds = [name, *(["integer"] if name == "boolean" else []), *(["null"] if column.nullable else [])]
     schema: Schema = {"type": kinds if len(kinds) > 1 else name}
-    if column.datatype == "BOOL" and not column.closed:
+    if column.datatype == "BOOL" and (not column.closed or {True, False} <= {*(column.categories or ())}):
         return schema | {"minimum": 0, "maximum": 1}
     if column.closed and column.categories is not None:
         numbers = (
@@ -91,7 +91,9 @@ def output_cell(output: Output, contract: Contract) -> Schema:
     """Return the schema of one number or label of an output. A number that is not finite is null."""
     name = JSON_TYPES[output.datatype]
     known = labels(contract)
-    if output.name == "predict" and output.flat and known and len(known) <= MAX_LISTED:
+    # Generators make types of strings and integers only.
+    is_plain = known is not None and {type(each) for each in known} in ({str}, {int})
+    if output.name == "predict" and output.flat and known and is_plain and len(known) <= MAX_LISTED:
         return {"type": name, "enum": list(known)}
     return {"type": [name, "null"] if name == "number" else name}
 

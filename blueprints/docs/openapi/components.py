@@ -34,6 +34,7 @@ class Error(msgspec.Struct):
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
     instance: Annotated[str | UnsetType, Meta(description="The request's id.")] = UNSET
+    id: Annotated[str | UnsetType, Meta(description="The `id` of a V2 request, once its JSON was read.")] = UNSET
     errors: Annotated[
         list[CellError] | UnsetType, Meta(description="With status 400: the errors of the request, by place.")
     ] = UNSET
@@ -99,7 +100,7 @@ class Ready(msgspec.Struct):
 class NotReady(msgspec.Struct):
     """The reason why the worker or a model should receive no requests now."""
 
-    ready: Literal[False]
+    ready: bool
     error: str
     reason: str
     name: str | UnsetType = UNSET
@@ -162,6 +163,10 @@ PREDICT_ERRORS = (400, 401, 403, 404, 406, 413, 415, 421, 429, 500, 502, 503, 50
 def schemas() -> dict[str, Schema]:
     """Return the schemas of the structs above, by name."""
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    for component in components.values():
+        for schema in component.get("properties", {}).values():
+            if "enum" in schema:
+                schema["type"] = "string"  # msgspec leaves it out, and generators then know no type
     return dict(components)
 
 

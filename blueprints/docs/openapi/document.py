@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tableside import __version__
@@ -26,19 +29,27 @@ from tableside.blueprints.docs.openapi.responses import infer_example, outputs, 
 from tableside.contract.schema import Contract
 from tableside.decoding.rules import STRICT, Rules
 
+_NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9_]")
 INVOCATIONS = "/models/<name>/invocations"
 """The URL rule of MLflow's route. The document has its paths only if the application has the rule."""
+TITLE = "Tableside models"
+"""The title of the document. Generators name the package of a client after it; `tableside_client` is our own client."""
 SERVER = "the server"
 """The tag of operations without a model. It has a space, which no model name can have."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A model to describe, and the rules of its tables. versioned: whether its paths include the version number."""
+    """A model to describe, and the rules of its tables. versioned: whether its paths include the version number.
+
+    id_column: the name of its id column, if it has one. identifier: its name in operationIds.
+    """
 
     contract: Contract
     rules: Rules = STRICT
     versioned: bool = False
+    id_column: str = ""
+    identifier: str = ""
 
     @property
     def name(self) -> str:
@@ -49,6 +60,10 @@ class Described:
     def path(self) -> str:
         """The model's part of a path, after `/v1/models/` and `/v2/models/`."""
         return f"{self.name}/versions/{self.contract.version}" if self.versioned else self.name
+
+    def operation(self, verb: str) -> str:
+        """The operationId of one of the model's operations."""
+        return f"{verb}_{self.identifier or self.name}"
 
 
 def document(
@@ -61,14 +76,15 @@ def document(
     """
     paths: dict[str, Schema] = _server_paths()
     schemas: dict[str, Schema] = components.schemas()
-    for model in models:
+    for model in _identified(models):
         paths |= _model_paths(model, routes)
-        parts = requests.components(model.contract, model.rules) | responses.components(model.contract)
+        parts = requests.components(model.contract, model.rules, model.id_column)
+        parts |= responses.components(model.contract, model.id_column)
         schemas |= {f"{model.name}.{part}": schema for part, schema in parts.items()}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
-            "title": "Tableside",
+            "title": TITLE,
             "version": __version__,
             "description": "Predictions of the models on this server. Every error has the same JSON body.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -86,6 +102,22 @@ def document(
     if open_routes is not None:
         keys.require(found, open_routes)
     return found
+
+
+def _identified(models: Sequence[Described]) -> list[Described]:
+    """Return the models with identifiers that programming languages take: generators name functions after them.
+
+    Names of models have hyphens, which become underscores. Where two names then look alike, the changed one gets a
+    digest of the name behind it.
+    """
+    plain = {model.name: _NO_IDENTIFIER.sub("_", model.name) for model in models}
+    counts = Counter(plain.values())
+    return [replace(model, identifier=_identifier(model.name, plain[model.name], counts)) for model in models]
+
+
+def _identifier(name: str, plain: str, counts: Counter[str]) -> str:
+    is_own = plain == name or counts[plain] == 1
+    return plain if is_own else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _tag(model: Described) -> Schema:
@@ -116,11 +148,13 @@ def _model_paths(model: Described, routes: Collection[str]) -> dict[str, Schema]
     paths: dict[str, Schema] = {
         f"{v1}:predict": {"post": _predict(model)},
         f"{v2}/infer": {"post": _infer(model)},
-        v2: read_path(f"metadata_{name}", name, "Model metadata", shared_ref("ModelMetadata")),
+        v2: read_path(model.operation("metadata"), name, "Model metadata", shared_ref("ModelMetadata")),
         f"{v2}/ready": read_path(
-            f"ready_{name}", name, "Model readiness", shared_ref("ModelReady"), unready="NotReady"
+            model.operation("ready"), name, "Model readiness", shared_ref("ModelReady"), unready="NotReady"
         ),
-        v1: read_path(f"status_{name}", name, "Model status", shared_ref("ModelStatus"), unready="ModelStatus"),
+        v1: read_path(
+            model.operation("status"), name, "Model status", shared_ref("ModelStatus"), unready="ModelStatus"
+        ),
     }
     if INVOCATIONS in routes and not model.versioned:
         paths[f"/models/{name}/invocations"] = {"post": _invocations(model)}
@@ -129,7 +163,7 @@ def _model_paths(model: Described, routes: Collection[str]) -> dict[str, Schema]
 
 def _posting(model: Described, operation: str, summary: str) -> Schema:
     return {
-        "operationId": f"{operation}_{model.name}",
+        "operationId": model.operation(operation),
         "tags": [model.name],
         "summary": summary,
         "description": f"Outputs: {outputs(model.contract)}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tableside.blueprints.docs.openapi import wide_tables
+from tableside.blueprints.docs.openapi import id_columns, wide_tables
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
 from tableside.contract.schema import Column, Contract
 from tableside.decoding.rules import Rules
@@ -17,15 +17,21 @@ from tableside.decoding.tensors import ACCEPTED_DATATYPES
 _ANYTHING: Schema = {"type": ["object", "null"]}
 
 
-def components(contract: Contract, rules: Rules) -> dict[str, Schema]:
-    """Return the schemas of a model's requests. Their names in the document are prefixed with the model's name."""
-    return {
+def components(contract: Contract, rules: Rules, id_column: str = "") -> dict[str, Schema]:
+    """Return the schemas of a model's requests. Their names in the document are prefixed with the model's name.
+
+    id_column: the name of the model's id column, if it has one.
+    """
+    parts = {
         "Row": row(contract, rules),
         "Values": values(contract),
         "Columns": columns(contract, rules),
         "InferRequest": infer(contract, rules),
         "PredictRequest": predict(contract),
     }
+    if id_column:
+        id_columns.add_to_requests(parts, id_column)
+    return parts
 
 
 def model_ref(contract: Contract, part: str) -> Schema:
@@ -62,7 +68,7 @@ def exactly(cells: Sequence[Schema]) -> Schema:
     size = {"type": "array", "minItems": len(cells), "maxItems": len(cells)}
     if cells and all(each == cells[0] for each in cells):
         return {"items": cells[0], **size}
-    return {"prefixItems": list(cells), "items": False, **size}
+    return {"prefixItems": list(cells), **size}
 
 
 def columns(contract: Contract, rules: Rules) -> Schema:
@@ -191,7 +197,7 @@ def _by_column(contract: Contract, rules: Rules) -> Schema:
 
 def _tensor(found: Sequence[Column]) -> Schema:
     cell_schema = bare(found[0])
-    shape = {"prefixItems": [_SIZE, {"const": 1}], "items": False, "minItems": 1, "maxItems": 2}
+    shape = {"items": _SIZE, "minItems": 1, "maxItems": 2}
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
@@ -225,7 +231,7 @@ def _any_tensor(description: str) -> Schema:
             "name": {"type": "string"},
             "shape": {"type": "array", "items": _SIZE, "minItems": 1, "maxItems": 1},
             "datatype": {"type": "string", "enum": ["FP64", "INT64", "BOOL", "BYTES"]},
-            "data": {"type": "array"},
+            "data": {"type": "array", "items": {}},
             "parameters": _ANYTHING,
         },
     }
@@ -234,13 +240,12 @@ def _any_tensor(description: str) -> Schema:
 def _matrix(contract: Contract) -> Schema:
     found = contract.input.columns
     cell_schema = wide_tables.any_cell(contract)
-    width = {"const": len(found)}
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"type": "string", "description": "It can have any name."},
-            "shape": {"description": f"[rows, {len(found)}].", **exactly([_SIZE, width])},
+            "shape": {"type": "array", "description": f"[rows, {len(found)}].", **_sizes(len(found))},
             "datatype": _datatype(found),
             "data": {**_flat_or_nested(cell_schema, model_ref(contract, "Values"), len(found)), "description": _DATA},
             "parameters": _ANYTHING,
@@ -248,25 +253,15 @@ def _matrix(contract: Contract) -> Schema:
     }
 
 
+def _sizes(width: int) -> Schema:
+    """Return the schema of [rows, width]. `items` says nothing more; generators that know no `prefixItems` read it."""
+    return {"prefixItems": [_SIZE, {"type": "integer", "const": width}], "items": _SIZE, "minItems": 2, "maxItems": 2}
+
+
 def invocations(contract: Contract, rules: Rules) -> Schema:
     """Return the schema of a body of MLflow, which has one of four keys, or of SageMaker, which is the rows alone."""
     names = [column.name for column in contract.input.columns]
-    labels = [column.label for column in contract.input.columns]
-    spelled: list[Schema] = [{"const": names}, *([{"const": labels}] if labels != names else [])]
-    numbered: list[Schema] = [{"const": list(range(len(names)))}]
-    if wide_tables.is_wide(contract):
-        spelled, numbered = [exactly([{"type": ["string", "integer"]}] * len(names))], []
-    split = {
-        "type": "object",
-        "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns`.",
-        "required": ["data"],
-        "properties": {
-            "columns": {"anyOf": [*spelled, *numbered, {"type": "null"}]},
-            "data": {"type": "array", "items": model_ref(contract, "Values"), "minItems": 1},
-            "index": {"description": "It is ignored."},
-        },
-        "additionalProperties": False,
-    }
+    split = _split(contract)
     by_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
     keys: dict[str, Schema] = {
         "dataframe_split": split,
@@ -278,6 +273,32 @@ def invocations(contract: Contract, rules: Rules) -> Schema:
     if len(names) > 1:
         bare_rows.append({**values(contract), "title": "One row"})
     return {"anyOf": [*(_only(name, schema, contract, list(keys)) for name, schema in keys.items()), *bare_rows]}
+
+
+def _split(contract: Contract) -> Schema:
+    """Return the schema of `dataframe_split`. The columns may have any order, and the rows have the same."""
+    found = contract.input.columns
+    labels = [*dict.fromkeys([*(column.name for column in found), *(column.label for column in found)])]
+    label: Schema = {"type": "string" if all(isinstance(each, str) for each in labels) else ["string", "integer"]}
+    if not wide_tables.is_wide(contract):
+        label["enum"] = labels
+    size = {"minItems": len(found), "maxItems": len(found)}
+    cells = values(contract)
+    row = model_ref(contract, "Values")
+    if "prefixItems" in cells:  # cells of several kinds: which stands where depends on `columns`
+        row = {"type": "array", "items": wide_tables.any_cell(contract), **size}
+    return {
+        "type": "object",
+        "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns` or, "
+        "without them or with pandas' own 0, 1, 2, ..., that of the contract.",
+        "required": ["data"],
+        "properties": {
+            "columns": {"type": ["array", "null"], "items": label, "uniqueItems": True, **size},
+            "data": {"type": "array", "items": row, "minItems": 1},
+            "index": {"description": "It is ignored."},
+        },
+        "additionalProperties": False,
+    }
 
 
 def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Schema:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tableside.blueprints.docs.openapi import id_columns
 from tableside.blueprints.docs.openapi.cell_schemas import MAX_LISTED, Schema, description, output_cell
 from tableside.blueprints.docs.openapi.wide_tables import is_wide
 from tableside.contract.schema import Cell, Contract, Output
 
 
-def components(contract: Contract) -> dict[str, Schema]:
-    """Return the schemas of a model's responses. Their names in the document are prefixed with the model's name."""
+def components(contract: Contract, id_column: str = "") -> dict[str, Schema]:
+    """Return the schemas of a model's responses. Their names in the document are prefixed with the model's name.
+
+    id_column: the name of the model's id column, if it has one; its ids stand beside the outputs.
+    """
     rows: Schema = {"type": "array", "items": {"anyOf": [row(output, contract) for output in contract.outputs]}}
     rows["description"] = outputs(contract)
     by_key = {key: _object(key, rows, contract) for key in ("predictions", "outputs")}
-    several = _several(contract) if len(contract.outputs) > 1 else {}
+    several = _several(contract, id_column) if len(contract.outputs) > 1 or id_column else {}
     return {
-        "InferResponse": infer(contract),
+        "InferResponse": infer(contract, id_column),
         "PredictResponse": {
             "anyOf": [
                 *({"title": f"For {title}", **by_key[key]} for title, key in _RESPONSE_KEYS),
@@ -54,12 +58,22 @@ def _object(key: str, rows: Schema, contract: Contract) -> Schema:
 
 
 def _names(classes: Sequence[Cell]) -> Schema:
-    return {"const": list(classes)} if len(classes) <= MAX_LISTED else {"type": "array"}
+    """Return the schema of an output's class names. Their order is that of the output's columns."""
+    schema: Schema = {"type": "array", "minItems": len(classes), "maxItems": len(classes)}
+    kinds = {type(each) for each in classes}
+    if len(classes) <= MAX_LISTED and (kinds == {str} or kinds == {int}):
+        schema["description"] = f"In this order: {', '.join(map(str, classes))}."
+        schema["items"] = {"type": "string" if kinds == {str} else "integer", "enum": list(classes)}
+    else:
+        schema["items"] = {}
+    return schema
 
 
-def _several(contract: Contract) -> dict[str, Schema]:
+def _several(contract: Contract, id_column: str) -> dict[str, Schema]:
     """Return the schemas of answers with several outputs, by the member that holds them."""
     cells = {output.name: row(output, contract) for output in contract.outputs}
+    if id_column:
+        cells[id_column] = id_columns.CELL
     shape: Schema = {"type": "object", "minProperties": 2, "additionalProperties": False}
     rows = {"type": "array", "items": {**shape, "properties": cells}}
     columns = {**shape, "properties": {name: {"type": "array", "items": cell} for name, cell in cells.items()}}
@@ -89,14 +103,16 @@ def outputs(contract: Contract) -> str:
     return ". ".join(description(output) for output in contract.outputs) + "."
 
 
-def infer(contract: Contract) -> Schema:
+def infer(contract: Contract, id_column: str = "") -> Schema:
     """Return the schema of a V2 response."""
     kinds = [tensor(output, contract) for output in contract.outputs]
+    if id_column:
+        kinds.append(id_columns.tensor(id_column))
     return {
         "type": "object",
         "required": ["model_name", "model_version", "outputs"],
         "properties": {
-            "model_name": {"const": contract.name},
+            "model_name": {"type": "string", "const": contract.name},
             "model_version": {"type": "string"},
             "id": {"type": "string", "description": "The id of the request, if it had one."},
             "outputs": {
@@ -116,8 +132,8 @@ def tensor(output: Output, contract: Contract) -> Schema:
         "type": "object",
         "required": ["name", "datatype", "shape", "data"],
         "properties": {
-            "name": {"const": output.name},
-            "datatype": {"const": output.datatype},
+            "name": {"type": "string", "const": output.name},
+            "datatype": {"type": "string", "const": output.datatype},
             "shape": {
                 "type": "array",
                 "description": f"[rows, {output.width}].",
