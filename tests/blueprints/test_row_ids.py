@@ -76,7 +76,7 @@ def test_every_spelling_brings_the_ids_back(
         if name == "texts" and spelling == "CSV, header by content" and response.status_code == 400:
             assert "could be a header or a row" in response.get_json()["error"]  # two columns of text
             continue
-        if spelling == "V1 named rows, missing keys" and any(set(row) == {None} for row in rows):
+        if response.status_code == 400 and any(set(row) == {None} for row in rows):
             assert "a row without a cell" in response.get_json()["error"]  # an id is no cell of the model
             continue
         assert ids_in(response) == ids[: len(rows)], spelling
@@ -153,6 +153,19 @@ def test_a_numeric_matrix_may_begin_with_ids(served: Any) -> None:
     lines = Request(INVOKE, b"007,1.5,2.5,3.5\n008,4.5,5.5,6.5\n", {"Content-Type": "text/csv"})
     assert ids_in(post(app, "matrix", lines)) == ["007", "008"]
     assert ids_in(post(app, "matrix", lines, Accept="text/csv")) == ["007", "008"]
+
+
+def test_an_answer_that_has_no_place_for_ids_is_refused(served: Any) -> None:
+    """An npy file holds one array: with ids it is 400, and says what to do; without them it is answered."""
+    app, _ = served
+    for path in (V1, INVOKE):
+        for rows, status in ((ROWS, 200), ([[7, *ROWS[0]], [8, *ROWS[1]]], 400)):
+            request = Request(path, json.dumps({"instances": rows}).encode(), JSON)
+            response = post(app, "matrix", request, Accept="application/x-npy")
+            assert response.status_code == status
+            assert status == 200 or "send no ids, or accept application/json" in response.get_json()["error"]
+            lines = post(app, "matrix", request, Accept="application/jsonlines").get_data(as_text=True).splitlines()
+            assert [json.loads(line).get(ID) for line in lines if status == 400] == [7, 8][: 2 * (status == 400)]
 
 
 def test_the_index_of_a_frame_can_hold_the_ids(served: Any) -> None:
