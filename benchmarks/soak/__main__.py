@@ -58,6 +58,10 @@ def main() -> int:
         stack = Stack(folder, kept / "models", chosen.workers)
         plan = Plan(chosen.rounds, chosen.rate, chosen.settle_s, events)
         result = soak(stack, targets, plan, folder / "client.jsonl", progress)
+        if result.troubles:
+            kept_log = Path(tempfile.mkdtemp(prefix="ts-soak-log-"))
+            shutil.copytree(stack.run_dir / "log", kept_log, dirs_exist_ok=True)
+            progress(f"the stack's log is kept in {kept_log}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _report(result, described, chosen)

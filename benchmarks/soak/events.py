@@ -19,11 +19,17 @@ def _replaced(stack: Stack, act: Callable[[], object], old: set[int] | None = No
     old = stack.ready_workers() if old is None else old
     act()
 
+    ready: set[int] = set()
+
     def is_over() -> bool:
+        nonlocal ready
         ready = stack.ready_workers()
         return not old & ready and len(ready) >= stack.workers
 
-    stack.wait(is_over, "new workers are ready and the old ones are gone")
+    try:
+        stack.wait(is_over, "new workers are ready and the old ones are gone")
+    except SoakFailed as problem:
+        raise SoakFailed(f"{problem} (old: {sorted(old)}, ready at last: {sorted(ready)})") from None
 
 
 def restart(stack: Stack) -> None:
