@@ -19,6 +19,8 @@ from tableside.web.extensions import catalog, servable
 
 Facts = dict[str, object]
 """What is known of a column or an output, by name."""
+MOST_COLUMNS = 200
+"""A table of more columns is listed by its inputs only, and not again as a property."""
 MOST_CATEGORIES = 1000
 """A column with more categories has their number only."""
 _PREDICT = {
@@ -97,6 +99,16 @@ def v2_outputs(contract: Contract) -> list[dict[str, object]]:
         }
         for output in contract.outputs
     ]
+
+
+def v2_properties(contract: Contract) -> dict[str, str]:
+    """Return the same as properties of the model, which are text: clients that are generated from the protocol's
+    OpenAPI file keep these, and drop parameters of tensors.
+    """
+    facts = {"outputs": [{"name": output.name, **of_output(contract, output)} for output in contract.outputs]}
+    if len(contract.input.columns) <= MOST_COLUMNS:
+        facts["columns"] = [{"name": column.name, **of_column(column)} for column in contract.input.columns]
+    return {name: response.to_json(each).decode() for name, each in facts.items()}
 
 
 def signature(contract: Contract) -> dict[str, str]:

@@ -83,6 +83,7 @@ def _describe(model: Model, contract: Contract, columns: Input) -> dict[str, obj
             "kind": contract.kind,
             "sha256": contract.artifact.sha256,
             **({"id_column": columns.id} if isinstance(columns, InputWithId) else {}),
+            **model_info.v2_properties(contract),
         },
     }
 

@@ -7,12 +7,14 @@ import gzip
 import types
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
 from tableside.contract.schema import Column, Input
 from tests.conftest import MakeApp, serve
 from tests.fakes import RecordingRuntime
+from tests.spellings import npy
 
 TIMES = 10
 LARGE = 20_000
@@ -27,10 +29,15 @@ def client(make_app: MakeApp) -> FlaskClient:
     return app.test_client()
 
 
+LINES, NPY = {"Content-Type": "application/jsonlines"}, {"Content-Type": "application/x-npy"}
 BODIES: dict[str, tuple[str, int, bytes, dict[str, str]]] = {
     "a bad cell": ("good:predict", 400, b'{"instances": [["a"], ' + b"[0], " * LARGE + b"[0]]}", {}),
-    "nested": ("good:predict", 413, gzip.compress(b"[" * 16_000_000, 1), {"Content-Encoding": "gzip"}),
+    "nested": ("good:predict", 400, gzip.compress(b"[" * 16_000_000, 1), {"Content-Encoding": "gzip"}),
     "no JSON": ("good:predict", 400, b"[" + b"x" * LARGE, {}),
+    "a bad line": ("/models/good/invocations", 400, b"[0]\n" * LARGE + b"[", LINES),
+    "a bad cell in a line": ("/models/good/invocations", 400, b"[0]\n" * LARGE + b'["a"]', LINES),
+    "a bad array": ("/models/good/invocations", 400, npy(np.zeros((LARGE, 1))) + b"0", NPY),
+    "a bad cell of an array": ("/models/good/invocations", 400, npy(np.full((LARGE, 1), np.nan)), NPY),
 }  # fmt: skip
 
 
@@ -42,13 +49,14 @@ def tracebacks() -> Iterator[types.TracebackType]:
 def test_an_error_frees_what_its_frames_hold(client: FlaskClient, name: str) -> None:
     """As many tracebacks are left after ten such requests as after two."""
     path, status, body, headers = BODIES[name]
+    path = path if path.startswith("/") else f"/v1/models/{path}"
     left = []
     gc.collect()
     gc.disable()
     try:
         for times in (2, TIMES):
             for _ in range(times):
-                assert client.post(f"/v1/models/{path}", data=body, headers=headers).status_code == status
+                assert client.post(path, data=body, headers=headers).status_code == status
             left.append(sum(1 for _ in tracebacks()))
     finally:
         gc.enable()

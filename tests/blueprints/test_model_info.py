@@ -83,6 +83,24 @@ def test_the_order_of_classes() -> None:
     }  # fmt: skip
 
 
+def test_a_wide_table_is_listed_once() -> None:
+    """By its inputs."""
+    wide = contract("regressor", (LABELS,), numbers(*(f"x{at}" for at in range(201)), form="frame"))
+    assert set(model_info.v2_properties(wide)) == {"outputs"}
+    assert len(model_info.v2_inputs(wide)) == 201
+
+
+def test_several_targets_have_no_common_classes() -> None:
+    """Which target a list belongs to, only its own output says."""
+    parts = (
+        Output("predict", "BYTES", 2, False),
+        Output("predict_proba_0", "FP64", 2, False, classes=("a", "b"), method="predict_proba", part=0),
+        Output("decision_function_1", "FP64", 1, True, method="decision_function", part=1),
+    )
+    made = contract("classifier", parts)
+    assert ["classes" in model_info.of_output(made, each) for each in parts] == [False, True, False]
+
+
 def test_mlflows_signature() -> None:
     """Inputs by name and type with `required`, the default output, and the params that are read."""
     found = {
@@ -107,6 +125,13 @@ def test_the_metadata_of_an_example(client: FlaskClient, trained: Any) -> None:
     outputs = {output["name"]: output["parameters"] for output in found["outputs"]}
     assert json.loads(outputs["predict_proba"]["classes"]) == estimator.classes_.tolist()
     assert json.loads(outputs["predict"]["classes"]) == estimator.classes_.tolist()
+    properties = found["properties"]
+    assert all(isinstance(text, str) for text in properties.values())
+    assert json.loads(properties["outputs"])[1] == {
+        "name": "predict_proba", "meaning": "probability of each class", "default": False,
+        "classes": estimator.classes_.tolist(),
+    }  # fmt: skip
+    assert [column["name"] for column in json.loads(properties["columns"])] == list(frame.columns)
     for tensor in found["inputs"]:
         assert tensor["parameters"]["minimum"] == frame[tensor["name"]].min()
         assert tensor["parameters"]["maximum"] == frame[tensor["name"]].max()

@@ -43,6 +43,7 @@ class Worker(BaseHTTPRequestHandler):
         if is_named:
             self.send_header(HEADER, LOCATION + name)
             self.send_header("ETag", '"tag"')
+            self.send_header("Warning", '299 - "unused"')
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -116,6 +117,7 @@ def test_a_file_is_sent_whole_with_the_headers_of_its_response(port: int) -> Non
         status, got, content = ask(port, "/v1/file", **headers)
         assert (status, content) == (200, CONTENT)
         assert (got["Content-Type"], got["X-Request-ID"], got["ETag"]) == ("application/json", "one", '"tag"')
+        assert got["Warning"] == '299 - "unused"'
         assert {"Last-Modified", "Accept-Ranges", HEADER} & set(got) == set()
 
 
