@@ -23,6 +23,23 @@ class TablesideError(Exception):
 
 
 @dataclass
+class _Detailed:
+    """Gives an error its text, `detail`. It is no error itself, so that it needs no status."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass
+class _ToRepeat(_Detailed):
+    """The same for an error after which a client may try again, in `retry_after_s` seconds."""
+
+    retry_after_s: int = 1
+
+
+@dataclass
 class RequestRejected(TablesideError):
     """The request does not match the model's contract. `cells` lists the bad values that were found.
 
@@ -93,13 +110,8 @@ class AnswerTooLarge(TablesideError):
 
 
 @dataclass
-class UnsupportedBody(TablesideError):
+class UnsupportedBody(_Detailed, TablesideError):
     """The Content-Type or Content-Encoding of the request is not supported."""
-
-    detail: str
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 @dataclass
@@ -113,55 +125,23 @@ class NotAcceptable(TablesideError):
 
 
 @dataclass
-class ModelNotFound(TablesideError):
+class ModelNotFound(_Detailed, TablesideError):
     """The repository has no such model, version or alias."""
 
-    detail: str
 
-    def __str__(self) -> str:
-        return self.detail
+@dataclass
+class ModelNotReady(_ToRepeat, TablesideError):
+    """The model exists but cannot answer now. `detail` contains its state and the reason."""
 
 
 @dataclass
-class ModelNotReady(TablesideError):
-    """The model exists but cannot answer now. `detail` contains its state and the reason.
-
-    retry_after_s: seconds after which a client may try again.
-    """
-
-    detail: str
-    retry_after_s: int = 1
-
-    def __str__(self) -> str:
-        return self.detail
+class Overloaded(_ToRepeat, TablesideError):
+    """More requests are waiting than can be answered in time."""
 
 
 @dataclass
-class Overloaded(TablesideError):
-    """More requests are waiting than can be answered in time.
-
-    retry_after_s: seconds after which a client may try again.
-    """
-
-    detail: str
-    retry_after_s: int = 1
-
-    def __str__(self) -> str:
-        return self.detail
-
-
-@dataclass
-class WaitedTooLong(TablesideError):
-    """The request waited for a worker until its remaining time was too short. The server is the cause, not the caller.
-
-    retry_after_s: seconds after which a client may try again.
-    """
-
-    detail: str
-    retry_after_s: int = 1
-
-    def __str__(self) -> str:
-        return self.detail
+class WaitedTooLong(_ToRepeat, TablesideError):
+    """The request waited for a worker until its remaining time was too short. The server is the cause."""
 
 
 @dataclass
@@ -182,16 +162,11 @@ class ClientClosedRequest(TablesideError):
 
 
 @dataclass
-class InferenceFailed(TablesideError):
+class InferenceFailed(_Detailed, TablesideError):
     """A prediction raised an exception, which is chained as the cause: it is logged and never sent.
 
     detail: the class of the exception, and where it was raised.
     """
-
-    detail: str
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class NotFinite(TablesideError):
