@@ -47,7 +47,8 @@ def _import_all():
 _import_all()
 settings = importlib.import_module("tableside.settings").load()
 _run_dir = settings.run_dir
-_behind_nginx = os.environ.get("TABLESIDE_NGINX") == "true"
+_head_limits = importlib.import_module("tableside.server.head_limits")
+_behind_nginx = _head_limits.is_behind_nginx()
 
 wsgi_app = "wsgi:application"
 # No `bind`: tableside.deployment.gunicorn passes the listeners in LISTEN_FDS. They stay open when this process ends.
@@ -64,15 +65,11 @@ _keep_s = settings.server.quarantine_s
 max_requests = settings.server.max_requests_per_worker  # the worker class replaces a worker before it ends
 max_requests_jitter = max_requests // 10
 graceful_timeout = settings.server.graceful_timeout_s
-keepalive = 5
+keepalive = 5 if _behind_nginx else settings.server.keepalive_held_s
 preload_app = False
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - gunicorn unlinks its file at once
 control_socket_disable = True  # gunicorn 27 enables it by default, with the same path for all instances of a user
-# nginx adds some headers. 0 is no limit: gunicorn has none between 8190 and that, and behind nginx there is nginx's.
-limit_request_fields = settings.server.max_headers + (8 if _behind_nginx else 0)
-limit_request_field_size = settings.server.max_header_bytes
-_is_longer = settings.server.max_header_bytes > 8190 and _behind_nginx
-limit_request_line = 0 if _is_longer else min(8190, settings.server.max_header_bytes)
+globals().update(_head_limits.of_gunicorn(settings.server, _behind_nginx))  # limit_request_line and so on
 # No header changes the scheme or the path of a request: nothing here uses the scheme, and every path begins at the
 # root. No proxy has to be trusted then, and gunicorn does not parse each client's address.
 secure_scheme_headers = {}
@@ -94,7 +91,7 @@ logconfig_dict = {
         "gunicorn.access": {"level": "INFO", "handlers": [], "propagate": False},
     },
 }
-del settings
+del settings, _head_limits
 
 
 def on_starting(server):

@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
             settings.run_dir / CHECKED_ARTIFACTS_FOLDER,
         )
         registry = Registry(settings, counters, loading, preflights)
-    app = FastDispatchFlask(__name__, static_folder=None)
+    app = FastDispatchFlask(__name__, static_folder=None, prefix=settings.server.path_prefix)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
     request_metrics = RequestMetrics(

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 import msgspec
 
 from tableside.errors import SettingsError
+from tableside.setting_front import NETWORK_PATTERN, ORIGIN_PATTERN, PREFIX_PATTERN
 
 _LIST_SYNTAX = re.compile(r"[\[\](){}\"'\s,;]+")
 """What may stand around and between the entries of a list, in JSON, TOML, Python or a shell."""
@@ -37,6 +38,10 @@ PATTERN_MESSAGES = {
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
     MODEL_ENVIRONMENT_PATTERN: "expected MODEL=ENVIRONMENT, such as churn=old",
     TRUSTED_KEY_PATTERN: "expected a public key as `tableside signing-key` prints it, such as NAME=ed25519:...",
+    NETWORK_PATTERN: "expected an address or a network, such as 10.0.0.7, 10.0.0.0/8 or 2001:db8::/32",
+    PREFIX_PATTERN: "expected a path that begins with / and does not end with it, such as /ml or /team/models",
+    ORIGIN_PATTERN: "expected SCHEME://HOST or SCHEME://HOST:PORT in lower case, without a path, such as "
+    "https://app.example.com, or * for all",
     LIBRARY_PATTERN: f"expected libraries with a reviewed list of types: {', '.join(LIBRARIES)}",
 }
 """What an error says in place of a regular expression."""
@@ -101,7 +106,7 @@ def check_file(content: object, lists: Collection[str], path: str = "") -> None:
 def _entry_problem(entry: str) -> str:
     if not entry.strip():
         return "the list has an empty entry"
-    if entry[0] in "[({" or entry[-1] in "])}":
+    if entry[0] in "[({" or (entry[-1] in "])}" and "://[" not in entry):  # an IPv6 address in an origin
         return "the list has brackets around its entries"
     if entry[0] in _QUOTES or entry[-1] in _QUOTES:
         return "the entry has quotes around it"

@@ -15,38 +15,28 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tableside import machine
+from tableside import machine, setting_front
 from tableside.errors import SettingsError
-from tableside.setting_texts import (
-    ADDRESS_PATTERN,
-    ENVIRONMENT_PATTERN,
-    HOST_PATTERN,
-    LIBRARY_PATTERN,
-    MODEL_ENVIRONMENT_PATTERN,
-    SHA256_PATTERN,
-    TRUSTED_KEY_PATTERN,
-    TYPE_PATTERN,
-    check_file,
-    explain,
-    is_loopback,
-    list_settings,
-    refuse_no_keys,
-)
+from tableside.setting_texts import check_file, explain, is_loopback, list_settings, refuse_no_keys
 from tableside.setting_texts import split_address as split_address
+from tableside.setting_types import (
+    Address,
+    EnvironmentName,
+    HostName,
+    Library,
+    ModelEnvironment,
+    Network,
+    Origin,
+    PathPrefix,
+    Positive,
+    Sha256,
+    TrustedKey,
+    TypeName,
+)
 from tableside.setting_variables import ENV_PREFIX, FOLDER_VARIABLE, override, rooted
 
 CONFIG_VARIABLE = "TABLESIDE_CONFIG"
 """Variable with the path of the TOML file. If it is not set, `./tableside.toml` is read where that file exists."""
-
-Positive = Annotated[int, Meta(ge=1)]
-Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
-TrustedKey = Annotated[str, Meta(pattern=TRUSTED_KEY_PATTERN)]
-TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
-Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
-HostName = Annotated[str, Meta(pattern=HOST_PATTERN)]
-EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
-Library = Annotated[str, Meta(pattern=LIBRARY_PATTERN)]
-ModelEnvironment = Annotated[str, Meta(pattern=MODEL_ENVIRONMENT_PATTERN)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +66,10 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds at the end of the stack in which readiness answers 503 while requests are still served."""
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body as sent; a larger one gets status 413."""
+    max_url_bytes: Annotated[int, Meta(ge=256, le=65536)] = 8000
+    """Longest URL of a request, path and query; a longer one gets status 414."""
     max_header_bytes: Annotated[int, Meta(ge=1024, le=65536)] = 8192
-    """Largest header, and longest request line with the URL: more gets status 431 or 414."""
+    """Largest header; a larger one gets status 431."""
     max_headers: Annotated[int, Meta(ge=16, le=1000)] = 100
     """Largest number of headers of a request; more gets status 431."""
     max_inflated_bytes: Positive = 256 * 1024 * 1024
@@ -98,6 +90,14 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests after which a worker is replaced by a new one, plus up to a tenth by chance; 0 means never."""
     allowed_hosts: tuple[HostName, ...] = ()
     """Names by which requests may call this server, beside its addresses and the machine's names; `*` allows all."""
+    path_prefix: PathPrefix = ""
+    """Path below which a proxy in front publishes this server, such as `/ml`; requests may come without it, too."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Prefix count; those of others do not."""
+    keepalive_s: Annotated[int, Meta(ge=1, le=86400)] = 65
+    """Seconds that an idle connection may be used again, as clients are told; longer than a load balancer's."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins of pages that may call the data plane from a browser, such as `https://app.example.com`; `*`: all."""
     require_keys: bool = False
     """Whether predictions and metrics need a key on loopback addresses too. They always do on others, unless `open`."""
     keys_file: Annotated[str, Meta(min_length=1)] = "keys.json"
@@ -124,6 +124,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def proxy_read_timeout_s(self) -> int:
         """Seconds that nginx waits for a worker's answer."""
         return self.graceful_timeout_s + 5
+
+    @property
+    def keepalive_held_s(self) -> int:
+        """Seconds after which this side closes an idle connection: later than it says, so that no request meets it."""
+        return self.keepalive_s + 5
 
     @property
     def stop_wait_s(self) -> int:
@@ -269,6 +274,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
         raise SettingsError("server.tls_certificate and server.tls_key belong together: set both or none")
     for address in (settings.server.listen, settings.server.admin_listen):
         split_address(address)
+    setting_front.check(settings.server.path_prefix, settings.server.trusted_proxies, settings.server.cors_origins)
     if settings.server.listen == settings.server.admin_listen:
         raise SettingsError(
             f"server.listen and server.admin_listen are both {settings.server.listen}: they need different addresses"

@@ -20,6 +20,11 @@ def check(settings: Settings, behind_nginx: bool) -> None:
             "server.tls_certificate needs nginx, which ends TLS: install it (apt-get install nginx-light) and set "
             "server.nginx to 'on', or remove server.tls_certificate and server.tls_key"
         )
+    if server.cors_origins and not behind_nginx:
+        raise StackError(
+            "server.cors_origins needs nginx, which adds the headers to every answer: install it (apt-get install "
+            "nginx-light) and set server.nginx to 'on', or remove server.cors_origins"
+        )
     if server.open or not settings.exposed:
         return
     lacking = [] if server.tls_certificate else ["TLS (set server.tls_certificate and server.tls_key)"]

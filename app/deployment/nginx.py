@@ -14,6 +14,7 @@ from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, W
 from tableside.deployment.nginx_guard import STATUS_PATH
 from tableside.deployment.tls import PEM
 from tableside.errors import StackError
+from tableside.server.head_limits import LINE_SPARE_BYTES
 from tableside.settings import Settings
 from tableside.telemetry import sampling
 
@@ -27,6 +28,12 @@ IDLE_CONNECTIONS = 32
 """Number of idle connections to the workers that one nginx process keeps open."""
 PROBES_PER_CLIENT = 64
 """Health probes that one client address may have open at once; they do not count with its other requests."""
+COMPRESSED = (
+    "application/json", "application/problem+json", "application/jsonlines", "application/x-jsonlines",
+    "application/x-ndjson", "text/csv", "text/plain", "application/octet-stream", "application/x-npy",
+    "application/vnd.apache.arrow.stream", "application/javascript", "text/javascript", "text/css",
+)  # fmt: skip
+"""Content types that nginx compresses for clients that accept gzip, beside text/html, which it always compresses."""
 _SPARE_FILES = 64
 
 
@@ -51,6 +58,10 @@ def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE
         status_socket=status_socket(pid_file),
         tls=PEM if settings.server.tls_certificate else "",
         listen=listen,
+        line_bytes=max(settings.server.max_header_bytes, settings.server.max_url_bytes + LINE_SPARE_BYTES),
+        compressed=COMPRESSED,
+        prefixes=tuple(dict.fromkeys(("", settings.server.path_prefix))),
+        cors=settings.server.cors_origins if plane == DATA else (),
         planes=("data",) if plane == DATA else ("control",),
         web=WEB_SOCKET,
         control=CONTROL_SOCKET,

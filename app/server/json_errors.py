@@ -12,22 +12,19 @@ from collections.abc import Callable
 import orjson
 from gunicorn import util
 
+from tableside.server import head_limits
 from tableside.server.gunicorn_types import Client, Settings
 
 WriteError = Callable[[Client, int, str, str], None]
 
 
-def writer(limits: Settings) -> WriteError:
+def writer(limits: Settings, behind_nginx: bool = False) -> WriteError:
     """Return a function that sends a response with a status and the error object. The caller closes the connection.
 
     Its parameters are those of gunicorn's function: the connection, the status, its title, and what was wrong, which
-    may be empty. limits: gunicorn's settings, whose limits the errors name beside those of this server.
+    may be empty. limits: gunicorn's settings; the errors name those of this server that they come from.
     """
-    hints = {
-        414: f" (the request line has more than {limits.limit_request_line} bytes, see server.max_header_bytes)",
-        431: f" (more than {limits.limit_request_fields} headers, see server.max_headers, or one of more than "
-        f"{limits.limit_request_field_size} bytes, see server.max_header_bytes)",
-    }
+    hints = {status: f" ({hint})" for status, hint in head_limits.hints(limits, behind_nginx).items()}
 
     def write(sock: Client, status_int: int, reason: str, mesg: str) -> None:
         detail = (f"{reason}: {mesg}" if mesg else reason) + hints.get(status_int, "")
@@ -48,4 +45,4 @@ def writer(limits: Settings) -> WriteError:
 
 def install(limits: Settings) -> None:
     """Replace gunicorn's function that writes errors. There is no setting for it."""
-    util.write_error = writer(limits)
+    util.write_error = writer(limits, head_limits.is_behind_nginx())

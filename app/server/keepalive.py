@@ -14,6 +14,8 @@ from contextlib import suppress
 from tableside.server.disconnect import has_bytes
 from tableside.server.gunicorn_types import Client
 
+HEAD_S = 5.0
+"""Seconds that a client has for the head of a request, also at the start of a connection."""
 GRACE_S = 1.0
 """Seconds after which an overdue client is disconnected even if it is still sending bytes."""
 
@@ -21,18 +23,22 @@ GRACE_S = 1.0
 class KeepaliveTimers:
     """Per-worker state of connections that wait for a request.
 
-    allowed_s: seconds that a client has to send the head of a request, counted from the previous answer, or from the
-    start of the connection.
+    allowed_s: seconds that a connection may be idle, counted from the previous answer. It also limits HEAD_S.
     """
 
     def __init__(self, allowed_s: float) -> None:
         self.allowed_s = allowed_s
+        self._head_s = min(HEAD_S, allowed_s)
         self.idle: set[Client] = set()
         """Connections of which no byte of the next request was read. They end at once when the worker drains."""
         self._due_at_s: dict[Client, float] = {}
 
     def begin(self, client: Client) -> None:
-        """Start the time of `allowed_s` for the client's next request."""
+        """Start the time for the head of the client's next request."""
+        self._due_at_s[client] = time.monotonic() + self._head_s
+
+    def begin_idle(self, client: Client) -> None:
+        """Start the time of `allowed_s` until the client's next request begins to arrive."""
         self._due_at_s[client] = time.monotonic() + self.allowed_s
 
     def end(self, client: Client) -> None:
@@ -48,10 +54,15 @@ class KeepaliveTimers:
                 _shut(client, socket.SHUT_RD)
 
     def end_idle(self) -> None:
-        """End the idle connections whose next request has not begun to arrive."""
+        """End the idle connections from nginx whose next request has not begun to arrive, as the worker drains.
+
+        Others have the time of a head, because their clients may be sending a request that nobody would send again.
+        """
         for client in list(self.idle):
             if not has_bytes(client):
                 _shut(client, socket.SHUT_RD)
+        self.allowed_s, latest_s = self._head_s, time.monotonic() + self._head_s
+        self._due_at_s = {client: min(due_at_s, latest_s) for client, due_at_s in self._due_at_s.items()}
 
 
 def _shut(client: Client, side: int) -> None:

@@ -48,7 +48,9 @@ class Connection:
         if self.unreader is None or self.unreader.buf.tell():
             return
         if not self._is_nginx:
+            self._keepalive.begin_idle(self._client)
             get_hub().wait(self._readable)
+            self._keepalive.begin(self._client)
             return
         if not self._worker.alive:
             raise StopIteration

@@ -63,6 +63,7 @@ NAMES = (
     UndocumentedName(
         "gunicorn.http.unreader.Unreader", "its attribute `buf` shows whether a pipelined request has arrived", ()
     ),
+    UndocumentedName("gunicorn.http.errors.ParseException", "caught while a chunked body is read"),
     UndocumentedName(
         "gunicorn.glogging.Logger.access",
         "overridden: formats no line that is not written",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from wsgiref.types import WSGIEnvironment
 
 from tableside.errors import RequestRejected
 from tableside.settings import Server
+from tableside.web import peer
 
 HEADER = "X-Request-Timeout-Ms"
 """Request header: how long the client waits for its answer, in milliseconds."""
@@ -33,7 +33,7 @@ def age_s(environ: WSGIEnvironment, server: Server) -> float:
     could send it.
     """
     header = environ.get("HTTP_X_REQUEST_START")
-    if header is None or getattr(environ.get("gunicorn.socket"), "family", None) != socket.AF_UNIX:
+    if header is None or not peer.is_nginx(environ):
         return 0.0
     match = _START_VALUE.match(header.removesuffix(SENDS_FILES))
     age = time.time() - float(match[1]) if match else 0.0

@@ -18,12 +18,13 @@ from functools import cache, wraps
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
 from structlog.contextvars import bind_contextvars, reset_contextvars
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from tableside.telemetry import correlation
-from tableside.web import error_replies, hook_check, large_answers, request_lifecycle
+from tableside.web import error_replies, hook_check, large_answers, path_prefix, request_lifecycle
 from tableside.web.auth import Access, access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
 from tableside.web.request import RequestContext
@@ -72,10 +73,14 @@ class FastDispatchError(RuntimeError):
 
 
 class FastDispatchFlask(Flask):
-    """A Flask application that dispatches POST requests to the registered endpoints itself."""
+    """A Flask application that dispatches POST requests to the registered endpoints itself.
 
-    def __init__(self, import_name: str, static_folder: str | None = None) -> None:
+    prefix: the path that is removed from paths that begin with it (`server.path_prefix`); empty for none.
+    """
+
+    def __init__(self, import_name: str, static_folder: str | None = None, prefix: str = "") -> None:
         super().__init__(import_name, static_folder=static_folder)
+        self._prefix = prefix
         self.cached_routes: dict[str, Route] = {}
         """The routes of paths that the fast dispatch has answered."""
         self._handlers: dict[str, Handler] = {}
@@ -91,6 +96,8 @@ class FastDispatchFlask(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333). Raises FastDispatchError when a hook or a replaced view would be skipped."""
+        if self._prefix:
+            path_prefix.strip(environ, self._prefix)
         if not self._is_checked:
             self._check()
             self._is_checked = True
@@ -104,6 +111,18 @@ class FastDispatchFlask(Flask):
         reply, request_id = self._answer(route, environ)
         start_response(reply.line, _headers(reply, request_id, environ))
         return (reply.body,)
+
+    def handle_http_exception(self, e: HTTPException) -> HTTPException | ResponseReturnValue:
+        """Flask's own handling, but a redirect of its routing has a path and no scheme and host.
+
+        Flask would take these from the request, and nobody knows which ones a client calls through proxies.
+        """
+        if isinstance(e, RequestRedirect):
+            server = self.extensions[EXTENSION_KEY].settings.server
+            return Response(
+                status=e.code, headers={"Location": path_prefix.location(e.new_url, request.environ, server)}
+            )
+        return super().handle_http_exception(e)
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:
         """The reply, and the request's id. Turns exceptions into replies, as Flask's error handlers do."""

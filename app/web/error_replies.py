@@ -16,6 +16,7 @@ from werkzeug.wsgi import get_path_info
 
 from tableside import errors
 from tableside.disk_errors import DiskFull
+from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.telemetry import logs
 from tableside.web import body_size
@@ -37,6 +38,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.InflatesTooMuch: 413,
     errors.TooManyRows: 413,
     errors.AnswerTooLarge: 413,
+    UrlTooLong: 414,
     errors.UnsupportedBody: 415,
     errors.WrongHost: 421,
     errors.Overloaded: 429,
@@ -63,7 +65,7 @@ PUBLIC = frozenset(
         errors.ClientClosedRequest, errors.WaitedTooLong, errors.ModelNotReady, errors.DeadlineExceeded,
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
         errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.NotAcceptable,
-        RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull,
+        RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull, UrlTooLong,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""

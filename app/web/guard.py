@@ -1,6 +1,7 @@
 """The guard: every request passes it before its view or handler runs, in Flask's dispatch and in the fast dispatch.
 
-It checks, in this order: the host that the request names, whether a page of another site sent it, the plane, the key.
+It checks, in this order: the length of the URL, the host that the request names, whether a page of another site sent it,
+the plane, the key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from werkzeug.exceptions import NotFound
 
 from tableside.access_keys import KeysFile, Scope
 from tableside.errors import CrossSite, Unauthorized, WrongHost, WrongScope
+from tableside.head_errors import UrlTooLong
 from tableside.process.offload import run_native
 from tableside.settings import Settings
 from tableside.web.auth import KEY_FILE, KEY_NAME, Access, access_of, plane, read_key
@@ -37,11 +39,12 @@ class Guard:
         self._settings = settings
         self._hosts = AllowedHosts(settings.server, machine_names())
         self._known_hosts = {""}
+        self._max_url_bytes = settings.server.max_url_bytes
         self._needs_keys = settings.needs_keys  # it parses addresses, which would cost each prediction 7 us
         self._keyring = Keyring(KeysFile(settings.keys_path, settings.repository_path))
 
     def check(self, environ: WSGIEnvironment, access: Access) -> None:
-        """Raise WrongHost, CrossSite, NotFound (the wrong plane), Unauthorized or WrongScope, or else return."""
+        """Raise UrlTooLong, WrongHost, CrossSite, NotFound (the wrong plane), Unauthorized or WrongScope, or return."""
         self.check_sender(environ)
         if access is Access.OPEN or (access is Access.PREDICT and not self._needs_keys):
             return
@@ -51,7 +54,9 @@ class Guard:
             self._check_key(environ, _SCOPES[access])
 
     def check_sender(self, environ: WSGIEnvironment) -> None:
-        """Raise WrongHost or CrossSite. This is all that is checked of a request without a route."""
+        """Raise UrlTooLong, WrongHost or CrossSite. This is all that is checked of a request without a route."""
+        if len(environ.get("RAW_URI", "")) > self._max_url_bytes:
+            raise UrlTooLong(self._max_url_bytes)
         host = environ.get("HTTP_HOST", "")
         if host not in self._known_hosts:
             self._check_host(host)

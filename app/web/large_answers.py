@@ -5,14 +5,13 @@ The worker's place is free as soon as the file is written, however slowly the cl
 
 from __future__ import annotations
 
-import socket
 from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, request
 from msgspec.structs import replace
 
 from tableside.disk_errors import DiskFull
-from tableside.web import deadlines, error_replies
+from tableside.web import deadlines, error_replies, peer
 from tableside.web.extensions import Extensions, extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import current_trace
@@ -36,9 +35,8 @@ def passed_on(reply: Reply, environ: WSGIEnvironment, parts: Extensions) -> Repl
 
 
 def _nginx_sends_files(environ: WSGIEnvironment) -> bool:
-    """Whether nginx says so. Only nginx connects to Unix sockets; over TCP any client could say it."""
-    is_unix = getattr(environ.get("gunicorn.socket"), "family", None) == socket.AF_UNIX
-    return is_unix and environ.get("HTTP_X_REQUEST_START", "").endswith(deadlines.SENDS_FILES)
+    """Whether nginx says so; over TCP any client could say it."""
+    return peer.is_nginx(environ) and environ.get("HTTP_X_REQUEST_START", "").endswith(deadlines.SENDS_FILES)
 
 
 def _put(body: bytes, parts: Extensions) -> str:

@@ -17,6 +17,7 @@ from tableside.decoding import inflate, json_place, json_size, json_words
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
 from tableside.process.worker_hand import Held
+from tableside.server import broken_bodies
 from tableside.settings import Server
 from tableside.telemetry.request_metrics import InFlight
 from tableside.telemetry.request_trace import RequestTrace
@@ -119,8 +120,8 @@ class RequestContext(msgspec.Struct):
 def read_body(environ: WSGIEnvironment, limits: Server) -> Body:
     """Read the whole body, without inflating it.
 
-    Raises werkzeug's RequestEntityTooLarge above `server.max_body_bytes`, and ClientDisconnected when the connection
-    ends before the body does.
+    Raises werkzeug's RequestEntityTooLarge above `server.max_body_bytes`, ClientDisconnected when the connection ends
+    before the body does, and RequestRejected for chunks that are not valid HTTP.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     return Body(_raw_body(environ, limits), "" if encoding == "identity" else encoding, limits)
@@ -148,6 +149,8 @@ def _read(stream: BufferedIOBase, size: int, at_least: int = 0) -> bytes:
         raw = stream.read(size)
     except OSError as problem:  # gunicorn's error for a chunked body that ends within a chunk
         raise ClientDisconnected from problem
+    except broken_bodies.BROKEN as problem:
+        raise RequestRejected(broken_bodies.describe(problem)) from None
     if len(raw) < at_least:
         raise ClientDisconnected
     return raw

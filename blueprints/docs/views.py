@@ -21,7 +21,7 @@ from tableside.contract.id_column import InputWithId
 from tableside.serving.catalog import EMPTY, Catalog
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
-from tableside.web import deadlines
+from tableside.web import deadlines, path_prefix
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import catalog, extensions, open_routes, routes, settings
 from tableside.web.request_lifecycle import current_trace
@@ -30,6 +30,8 @@ from tableside.web.response import text_response, to_json
 STATIC = Path(__file__).parent / "static"
 SWAGGER = "swagger-ui-5.35.0"
 """The folder of Swagger UI's files. The version is part of their URLs, so browsers may cache them forever."""
+MAX_CACHED_DOCUMENTS = 512
+"""How many documents are kept. A proxy in front chooses the prefix that is in them, so that their number is bounded."""
 A_YEAR_S = 365 * 24 * 3600
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -103,12 +105,16 @@ def _document_response(serving: Catalog, key: str, models: list[Described]) -> R
 
 def _cached_document(serving: Catalog, key: str, models: list[Described]) -> CachedDocument:
     """The document, from the cache or new. It is made in a native thread, because many models take a while."""
-    if _cache.catalog is not serving:
+    if _cache.catalog is not serving or len(_cache.documents) >= MAX_CACHED_DOCUMENTS:
         _cache.catalog, _cache.documents = serving, {}
     documents, paths, open_paths = _cache.documents, routes(), open_routes()
+    base = path_prefix.of(request.environ, settings().server) or "/"
+    key = f"{base} {key}"
     if key not in documents:
         deadline_at_s = deadlines.at_s(request.environ, current_trace().started_s, settings().server.request_timeout_s)
-        text = extensions().codec_offload.call(lambda: to_json(document(models, paths, open_paths)), deadline_at_s)
+        text = extensions().codec_offload.call(
+            lambda: to_json(document(models, paths, open_paths, base)), deadline_at_s
+        )
         documents[key] = CachedDocument(text, hashlib.sha256(text).hexdigest()[:32])
     return documents[key]
 

@@ -10,6 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from flask.testing import FlaskClient
+from gunicorn.config import Config
+from gunicorn.http import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
@@ -85,6 +88,32 @@ def test_a_chunked_body_that_ends_within_a_chunk_is_an_error() -> None:
     """gunicorn's error for a chunked body that is cut becomes ClientDisconnected."""
     with pytest.raises(ClientDisconnected):
         read_body(environ(b"", **CHUNKED, **{"wsgi.input": BrokenStream()}), LIMITS)
+
+
+BROKEN = {
+    "no size": b"zz\r\n",
+    "a prefix of the size": b"0x3\r\nabc\r\n0\r\n\r\n",
+    "no line end": b"3\r\nabcX",
+    "a bad extension": b"3;a b\r\nabc\r\n0\r\n\r\n",
+    "a size without an end": b"1" * 20_000,
+    "a trailer about the body": b"0\r\nContent-Length: 5\r\n\r\n",
+    "a trailer without a name": b"0\r\n: secret\r\n\r\n",
+    "too large trailers": b"0\r\n" + b"A: secret\r\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_chunks_that_are_not_valid_are_400(client: FlaskClient, name: str) -> None:
+    """As gunicorn's own reader reports them to the application; the error holds no byte of the body."""
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    parsed = next(RequestParser(Config(), [head + BROKEN[name]], ("127.0.0.1", 1)))
+    broken = {**CHUNKED, "wsgi.input": parsed.body, "HTTP_TRANSFER_ENCODING": "chunked"}
+    response = client.post("/v1/models/iris:predict", environ_overrides=broken)
+    assert response.status_code == 400
+    error = error_of(response)["error"]
+    assert ("chunks of the body are not valid HTTP" in error) == ("trailer" not in name)
+    assert ("trailers after the body" in error) == ("trailer" in name)
+    assert "secret" not in error
 
 
 def test_a_request_without_length_has_no_body() -> None:

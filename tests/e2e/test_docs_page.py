@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
+from benchmarks.free_ports import free_port
 from tableside.blueprints.docs.views import SWAGGER
+from tableside.deployment.layout import find_nginx
 from tests.e2e.browser import WAIT_MS, Window, run_operation
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, until
 
 pytestmark = pytest.mark.e2e
 
@@ -45,6 +50,32 @@ def test_one_model_s_page(stack: Stack, window: Window) -> None:
     window.page.goto(f"http://127.0.0.1:{stack.data}/docs?model=iris")
     expect(window.page.locator("[id$='-predict_iris']")).to_be_visible(timeout=WAIT_MS)
     assert window.page.locator("[id$='-predict_wine']").count() == 0
+    assert window.said == []
+
+
+def test_the_page_works_below_a_path_prefix(stack: Stack, window: Window, tmp_path: Path) -> None:
+    """A plain proxy that removes `/ml` and says nothing of it: what is tried out in the page goes below `/ml`."""
+    port, nginx = free_port(), find_nginx(os.environ)
+    assert nginx
+    conf = tmp_path / "proxy.conf"
+    conf.write_text(f"""
+        daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{ }}
+        http {{
+            access_log {tmp_path}/access.log; client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;
+            fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
+            server {{ listen 127.0.0.1:{port}; location /ml/ {{ proxy_pass http://127.0.0.1:{stack.data}/; }} }}
+        }}""")
+    with subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log")]) as proxy:
+        try:
+            assert until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+            window.page.goto(f"http://127.0.0.1:{port}/ml/docs/")
+            assert window.page.url == f"http://127.0.0.1:{port}/ml/docs"
+            status, shown = run_operation(window.page, "predict_iris")
+        finally:
+            proxy.terminate()
+    assert status.strip().startswith("200"), shown
+    assert "setosa" in shown
+    assert f"http://127.0.0.1:{port}/ml/v1/models/iris:predict" in window.asked
     assert window.said == []
 
 

@@ -240,10 +240,33 @@ def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Calla
     stack.stop()
 
 
+END = b"Host: localhost\r\nConnection: close\r\n"
+MISTAKES = {
+    b"NO SUCH\r\n\r\n": (400, ""),
+    b"GET /v2?" + b"a" * 7997 + b" HTTP/1.1\r\n" + END + b"\r\n": (414, "server.max_url_bytes (8000 bytes)"),
+    b"GET /v2?" + b"a" * 9000 + b" HTTP/1.1\r\n" + END + b"\r\n": (414, "server.max_url_bytes"),
+    b"GET /v2 HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n" + END + b"\r\n": (431, "server.max_header_bytes"),
+    b"GET /v2 HTTP/1.1\r\n" + END + b"X: y\r\n" * 103 + b"\r\n": (431, "more than 100 headers, see server.max_headers"),
+    b"POST /v1/models/iris:predict HTTP/1.1\r\n" + END + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n": (
+        400,
+        "not valid",
+    ),
+    b"POST /v1/models/iris:predict HTTP/1.1\r\n" + END + b"Content-Length: 99999999\r\n\r\n": (
+        413,
+        "server.max_body_bytes",
+    ),
+    b"GET / HTTP/1.1\r\n" + END + b"Transfer-Encoding: zip\r\n\r\n": (501, ""),
+}
+"""What clients get wrong, the status, and what the error names: the same with nginx and without."""
+
+
 def test_stacks_run_side_by_side_and_without_nginx(
     make_stack: Callable[..., Stack], stack: Stack, trained: dict[str, Any]
 ) -> None:
-    """Two stacks run side by side; with nginx off gunicorn answers both ports and keeps the planes separate."""
+    """Two stacks run side by side; with nginx off gunicorn answers both ports and keeps the planes separate.
+
+    Mistakes of clients have the same status with both, a JSON error, and an id.
+    """
     second = make_stack(TABLESIDE__SERVER__NGINX="off")
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
     assert second.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
@@ -252,11 +275,16 @@ def test_stacks_run_side_by_side_and_without_nginx(
     assert second.call("/metrics")[0] == 404
     assert second.call("/metrics", admin=True)[0] == 200
     assert stack.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
-    with socket.create_connection(("127.0.0.1", second.data), timeout=10) as raw:
-        raw.sendall(b"NO SUCH\r\n\r\n")
-        answer = raw.recv(65536)
-    assert b"application/json" in answer
-    assert b'"error":' in answer
+    for one in (second, stack):
+        for sent, (status, named) in MISTAKES.items():
+            with socket.create_connection(("127.0.0.1", one.data), timeout=60) as raw:
+                raw.sendall(sent)
+                answer = http.client.HTTPResponse(raw)
+                answer.begin()
+                error = json.loads(answer.read())
+            assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json"), (sent[:60], error)
+            assert (error["status"], named in error["error"]) == (status, True), error
+            assert answer.headers["X-Request-ID"] == error["instance"]
     second.stop()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tableside.server.keepalive import GRACE_S, KeepaliveTimers
+from tableside.server.keepalive import GRACE_S, HEAD_S, KeepaliveTimers
 from tests.waiting import wait_until
 
 Pair = tuple[socket.socket, socket.socket]
@@ -109,6 +109,34 @@ def test_a_new_request_gets_the_whole_time(pair: Pair, monkeypatch: pytest.Monke
     assert not ended(here)
     timers.end_overdue(now_s + 9.1)
     assert ended(here)
+
+
+def test_an_idle_connection_has_longer_than_a_head(pair: Pair) -> None:
+    """Between two requests the whole time, at the start of a connection and for a head five seconds at most."""
+    here, _ = pair
+    timers, now_s = KeepaliveTimers(70.0), time.monotonic()
+    timers.begin_idle(here)
+    timers.end_overdue(now_s + 69.9)
+    assert not ended(here)
+    timers.begin(here)
+    timers.end_overdue(now_s + HEAD_S - 0.1)
+    assert not ended(here)
+    timers.end_overdue(time.monotonic() + HEAD_S + 0.1)
+    assert ended(here)
+
+
+def test_a_worker_that_drains_waits_for_no_idle_connection(pair: Pair) -> None:
+    """Connections of clients have the time of a head left, those that become idle later too."""
+    here, there = pair
+    timers = KeepaliveTimers(70.0)
+    timers.begin_idle(here)
+    timers.end_idle()
+    timers.end_overdue(time.monotonic() + HEAD_S - 0.5)
+    assert not ended(here)
+    timers.begin_idle(there)
+    timers.end_overdue(time.monotonic() + HEAD_S + 0.1)
+    assert ended(here)
+    assert ended(there)
 
 
 def test_idle_connections_end_at_once(pair: Pair) -> None:

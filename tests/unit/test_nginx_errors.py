@@ -4,76 +4,120 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.test_nginx_answer_files import ask, nginx_front
+from tableside.deployment import layout
+from tests.nginx_fronts import Front, front, make_settings, run_folder
+from tests.unit.test_nginx_answer_files import Worker
 
 pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes]
 HEAD = b"Host: localhost\r\nConnection: close\r\n\r\n"
 TLS_HELLO = bytes.fromhex("160301002a010000260303") + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00"
+PLACES = {
+    "predictions": (0, b"/v1/models/a:predict"),
+    "probes": (0, b"/v2/health/ready"),
+    "control": (1, b"/admin/api/x"),
+}
+"""The number of the plane, and a path: each goes through another location of nginx."""
+CHUNKED = b"\r\nTransfer-Encoding: chunked"
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with nginx_front() as found:
+def fronts() -> Iterator[list[Front]]:
+    with run_folder() as run_dir, front(make_settings(run_dir), Worker, (layout.DATA, layout.ADMIN)) as found:
         yield found
 
 
-def exchange(port: int, sent: bytes) -> bytes:
-    """Send bytes on a connection of their own, and return all that comes back."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-        client.sendall(sent)
-        client.shutdown(socket.SHUT_WR)
-        received = b""
-        while part := client.recv(1 << 16):
-            received += part
-    return received
-
-
-@pytest.mark.parametrize(
-    ("line", "status", "text"),
-    [
-        (b"GET /v2/models/a%00b HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET /v2/% HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET /%zz HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET /../x HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET /a\x01b HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET /a b HTTP/1.1", 400, "not valid HTTP"),
-        (b"get / HTTP/1.1", 400, "not valid HTTP"),
-        (b"OPTIONS * HTTP/1.1", 400, "not valid HTTP"),
-        (b"GET / HTTP/3.0", 505, "HTTP version"),
-        (b"GET / HTTP/1.1\r\nTransfer-Encoding: zip", 501, "Transfer-Encoding"),
-        (b"GET / HTTP/1.1\r\nContent-Length: x", 400, "not valid HTTP"),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1", 414, "server.max_header_bytes (8192 bytes)"),
-        (b"GET / HTTP/1.1\r\nAuthorization: " + b"a" * 9000, 431, "server.max_header_bytes (8192 bytes)"),
-    ],
-)  # fmt: skip
-def test_a_clients_mistake_is_a_json_error(port: int, line: bytes, status: int, text: str) -> None:
-    """Its status is that of the mistake, in the status line and in the object."""
-    received = exchange(port, line + b"\r\nX-Request-ID: mine\r\n" + HEAD)
+def refused(received: bytes, status: int) -> dict[str, object]:
+    """Check that the whole answer is one JSON error with that status and an id, and return it."""
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), received[:500]
     assert b"\r\nContent-Type: application/json\r\n" in head
-    content = json.loads(body)
+    content: dict[str, object] = json.loads(body)
     assert content["status"] == status
-    assert text in content["error"]
     request_id = re.search(rb"\r\nX-Request-ID: (\S+)", head + b"\r\n")
     assert request_id is not None
     assert request_id[1].decode() == content["instance"]
+    return content
 
 
-@pytest.mark.parametrize("sent", [TLS_HELLO, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
-def test_other_protocols_are_no_error_of_the_server(port: int, sent: bytes) -> None:
-    """A TLS hello or the beginning of HTTP/2: an error object of a client's mistake, or nothing, and no page."""
-    received = exchange(port, sent)
-    assert b"<html" not in received
-    assert not received or re.match(rb"HTTP/1.1 (400|505) ", received), received[:300]
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("line", "status", "text"),
+    [
+        (b"GET PATH%00b HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH% HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH%zz HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET /../PATH HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH\x01b HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH\x00b HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH\x7fb HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH b HTTP/1.1", 400, "not valid HTTP"),
+        (b"get PATH HTTP/1.1", 400, "not valid HTTP"),
+        (b"GET PATH HTTQ/1.1", 400, "not valid HTTP"),
+        (b"OPTIONS * HTTP/1.1", 400, "not valid HTTP"),
+        (b"CONNECT localhost:443 HTTP/1.1", 400, "not valid HTTP"),
+        (b"CONNECT PATH HTTP/1.1", 405, "Allow header"),
+        (b"TRACE PATH HTTP/1.1", 405, "Allow header"),
+        (b"GET PATH HTTP/3.0", 505, "HTTP version"),
+        (b"POST PATH HTTP/1.1\r\nTransfer-Encoding: zip", 501, "Transfer-Encoding"),
+        (b"POST PATH HTTP/1.1\r\nContent-Length: x", 400, "not valid HTTP"),
+        (b"POST PATH HTTP/1.1\r\nContent-Length: -1", 400, "not valid HTTP"),
+        (b"POST PATH HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1", 400, "not valid HTTP"),
+        (b"POST PATH HTTP/1.1\r\nContent-Length: 1" + CHUNKED, 400, "not valid HTTP"),
+        (b"GET PATH HTTP/1.1\r\nHost: other", 400, "not valid HTTP"),
+        (b"GET PATH HTTP/1.1\r\nHost: a b", 400, "not valid HTTP"),
+        (b"GET PATH HTTP/1.1\r\nX-Null: a\x00b", 400, "not valid HTTP"),
+        (b"GET PATH?" + b"a" * 9000 + b" HTTP/1.1", 414, "server.max_url_bytes (8000 bytes)"),
+        (b"GET PATH HTTP/1.1\r\nAuthorization: " + b"a" * 9000, 431, "server.max_header_bytes (8192 bytes)"),
+        (b"GET PATH HTTP/1.1" + (b"\r\nX-Many: " + b"a" * 6000) * 9, 431, "32768 bytes"),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
+)  # fmt: skip
+def test_a_clients_mistake_is_a_json_error(
+    fronts: list[Front], place: str, line: bytes, status: int, text: str
+) -> None:
+    """On each plane its status is that of the mistake, in the status line and in the object."""
+    plane, path = PLACES[place]
+    sent = line.replace(b"PATH", path) + b"\r\nX-Request-ID: mine\r\n" + HEAD
+    assert text in str(refused(fronts[plane].exchange(sent), status)["error"])
 
 
-def test_the_places_of_errors_are_no_paths(port: int) -> None:
-    """A client that asks for them gets what any other unknown path gets."""
-    for status in (400, 414, 431, 501, 505):
-        assert ask(port, f"/.error/{status}", "GET")[0] == 404
+@pytest.mark.parametrize("place", PLACES)
+def test_a_body_that_is_too_large_is_413(fronts: list[Front], place: str) -> None:
+    """Before a byte of it has arrived, with limit and setting."""
+    plane, path = PLACES[place]
+    answer = fronts[plane].ask(path.decode(), "POST", b"", Content_Length="99999999999", X_Request_ID="mine")
+    assert (answer.status, answer.json["status"], answer.json["max_bytes"]) == (413, 413, 67108864)
+    assert "server.max_body_bytes (67108864 bytes)" in answer.json["error"]
+    assert (answer.said["x-request-id"], answer.json["instance"]) == ("mine", "mine")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("body", [b"zz\r\n", b"3\r\nabcX", b"-1\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n"])
+def test_broken_chunks_are_400(fronts: list[Front], place: str, body: bytes) -> None:
+    """nginx reads bodies before it passes them on."""
+    plane, path = PLACES[place]
+    head = b"POST " + path + b" HTTP/1.1" + CHUNKED + b"\r\n" + HEAD
+    refused(fronts[plane].exchange(head + body), 400)
+
+
+@pytest.mark.parametrize(
+    "sent", [TLS_HELLO, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00\x01\x02\r\n\r\n", b"GET /v2\r\n"]
+)
+def test_other_protocols_are_no_error_of_the_server(fronts: list[Front], sent: bytes) -> None:
+    """A TLS hello, the beginning of HTTP/2, HTTP/0.9: an error object of a client's mistake, or nothing; no page."""
+    for one in fronts:
+        received = one.exchange(sent)
+        assert b"<html" not in received.lower()
+        assert not received or re.match(rb"HTTP/1.1 (400|505) ", received), received[:300]
+
+
+def test_the_places_of_errors_are_no_paths(fronts: list[Front]) -> None:
+    """A client that asks for them gets what any other unknown path gets: the answer of a worker, and no page."""
+    for one in fronts:
+        for status in (400, 414, 431, 501, 505):
+            answer = one.ask(f"/.error/{status}")
+            assert (answer.status, answer.content, answer.said["x-started"]) == (404, b"", "files")

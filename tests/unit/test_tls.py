@@ -128,7 +128,7 @@ def test_the_real_nginx_accepts_the_configuration(load: Load, good: Pair, hsts: 
         text = nginx.write(settings, program, plane).read_text()
         assert len(re.findall(r"listen 127.0.0.1:\d+ ssl http2 backlog", text)) == 1
         assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
-        assert text.count('Strict-Transport-Security "max-age=86400" always;') == (16 if hsts != "0" else 0)
+        assert text.count('Strict-Transport-Security "max-age=86400" always;') == (17 if hsts != "0" else 0)
         assert "Strict-Transport-Security" not in text.replace('Strict-Transport-Security "max-age=86400" always;', "")
 
 

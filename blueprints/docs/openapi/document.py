@@ -67,12 +67,15 @@ class Described:
 
 
 def document(
-    models: Sequence[Described], routes: Collection[str] = (), open_routes: Collection[str] | None = None
+    models: Sequence[Described],
+    routes: Collection[str] = (),
+    open_routes: Collection[str] | None = None,
+    base: str = "/",
 ) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of these models.
 
     routes: the URL rules of the application, for the paths that only some applications have. open_routes: those that
-    need no key, where the others need one; None if no key is required.
+    need no key, where the others need one; None if no key is required. base: the path below which the paths are.
     """
     paths: dict[str, Schema] = _server_paths()
     schemas: dict[str, Schema] = components.schemas()
@@ -89,7 +92,7 @@ def document(
             "description": "Predictions of the models on this server. Every error has the same JSON body.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": base}],
         "tags": [*(_tag(model) for model in models), {"name": SERVER, "description": "Metadata and health"}],
         "paths": paths,
         "components": {

@@ -1,4 +1,5 @@
-// URLs are relative, so that the page works behind a proxy that adds a path prefix. `?model=NAME` shows one model.
+// URLs are relative, so that the page works behind a proxy that adds a path prefix, also one that the server is not told
+// of: what is tried out goes to the folder of this page. `?model=NAME` shows one model.
 // Where the document needs a key, the page asks for it. The key is in this script's memory only: in no URL, cookie or
 // storage, and in no cache. Another tab, or this one when it is loaded again, asks anew.
 "use strict";
@@ -38,6 +39,7 @@ async function load(key) {
     answer = await fetch(url, options);
     const content = await answer.json();
     if (answer.ok) {
+      content.servers = [{ url: new URL(".", window.location.href).pathname.replace(/\/$/, "") || "/" }];
       show(content, key);
       return;
     }
