@@ -66,8 +66,9 @@ def serving(application: WSGIApplication) -> type[BaseHTTPRequestHandler]:
             length = self.headers.get("Content-Length", "0")
             environ: dict[str, Any] = {
                 "REQUEST_METHOD": self.command, "SCRIPT_NAME": "",
-                "PATH_INFO": unquote_to_bytes(path).decode("latin-1"), "QUERY_STRING": query, "RAW_URI": url, "SERVER_NAME": "localhost", "SERVER_PORT": "80",
-                "SERVER_PROTOCOL": "HTTP/1.1", "CONTENT_LENGTH": length, "REMOTE_ADDR": "",
+                "PATH_INFO": unquote_to_bytes(path).decode("latin-1"), "QUERY_STRING": query, "RAW_URI": url,
+                "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "",
+                "CONTENT_LENGTH": length,
                 "CONTENT_TYPE": self.headers.get("Content-Type", ""), "wsgi.version": (1, 0), "wsgi.url_scheme": "http",
                 "wsgi.input": io.BytesIO(self.rfile.read(int(length))), "wsgi.errors": sys.stderr,
                 "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,

@@ -1,7 +1,7 @@
 """The guard: every request passes it before its view or handler runs, in Flask's dispatch and in the fast dispatch.
 
-It checks, in this order: the length of the URL, the host that the request names, whether a page of another site sent it,
-the plane, the key.
+It checks, in this order: the length of the URL, the host that the request names, whether a page of another site sent
+it, the plane, the key.
 """
 
 from __future__ import annotations
