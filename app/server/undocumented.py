@@ -69,6 +69,11 @@ NAMES = (
         "overridden: formats no line that is not written",
         ("self", "resp", "req", "environ", "request_time"),
     ),
+    UndocumentedName(
+        "gunicorn.glogging.Logger.warning",
+        "extended: leaves the text of a request out",
+        ("self", "msg", "args", "kwargs"),
+    ),
     UndocumentedName(f"{_SERVER}.do_read", "extended: leaves connections to other workers", ("self",)),
     UndocumentedName(f"{_SERVER}.stop_accepting", "called: the worker is ahead", ("self",)),
     UndocumentedName(f"{_SERVER}.start_accepting", "called: the worker accepts again", ("self",)),

@@ -67,7 +67,7 @@ def test_only_a_trusted_proxy_names_another_prefix(prefixed: Flask, peer: str, f
     }
     client = prefixed.test_client()
     assert client.get("/openapi.json", **request).get_json()["servers"] == [{"url": base}]
-    for path, place in (("//v2/models", "/v2/models"), ("/ml//v2//models", "/v2/models")):
+    for path, place in (("//v2//models", "/v2/models"), ("/ml//v2//models", "/v2/models")):
         request["environ_overrides"]["PATH_INFO"] = path
         moved = client.get("/", query_string="a=b", **request)
         assert (moved.status_code, moved.headers["Location"], moved.data) == (308, f"{base}{place}?a=b", b"")
