@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz test-clients publish-examples lock clean programs test-host
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -99,6 +99,10 @@ environments: programs $(VENV)/.dev ## run the tests against two older releases 
 test-environments: programs $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
 	TABLESIDE_TEST_ALL_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/environments -n 2
 
+test-clients: programs $(VENV)/.dev ## real clients and generated ones in locked environments of their own; writes docs/reference/clients.md
+	@sh deploy/need.sh ab:apache2-utils javac:default-jdk-headless || true
+	$(BIN)/python -m pytest tests/clients -n 0
+
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -128,6 +132,7 @@ UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
 	set -e; cd requirements; for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
+	set -e; cd requirements/clients; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(LOCK_OPTIONS); done
 	set -e; cd requirements/environments; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
 
 attacks: $(VENV)/.base ## send every known attack to a stack of two workers beside a steady client, about 6 minutes
