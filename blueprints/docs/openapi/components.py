@@ -143,6 +143,7 @@ ERRORS = {
     404: ("NotFound", "The model, version or path does not exist."),
     406: ("NotAcceptable", "The Accept header allows no type that this operation can give."),
     413: ("ContentTooLarge", "The body exceeds `server.max_body_bytes` or, decompressed, `server.max_inflated_bytes`."),
+    414: ("URITooLong", "The URL is longer than `server.max_url_bytes`."),
     415: ("UnsupportedMediaType", "The Content-Type or Content-Encoding is not supported."),
     421: ("MisdirectedRequest", "The Host header names a host that is not in `server.allowed_hosts`."),
     429: ("TooManyRequests", "The server has too much work, or this client too many connections. Retry later."),
@@ -155,8 +156,8 @@ ERRORS = {
 """The name of the response component and its description, by status."""
 RETRYABLE = frozenset((429, 502, 503, 504, 507))
 """The statuses whose responses have a Retry-After header."""
-READ_ERRORS = (401, 403, 404, 421, 429, 500, 502, 503, 504, 507)
-PREDICT_ERRORS = (400, 401, 403, 404, 406, 413, 415, 421, 429, 500, 502, 503, 504, 507)
+READ_ERRORS = (401, 403, 404, 414, 421, 429, 500, 502, 503, 504, 507)
+PREDICT_ERRORS = (400, 401, 403, 404, 406, 413, 414, 415, 421, 429, 500, 502, 503, 504, 507)
 """The error statuses of a GET of metadata or health (READ_ERRORS), and of a prediction."""
 
 
