@@ -90,8 +90,11 @@ WITH_MODELS = $(shell grep -lE 'sklearn|estimator_zoo|publish|golden|learned|own
 unit-haswell: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Haswell
 	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and (not slow or every_blas)"
 
-unit-nehalem: $(VENV)/.dev ## run the unit tests with the BLAS kernels for Intel Nehalem
-	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_MODELS) -n 2 -m "not processes and (not slow or every_blas)"
+# What is kept from one processor to another, golden answers and what is compared with them, is tested with a third one.
+WITH_GOLDEN = $(shell grep -lE 'golden|toleran|every_blas' tests/unit/test_*.py)
+
+unit-nehalem: $(VENV)/.dev ## run the tests of golden answers with the BLAS kernels for Intel Nehalem
+	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_GOLDEN) -n 2 -m "not processes and (not slow or every_blas)"
 
 environments: programs $(VENV)/.dev ## run the tests against two older releases of scikit-learn, which are installed once
 	$(BIN)/python -m pytest tests/environments -n 2 --dist loadfile

@@ -77,6 +77,13 @@ _RETRIABLE = (
 )  # fmt: skip
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 _MAX_CAUSE_CHARS = 300
+_TABLES = frozenset(
+    (
+        "text/csv", "application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/x-npy",
+        "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "application/x-parquet",
+    )
+)  # fmt: skip
+"""Types of bodies that `/invocations` reads, and the JSON protocols V1 and V2 do not."""
 
 
 def body(status: int, detail: str, **more: object) -> dict[str, object]:
@@ -124,6 +131,8 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     if isinstance(error, errors.TooLarge):
         error = body_size.name_setting(error, context.extensions.settings.server)
     detail = str(error) if kind in PUBLIC else INTERNAL
+    if isinstance(error, errors.RequestRejected):
+        detail += _other_path(context)
     refused = isinstance(error, errors.RequestRejected) and error.by_estimator
     if refused and context.extensions.settings.predict.show_values:
         detail += f" ({str(error.__cause__)[:_MAX_CAUSE_CHARS]})"
@@ -142,6 +151,14 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
     if isinstance(error, errors.Unauthorized):
         return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))
     return reply
+
+
+def _other_path(context: RequestContext) -> str:
+    """What to say of a table that was refused on a path that takes JSON whatever its Content-Type; often nothing."""
+    kind = context.header("CONTENT_TYPE").partition(";")[0].strip().lower()
+    if kind not in _TABLES or not context.environ["PATH_INFO"].endswith((":predict", "/infer")):
+        return ""
+    return f". This path takes JSON; a body of the type {kind} is read at /models/NAME/invocations"
 
 
 def _from_http(error: HTTPException, context: RequestContext) -> Reply:

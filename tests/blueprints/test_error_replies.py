@@ -81,6 +81,22 @@ def test_mlflow_s_routes_have_its_members(app: Flask, problem: Exception, code: 
     assert "error_code" not in reply_for(app, problem)[1]
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "hint"),
+    [
+        ("/v1/models/iris:predict", "text/csv; charset=utf-8", ". This path takes JSON; a body of the type text/csv is"),
+        ("/v2/models/iris/versions/1/infer", "application/x-npy", "is read at /models/NAME/invocations"),
+        ("/v1/models/iris:predict", "application/json", ""),
+        ("/v2/models/iris/infer", "application/x-www-form-urlencoded", ""),
+        ("/models/iris/invocations", "text/csv", ""),
+    ],
+)
+def test_a_table_sent_to_a_path_of_json_is_told_where_it_is_read(app: Flask, path: str, kind: str, hint: str) -> None:
+    """V1 and V2 read JSON whatever the Content-Type says, as their clients expect."""
+    _, found = reply_for(app, errors.RequestRejected("no JSON"), PATH_INFO=path, CONTENT_TYPE=kind)
+    assert (hint in found["detail"]) if hint else found["detail"] == "no JSON"
+
+
 def test_every_bad_cell_is_listed(app: Flask) -> None:
     """`errors` lists each place with its message; `error` names the first and counts the rest."""
     cells = (errors.CellError("rows[0].a", "expected a number"), errors.CellError("rows[1].b", "expected a string"))
