@@ -84,7 +84,11 @@ def test_mlflow_s_routes_have_its_members(app: Flask, problem: Exception, code: 
 @pytest.mark.parametrize(
     ("path", "kind", "hint"),
     [
-        ("/v1/models/iris:predict", "text/csv; charset=utf-8", ". This path takes JSON; a body of the type text/csv is"),
+        (
+            "/v1/models/iris:predict",
+            "text/csv; charset=utf-8",
+            ". This path takes JSON; a body of the type text/csv is",
+        ),
         ("/v2/models/iris/versions/1/infer", "application/x-npy", "is read at /models/NAME/invocations"),
         ("/v1/models/iris:predict", "application/json", ""),
         ("/v2/models/iris/infer", "application/x-www-form-urlencoded", ""),
