@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 def _versions(root: Path, settings: Settings) -> list[render.Row]:
     """Return one row per version, with the problems that can be found without loading the version."""
     from tableside.model_process.known_environments import LibrariesByName
-    from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths
+    from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths, version_record
 
     libraries = LibrariesByName(settings)
     seen = _seen_by_workers(root, settings)
     rows: list[render.Row] = []
     for name in paths.models(root):
-        aliases, environment, config_problem, contradictions = {}, "", None, []
+        config, environment, config_problem, contradictions = model_toml.ModelConfig(), "", None, []
         try:
             config = model_toml.read(root, name)
-            aliases, environment = config.aliases, model_toml.environment_of(name, config, settings.repository)
+            environment = model_toml.environment_of(name, config, settings.repository)
             contradictions = model_toml_checks.contradictions(root, name, config)
         except ContractBroken as problem:
             config_problem = problem
         for number in paths.versions(root, name):
-            pointing = [alias for alias, target in aliases.items() if target == number]
+            pointing = [alias for alias, target in config.aliases.items() if target == number]
             row: render.Row = {
-                "name": name, "version": number, "aliases": pointing, "problem": "", "failure_kind": "",
+                "name": name, "version": number, "aliases": pointing, "retired": number in config.retired,
+                "problem": "", "failure_kind": "",
             }  # fmt: skip
             try:
                 contract, content = integrity.read_with_bytes(root, name, number)
@@ -46,6 +47,7 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
                     settings.repository.trusted_keys,
                 )  # fmt: skip
                 consent_file.check(root, contract, Path(settings.repository.consent_file))
+                version_record.check(root, name, number)
                 row |= {"problem": warning, "failure_kind": "environment" if warning else ""}
                 if config_problem is not None:
                     raise config_problem

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from tableside.cli import consent, manifest, publish_options, render, signing, step_progress
+from tableside.cli import consent, manifest, publish_options, render, signing, step_progress, traffic_notes
 from tableside.cli.manifest import Entry
 from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
-from tableside.cli.reload import check_stack, wait_until_served
+from tableside.cli.stack_wait import check_stack, wait_until_served
 from tableside.errors import PublishFailed, StackError, TablesideError
 from tableside.settings import Settings, load
 
@@ -175,7 +175,8 @@ def _publish_all(
     for at, entry in enumerate(entries, 1):
         with step_progress.progress(f"{at}/{len(entries)} {entry.name}: " if is_list else "") as step:
             try:
-                done.append(publish_one(entry.name, entry.estimator, entry.options, root, settings, step))
+                made = publish_one(entry.name, entry.estimator, entry.options, root, settings, step)
+                done.append(made._replace(notes=[*made.notes, *traffic_notes.notes(root, made.contract)]))
             except TablesideError as problem:
                 if not is_list:
                     raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,7 +16,6 @@ from tableside.settings import Settings, load
 
 TIMEOUT_S = 120.0
 """The admin route waits until every worker has read the repository, which includes loading new versions."""
-_POLL_S = 0.2
 
 
 class ReloadedModel(msgspec.Struct):
@@ -41,13 +38,15 @@ class ReloadedModel(msgspec.Struct):
 class ReloadedWorker(msgspec.Struct):
     """One worker. `models` is empty for a worker that has not read the repository yet.
 
-    generation: the one that it serves. failure: why it could not read the repository at all.
+    generation: the one that it serves. failure: why it could not read the repository at all. aliases: what each alias
+    of each model names there.
     """
 
     pid: int | None = None
     generation: int = 0
     models: list[ReloadedModel] = []
     failure: str = ""
+    aliases: dict[str, dict[str, int]] = {}
 
 
 class ReloadResult(msgspec.Struct):
@@ -68,7 +67,7 @@ def _post(settings: Settings, stack: RunningStack, path: str) -> tuple[int, dict
     try:
         key = key_file.read_text(encoding="ascii").strip()
     except OSError:
-        raise StackError(f"cannot read {key_file}: {_start_hint(settings)}") from None
+        raise StackError(f"cannot read {key_file}: {start_hint(settings)}") from None
     connection = own_connection.connect(settings, stack.admin_listen, TIMEOUT_S)
     try:
         connection.request("POST", path, headers={"Authorization": f"Bearer {key}"})
@@ -82,7 +81,8 @@ def _post(settings: Settings, stack: RunningStack, path: str) -> tuple[int, dict
         connection.close()
 
 
-def _start_hint(settings: Settings) -> str:
+def start_hint(settings: Settings) -> str:
+    """Return what to do when no stack runs in the run folder; stacks in other run folders are named."""
     elsewhere = [
         f"a stack runs in {other.run_dir}: set TABLESIDE__SERVER__RUN_DIR={other.run_dir}"
         for other in running_stack.others(settings)
@@ -100,10 +100,11 @@ def reload(as_json: bool) -> None:
     """
     settings = load()
     stack = find_stack(settings)
-    content, done = _ask(settings, stack)
+    content, done = ask(settings, stack)
     if as_json:
         click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    result = _result(content)
+    result = result_of(content)
+    _note_versions(Path(stack.repository))
     problems = [*_failures(result), *_broken_files(Path(stack.repository))]
     if not as_json:
         _print_result(result)
@@ -113,7 +114,14 @@ def reload(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _ask(settings: Settings, stack: RunningStack) -> tuple[dict[str, object], bool]:
+def _note_versions(root: Path) -> None:
+    """Record the numbers of versions that came by another road than publish, so that they are never used twice."""
+    from tableside.repository import version_record
+
+    version_record.note_all(root)
+
+
+def ask(settings: Settings, stack: RunningStack) -> tuple[dict[str, object], bool]:
     """Ask for a reload. Return the server's answer, and whether every worker has finished. Raises StackError."""
     status, content = _post(settings, stack, "/admin/api/reload")
     if status not in (200, 202):
@@ -121,7 +129,8 @@ def _ask(settings: Settings, stack: RunningStack) -> tuple[dict[str, object], bo
     return content, status == 200
 
 
-def _result(content: dict[str, object]) -> ReloadResult:
+def result_of(content: dict[str, object]) -> ReloadResult:
+    """Return the answer to /admin/api/reload. Raises StackError for one of another form."""
     try:
         return msgspec.convert(content, ReloadResult)
     except msgspec.ValidationError as problem:
@@ -163,57 +172,3 @@ def _broken_files(root: Path) -> list[str]:
             continue
         lines += [f"{name}: {each}" for each in model_toml_checks.contradictions(root, name, config)]
     return lines
-
-
-def check_stack(settings: Settings, elsewhere: str) -> None:
-    """Raise StackError unless a stack runs and serves the repository.
-
-    elsewhere: from `served_elsewhere`, which repository it serves instead.
-    """
-    if elsewhere:
-        raise StackError(elsewhere)
-    if running_stack.find(settings) is None:
-        raise StackError(f"no stack runs in {settings.run_dir}: {_start_hint(settings)}")
-
-
-def wait_until_served(settings: Settings, name: str, version: int) -> int:
-    """Make the running stack read the repository, and wait until each of its workers serves this version.
-
-    Returns the number of workers. Raises StackError with the reason when the stack cannot serve it.
-    """
-    stack = find_stack(settings)
-    content, _ = _ask(settings, stack)
-    generation = _result(content).generation
-    deadline_at_s = time.monotonic() + settings.repository.load_timeout_s + TIMEOUT_S
-    while True:
-        workers = _workers(stack)
-        states = [_state_in(worker, name, version) for worker in workers]
-        if workers and all(worker.generation >= generation for worker in workers):
-            _check_served(name, version, states)
-            return len(workers)
-        if time.monotonic() > deadline_at_s:
-            late = sum(worker.generation < generation for worker in workers)
-            raise StackError(
-                f"{late} of {len(workers)} workers do not serve {name}/{version} yet; `tableside list` shows its state"
-            )
-        time.sleep(_POLL_S)
-
-
-def _check_served(name: str, version: int, states: Sequence[ReloadedModel | None]) -> None:
-    """Raise StackError unless the version is READY in every worker. states: its state in each; None if it has none."""
-    for state in states:
-        if state is None:
-            raise StackError(f"{name}/{version} is not served: `versions` in model.toml leaves it out")
-        if state.state != "READY" or not state.current:
-            raise StackError(f"{name}/{version} is {state.state} in the running stack: {state.reason}")
-
-
-def _workers(stack: RunningStack) -> Sequence[ReloadedWorker]:
-    from tableside.process import worker_slots
-
-    statuses = worker_slots.statuses(Path(stack.run_dir) / "worker_slots")
-    return msgspec.convert(statuses, list[ReloadedWorker], strict=False)
-
-
-def _state_in(worker: ReloadedWorker, name: str, version: int) -> ReloadedModel | None:
-    return next((model for model in worker.models if (model.name, model.version) == (name, version)), None)

@@ -134,7 +134,7 @@ def versions(rows: Sequence[Row], root: Path) -> None:
         return
     cells: list[tuple[object, ...]] = [
         (
-            row["name"], row["version"], _joined(row["aliases"]), row.get("kind", "-"), row.get("estimator", "-"),
+            row["name"], row["version"], _aliases(row), row.get("kind", "-"), row.get("estimator", "-"),
             row.get("artifact", "-"), size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16],
             row["problem"],
         )
@@ -151,6 +151,10 @@ def versions(rows: Sequence[Row], root: Path) -> None:
         headings = (*headings[:-1], "apart", "problem")
         cells = [(*cell[:-1], f"{far:.1e}", cell[-1]) for cell, far in zip(cells, apart, strict=True)]
     _table(headings, cells)
+
+
+def _aliases(row: Row) -> str:
+    return _joined(row["aliases"]) or ("(retired)" if row.get("retired") else "")
 
 
 def _joined(names: object) -> str:

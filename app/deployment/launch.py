@@ -28,6 +28,7 @@ from tableside.deployment.stack_processes import StackProcess
 from tableside.errors import StackError
 from tableside.process import lame_duck, worker_slots
 from tableside.process.audit_log import AuditLog
+from tableside.repository import version_record
 from tableside.settings import Settings
 
 KEY_FILE = "admin.key"
@@ -91,6 +92,7 @@ def _check_repository(settings: Settings) -> None:
         raise StackError(
             f"repository.path: no folder {path}; publish a model into it (`tableside publish`) or set another path"
         )
+    version_record.note_all(path)
 
 
 def _make_run_dir(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from tableside.contract import schema
 from tableside.contract.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.publishing import artifact_files
-from tableside.repository import integrity, paths, signatures
+from tableside.repository import integrity, paths, signatures, version_record
 from tableside.repository.signing_keys import Signer
 
 STALE_S = 3600
@@ -72,6 +72,8 @@ def _remove_stale_drafts(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > STALE_S:
                 shutil.rmtree(draft, ignore_errors=True)
+    for deleted in folder.glob(".deleted-*"):  # a delete that was killed
+        shutil.rmtree(deleted, ignore_errors=True)
 
 
 def rename_to_version(
@@ -82,11 +84,13 @@ def rename_to_version(
     signer: the key that signs the version; it is signed before it has its name, so that no reload sees it unsigned.
 
     rename(2) fails when the target is a folder with files, so two publishers never get the same number. Without a
-    `version`, the next number is tried then.
+    `version`, the next number is tried then. The number is one that was never used (`version_record`).
     """
+    root, name = folder.parent, folder.name
+    if version is not None:
+        refuse_used(root, name, version)
     while True:
-        published = paths.versions(folder.parent, folder.name)
-        number = version or (published[-1] + 1 if published else 1)
+        number = version or version_record.next_number(root, name)
         numbered = msgspec.structs.replace(contract, version=number)
         content = schema.encode(numbered)
         _replace(draft / paths.CONTRACT, content)
@@ -109,7 +113,20 @@ def rename_to_version(
                 ) from problem
             continue
         artifact_files.sync(folder)
+        version_record.note(root, name, number)
         return numbered
+
+
+def refuse_used(root: Path, name: str, version: int) -> None:
+    """Raise PublishFailed for a number that a version had which is not in the repository any more."""
+    before = version_record.used(root, name, version)
+    if before is None or version in paths.versions(root, name):
+        return
+    was = f"was deleted at {before.at}" if before.act == "deleted" else f"was {before.act} at {before.at} and removed"
+    raise PublishFailed(
+        f"{name}/{version} {was}. A number is never used twice, because clients and logs name it: leave out --version, "
+        f"which gives {version_record.next_number(root, name)}, or give a number that was never used"
+    )
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -25,7 +25,7 @@ from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.remote_estimator import RemoteEstimator
 from tableside.publishing.sources import Request
-from tableside.repository import integrity, model_toml, paths, signing_keys
+from tableside.repository import integrity, model_toml, model_toml_edits, paths, signing_keys
 from tableside.repository.signing_keys import Signer
 from tableside.runtimes import golden, trusted_types
 from tableside.settings import Settings
@@ -66,7 +66,7 @@ def publish_in_environment(
         raise PublishFailed(f"environment {environment!r}: {problem}") from problem
     consent_record.record(consent_path, repository, published.contract)
     if alias is not None:
-        model_toml.set_alias(repository, name, alias, published.contract.version)
+        model_toml_edits.set_alias(repository, name, alias, published.contract.version)
     return published
 
 
@@ -199,7 +199,7 @@ class _Publication:
                 process, contract, artifact, trusted, self._give_up_at_s, code.files if code is not None else {}
             )
             golden.replay(contract, runtime.run, runtime.prepare)
-            model_toml.set_environment(root, contract.name, self._place.name)
+            model_toml_edits.set_environment(root, contract.name, self._place.name)
             return draft_folder.rename_to_version(root / contract.name, draft, contract, version, signer)
 
 

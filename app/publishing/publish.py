@@ -40,7 +40,7 @@ from tableside.publishing.effort import FULL, QUICK, Effort
 from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
 from tableside.publishing.warning_counts import warn_once
-from tableside.repository import integrity, model_toml, paths, signing_keys
+from tableside.repository import integrity, model_toml, model_toml_edits, paths, signing_keys
 from tableside.repository.signing_keys import Signer
 from tableside.runtimes import golden
 from tableside.runtimes import trusted_types as trusted_library_types
@@ -146,7 +146,7 @@ def publish(
     contract = _write_version(root / name, version, contract, parts, trusted, progress, signer)
     consent_record.record(consent_path, root, contract)
     if alias is not None:
-        model_toml.set_alias(root, name, alias, contract.version)
+        model_toml_edits.set_alias(root, name, alias, contract.version)
     _warn_of_signature(contract, signer, trusted_keys)
     return contract
 
@@ -202,6 +202,8 @@ def check_arguments(root: Path, name: str, version: int | None, alias: str | Non
         _check_alias(root, name, alias)
     if version is not None and version < 1:
         raise PublishFailed(f"version {version} is not valid. A version is a whole number from 1")
+    if version is not None:
+        draft_folder.refuse_used(root, name, version)
     if not 0 <= tolerance < 1:
         raise PublishFailed(
             f"tolerance {tolerance:g} is not valid. Give a relative difference from 0 (equal to the bit) to less than "

@@ -6,23 +6,18 @@ versions are served, and how requests are read, batched and cached.
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import tomlkit
-import tomlkit.exceptions
 
 from tableside.contract.consent_digest import PICKLE
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.process import plain_files
-from tableside.process.file_locks import try_lock
-from tableside.repository import paths
-from tableside.repository.paths import MODEL_TOML, check_alias
+from tableside.repository import paths, toml_problems
+from tableside.repository.paths import DEFAULT, MODEL_TOML, check_alias
 from tableside.settings import Repository
 
 MAX_BYTES = 1 << 20
@@ -73,18 +68,33 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"`max_bytes` must be 0 (off) or from {MIN_CACHE_BYTES} to {MAX_CACHE_BYTES}")
 
 
+class LatestVersions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The policy `versions = { latest = 2 }`: so many of the highest versions are served."""
+
+    latest: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the alias `default` has named, the newest last. `promote` and `rollback` write it; `rollback` reads it."""
+
+    default: list[int] = []
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of one model.toml. Every key is optional, and an unknown key is an error.
 
     enabled: whether the model is served at all; the repository API's `unload` sets it to false. aliases: alias to
-    version number. versions: the published versions to serve. columns, batching, cache: one table each. runtime: `auto`
-    uses the fast backends that publish chose; `sklearn` always calls the estimator. environment: the environment of the
-    operator's settings in whose model processes the versions run; empty for the server's own.
+    version number. versions: the published versions to serve. retired: versions that are not served although `versions`
+    selects them. history: the versions that `default` has named. columns, batching, cache: one table each. runtime:
+    `auto` uses the fast backends that publish chose; `sklearn` always calls the estimator. environment: the environment
+    of the operator's settings in whose model processes the versions run; empty for the server's own.
     """
 
     enabled: bool = True
     aliases: dict[str, int] = {}
-    versions: Literal["all", "latest"] | list[int] = "all"
+    versions: Literal["all", "latest"] | list[int] | LatestVersions = "all"
+    retired: list[int] = []
+    history: History = History()
     columns: ColumnConfig = ColumnConfig()
     runtime: Literal["auto", "sklearn"] = "auto"
     batching: BatchConfig = BatchConfig()
@@ -92,11 +102,31 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: str = ""
 
     def wanted(self, published: list[int]) -> list[int]:
-        """Return the published versions to serve: those that `versions` selects, and the target of every alias."""
-        if self.versions == "all":
-            return published
-        chosen = set(published[-1:] if self.versions == "latest" else self.versions)
-        return [version for version in published if version in chosen | set(self.aliases.values())]
+        """Return the published versions to serve.
+
+        These are the versions that `versions` selects and that are not retired, the target of every alias, and the
+        version that `tableside rollback` would go back to, which must answer at once.
+        """
+        live = [version for version in published if version not in self.retired]
+        if isinstance(self.versions, LatestVersions):
+            chosen = set(live[-self.versions.latest :])
+        elif isinstance(self.versions, list):
+            chosen = set(self.versions)
+        else:
+            chosen = set(live if self.versions == "all" else live[-1:])
+        chosen |= set(self.former_defaults(live)[:1])
+        aliased = set(self.aliases.values())
+        return [version for version in published if version in aliased or (version in chosen and version in live)]
+
+    def former_defaults(self, published: Collection[int]) -> list[int]:
+        """Return the versions that `default` named before its present one, the newest first.
+
+        If the file was edited, so that the history does not end with the present one, its end is the former one.
+        """
+        history = [*self.history.default]
+        if history and history[-1] == self.aliases.get(DEFAULT):
+            history.pop()
+        return [version for version in reversed(history) if version in published]
 
 
 def environment_of(name: str, config: ModelConfig, policy: Repository | None) -> str:
@@ -118,31 +148,35 @@ def read(root: Path, name: str) -> ModelConfig:
         return ModelConfig()
     except OSError as problem:
         raise ContractBroken(f"{name}/{MODEL_TOML}: {problem.strerror or problem}") from problem
+    return decode(name, text)
+
+
+def decode(name: str, text: bytes) -> ModelConfig:
+    """Return the content of a model's file. Raises ContractBroken with the file, the line and the key of a mistake."""
+    file = f"{name}/{MODEL_TOML}"
     try:
-        config = msgspec.toml.decode(text, type=ModelConfig)
-        for alias in config.aliases:
+        content = tomllib.loads(text.decode())
+        config = msgspec.convert(content, ModelConfig)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ContractBroken(f"{file}: {problem}") from problem
+    except msgspec.ValidationError as problem:
+        where = toml_problems.explain(problem, text.decode(), ModelConfig, content)
+        raise ContractBroken(f"{file}: {where}") from problem
+    for alias in config.aliases:
+        try:
             check_alias(alias)
-        return config
-    except (PublishFailed, msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise ContractBroken(f"{name}/{MODEL_TOML}: {problem}") from problem
+        except PublishFailed as problem:
+            line = toml_problems.line_of(text.decode(), ["aliases", alias])
+            raise ContractBroken(f"{file}: line {line}: {problem}") from problem
+    return config
 
 
-def set_alias(root: Path, name: str, alias: str, version: int) -> None:
-    """Point an alias at a version. The rest of the file, with its comments, stays as it is.
-
-    A lock on the model's folder makes concurrent writers wait for each other, so that none overwrites another's change.
-    """
-    with _edit(root, name) as document:
-        if "aliases" not in document:
-            document["aliases"] = tomlkit.table()
-        document["aliases"][alias] = version
-
-
-def set_environment(root: Path, name: str, environment: str) -> None:
-    """Make the model's versions run in an environment. The rest of the file, with its comments, stays as it is."""
-    if read(root, name).environment != environment:
-        with _edit(root, name) as document:
-            document["environment"] = environment
+def text_of(root: Path, name: str) -> bytes | None:
+    """Return the bytes of a model's file; None without one. Raises OSError if it cannot be read."""
+    try:
+        return plain_files.read(root / name / MODEL_TOML, MAX_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def others_in(root: Path, name: str, environment: str, policy: Repository | None = None) -> list[str]:
@@ -163,50 +197,3 @@ def others_in(root: Path, name: str, environment: str, policy: Repository | None
 def holds_pickle(root: Path, name: str) -> bool:
     """Return whether a published version of the model has a pickle as its artifact."""
     return any((paths.version_folder(root, name, number) / PICKLE).exists() for number in paths.versions(root, name))
-
-
-def set_enabled(root: Path, name: str, enabled: bool) -> bool:
-    """Set whether the model is served, and return whether that changed the file. Its comments stay as they are.
-
-    Raises ContractBroken when the present file is not valid, OSError when it cannot be written.
-    """
-    if read(root, name).enabled is enabled:
-        return False
-    with _edit(root, name) as document:
-        if enabled:
-            document.pop("enabled", None)
-        else:
-            document["enabled"] = False
-    return True
-
-
-def _parse(root: Path, name: str) -> tomlkit.TOMLDocument:
-    try:
-        return tomlkit.parse(plain_files.read(root / name / MODEL_TOML, MAX_BYTES).decode())
-    except (tomlkit.exceptions.TOMLKitError, UnicodeDecodeError) as problem:
-        raise ContractBroken(f"{name}/{MODEL_TOML}: {problem}") from problem
-
-
-@contextmanager
-def _edit(root: Path, name: str) -> Iterator[tomlkit.TOMLDocument]:
-    path = root / name / MODEL_TOML
-    with _lock(root / name):
-        document = _parse(root, name) if path.exists() else tomlkit.document()
-        yield document
-        temporary = path.with_name(f".{MODEL_TOML}.{os.getpid()}")
-        try:
-            temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
-            temporary.replace(path)
-        except OSError:  # a full disk: the file stays as it was
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    while (fd := try_lock(folder, os.O_RDONLY | os.O_CLOEXEC)) is None:
-        time.sleep(0.005)
-    try:
-        yield
-    finally:
-        os.close(fd)

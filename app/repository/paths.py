@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tableside.errors import ModelNotFound, PublishFailed
+from tableside.nearest_names import did_you_mean, listed
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 VERSION = re.compile(r"^[1-9][0-9]{0,17}\Z")
@@ -21,6 +22,9 @@ GRAPH = "model.onnx"
 CHECKSUMS = "checksums.sha256"
 SIGNATURE = "signature.json"
 MODEL_TOML = "model.toml"
+VERSION_RECORD = "versions.jsonl"
+DEFAULT = "default"
+"""The alias that answers requests which name no version."""
 RESERVED_ALIASES = frozenset(("latest",))
 RESERVED_NAMES = frozenset(("stats",))
 """The Open Inference Protocol uses `/v2/models/stats` for the statistics of all models."""
@@ -103,20 +107,26 @@ def split_spec(spec: str) -> tuple[str, str | None]:
     return spec, None
 
 
-def find(root: Path, spec: str, aliases: dict[str, int]) -> int:
-    """Return the published version that `spec` means: the newest for `name` and `name@latest`.
+def find(root: Path, spec: str, aliases: Mapping[str, int]) -> int:
+    """Return the published version that `spec` means: for `name`, what a request without a version gets.
 
+    That is the alias `default` if there is one, else the newest; `name@latest` is always the newest.
     Raises ModelNotFound when the model has no published version, or not the one that `spec` names.
     """
     name, wanted = split_spec(spec)
     published = versions(root, name)
     if not published:
-        known = ", ".join(models(root)) or "no published model"
-        raise ModelNotFound(f"no model {name!r} in {root}. It holds: {known}")
+        known = models(root)
+        held = listed(known or ["no published model"])
+        raise ModelNotFound(f"no model {name!r} in {root}.{did_you_mean(name, known)} It holds: {held}")
+    if wanted is None and DEFAULT in aliases:
+        wanted = DEFAULT
     if wanted is None or wanted == "latest":
         return published[-1]
     number = aliases.get(wanted) or (int(wanted) if VERSION.match(wanted) else 0)
     if number not in published:
-        known = ", ".join([*map(str, published), *sorted(aliases)])
-        raise ModelNotFound(f"model {name!r} has no version or alias {wanted!r}. It has: {known}")
+        raise ModelNotFound(
+            f"model {name!r} has no version or alias {wanted!r}.{did_you_mean(wanted, aliases)} It has: "
+            f"{listed([*map(str, published), *sorted(aliases)])}"
+        )
     return number

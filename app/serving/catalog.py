@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tableside.errors import ModelNotFound, ModelNotReady
 from tableside.repository.model_toml import ModelConfig
-from tableside.repository.paths import split_spec
+from tableside.repository.paths import DEFAULT, VERSION, split_spec
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 
 
 @dataclass(frozen=True)
 class Model:
-    """The versions of one model, lowest first, and its aliases.
+    """The versions of one model, lowest first, and the aliases that answer now (`aliases_that_moved`).
 
     reason: why model.toml could not be read; empty if it could. config: the content of model.toml; None if it could not
     be read, and the versions then keep the policy that they have.
@@ -29,10 +29,13 @@ class Model:
     def pick(self, wanted: str | None, can_wait: bool = False) -> Servable:
         """Return the servable of a version number or alias, whatever its state.
 
-        For None or `latest`: the highest version that is READY, or the highest one if none is. can_wait: a version that
-        is about to be loaded counts as READY, so that a new worker answers with the same version as the others.
-        Raises ModelNotFound if the model has no such version or alias.
+        None: the version of the alias `default`; without one, that of `latest`. `latest`: the highest version that is
+        READY, or the highest one if none is. can_wait: a version that is about to be loaded counts as READY, so that a
+        new worker answers with the same version as the others. Raises ModelNotFound if the model has no such version or
+        alias.
         """
+        if wanted is None and DEFAULT in self.aliases:
+            wanted = DEFAULT
         if wanted is None or wanted == "latest":
             for servable in reversed(self.servables):
                 if servable.state is State.READY or (can_wait and servable.is_next):
@@ -41,17 +44,40 @@ class Model:
                 return self.servables[-1]
             raise ModelNotFound(f"model {self.name!r} has no version; publish one with `tableside publish`")
         number = self.aliases.get(wanted)
-        if number is not None and number not in {servable.version for servable in self.servables}:
+        chosen = number if number is not None else int(wanted) if VERSION.match(wanted) else 0
+        for servable in self.servables:
+            if servable.version == chosen:
+                return servable
+        if number is not None:
             versions = ", ".join(str(servable.version) for servable in self.servables)
             raise ModelNotFound(
                 f"alias {wanted!r} of model {self.name!r} points at version {number}, which does not exist; "
                 f"the model has versions {versions or 'none'}"
             )
-        for servable in self.servables:
-            if servable.version == number or str(servable.version) == wanted:
-                return servable
         known = ", ".join([*(str(servable.version) for servable in self.servables), *self.aliases])
         raise ModelNotFound(f"model {self.name!r} has no version or alias {wanted!r}; it has {known or 'none'}")
+
+
+def aliases_that_moved(
+    wanted: Mapping[str, int], before: Mapping[str, int], servables: Iterable[Servable]
+) -> dict[str, int]:
+    """Return the aliases that answer now: an alias moves only to a version that is READY.
+
+    wanted: the aliases of model.toml. before: those that answered until now. An alias stays at the version that it
+    named, while that one is READY, until its new target is; a new `default` waits for its target too. In a worker that
+    has just started nothing is READY, and requests wait for the targets as they are written.
+    """
+    ready = {servable.version for servable in servables if servable.state is State.READY}
+    found: dict[str, int] = {}
+    for alias, target in wanted.items():
+        former = before.get(alias)
+        if target in ready or former == target:
+            found[alias] = target
+        elif former in ready and former is not None:
+            found[alias] = former
+        elif former is not None or alias != DEFAULT or not ready:
+            found[alias] = target
+    return found
 
 
 @dataclass(frozen=True)
@@ -64,6 +90,16 @@ class Catalog:
     def __iter__(self) -> Iterator[Servable]:
         for model in self.models.values():
             yield from model.servables
+
+    def waiting_aliases(self) -> Iterator[tuple[str, str, int, int | None]]:
+        """Yield model, alias, wanted version and answering version of each alias whose target is not READY.
+
+        The answering version is None for `default` where it names nothing yet.
+        """
+        for name, model in self.models.items():
+            for alias, target in (model.config.aliases if model.config is not None else {}).items():
+                if model.aliases.get(alias) != target:
+                    yield name, alias, target, model.aliases.get(alias)
 
     def model(self, name: str) -> Model:
         """Return the model of that name. Raises ModelNotFound with the names that exist (at most 20)."""

@@ -24,7 +24,7 @@ from tableside.runtimes.router import (
 )
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
 from tableside.runtimes.sklearn import SklearnRuntime
-from tableside.serving.catalog import Catalog, Model
+from tableside.serving.catalog import Catalog, Model, aliases_that_moved
 from tableside.serving.lifecycle import State
 from tableside.serving.scan import PendingVersion, fingerprint, scan
 from tableside.serving.servable import Servable
@@ -84,7 +84,10 @@ def settle(model: Model, pending: PendingVersion, fresh: Servable) -> Model:
         )
         chosen = old
     servables = tuple(chosen if each.version == chosen.version else each for each in model.servables)
-    return replace(model, servables=servables)
+    if model.config is None:
+        return replace(model, servables=servables)
+    aliases = aliases_that_moved(model.config.aliases, model.aliases, servables)
+    return replace(model, servables=servables, aliases=aliases)
 
 
 class Loader:

@@ -218,6 +218,8 @@ class Registry:
             self._first_load.set()
             self.metrics.generation.set(generation)
             self.hand.serves(generation)
+        for model, alias, target, serves in self.catalog.waiting_aliases():
+            log.warning("alias_not_moved", model=model, alias=alias, version=target, serves=serves)
         self._status.write(now=True)
 
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from tableside.contract.consent_digest import FOLDER, PICKLE
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.preflight.results import Fingerprint, VersionFiles
-from tableside.repository import consent_file, integrity, model_toml, paths
-from tableside.serving.catalog import Catalog, Model
+from tableside.repository import consent_file, integrity, model_toml, paths, version_record
+from tableside.serving.catalog import Catalog, Model, aliases_that_moved
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 from tableside.settings import Repository
@@ -85,9 +86,15 @@ def _scan_model(
     if not config.enabled:
         return Model(name, tuple(_failed(name, number, UNLOADED) for number in numbers), config.aliases)
     kept = _served_before(before, name)
+    was = before.models.get(name)
+    numbers = sorted({*numbers, *_still_named(config.aliases, was, kept, published)})
+    taken = dict(_taken_numbers(root, name, numbers))
     environment = _stamp(model_toml.environment_of(name, config, policy), environments)
     servables = []
     for number in numbers:
+        if number in taken:
+            servables.append(_failed(name, number, taken[number], FailureKind.OTHER))
+            continue
         old, files = kept.get(number), VersionFiles(name, number, fingerprint(root, name, number, policy), environment)
         if old is not None and _is_unchanged(old, files):
             old.report_warning()
@@ -95,9 +102,26 @@ def _scan_model(
             continue
         pending.append(PendingVersion(files, old, number == numbers[-1] or number in config.aliases.values()))
         servables.append(old if old is not None and _stands_in(old, files) else Servable(name, number))
-    model = Model(name, tuple(servables), config.aliases, config=config)
-    was = before.models.get(name)
+    aliases = aliases_that_moved(config.aliases, was.aliases if was is not None else {}, servables)
+    model = Model(name, tuple(servables), aliases, config=config)
     return was if was is not None and was == model else model
+
+
+def _still_named(
+    aliases: Mapping[str, int], was: Model | None, kept: Mapping[int, Servable], published: list[int]
+) -> Iterator[int]:
+    """Yield what an alias names until its new target is READY, also where `versions` leaves that out from now on."""
+    for alias, target in aliases.items():
+        former = was.aliases.get(alias) if was is not None else None
+        is_ready = target in kept and kept[target].state is State.READY
+        if former is not None and former in published and former in kept and not is_ready:
+            yield former
+
+
+def _taken_numbers(root: Path, name: str, numbers: list[int]) -> Iterator[tuple[int, str]]:
+    """As in `version_record`. A record that cannot be read takes no version out of service; `publish` reports it."""
+    with suppress(ContractBroken):
+        yield from version_record.taken_numbers(root, name, numbers)
 
 
 def versions_to_load(

@@ -33,6 +33,7 @@ def status_of(registry: Registry, instance: str, started_at: datetime, instance_
         "generation": registry.catalog.generation,
         "failure": registry.failure,
         "repository": str(registry.repository),
+        "aliases": {name: dict(model.aliases) for name, model in registry.catalog.models.items() if model.aliases},
         "models": [msgspec.to_builtins(status_of_servable(servable)) for servable in registry.catalog],
     }
 

@@ -18,6 +18,7 @@ from tableside import errors
 from tableside.disk_errors import DiskFull
 from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
+from tableside.repository.refusals import ReleaseRefused
 from tableside.telemetry import logs
 from tableside.web import body_size
 from tableside.web.extensions import extensions
@@ -50,6 +51,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     ModelQuarantined: 503,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
+    ReleaseRefused: 500,
     errors.EnvironmentFailed: 500,
     errors.KeysFailed: 500,
     errors.SettingsError: 500,

@@ -16,7 +16,7 @@ from tableside.blueprints.repository.schemas import ChangeRequest, IndexRequest
 from tableside.errors import ContractBroken, ModelNotFound, ModelNotReady, RequestRejected
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
-from tableside.repository import model_toml, paths
+from tableside.repository import model_toml, model_toml_edits, paths, version_record
 from tableside.serving import generations
 from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
@@ -71,6 +71,7 @@ def load(name: str) -> Response:
 
 def _load(root: Path, name: str) -> Response:
     _set_enabled(root, name, True)
+    version_record.note(root, name)
     forget_failures(settings().run_dir / PREFLIGHT_FOLDER, name)
     statuses = _reload_workers(f"load of {name}")
     wanted = model_toml.read(root, name).wanted(paths.versions(root, name))
@@ -122,7 +123,7 @@ def _root_with(name: str) -> Path:
 
 def _set_enabled(root: Path, name: str, enabled: bool) -> None:
     try:
-        model_toml.set_enabled(root, name, enabled)
+        model_toml_edits.set_enabled(root, name, enabled)
     except ContractBroken as problem:
         raise RequestRejected(str(problem)) from problem
     except OSError as problem:

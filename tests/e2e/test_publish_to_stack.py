@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
@@ -73,3 +74,51 @@ def test_what_is_not_served_is_a_failure(stack: Stack, words: list[str]) -> None
     done = stack.cli("reload")
     assert (done.returncode, done.stderr) == (0, "")
     answers(stack)
+
+
+def served(stack: Stack, path: str = "/v2/models/m/infer") -> str:
+    """The version that eight connections are answered by: it must be one, whichever worker answers."""
+    data = FRAME.iloc[:1].to_numpy().tolist()
+    body = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP64", "data": data}]}
+    found = set()
+    for _ in range(8):
+        status, content, _ = stack.call(path, body)
+        assert status == 200, content
+        found.add(content["model_version"])
+    assert len(found) == 1, found
+    return found.pop()
+
+
+def test_a_release_is_one_command_each(stack: Stack) -> None:
+    """Publish, try by number, promote, roll back, retire, delete: each returns when all workers do as it says."""
+    config = stack.folder / "models" / "m" / "model.toml"
+    assert stack.cli("promote", "m/1").returncode == 0
+    done = stack.cli("copy", "m/1", "m", "--json")
+    assert done.returncode == 0, done.stderr
+    [new] = json.loads(done.stdout)["versions"]
+    assert served(stack) == "1", "a version that is published beside `default` takes no traffic"
+    assert served(stack, f"/v2/models/m/versions/{new}/infer") == str(new)
+    done = stack.cli("promote", f"m/{new}")
+    assert done.returncode == 0, done.stderr
+    assert "(2 workers)" in done.stdout
+    assert served(stack) == str(new)
+    promoted = config.read_text()
+    config.write_text(promoted.replace("default = ", "default= 'one' #", 1))
+    done = stack.cli("reload")
+    assert done.returncode == 1
+    assert "m/model.toml: line 2: Expected `int`, got `str` - at `$.aliases.default`" in done.stderr
+    assert served(stack) == str(new)
+    config.write_text(promoted)
+    done = stack.cli("rollback", "m", "--json")
+    assert (done.returncode, json.loads(done.stdout)["workers"]) == (0, 2), done.stderr
+    assert served(stack) == "1"
+    damaged = stack.folder / "models" / "m" / str(new) / "model.skops"
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    done = stack.cli("promote", f"m/{new}")
+    assert done.returncode == 2
+    assert "an alias moves only to a version that every worker has loaded" in done.stderr
+    assert served(stack) == "1"
+    done = stack.cli("delete", f"m/{new}", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert stack.call(f"/v2/models/m/versions/{new}/ready")[0] == 404

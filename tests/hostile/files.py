@@ -19,7 +19,7 @@ from tableside.contract import schema
 from tableside.errors import TablesideError
 from tableside.preflight.checks import check_version
 from tableside.publishing import mlflow
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import integrity, model_toml, model_toml_edits, paths
 from tableside.settings import Repository
 from tests.hostile import mutations
 
@@ -104,7 +104,7 @@ class Files:
 
         def load() -> None:
             model_toml.read(self._root, self._name).wanted([1])
-            model_toml.set_alias(self._root, self._name, "other", 1)
+            model_toml_edits.set_alias(self._root, self._name, "other", 1)
 
         return load
 

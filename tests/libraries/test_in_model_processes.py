@@ -18,7 +18,7 @@ from tableside.cli import main
 from tableside.decoding.json_tables import from_rows
 from tableside.model_process.environment_pools import private
 from tableside.preflight.checks import check_version
-from tableside.repository import integrity, model_toml
+from tableside.repository import integrity, model_toml_edits
 from tableside.settings import Environment, Repository
 
 pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -108,7 +108,7 @@ def test_what_no_skops_file_holds(root: Path, trained: Path, name: str, there: t
     assert "--as-pickle" in refused.stderr
     done = publish(trained, name, *words, "--as-pickle")
     assert done.exit_code == 0, done.output
-    model_toml.set_environment(root, name, "own")
+    model_toml_edits.set_environment(root, name, "own")
     assert "PICKLE" in json.dumps(json.loads(CliRunner().invoke(main, ["list", "--json"]).stdout))
     assert np.array_equal(proba(root, trained, name), np.load(trained / f"{name}.npy"))
 

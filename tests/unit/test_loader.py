@@ -22,7 +22,7 @@ from tableside.errors import FailureKind, ModelNotFound, ModelNotReady
 from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
-from tableside.repository import model_toml
+from tableside.repository import model_toml_edits
 from tableside.serving.catalog import EMPTY
 from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
@@ -208,12 +208,12 @@ def test_a_version_without_checksums_is_served(tmp_path: Path) -> None:
 
 def test_a_disabled_model_is_there_but_unloaded(small_repository: Path) -> None:
     """`enabled = false` makes every version UNAVAILABLE with that reason, and none gets a preflight."""
-    assert model_toml.set_enabled(small_repository, "iris", False)
+    assert model_toml_edits.set_enabled(small_repository, "iris", False)
     off = load_catalog(small_repository, POLICY, 1, EMPTY).find("iris")
     assert (off.state, off.reason) == (State.UNAVAILABLE, "unloaded: enabled is false in model.toml")
     assert versions_to_load(small_repository, EMPTY) == []
-    assert not model_toml.set_enabled(small_repository, "iris", False)
-    assert model_toml.set_enabled(small_repository, "iris", True)
+    assert not model_toml_edits.set_enabled(small_repository, "iris", False)
+    assert model_toml_edits.set_enabled(small_repository, "iris", True)
     assert load_catalog(small_repository, POLICY, 2, EMPTY).servable("iris@champion").version == 1
 
 

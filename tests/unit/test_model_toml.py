@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tableside.errors import ContractBroken
-from tableside.repository import model_toml
+from tableside.repository import model_toml, model_toml_edits
 
 TEXT = """# Ours since March.
 versions = "latest"  # only the newest
@@ -37,9 +37,9 @@ def test_an_alias_keeps_the_comments(root: Path) -> None:
     """Setting an alias changes its number and nothing else of the operator's text."""
     path = root / "m" / "model.toml"
     path.write_text(TEXT)
-    model_toml.set_alias(root, "m", "champion", 3)
+    model_toml_edits.set_alias(root, "m", "champion", 3)
     assert path.read_text() == TEXT.replace("champion = 1", "champion = 3")
-    model_toml.set_alias(root, "m", "fresh", 4)
+    model_toml_edits.set_alias(root, "m", "fresh", 4)
     assert model_toml.read(root, "m").aliases == {"champion": 3, "shadow": 2, "fresh": 4}
     assert "# asked for by the shop" in path.read_text()
     assert [file.name for file in (root / "m").iterdir()] == ["model.toml"]
@@ -47,7 +47,7 @@ def test_an_alias_keeps_the_comments(root: Path) -> None:
 
 def test_the_first_alias_writes_the_file(root: Path) -> None:
     """Without a file, setting an alias creates one."""
-    model_toml.set_alias(root, "m", "champion", 1)
+    model_toml_edits.set_alias(root, "m", "champion", 1)
     assert model_toml.read(root, "m").aliases == {"champion": 1}
 
 
@@ -74,7 +74,9 @@ def test_a_bad_file_is_named(root: Path, text: str, named: str) -> None:
 
 def test_two_writers_both_succeed(root: Path) -> None:
     """Aliases that are set concurrently are all in the file afterwards."""
-    threads = [threading.Thread(target=model_toml.set_alias, args=(root, "m", f"a{at}", at + 1)) for at in range(12)]
+    threads = [
+        threading.Thread(target=model_toml_edits.set_alias, args=(root, "m", f"a{at}", at + 1)) for at in range(12)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -120,15 +122,37 @@ def test_a_value_out_of_range_is_refused(root: Path, text: str) -> None:
         model_toml.read(root, "m")
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("\nversoins = 3\n", r"line 2: `versoins` is no key\. Did you mean 'versions'\? Keys: enabled, aliases"),
+        ("[batching]\nmax_rows = 3\n", r"line 2: `batching\.max_rows` is no key\. Did you mean 'max_batch_rows'"),
+        ("[aliases]\na = 1\nb = 'two'\n", r"line 3: Expected `int`, got `str` - at `\$\.aliases\.b`"),
+        ("[columns.missing_words]\na = ['x']\nb = 3\n", r"line 3: .*`\$\.columns\.missing_words\.b`"),
+        ("versions = { latst = 2 }\n", r"line 1: `versions\.latst` is no key\. Did you mean 'latest'\?"),
+        ("versions = { latest = 0 }\n", r"line 1: Expected `int` >= 1"),
+        ("columns.extra = 'ignor'\n", r"line 1: .* Did you mean 'ignore'\? Words that it takes: refuse, ignore"),
+        ("# x\n[aliases]\n'7' = 2\n", r"line 3: '7' is not a valid alias"),
+        ("a = 1\n[aliases\n", r"at line 2, column"),
+        ("[alises]\nx = 1\n", r"line 1: `alises` is no key\. Did you mean 'aliases'\?"),
+    ],
+)
+def test_a_mistake_has_its_line_its_key_and_the_nearest_valid_one(root: Path, text: str, sentence: str) -> None:
+    """Whoever edits the file by hand is led to the line, and to the word that was meant."""
+    (root / "m" / "model.toml").write_text(text)
+    with pytest.raises(ContractBroken, match=rf"^m/model\.toml: .*{sentence}"):
+        model_toml.read(root, "m")
+
+
 def test_a_model_is_turned_off_and_on_again(root: Path) -> None:
     """Only a change is written, and the operator's text is the same after both."""
     path = root / "m" / "model.toml"
     path.write_text(TEXT)
-    assert not model_toml.set_enabled(root, "m", True)
-    assert model_toml.set_enabled(root, "m", False)
+    assert not model_toml_edits.set_enabled(root, "m", True)
+    assert model_toml_edits.set_enabled(root, "m", False)
     assert not model_toml.read(root, "m").enabled
-    assert not model_toml.set_enabled(root, "m", False)
-    assert model_toml.set_enabled(root, "m", True)
+    assert not model_toml_edits.set_enabled(root, "m", False)
+    assert model_toml_edits.set_enabled(root, "m", True)
     assert path.read_text() == TEXT
 
 
@@ -137,6 +161,6 @@ def test_a_broken_file_is_never_overwritten(root: Path) -> None:
     path = root / "m" / "model.toml"
     path.write_text("enabled = maybe\n")
     with pytest.raises(ContractBroken, match=r"^m/model\.toml: "):
-        model_toml.set_enabled(root, "m", False)
+        model_toml_edits.set_enabled(root, "m", False)
     assert path.read_text() == "enabled = maybe\n"
     assert [file.name for file in (root / "m").iterdir()] == ["model.toml"]

@@ -18,7 +18,7 @@ from tableside.contract.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.child import TOO_MUCH_MEMORY
 from tableside.process import plain_files
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import integrity, model_toml_edits, paths
 from tableside.serving.catalog import EMPTY
 from tableside.serving.loader import load_catalog
 from tableside.serving.scan import scan
@@ -65,7 +65,7 @@ def test_a_pipe_or_a_device_blocks_nothing(root: Path, make: Callable[[Path], No
             integrity.check_unloaded(root, "iris", 1, "refuse")
     else:
         with pytest.raises((ContractBroken, OSError), match="is not an ordinary file"):
-            model_toml.set_alias(root, "iris", "x", 1)
+            model_toml_edits.set_alias(root, "iris", "x", 1)
 
 
 def test_what_is_read_is_bounded(tmp_path: Path) -> None:

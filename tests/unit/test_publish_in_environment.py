@@ -20,7 +20,7 @@ from tableside.errors import PublishFailed
 from tableside.model_process.environment_pools import Environments, private
 from tableside.publishing.in_environment import publish_in_environment
 from tableside.publishing.sources import Request
-from tableside.repository import model_toml
+from tableside.repository import model_toml, model_toml_edits
 from tableside.settings import Environment, Settings
 from tests.model_environments import RELEASE, old_python, train
 
@@ -117,7 +117,7 @@ def test_the_commands_of_a_model_in_an_environment(
     assert RELEASE not in run(main, ["list", "--json"]).output.partition('"problem"')[2].partition("\n")[0]
     verified = run(main, ["verify", "ovr"])
     assert "ok    ovr/1: 37 golden rows" in verified.output, verified.output
-    model_toml.set_environment(root, "ovr", "")
+    model_toml_edits.set_environment(root, "ovr", "")
     listed = run(main, ["list", "--json"]).output
     assert f"scikit-learn was {RELEASE}" in listed
 

@@ -18,7 +18,7 @@ from tableside.contract import schema
 from tableside.errors import FailureKind, ModelNotFound, ModelNotReady
 from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import make_offload
-from tableside.repository import integrity, model_toml
+from tableside.repository import integrity, model_toml_edits
 from tableside.serving import registry as registry_module
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import Loader
@@ -176,7 +176,7 @@ def test_a_changed_model_file_is_adopted_without_a_load(
     registry.reload(1)
     servable = registry.catalog.servable("iris")
     gate = Gate(monkeypatch, closed=lambda key: False)
-    model_toml.set_alias(small_repository, "iris", "new", 1)
+    model_toml_edits.set_alias(small_repository, "iris", "new", 1)
     with (small_repository / "iris" / "model.toml").open("a") as file:
         file.write("\n[batching]\nmax_batch_rows = 7\n")
     registry.reload(2)
@@ -231,7 +231,7 @@ def test_newest_and_small_versions_load_first(small_repository: Path, monkeypatc
     copy(small_repository, "iris", 3)
     copy(small_repository, "tiny")
     (small_repository / "iris" / "3" / "notes.txt").write_text("x" * 100_000)
-    model_toml.set_alias(small_repository, "iris", "champion", 2)
+    model_toml_edits.set_alias(small_repository, "iris", "champion", 2)
     gate = Gate(monkeypatch, closed=lambda key: False)
     registry_for(small_repository).reload(1)
     assert gate.order == [("iris", 2), ("tiny", 1), ("iris", 3), ("iris", 1)]

@@ -1,0 +1,121 @@
+"""The commands that decide which version answers: promote, rollback and alias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tableside.cli import release_steps
+from tableside.cli.options import json_option, repository_option
+from tableside.cli.release_steps import Place
+from tableside.cli.stack_wait import not_named
+
+if TYPE_CHECKING:
+    from tableside.repository.release_edits import Change
+
+
+@click.command()
+@click.argument("model")
+@repository_option
+@json_option
+def promote(model: str, repository: Path | None, as_json: bool) -> None:
+    """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
+
+    The alias `default` is pointed at it. The version must be loaded in every worker of the running stack; without one,
+    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it.
+    """
+    from tableside.repository.paths import DEFAULT
+
+    place = release_steps.find_place(repository)
+    name, version = release_steps.find_version(place, model, "promote")
+    release_steps.require_ready(place, name, version)
+    _move(place, name, DEFAULT, version, as_json)
+
+
+@click.command()
+@click.argument("name")
+@repository_option
+@json_option
+def rollback(name: str, repository: Path | None, as_json: bool) -> None:
+    """Point `default` of the model NAME back at the version that it named before.
+
+    That version is kept loaded, so it answers at once. A second rollback goes one version further back.
+    """
+    from tableside.repository import release_edits
+    from tableside.repository.paths import DEFAULT
+
+    place = release_steps.find_place(repository)
+    name = release_steps.find_model(place, name)
+    _, version = release_edits.former_default(place.root, name)
+    release_steps.require_ready(place, name, version)
+    change = release_steps.written(lambda: release_edits.roll_back(place.root, name, version))
+    _finish(place, change, DEFAULT, version, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("alias")
+@click.argument("version", required=False)
+@click.option("--remove", is_flag=True, help="Remove the alias.")
+@repository_option
+@json_option
+def alias(name: str, alias: str, version: str | None, remove: bool, repository: Path | None, as_json: bool) -> None:
+    """Point ALIAS of the model NAME at VERSION, a number or another alias.
+
+    An alias that exists moves only to a version that every worker has loaded. A new alias loads its version.
+    """
+    from tableside.repository import model_toml, paths, release_edits
+
+    place = release_steps.find_place(repository)
+    if remove == (version is not None):
+        release_steps.refuse(f"give a version, or --remove: tableside alias {name} {alias} N")
+    name = release_steps.find_model(place, name)
+    if remove:
+        change = release_steps.written(lambda: release_edits.remove_alias(place.root, name, alias))
+        _finish(place, change, alias, None, as_json)
+        return
+    paths.check_alias(alias)
+    _, number = release_steps.find_version(place, f"{name}/{version}", f"alias {name} {alias}")
+    if alias == paths.DEFAULT or alias in model_toml.read(place.root, name).aliases:
+        release_steps.require_ready(place, name, number)
+    else:
+        release_steps.require_sound(place, name, number)
+    _move(place, name, alias, number, as_json)
+
+
+def _move(place: Place, name: str, alias: str, version: int, as_json: bool) -> None:
+    from tableside.repository import release_edits
+
+    answered = release_steps.answers_now(place, name)
+    change = release_steps.written(lambda: release_edits.move_alias(place.root, name, alias, version, answered))
+    _finish(place, change, alias, version, as_json)
+
+
+def _finish(place: Place, change: Change, alias: str, version: int | None, as_json: bool) -> None:
+    """Wait until every worker has moved the alias. If one cannot, put the file back as it was, and exit with 1."""
+    name = change.name
+    what = f"{name}@{alias} = {version}" if version is not None else f"{name} without the alias {alias}"
+    workers = release_steps.wait_or_restore(place, change, what, lambda worker: not_named(worker, name, alias, version))
+    release_steps.report(
+        place, as_json, workers, _sentence(change, alias, version),
+        {"name": name, "alias": alias, "version": version, "before": change.former},
+    )  # fmt: skip
+
+
+def _sentence(change: Change, alias: str, version: int | None) -> str:
+    """What has changed, and the command that takes it back."""
+    name, former = change.name, change.former
+    if version is None:
+        back = f"tableside alias {name} {alias} {former}"
+        return f"{name}: the alias {alias}, which named {former}, is removed. Back: `{back}`"
+    if former == version:
+        return f"{name}: {alias} names {version} already"
+    moved = f"{name}: {alias} names {version} now" + (f", and named {former} before" if former is not None else "")
+    if alias == "default":
+        return f"{moved}. Requests without a version get {name}/{version}. Back: `tableside rollback {name}`"
+    back = (
+        f"tableside alias {name} {alias} {former}" if former is not None else f"tableside alias {name} {alias} --remove"
+    )
+    return f"{moved}. Back: `{back}`"

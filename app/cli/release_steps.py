@@ -1,0 +1,176 @@
+"""What the release commands share: whom a change concerns, what must hold before it, and the wait after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+
+import click
+
+from tableside.cli import render, step_progress
+from tableside.cli.options import repository_path
+from tableside.cli.reload import find_stack
+from tableside.cli.stack_wait import (
+    Objection,
+    nobody_follows,
+    not_served,
+    say_loudly,
+    state_in,
+    wait_for,
+    wait_shown,
+    workers_of,
+)
+from tableside.errors import StackError
+from tableside.repository.refusals import ReleaseRefused
+from tableside.settings import Settings, load
+
+if TYPE_CHECKING:
+    from tableside.repository.release_edits import Change
+
+Made = TypeVar("Made")
+
+
+class Place(NamedTuple):
+    """The repository that a command changes. unfollowed: why no running stack follows it; empty if one does."""
+
+    settings: Settings
+    root: Path
+    unfollowed: str
+
+
+def find_place(repository: Path | None) -> Place:
+    """Return the repository of `--repository`, of the running stack or of the settings, and who follows it."""
+    settings = load()
+    root = repository_path(repository, settings)
+    return Place(settings, root, nobody_follows(root, settings))
+
+
+def refuse(sentence: str) -> NoReturn:
+    """Raise ReleaseRefused."""
+    raise ReleaseRefused(sentence)
+
+
+def find_model(place: Place, name: str) -> str:
+    """Return the name of a model that has a version. Raises ModelNotFound, with the nearest name."""
+    from tableside.repository import paths
+
+    if "/" in name or "@" in name:
+        plain = paths.split_spec(name)[0]
+        refuse(f"{name!r} names a version, and this command takes a model: {plain}")
+    paths.find(place.root, name, {})
+    return name
+
+
+def find_version(place: Place, spec: str, command: str) -> tuple[str, int]:
+    """Return the model and the version of NAME/VERSION or NAME@ALIAS. Raises ModelNotFound, with the nearest name.
+
+    A plain name is refused: what it means is what such a command changes. `NAME/ALIAS` is taken too.
+    """
+    from tableside.repository import model_toml, paths
+
+    name, wanted = paths.split_spec(spec)
+    published = paths.versions(place.root, name)
+    if wanted is None and published:
+        refuse(
+            f"say which version of {name!r}: `tableside {command} {name}/N`. It has {', '.join(map(str, published))}"
+        )
+    return name, paths.find(place.root, spec, model_toml.read(place.root, name).aliases)
+
+
+def require_ready(place: Place, name: str, version: int) -> None:
+    """Require that an alias may move to a version: every worker of the stack has loaded it.
+
+    The stack reads the repository first. Without a stack, see `require_sound`. Raises ReleaseRefused with the reason.
+    """
+    if place.unfollowed:
+        require_sound(place, name, version)
+        return
+    try:
+        wait_shown(place.settings, f"{name}/{version}", lambda worker: not_served(worker, name, version))
+    except StackError as problem:
+        left_out = state_in_any(place, name, version) is None
+        hint = (
+            f"Load it under an alias of its own first: `tableside alias {name} candidate {version}`"
+            if left_out
+            else "Nothing has changed"
+        )
+        refuse(f"an alias moves only to a version that every worker has loaded: {problem}. {hint}")
+
+
+def state_in_any(place: Place, name: str, version: int) -> object:
+    """Return the state of a version in the first worker that knows it; None if none does."""
+    found = [state_in(worker, name, version) for worker in workers_of(find_stack(place.settings))]
+    return next((state for state in found if state is not None), None)
+
+
+def require_sound(place: Place, name: str, version: int) -> None:
+    """Require that a version can be loaded here and answers its golden rows. Raises ReleaseRefused with the reason."""
+    from tableside.model_process.known_environments import known
+    from tableside.preflight import runner
+    from tableside.preflight.results import VersionFiles
+
+    policy, wanted = place.settings.repository, [VersionFiles(name, version, None)]
+    with step_progress.progress() as step:
+        step(f"verifying {name}/{version}")
+        results = [each for each in runner.run(place.root, wanted, policy, None, known(place.settings)) if each]
+    for _, result in results:
+        if result.failure_kind:
+            refuse(f"{name}/{version} does not load: {result.reason}. Nothing has changed")
+
+
+def answers_now(place: Place, name: str) -> int | None:
+    """Return the version that answers without a version being named, if `default` names nothing.
+
+    With a stack it is the highest that is READY in its workers, without one the highest that is published.
+    """
+    from tableside.repository import model_toml, paths
+
+    published = model_toml.read(place.root, name).wanted(paths.versions(place.root, name))
+    if not place.unfollowed:
+        workers = workers_of(find_stack(place.settings))
+        published = [each for each in published if all(not not_served(worker, name, each) for worker in workers)]
+    return published[-1] if published else None
+
+
+def written(make: Callable[[], Made]) -> Made:
+    """Make a change of the repository. Raises ReleaseRefused where it cannot be written."""
+    try:
+        return make()
+    except OSError as problem:
+        where = f" ({problem.filename})" if problem.filename else ""
+        refuse(
+            f"the repository cannot be written{where}: {problem.strerror or problem}. Make room, or run the command as "
+            "the owner of the folder"
+        )
+
+
+def wait_or_restore(place: Place, change: Change, what: str, objection: Objection) -> int:
+    """Wait until every worker serves a change of model.toml. Returns the number of workers; 0 without a stack.
+
+    If one cannot, put the file back, make the workers read it, and exit with 1.
+    """
+    from tableside.repository import model_toml_edits
+
+    if place.unfollowed:
+        return 0
+    try:
+        return wait_shown(place.settings, what, objection)
+    except StackError as problem:
+        click.echo(f"tableside: not changed: {problem}", err=True)
+    if change.after is not None and change.after != change.before:
+        if model_toml_edits.restore(place.root, change.name, change.before, change.after):
+            wait_for(place.settings, "what it served before", lambda worker: "")
+        else:
+            say_loudly(f"{change.name}/model.toml was changed by somebody else meanwhile, and stays as it is now")
+    raise SystemExit(1)
+
+
+def report(place: Place, as_json: bool, workers: int, sentence: str, row: render.Row) -> None:
+    """Print the result of a command, and loudly that no running stack follows the repository, if none does."""
+    if as_json:
+        render.as_json({**row, "workers": workers, "unfollowed": place.unfollowed})
+    else:
+        click.echo(sentence + (f" ({workers} workers)" if workers else ""))
+    if place.unfollowed:
+        say_loudly(place.unfollowed)
