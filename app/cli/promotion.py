@@ -51,7 +51,7 @@ def rollback(name: str, repository: Path | None, as_json: bool) -> None:
     _, version = release_edits.former_default(place.root, name)
     release_steps.require_ready(place, name, version)
     change = release_steps.written(lambda: release_edits.roll_back(place.root, name, version))
-    _finish(place, change, DEFAULT, version, as_json)
+    _finish(place, change, DEFAULT, version, as_json, went_back=True)
 
 
 @click.command()
@@ -93,29 +93,44 @@ def _move(place: Place, name: str, alias: str, version: int, as_json: bool) -> N
     _finish(place, change, alias, version, as_json)
 
 
-def _finish(place: Place, change: Change, alias: str, version: int | None, as_json: bool) -> None:
+def _finish(
+    place: Place, change: Change, alias: str, version: int | None, as_json: bool, *, went_back: bool = False
+) -> None:
     """Wait until every worker has moved the alias. If one cannot, put the file back as it was, and exit with 1."""
     name = change.name
     what = f"{name}@{alias} = {version}" if version is not None else f"{name} without the alias {alias}"
     workers = release_steps.wait_or_restore(place, change, what, lambda worker: not_named(worker, name, alias, version))
+    back = _back(place, change, alias, version, went_back)
     release_steps.report(
-        place, as_json, workers, _sentence(change, alias, version),
-        {"name": name, "alias": alias, "version": version, "before": change.former},
+        place, as_json, workers, _sentence(change, alias, version, back),
+        {"name": name, "alias": alias, "version": version, "before": change.former, "back": back},
     )  # fmt: skip
 
 
-def _sentence(change: Change, alias: str, version: int | None) -> str:
+def _back(place: Place, change: Change, alias: str, version: int | None, went_back: bool) -> str:
+    """The command that takes a change back; an empty string if nothing has changed."""
+    from tableside.repository import model_toml, paths
+
+    name, former = change.name, change.former
+    if former == version:
+        return ""
+    if went_back:
+        return f"tableside promote {name}/{former}"
+    if alias == paths.DEFAULT and version is not None:
+        config = model_toml.decode(name, change.after or b"")
+        if config.former_defaults(paths.versions(place.root, name)):
+            return f"tableside rollback {name}"
+    return f"tableside alias {name} {alias} {former if former is not None else '--remove'}"
+
+
+def _sentence(change: Change, alias: str, version: int | None, back: str) -> str:
     """What has changed, and the command that takes it back."""
     name, former = change.name, change.former
     if version is None:
-        back = f"tableside alias {name} {alias} {former}"
         return f"{name}: the alias {alias}, which named {former}, is removed. Back: `{back}`"
-    if former == version:
+    if not back:
         return f"{name}: {alias} names {version} already"
     moved = f"{name}: {alias} names {version} now" + (f", and named {former} before" if former is not None else "")
     if alias == "default":
-        return f"{moved}. Requests without a version get {name}/{version}. Back: `tableside rollback {name}`"
-    back = (
-        f"tableside alias {name} {alias} {former}" if former is not None else f"tableside alias {name} {alias} --remove"
-    )
+        moved += f". Requests without a version get {name}/{version}"
     return f"{moved}. Back: `{back}`"

@@ -54,6 +54,7 @@ def test_promote_and_rollback_without_a_stack(root: Path) -> None:
     assert done.stdout.startswith(
         "iris: default names 2 now, and named 1 before. Requests without a version get iris/2."
     )
+    assert done.stdout.rstrip().endswith("Back: `tableside promote iris/1`")
     assert default(root) == 2
 
 

@@ -176,7 +176,9 @@ def test_sign_signs_versions_as_they_are(run: Run, keys: Keys, folder: Path) -> 
     assert done.stdout == "iris/1 is signed by this key already\nsigned iris/2\n"
     assert "next: `tableside reload`" in done.stderr
     check(folder.parent / "2", keys.public["alice"])
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["1", "2", "model.toml"], "no draft is left"
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["1", "2", "model.toml", "versions.jsonl"], (
+        "no draft"
+    )
     assert stat.S_IMODE((folder / paths.SIGNATURE).stat().st_mode) == 0o444
 
 
