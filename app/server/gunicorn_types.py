@@ -16,6 +16,9 @@ class Client(Protocol):
     def fileno(self) -> int:
         """Return the file descriptor; -1 if the socket is closed."""
 
+    def recv(self, bufsize: int) -> bytes:
+        """Return the bytes that have arrived, at most so many; none if the client has ended its side."""
+
     def send(self, data: bytes) -> int:
         """Send a part of the data, and return the number of bytes sent."""
 

@@ -40,6 +40,9 @@ NAMES = (
         "extended: remembers the buffer of received bytes",
         ("self", "listener_name", "req", "sock", "addr"),
     ),
+    UndocumentedName(
+        f"{_WORKER}.handle_error", "extended: lets the client read the error", ("self", "req", "client", "addr", "exc")
+    ),
     UndocumentedName(f"{_WORKER}.notify", "overridden: the original exits when the master has ended", ("self",)),
     UndocumentedName("gunicorn.workers.base.Worker.notify", "called instead of GeventWorker.notify", ("self",)),
     UndocumentedName(f"{_WORKER}.handle_exit", "overridden: SIGTERM drains the worker", ("self", "sig", "frame")),

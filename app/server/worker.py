@@ -1,7 +1,7 @@
-"""gunicorn's gevent worker with eight changes, each in a module that begins with the reason for it.
+"""gunicorn's gevent worker with nine changes, each in a module that begins with the reason for it.
 
 The modules are `scheduling`, `keepalive`, `one_send_response`, `json_errors`, `draining`, `accepting`,
-`recycling` and `accept_balancer`.
+`recycling`, `accept_balancer` and `lingering`.
 gunicorn does everything else: parsing, the environ, the request loop.
 
 `tableside.server.undocumented` lists every undocumented name of gunicorn, gevent and prometheus-client that is used,
@@ -23,6 +23,7 @@ from tableside.server import json_errors, one_send_response, refused_settings
 from tableside.server.accept_balancer import BalancedServer, ConnectionShare
 from tableside.server.gunicorn_types import Address, Client, Listener, Log, Request, Settings
 from tableside.server.keepalive import KeepaliveTimers
+from tableside.server.lingering import linger
 from tableside.server.recycling import RecyclingWorker
 from tableside.server.scheduling import Connection
 
@@ -88,6 +89,11 @@ class TablesideWorker(RecyclingWorker):
         """Remember the buffer of received bytes, and let gunicorn answer the request."""
         self._connections[getcurrent()].unreader = req.unreader
         super().handle_request(listener_name, req, sock, addr)
+
+    def handle_error(self, req: Request | None, client: Client, addr: Address, exc: BaseException) -> None:
+        """Let gunicorn answer a request that it cannot read, and wait until the client has the answer."""
+        super().handle_error(req, client, addr, exc)
+        linger(client)
 
     def notify(self) -> None:
         """Send the heartbeats and end the overdue connections. gunicorn calls this once a second."""

@@ -20,6 +20,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 from structlog.contextvars import bind_contextvars, reset_contextvars
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
@@ -119,9 +120,9 @@ class FastDispatchFlask(Flask):
         """
         if isinstance(e, RequestRedirect):
             server = self.extensions[EXTENSION_KEY].settings.server
-            return Response(
-                status=e.code, headers={"Location": path_prefix.location(e.new_url, request.environ, server)}
-            )
+            response = Response(status=e.code)
+            response.headers = Headers({"Location": path_prefix.location(e.new_url, request.environ, server)})
+            return response
         return super().handle_http_exception(e)
 
     def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:

@@ -96,6 +96,16 @@ def test_a_body_that_is_too_large_is_413(fronts: list[Front], place: str) -> Non
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("header", "status"), [("Transfer_Encoding", 501), ("Host", 400)])
+def test_two_mistakes_are_one_error(fronts: list[Front], place: str, header: str, status: int) -> None:
+    """The place of an error does not check the body again, which would be a page: nginx has one error for a request."""
+    plane, path = PLACES[place]
+    answer = fronts[plane].ask(path.decode(), "POST", b"", Content_Length="99999999999", **{header: "z p"})
+    assert (answer.status, answer.said["content-type"]) == (status, "application/json"), answer.content
+    assert answer.json["status"] == status
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("body", [b"zz\r\n", b"3\r\nabcX", b"-1\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n"])
 def test_broken_chunks_are_400(fronts: list[Front], place: str, body: bytes) -> None:
     """nginx reads bodies before it passes them on."""
