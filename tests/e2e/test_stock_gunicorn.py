@@ -106,7 +106,7 @@ ERROR = re.compile(
 JSON_ERROR = re.compile(
     r"Content-Type: application/json\r\nX-Request-ID: \w+\r\nContent-Length: \d+\r\n\r\n(\{.*\})$", re.S
 )
-LIMITS = re.compile(r" \((more than|the request line has more than) \d+ .*, see server\.max_header.*\)$")
+LIMITS = re.compile(r" \((more than|the URL has more than) \d+ .*, see server\.max_.*\)$")
 """What this server's errors add: the limits, and where they are set."""
 
 
