@@ -47,7 +47,7 @@ class Published(NamedTuple):
     type=click.Path(path_type=Path),
     help="File with the trainer's answers to the rows of the sample, .csv or .parquet, which must agree.",
 )
-@click.option("--version", type=int, help="Version number. Default: the next free number.")
+@click.option("--version", type=int, help="Version number. Default: the next one that was never used.")
 @click.option("--alias", help="Point this alias at the new version.")
 @click.option("--target", help="Name of the target column, which is dropped from the sample.")
 @click.option(

@@ -86,7 +86,7 @@ def publish(
     directory, as `tableside publish` takes it.
     sample_data: rows like the training data: a DataFrame of pandas or polars, an Arrow table, an array of shape
     [rows, columns], a list of texts, or the path of a .csv or .parquet file.
-    target: the name of a column of the sample to drop. version: a number from 1; by default the next free one.
+    target: the name of a column of the sample to drop. version: a number from 1; by default the next one.
     alias: is set to the new version. source, trained_with: where the estimator came from, and the versions that wrote
     its file, for the contract; an estimator in memory counts as trained here.
     expect: the trainer's answers to the rows of the sample: a .csv or .parquet file, a DataFrame, or a dict of arrays

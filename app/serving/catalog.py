@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from tableside.errors import ModelNotFound, ModelNotReady
 from tableside.repository.model_toml import ModelConfig
@@ -80,6 +81,26 @@ def aliases_that_moved(
     return found
 
 
+def without_surplus(model: Model) -> Model:
+    """Return the model without the versions that were kept only until others could answer.
+
+    What model.toml selects stays, and so does what an alias names and what answers without a version.
+    """
+    if model.config is None or not model.config.enabled:
+        return model
+    numbers = [servable.version for servable in model.servables]
+    keep = {*model.config.wanted(numbers), *model.aliases.values(), *unnamed(model)}
+    if keep.issuperset(numbers):
+        return model
+    return replace(model, servables=tuple(each for each in model.servables if each.version in keep))
+
+
+def unnamed(model: Model) -> list[int]:
+    """Return the version that answers without a version where no `default` says which: the highest that is READY."""
+    ready = [servable.version for servable in model.servables if servable.state is State.READY]
+    return ready[-1:] if DEFAULT not in model.aliases else []
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Models by name, as of one generation. Iterating gives every servable."""
@@ -90,6 +111,14 @@ class Catalog:
     def __iter__(self) -> Iterator[Servable]:
         for model in self.models.values():
             yield from model.servables
+
+    def answering(self) -> list[Servable]:
+        """Return what answers without a version, for each model that can, sorted by the model's name."""
+        found = []
+        for _, model in sorted(self.models.items()):
+            with suppress(ModelNotFound):  # `default` names a version that does not exist
+                found.append(model.pick(None))
+        return [servable for servable in found if servable.state is State.READY]
 
     def waiting_aliases(self) -> Iterator[tuple[str, str, int, int | None]]:
         """Yield model, alias, wanted version and answering version of each alias whose target is not READY.

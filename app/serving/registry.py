@@ -18,7 +18,7 @@ from tableside.process.pacing import Paced
 from tableside.process.worker_hand import WorkerHand
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving import generations, readiness
-from tableside.serving.catalog import EMPTY, Catalog, Model
+from tableside.serving.catalog import EMPTY, Catalog, Model, without_surplus
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import loader_of, settle
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
@@ -212,7 +212,11 @@ class Registry:
         if not self.is_complete:
             long_lived.exclude_all()
         with self._adopt_lock:
-            self.catalog = Catalog(generation, self.catalog.models)
+            before = self.catalog.models
+            models = {name: without_surplus(model) for name, model in before.items()}
+            self.catalog = Catalog(generation, models)
+            for name in (name for name, model in models.items() if model is not before[name]):
+                self._reports.report(before[name], models[name])
             self._reload = None  # it refers to the versions that were replaced
             self._scanned.set()
             self._first_load.set()

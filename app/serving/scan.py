@@ -13,7 +13,9 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.preflight.results import Fingerprint, VersionFiles
 from tableside.repository import consent_file, integrity, model_toml, paths, version_record
-from tableside.serving.catalog import Catalog, Model, aliases_that_moved
+from tableside.repository.model_toml import ModelConfig
+from tableside.repository.paths import DEFAULT
+from tableside.serving.catalog import Catalog, Model, aliases_that_moved, unnamed
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 from tableside.settings import Repository
@@ -87,7 +89,7 @@ def _scan_model(
         return Model(name, tuple(_failed(name, number, UNLOADED) for number in numbers), config.aliases)
     kept = _served_before(before, name)
     was = before.models.get(name)
-    numbers = sorted({*numbers, *_still_named(config.aliases, was, kept, published)})
+    numbers = sorted({*numbers, *_still_answering(config, numbers, was, kept, published)})
     taken = dict(_taken_numbers(root, name, numbers))
     environment = _stamp(model_toml.environment_of(name, config, policy), environments)
     servables = []
@@ -107,15 +109,23 @@ def _scan_model(
     return was if was is not None and was == model else model
 
 
-def _still_named(
-    aliases: Mapping[str, int], was: Model | None, kept: Mapping[int, Servable], published: list[int]
+def _still_answering(
+    config: ModelConfig, wanted: list[int], was: Model | None, kept: Mapping[int, Servable], published: list[int]
 ) -> Iterator[int]:
-    """Yield what an alias names until its new target is READY, also where `versions` leaves that out from now on."""
-    for alias, target in aliases.items():
-        former = was.aliases.get(alias) if was is not None else None
-        is_ready = target in kept and kept[target].state is State.READY
-        if former is not None and former in published and former in kept and not is_ready:
+    """Yield what answers until other versions can, although model.toml does not select it any more.
+
+    That is what an alias names until its new target is READY, and what answers without a version until the next one is.
+    """
+    if was is None:
+        return
+    ready = {version for version, servable in kept.items() if servable.state is State.READY}
+    for alias, target in config.aliases.items():
+        former = was.aliases.get(alias)
+        if former in published and former in ready and target not in ready:
             yield former
+    successor = config.aliases.get(DEFAULT, wanted[-1] if wanted else None)
+    if successor not in ready:
+        yield from (version for version in unnamed(was) if version in published)
 
 
 def _taken_numbers(root: Path, name: str, numbers: list[int]) -> Iterator[tuple[int, str]]:

@@ -19,7 +19,6 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from tableside.blueprints.docs.openapi.document import Described, document
 from tableside.contract.id_column import InputWithId
 from tableside.serving.catalog import EMPTY, Catalog
-from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 from tableside.web import deadlines, path_prefix
 from tableside.web.auth import Access, allow
@@ -71,9 +70,7 @@ def _check_enabled() -> None:
 def all_models() -> Response:
     """The document of every model that can answer, each in its default version."""
     serving = catalog()
-    servables = [model.pick(None) for _, model in sorted(serving.models.items()) if model.servables]
-    ready = [servable for servable in servables if servable.state is State.READY]
-    return _document_response(serving, "", [_described(servable) for servable in ready])
+    return _document_response(serving, "", [_described(servable) for servable in serving.answering()])
 
 
 @blueprint.get("/v2/models/<name>/openapi.json")

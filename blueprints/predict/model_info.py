@@ -13,7 +13,6 @@ from flask import Blueprint, Response
 
 from tableside.contract.schema import Column, Contract, Datatype, Output
 from tableside.decoding.tensors import NUMPY, inputs, metadata
-from tableside.serving.lifecycle import State
 from tableside.web import response
 from tableside.web.extensions import catalog, servable
 
@@ -140,12 +139,7 @@ def _tensor(datatype: Datatype, width: int) -> dict[str, object]:
 
 def sagemaker_models() -> Response:
     """The models that can answer, as SageMaker's contract for multi-model endpoints lists them."""
-    ready = [
-        model.pick(None)
-        for model in catalog().models.values()
-        if any(servable.state is State.READY for servable in model.servables)
-    ]
-    return response.json_response({"models": [_named(each.name, each.version) for each in ready]})
+    return response.json_response({"models": [_named(each.name, each.version) for each in catalog().answering()]})
 
 
 def sagemaker_model(name: str) -> Response:

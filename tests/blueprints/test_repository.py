@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tableside.process import worker_slots
-from tableside.repository import model_toml
+from tableside.repository import model_toml_edits
 from tests import skewed_environment
 from tests.conftest import BEARER, CONTROL, MakeApp, error_of
 
@@ -207,7 +207,7 @@ def test_an_unwritable_model_toml_is_503(ask: Ask, monkeypatch: pytest.MonkeyPat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_toml, "set_enabled", full)
+    monkeypatch.setattr(model_toml_edits, "set_enabled", full)
     status, content = ask("models/iris/unload")
     assert status == 503
     assert content["error"].startswith("cannot write iris/model.toml: No space left on device. Make room on the disk")

@@ -64,7 +64,7 @@ def test_a_version_is_complete_and_read_only(tmp_path: Path) -> None:
     assert publish("m", FITTED, FRAME, repository=tmp_path).version == 2
     assert publish("m", FITTED, FRAME, repository=tmp_path, version=7).version == 7
     assert publish("m", FITTED, FRAME, repository=tmp_path).version == 8
-    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == ["1", "2", "7", "8"]
+    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == ["1", "2", "7", "8", "versions.jsonl"]
 
 
 def test_the_contract_says_what_the_estimator_takes_and_gives(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_stale_drafts_are_removed(tmp_path: Path) -> None:
         began_s = time.time() - age_s
         os.utime(draft, (began_s, began_s))
     publish("m", FITTED, FRAME, repository=tmp_path, runtime="sklearn")
-    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == [".publishing-young", "1"]
+    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == [".publishing-young", "1", "versions.jsonl"]
 
 
 def test_an_estimator_that_gives_another_number_of_answers_is_refused(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_version_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(PublishFailed, match="m/3 is already published, and a version never changes"):
         publish("m", DummyClassifier().fit(FRAME, [1, 2, 1, 1]), FRAME, repository=tmp_path, version=3)
     assert (tmp_path / "m" / "3" / "contract.json").read_bytes() == before
-    assert [entry.name for entry in (tmp_path / "m").iterdir()] == ["3"]
+    assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == ["3", "versions.jsonl"]
 
 
 def test_a_folder_that_is_no_version_is_named(tmp_path: Path) -> None:

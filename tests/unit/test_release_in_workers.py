@@ -128,3 +128,35 @@ def test_retired_versions_are_not_served(small_repository: Path) -> None:
     assert unnamed(registry) == 1
     with pytest.raises(ModelNotFound, match="no version or alias '2'; it has 1"):
         registry.wait_servable("iris", "2", 0.0)
+
+
+def test_latest_goes_on_until_the_next_version_is_loaded(
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `versions = "latest"` the old version answers while the new one loads, and if it does not."""
+    write(small_repository, 'versions = "latest"\n')
+    registry = registry_for(small_repository)
+    registry.reload(1)
+    broken = copy(small_repository, "iris", 2) / "contract.json"
+    good = broken.read_bytes()
+    broken.write_bytes(b"{}")
+    registry.reload(2)
+    assert unnamed(registry) == 1
+    broken.write_bytes(good)
+    gate = Gate(monkeypatch, closed=lambda key: True)
+    reload = threading.Thread(target=registry.reload, args=(3,))
+    reload.start()
+    assert gate.entered.wait(60)
+    assert unnamed(registry) == 1
+    gate.open.set()
+    reload.join(60)
+    assert [servable.version for servable in registry.catalog] == [2]
+
+
+def test_lists_of_models_hold_with_a_default_that_is_missing(small_repository: Path) -> None:
+    """A new worker lists what can answer, and leaves out a model whose `default` names a version that is not there."""
+    copy(small_repository, "tiny")
+    write(small_repository, "[aliases]\ndefault = 22\n")
+    registry = registry_for(small_repository)
+    registry.reload(1)
+    assert [(servable.name, servable.version) for servable in registry.catalog.answering()] == [("tiny", 1)]
