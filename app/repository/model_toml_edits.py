@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,26 +28,34 @@ def set_alias(root: Path, name: str, alias: str, version: int) -> None:
     Raises ContractBroken when the present file is not valid, OSError when it cannot be written.
     """
     with edit(root, name) as (document, before):
-        if "aliases" not in document:
-            document["aliases"] = tomlkit.table()
-        document["aliases"][alias] = version
-        if alias == DEFAULT:
-            remember_default(document, before, version)
+        point_alias(document, before, alias, version)
 
 
-def remember_default(
-    document: tomlkit.TOMLDocument, before: ModelConfig, version: int, answered: int | None = None
+def point_alias(
+    document: tomlkit.TOMLDocument, before: ModelConfig, alias: str, version: int, answered: int | None = None
 ) -> None:
-    """Write the history of `default`, which is to name `version` from now on.
+    """Write an alias, and for `default` its history.
 
-    answered: what answered without a version until now, where `default` named nothing.
+    before: the content of the file until now. answered: what answered without a version, if `default` named nothing.
     """
+    aliases_in(document)[alias] = version
+    if alias != DEFAULT:
+        return
     history, now = [*before.history.default], before.aliases.get(DEFAULT, answered)
     if now is not None and history[-1:] != [now]:
         history.append(now)
     if history[-1:] != [version]:
         history.append(version)
     set_history(document, history[-KEPT_HISTORY:] if len(history) > 1 else [])
+
+
+def aliases_in(document: tomlkit.TOMLDocument) -> MutableMapping[str, object]:
+    """Return the table of aliases of a file, which is made if it is not there."""
+    if "aliases" not in document:
+        document["aliases"] = tomlkit.table()
+    aliases = document["aliases"]
+    assert isinstance(aliases, MutableMapping)
+    return aliases
 
 
 def set_history(document: tomlkit.TOMLDocument, versions: list[int]) -> None:

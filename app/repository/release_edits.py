@@ -12,12 +12,11 @@ from pathlib import Path
 
 import msgspec
 import tomlkit
-from tomlkit.items import Table
 
 from tableside.nearest_names import did_you_mean, listed
 from tableside.repository import model_toml, paths, version_record
 from tableside.repository.model_toml import ModelConfig
-from tableside.repository.model_toml_edits import edit, remember_default, set_history
+from tableside.repository.model_toml_edits import aliases_in, edit, point_alias, set_history
 from tableside.repository.paths import DEFAULT, MODEL_TOML
 from tableside.repository.refusals import ReleaseRefused
 
@@ -44,9 +43,7 @@ def move_alias(root: Path, name: str, alias: str, version: int, answered: int | 
         _check_target(root, name, version, before)
         former = before.aliases.get(alias)
         if former != version:
-            _aliases(document)[alias] = version
-            if alias == DEFAULT:
-                remember_default(document, before, version, answered)
+            point_alias(document, before, alias, version, answered)
     return Change(name, former, text, model_toml.text_of(root, name))
 
 
@@ -85,7 +82,7 @@ def roll_back(root: Path, name: str, version: int) -> Change:
             history.pop()
         if now is None or not history:
             raise ReleaseRefused(f"`default` of model {name!r} was moved by another command just now. Look, and repeat")
-        _aliases(document)[DEFAULT] = version
+        aliases_in(document)[DEFAULT] = version
         set_history(document, history if len(history) > 1 else [])
     return Change(name, now, text, model_toml.text_of(root, name))
 
@@ -99,7 +96,7 @@ def remove_alias(root: Path, name: str, alias: str) -> Change:
                 f"model {name!r} has no alias {alias!r}.{did_you_mean(alias, before.aliases)} It has: "
                 f"{listed(sorted(before.aliases))}"
             )
-        aliases = _aliases(document)
+        aliases = aliases_in(document)
         del aliases[alias]
         if not aliases:
             document.pop("aliases")
@@ -115,7 +112,8 @@ def retire(root: Path, name: str, version: int, *, undo: bool = False) -> Change
     with edit(root, name) as (document, before):
         if undo and version not in before.retired:
             raise ReleaseRefused(f"{name}/{version} is not retired; retired are {listed(map(str, before.retired))}")
-        _check_unnamed(name, version, before, "retire")
+        if not undo:
+            _check_unnamed(name, version, before, "retire")
         retired = [each for each in before.retired if each != version] + ([] if undo else [version])
         _set_retired(document, retired)
     return Change(name, None, text, model_toml.text_of(root, name))
@@ -185,14 +183,6 @@ def _check_unnamed(name: str, version: int, before: ModelConfig, command: str) -
             f"{name}/{version} is what the alias {' and '.join(pointing)} points at. Move it first with {move}, or "
             f"remove it: `tableside alias {name} {first} --remove`; then {command} it"
         )
-
-
-def _aliases(document: tomlkit.TOMLDocument) -> Table:
-    if "aliases" not in document:
-        document["aliases"] = tomlkit.table()
-    aliases = document["aliases"]
-    assert isinstance(aliases, dict)
-    return aliases  # type: ignore[return-value]
 
 
 def _set_retired(document: tomlkit.TOMLDocument, retired: list[int]) -> None:

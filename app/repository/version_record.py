@@ -101,10 +101,11 @@ def note(root: Path, name: str, published: int | None = None) -> None:
 
 
 def note_all(root: Path) -> None:
-    """Record the versions of every model, as `note` does. A record that cannot be read is reported by `publish`."""
-    for name in paths.models(root):
-        with suppress(ContractBroken):
-            note(root, name)
+    """Record the versions of every model, as `note` does. What cannot be read is left to those who report it."""
+    with suppress(OSError):
+        for name in sorted(os.listdir(root)):
+            with suppress(ContractBroken, OSError):
+                note(root, name)
 
 
 def next_number(root: Path, name: str) -> int:

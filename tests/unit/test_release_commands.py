@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tableside.cli import main, release_steps
+from tableside.cli import main, release_steps, traffic_notes
 from tableside.cli.release_steps import Place
 from tableside.errors import StackError
-from tableside.repository import model_toml, paths, release_edits
+from tableside.repository import integrity, model_toml, paths, release_edits
 from tableside.settings import load
 from tests.unit.test_reloading import copy, registry_for
 
@@ -142,3 +143,29 @@ def test_a_change_that_a_worker_refuses_is_taken_back(root: Path, monkeypatch: p
     assert ended.value.code == 1
     assert not (root / "iris" / "model.toml").exists()
     assert waited == ["what it served before"]
+
+
+def test_list_says_what_is_retired(root: Path) -> None:
+    """A retired version is in the table, in the place of its aliases, and a field of the JSON."""
+    release_edits.retire(root, "iris", 2)
+    rows = json.loads(call("list", "--json").stdout)
+    assert [(row["version"], row["retired"]) for row in rows] == [(1, False), (2, True)]
+    assert "(retired)" in call("list").stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("", ""),
+        ("[aliases]\ndefault = 2\n", ""),
+        ("[aliases]\ndefault = 1\n", "requests without a version get iris/1 .* `tableside promote iris/2`"),
+        ("versions = [1]\n", "will not be served: `versions` .* `tableside alias iris candidate 2`"),
+        ("version = 1\n", "until the file is corrected: iris/model.toml: line 1: `version` is no key"),
+    ],
+)
+def test_publish_says_which_requests_the_version_gets(root: Path, text: str, note: str) -> None:
+    """Without `default` there is nothing to say; otherwise the note has the command that takes the version live."""
+    (root / "iris" / "model.toml").write_text(text)
+    said = traffic_notes.notes(root, integrity.read_contract(root, "iris", 2))
+    assert len(said) == bool(note)
+    assert re.search(note, "".join(said))

@@ -228,3 +228,12 @@ def test_the_mode_of_the_file_is_kept(root: Path) -> None:
     path.chmod(0o664)
     promote(root, 2)
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_what_cannot_be_read_is_not_recorded_and_stops_nothing(root: Path) -> None:
+    """A record that is a folder, a model that is a link to nowhere and a root that is missing: the others are noted."""
+    (root / "a" / "versions.jsonl").mkdir(parents=True)
+    (root / "b").symlink_to(root / "nowhere")
+    version_record.note_all(root)
+    version_record.note_all(root / "nowhere")
+    assert [entry.version for entry in version_record.read(root, "m")] == [1, 2, 3]
