@@ -18,7 +18,7 @@ from types import FrameType
 
 from tableside.deployment import draining, guardian, instances, releases, supervision
 from tableside.deployment.end_of_service import end_without_nginx
-from tableside.deployment.instances import FOLDER, SUPERVISOR, Instance
+from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_lock import take_over
 from tableside.deployment.keeper_renewal import ADOPT, SIGNALS, follow_record, renew
 from tableside.deployment.keeper_socket import Reception
@@ -30,7 +30,7 @@ from tableside.deployment.web_keeper import FAILED
 from tableside.errors import FailureKind
 from tableside.process import process_table, worker_slots
 from tableside.process.file_locks import is_locked
-from tableside.process.instance_names import GUARDIAN_LOCK, INSTANCE_ID, KEEPER_LOCK, RUN_DIR
+from tableside.process.instance_names import GUARDIAN_LOCK, KEEPER_LOCK
 from tableside.process.process_table import Process
 from tableside.settings import Settings, load
 from tableside.telemetry import logs
@@ -181,13 +181,7 @@ class Keeper:
 
     def _start(self) -> None:
         name = f"{time.monotonic_ns() // 1000:016d}-{os.getpid()}"
-        environ = releases.environment(self._target, os.environ) | {
-            INSTANCE_ID: name,
-            RUN_DIR: str(self._run_dir),
-            SUPERVISOR: self._supervisor,
-            FOLDER: os.path.realpath(self._target.project),
-            "SPT_NOENV": "1",  # setproctitle, where it is installed, must leave the environment as it is
-        }
+        environ = instances.environment(self._target, os.environ, name, self._run_dir, self._supervisor)
         command = [self._target.python, "-m", "tableside.deployment.gunicorn"]
         try:
             child = subprocess.Popen(command, cwd=self._target.project, env=environ, start_new_session=True)

@@ -21,7 +21,7 @@ from tableside.process.process_table import Found, Process
 SUPERVISOR = "TABLESIDE_SUPERVISOR"
 """The variable that names the supervisord under which an instance was started: its pid and start time."""
 
-FOLDER = "TABLESIDE_FOLDER"
+FOLDER = "TABLESIDE_RELEASE_FOLDER"
 """The variable with the folder of an instance's release, without links: a link may lead elsewhere by now."""
 
 
@@ -64,6 +64,19 @@ class Instance:
         """End all its processes at once, the master first: it would replace its workers."""
         for process in (*((self.master,) if self.master else ()), *self.workers):
             process_table.send(process, signal.SIGKILL)
+
+
+def environment(
+    release: Release, environ: Mapping[str, str], name: str, run_dir: Path, supervisor: str
+) -> dict[str, str]:
+    """Return the environment of a new instance of this name. environ: that of the web keeper."""
+    return releases.environment(release, environ) | {
+        INSTANCE_ID: name,
+        RUN_DIR: str(run_dir),
+        SUPERVISOR: supervisor,
+        FOLDER: os.path.realpath(release.project),
+        "SPT_NOENV": "1",  # setproctitle, where it is installed, must leave the environment as it is
+    }
 
 
 def find(run_dir: Path) -> dict[str, Instance]:

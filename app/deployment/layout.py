@@ -38,8 +38,8 @@ def project_folder(environ: Mapping[str, str], command: str) -> Path:
     at another release, the next process starts from there.
     """
     here = environ.get("PWD", "")
-    script = Path(here, command)  # FOLDER/.venv/bin/tableside
-    for written in (environ.get(PROJECT_VARIABLE, ""), str(script.parent.parent.parent), here):
+    script = Path(here, command)  # FOLDER/.venv/bin/tableside, or with -m FOLDER/src/tableside/cli/__main__.py
+    for written in (environ.get(PROJECT_VARIABLE, ""), *map(str, script.parents), here):
         with suppress(OSError):
             if os.path.isabs(written) and os.path.samefile(written, PROJECT):
                 return Path(written)

@@ -50,6 +50,9 @@ def upgrade(stack: Stack) -> None:
         _restart_and_wait(stack)
 
     _replaced(stack, act)
+    folder = os.path.realpath(f"/proc/{stack.master()}/cwd")
+    if folder != os.path.realpath(stack.current):
+        raise SoakFailed(f"after the upgrade gunicorn runs in {folder}, and `current` leads elsewhere")
 
 
 def _restart_and_wait(stack: Stack) -> None:

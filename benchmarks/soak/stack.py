@@ -170,4 +170,4 @@ class Stack:
         return [self._python(), "-m", "tableside.cli", *words]
 
     def _environ(self) -> dict[str, str]:
-        return {**self.environ, "PYTHONPATH": str(self.current / "src")}
+        return {**self.environ, "PYTHONPATH": str(self.current / "src"), "PWD": str(self.current)}

@@ -76,7 +76,7 @@ def test_the_last_line_of_a_failing_release_is_the_reason(tmp_path: Path) -> Non
         releases.run(Release(str(tmp_path), "/none/python"), [], os.environ)
 
 
-@pytest.mark.parametrize("road", ["the working directory", "the path of the command", "an inherited variable"])
+@pytest.mark.parametrize("road", ["the working directory", "the command", "the module", "an inherited variable"])
 def test_the_folder_is_stored_as_the_operator_wrote_it(tmp_path: Path, road: str) -> None:
     """A link to this code is found by whichever road names it; one to another folder is not taken for it."""
     link = tmp_path / "current"
@@ -85,10 +85,11 @@ def test_the_folder_is_stored_as_the_operator_wrote_it(tmp_path: Path, road: str
     other.mkdir()
     environ = {
         "the working directory": {"PWD": str(link)},
-        "the path of the command": {"PWD": "/"},
+        "the command": {"PWD": "/"},
+        "the module": {"PWD": "/"},
         "an inherited variable": {"PWD": "/", "TABLESIDE_PROJECT": str(link)},
     }[road]
-    command = f"{link}/.venv/bin/tableside" if road == "the path of the command" else "/usr/bin/tableside"
-    assert layout.project_folder(environ, command) == link
+    commands = {"the command": f"{link}/.venv/bin/tableside", "the module": f"{link}/src/tableside/cli/__main__.py"}
+    assert layout.project_folder(environ, commands.get(road, "/usr/bin/tableside")) == link
     assert layout.project_folder({"PWD": str(other), "TABLESIDE_PROJECT": str(other)}, "run") == layout.PROJECT
     assert layout.project_folder({}, ".venv/bin/tableside") == layout.PROJECT

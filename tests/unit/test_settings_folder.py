@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tableside.access_keys import KeysFile
 from tableside.cli import main
-from tableside.deployment import layout, running_stack
+from tableside.deployment import instances, layout, releases, running_stack
 from tableside.process import worker_slots
 from tableside.setting_variables import FOLDER_VARIABLE
 from tableside.settings import Settings, load
@@ -52,6 +52,8 @@ def test_programs_mean_the_files_that_the_start_has_checked(
     assert seen.repository.consent_file == str(home / "consent.jsonl")
     assert (seen.run_dir, seen.repository_path) == (home / "run", home / "models")
     assert layout.environment(seen, environ)[FOLDER_VARIABLE] == str(home), "a program passes it on"
+    workers = instances.environment(releases.running(environ), environ, "1", seen.run_dir, "1-1")
+    assert load(workers) == seen, "gunicorn, which the web keeper starts"
 
 
 def test_in_the_folder_of_the_project_nothing_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
