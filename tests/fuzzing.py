@@ -123,12 +123,17 @@ def ask_for_outputs_once(case: Case) -> None:
         case.body.pop("signature_name", None)
 
 
-def fit_split(split: Any, example: dict[str, Any]) -> None:
-    """Rows with cells of several kinds, each where the columns of the body say."""
-    if isinstance(split, dict):
-        names, given = example["columns"], split.get("columns") or example["columns"]
+def fit_split(split: Any, example: dict[str, Any], is_mixed: bool) -> None:
+    """Each column once; and rows with cells of several kinds, each where the columns of the body say."""
+    if not isinstance(split, dict):
+        return
+    names = example["columns"]
+    if split.get("columns"):
+        split["columns"] = list(dict.fromkeys([*map(str, split["columns"]), *names]))
+    if is_mixed:
+        given = split.get("columns") or names
         rows = [example["data"][at % len(example["data"])] for at in range(len(split["data"]))]
-        split["data"] = [[row[names.index(str(name))] for name in given] for row in rows]
+        split["data"] = [[row[names.index(name)] for name in given] for row in rows]
 
 
 def make_sizes_agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
@@ -142,10 +147,10 @@ def make_sizes_agree(context: HookContext, case: Case, kwargs: dict[str, Any]) -
         (case.query or {}).pop("classes", None)
         return
     ask_for_outputs_once(case)
-    if "prefixItems" in case.operation.schema.raw_schema["components"]["schemas"][f"{model}.Values"]:
-        examples = case.operation.definition.raw["requestBody"]["content"]["application/json"]["examples"]
-        if "dataframe_split" in examples:
-            fit_split(case.body.get("dataframe_split"), examples["dataframe_split"]["value"]["dataframe_split"])
+    examples = case.operation.definition.raw["requestBody"]["content"]["application/json"]["examples"]
+    if "dataframe_split" in examples:
+        is_mixed = "prefixItems" in case.operation.schema.raw_schema["components"]["schemas"][f"{model}.Values"]
+        fit_split(case.body.get("dataframe_split"), examples["dataframe_split"]["value"]["dataframe_split"], is_mixed)
     if not isinstance(case.body.get("inputs"), (list, dict)):
         return
     if isinstance(case.body["inputs"], dict):

@@ -198,9 +198,9 @@ def test_a_version_has_paths_of_its_own() -> None:
 def test_a_classifier_s_labels_and_classes_are_named() -> None:
     """The schema of `predict` lists the classes; that of `predict_proba` has them in the order of the columns."""
     schemas = document([Described(wide())])["components"]["schemas"]
-    answers = schemas["odd.names-1.PredictResponse"]["anyOf"][0]["properties"]["predictions"]
+    answers = schemas["odd.names-1.RowsAnswer"]["properties"]["predictions"]
     label, probabilities = answers["items"]["anyOf"]
-    assert label == {"title": "predict", "type": "string", "enum": ["no", "yes"]}
+    assert label == {"title": "odd.names-1.RowsAnswer predict", "type": "string", "enum": ["no", "yes"]}
     assert "no, yes" in probabilities["description"]
     assert (probabilities["minItems"], probabilities["items"]) == (2, {"type": ["number", "null"]})
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tableside import __version__
-from tableside.blueprints.docs.openapi import components, examples, keys, queries, requests, responses
+from tableside.blueprints.docs.openapi import (
+    components,
+    examples,
+    id_columns,
+    invocations,
+    keys,
+    queries,
+    requests,
+    responses,
+)  # fmt: skip
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
 from tableside.blueprints.docs.openapi.components import (
     BINARY,
@@ -81,9 +90,7 @@ def document(
     schemas: dict[str, Schema] = components.schemas()
     for model in _identified(models):
         paths |= _model_paths(model, routes)
-        parts = requests.components(model.contract, model.rules, model.id_column)
-        parts |= responses.components(model.contract, model.id_column)
-        schemas |= {f"{model.name}.{part}": schema for part, schema in parts.items()}
+        schemas |= _model_schemas(model, routes)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -164,6 +171,30 @@ def _model_paths(model: Described, routes: Collection[str]) -> dict[str, Schema]
     return paths
 
 
+def _model_schemas(model: Described, routes: Collection[str]) -> dict[str, Schema]:
+    parts = requests.components(model.contract, model.rules)
+    if INVOCATIONS in routes and not model.versioned:
+        parts |= invocations.components(model.contract)
+    if model.id_column:
+        id_columns.add_to_requests(parts, model.id_column)
+    parts |= responses.components(model.contract, model.id_column)
+    names = {part: f"{model.name}.{part}" for part in parts}
+    return {names[part]: _titled(schema, names[part]) for part, schema in parts.items()}
+
+
+def _titled(part: Any, name: str) -> Any:
+    """Return a copy of a schema in which each title begins with the component's name.
+
+    Generators name types after titles, and a type of one model would take the place of another's.
+    """
+    if isinstance(part, list):
+        return [_titled(each, name) for each in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _titled(each, name) for key, each in part.items()}
+    return found | {"title": f"{name} {found['title']}"} if isinstance(found.get("title"), str) else found
+
+
 def _posting(model: Described, operation: str, summary: str) -> Schema:
     return {
         "operationId": model.operation(operation),
@@ -221,9 +252,8 @@ _BINARY_ANSWER = (
 
 def _invocations(model: Described) -> Schema:
     contract = model.contract
-    schema = requests.invocations(contract, model.rules)
     content: Schema = {
-        JSON: {"schema": schema, "examples": examples.invocations(contract)},
+        JSON: {"schema": model_ref(contract, "InvocationsRequest"), "examples": examples.invocations(contract)},
         CSV: {"schema": {"type": "string", "description": "Rows, with or without a header line of column names."}},
         LINES: {"schema": {**_BYTES, "description": "One row in each line, as JSON."}},
         NPY: {"schema": {**_BYTES, "description": "One array of shape [rows, columns], as numpy.save writes it."}},

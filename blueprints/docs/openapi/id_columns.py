@@ -25,12 +25,25 @@ def add_to_requests(parts: dict[str, Schema], name: str) -> None:
             object_schema["maxProperties"] += 1
     values = parts["Values"]
     parts["Values"] = {"anyOf": [values, _longer(values, name)]}
+    if "DataframeSplit" in parts:
+        _add_to_split(parts["DataframeSplit"], name)
     tensors = parts["InferRequest"]["properties"]["inputs"]
     for form in tensors.get("anyOf", [tensors]):
         items = form["items"]
         form["items"] = {"anyOf": [*items.get("anyOf", [items]), tensor(name)]}
         if "maxItems" in form:
             form["maxItems"] += 1
+
+
+def _add_to_split(split: Schema, name: str) -> None:
+    """Let `dataframe_split` have the id column among its columns."""
+    columns, rows = split["properties"]["columns"], split["properties"]["data"]["items"]
+    columns["maxItems"] += 1
+    if "enum" in columns["items"]:
+        columns["items"] = {**columns["items"], "enum": [*columns["items"]["enum"], name]}
+    if "maxItems" in rows:
+        rows["maxItems"] += 1
+        rows["items"] = {"anyOf": [*rows["items"].get("anyOf", [rows["items"]]), CELL]}
 
 
 def _longer(values: Schema, name: str) -> Schema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tableside.blueprints.docs.openapi import id_columns, wide_tables
+from tableside.blueprints.docs.openapi import wide_tables
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
 from tableside.contract.schema import Column, Contract
 from tableside.decoding.rules import Rules
@@ -17,21 +17,15 @@ from tableside.decoding.tensors import ACCEPTED_DATATYPES
 _ANYTHING: Schema = {"type": ["object", "null"]}
 
 
-def components(contract: Contract, rules: Rules, id_column: str = "") -> dict[str, Schema]:
-    """Return the schemas of a model's requests. Their names in the document are prefixed with the model's name.
-
-    id_column: the name of the model's id column, if it has one.
-    """
-    parts = {
+def components(contract: Contract, rules: Rules) -> dict[str, Schema]:
+    """Return the schemas of a model's requests. Their names in the document are prefixed with the model's name."""
+    return {
         "Row": row(contract, rules),
         "Values": values(contract),
         "Columns": columns(contract, rules),
         "InferRequest": infer(contract, rules),
         "PredictRequest": predict(contract),
     }
-    if id_column:
-        id_columns.add_to_requests(parts, id_column)
-    return parts
 
 
 def model_ref(contract: Contract, part: str) -> Schema:
@@ -256,65 +250,3 @@ def _matrix(contract: Contract) -> Schema:
 def _sizes(width: int) -> Schema:
     """Return the schema of [rows, width]. `items` says nothing more; generators that know no `prefixItems` read it."""
     return {"prefixItems": [_SIZE, {"type": "integer", "const": width}], "items": _SIZE, "minItems": 2, "maxItems": 2}
-
-
-def invocations(contract: Contract, rules: Rules) -> Schema:
-    """Return the schema of a body of MLflow, which has one of four keys, or of SageMaker, which is the rows alone."""
-    names = [column.name for column in contract.input.columns]
-    split = _split(contract)
-    by_columns = {"anyOf": [model_ref(contract, "Columns"), *rows(contract)["anyOf"]]}
-    keys: dict[str, Schema] = {
-        "dataframe_split": split,
-        "dataframe_records": {"type": "array", "items": model_ref(contract, "Row"), "minItems": 1},
-        "instances": rows(contract),
-        "inputs": by_columns,
-    }
-    bare_rows = [{"title": "Rows", **each} for each in rows(contract)["anyOf"]]
-    if len(names) > 1:
-        bare_rows.append({**values(contract), "title": "One row"})
-    return {"anyOf": [*(_only(name, schema, contract, list(keys)) for name, schema in keys.items()), *bare_rows]}
-
-
-def _split(contract: Contract) -> Schema:
-    """Return the schema of `dataframe_split`. The columns may have any order, and the rows have the same."""
-    found = contract.input.columns
-    labels = [*dict.fromkeys([*(column.name for column in found), *(column.label for column in found)])]
-    label: Schema = {"type": "string" if all(isinstance(each, str) for each in labels) else ["string", "integer"]}
-    if not wide_tables.is_wide(contract):
-        label["enum"] = labels
-    size = {"minItems": len(found), "maxItems": len(found)}
-    cells = values(contract)
-    row = model_ref(contract, "Values")
-    if "prefixItems" in cells:  # cells of several kinds: which stands where depends on `columns`
-        row = {"type": "array", "items": wide_tables.any_cell(contract), **size}
-    return {
-        "type": "object",
-        "description": "The result of pandas' `to_dict('split')`. The rows of `data` have the order of `columns` or, "
-        "without them or with pandas' own 0, 1, 2, ..., that of the contract.",
-        "required": ["data"],
-        "properties": {
-            "columns": {"type": ["array", "null"], "items": label, "uniqueItems": True, **size},
-            "data": {"type": "array", "items": row, "minItems": 1},
-            "index": {"description": "It is ignored."},
-        },
-        "additionalProperties": False,
-    }
-
-
-def _only(name: str, schema: Schema, contract: Contract, names: list[str]) -> Schema:
-    others = [{"required": [other]} for other in names if other != name]
-    outputs = [output.name for output in contract.outputs]
-    several = {"type": "array", "items": {"type": "string", "enum": outputs}, "minItems": 1, "uniqueItems": True}
-    params: Schema = {"output": {"anyOf": [{"type": ["string", "null"], "enum": [*outputs, "", None]}, several]}}
-    if any(output.classes for output in contract.outputs):
-        params["classes"] = {"type": "boolean", "description": "Whether the answer has the class names."}
-    return {
-        "title": name,
-        "type": "object",
-        "required": [name],
-        "properties": {
-            name: schema,
-            "params": {"type": ["object", "null"], "properties": params, "additionalProperties": False},
-        },
-        "not": {"anyOf": others},
-    }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tableside.blueprints.docs.openapi import id_columns
 from tableside.blueprints.docs.openapi.cell_schemas import MAX_LISTED, Schema, description, output_cell
+from tableside.blueprints.docs.openapi.requests import model_ref
 from tableside.blueprints.docs.openapi.wide_tables import is_wide
 from tableside.contract.schema import Cell, Contract, Output
 
@@ -13,48 +14,42 @@ from tableside.contract.schema import Cell, Contract, Output
 def components(contract: Contract, id_column: str = "") -> dict[str, Schema]:
     """Return the schemas of a model's responses. Their names in the document are prefixed with the model's name.
 
-    id_column: the name of the model's id column, if it has one; its ids stand beside the outputs.
+    Each object is a schema of its own: generators do not take objects within alternatives. id_column: the name of the
+    model's id column, if it has one; its ids stand beside the outputs.
     """
-    rows: Schema = {"type": "array", "items": {"anyOf": [row(output, contract) for output in contract.outputs]}}
+    kinds = [row(output, contract) for output in contract.outputs]
+    rows: Schema = {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
     rows["description"] = outputs(contract)
-    by_key = {key: _object(key, rows, contract) for key in ("predictions", "outputs")}
-    several = _several(contract, id_column) if len(contract.outputs) > 1 or id_column else {}
-    return {
+    found = {
         "InferResponse": infer(contract, id_column),
-        "PredictResponse": {
-            "anyOf": [
-                *({"title": f"For {title}", **by_key[key]} for title, key in _RESPONSE_KEYS),
-                *(
-                    {"title": f"For {title}, several outputs", **several[key]}
-                    for title, key in _RESPONSE_KEYS
-                    if several
-                ),
-            ]
-        },
-        "Predictions": {
-            "anyOf": [
-                by_key["predictions"],
-                {"title": "For bare rows", **rows},
-                *((several["predictions"], several["predictions"]["properties"]["predictions"]) if several else ()),
-            ]
-        },
+        "RowsAnswer": _object("predictions", rows, contract),
+        "ColumnsAnswer": _object("outputs", rows, contract),
     }
-
-
-_RESPONSE_KEYS = (("instances", "predictions"), ("inputs", "outputs"))
+    bare = [{"title": "For bare rows", **rows, "items": {"anyOf": kinds}}]
+    if len(contract.outputs) > 1 or id_column:
+        found |= _several(contract, id_column)
+        bare.append({"type": "array", "items": model_ref(contract, "SeveralOutputs")})
+    if any(output.classes for output in contract.outputs):
+        found["Classes"] = _classes(contract)
+    answers = [model_ref(contract, name) for name in found if name.endswith("Answer")]
+    by_rows = [model_ref(contract, name) for name in found if name.endswith("RowsAnswer")]
+    return {**found, "PredictResponse": {"anyOf": answers}, "Predictions": {"anyOf": [*by_rows, *bare]}}
 
 
 def _object(key: str, rows: Schema, contract: Contract) -> Schema:
     """Return the schema of an answer that is an object: the rows or columns, and the class names on request."""
-    having = {output.name: _names(output.classes) for output in contract.outputs if output.classes}
-    names: Schema = {
+    has_classes = any(output.classes for output in contract.outputs)
+    properties = {key: rows, **({"classes": model_ref(contract, "Classes")} if has_classes else {})}
+    return {"type": "object", "required": [key], "properties": properties}
+
+
+def _classes(contract: Contract) -> Schema:
+    return {
         "type": "object",
         "description": "The class of each column of an output, for classes=true.",
-        "properties": having,
+        "properties": {output.name: _names(output.classes) for output in contract.outputs if output.classes},
         "additionalProperties": False,
     }
-    properties = {key: rows, **({"classes": names} if having else {})}
-    return {"type": "object", "required": [key], "properties": properties}
 
 
 def _names(classes: Sequence[Cell]) -> Schema:
@@ -70,16 +65,20 @@ def _names(classes: Sequence[Cell]) -> Schema:
 
 
 def _several(contract: Contract, id_column: str) -> dict[str, Schema]:
-    """Return the schemas of answers with several outputs, by the member that holds them."""
+    """Return the schemas of answers with several outputs, by rows and by columns, and of what is in them."""
     cells = {output.name: row(output, contract) for output in contract.outputs}
     if id_column:
         cells[id_column] = id_columns.CELL
     shape: Schema = {"type": "object", "minProperties": 2, "additionalProperties": False}
-    rows = {"type": "array", "items": {**shape, "properties": cells}}
-    columns = {**shape, "properties": {name: {"type": "array", "items": cell} for name, cell in cells.items()}}
+    rows = {"type": "array", "items": model_ref(contract, "SeveralOutputs")}
     return {
-        "predictions": _object("predictions", rows, contract),
-        "outputs": _object("outputs", columns, contract),
+        "SeveralOutputs": {**shape, "properties": cells},
+        "SeveralColumns": {
+            **shape,
+            "properties": {name: {"type": "array", "items": cell} for name, cell in cells.items()},
+        },
+        "SeveralRowsAnswer": _object("predictions", rows, contract),
+        "SeveralColumnsAnswer": _object("outputs", model_ref(contract, "SeveralColumns"), contract),
     }
 
 
