@@ -14,6 +14,7 @@ from gevent import GreenletExit, get_hub
 
 from tableside.server.gunicorn_types import Client, Unreader
 from tableside.server.keepalive import KeepaliveTimers
+from tableside.server.lingering import linger_if_unread
 
 _READ = 1
 
@@ -71,6 +72,8 @@ class Connection:
         self._keepalive.end(self._client)
         if kind is GreenletExit:
             raise StopIteration
+        if kind is StopIteration:  # no further request is read
+            linger_if_unread(self._client)
 
     def close(self) -> None:
         """Free the event loop's watcher. Call it once, when the connection has ended."""

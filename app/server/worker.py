@@ -23,7 +23,7 @@ from tableside.server import json_errors, one_send_response, refused_settings
 from tableside.server.accept_balancer import BalancedServer, ConnectionShare
 from tableside.server.gunicorn_types import Address, Client, Listener, Log, Request, Settings
 from tableside.server.keepalive import KeepaliveTimers
-from tableside.server.lingering import linger
+from tableside.server.lingering import linger, linger_if_unread
 from tableside.server.recycling import RecyclingWorker
 from tableside.server.scheduling import Connection
 
@@ -86,9 +86,13 @@ class TablesideWorker(RecyclingWorker):
         return self._connections[getcurrent()]
 
     def handle_request(self, listener_name: Address, req: Request, sock: Client, addr: Address) -> None:
-        """Remember the buffer of received bytes, and let gunicorn answer the request."""
+        """Remember the buffer of received bytes, let gunicorn answer the request, and let the client read the answer."""
         self._connections[getcurrent()].unreader = req.unreader
-        super().handle_request(listener_name, req, sock, addr)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:  # gunicorn closes the connection
+            linger_if_unread(sock)
+            raise
 
     def handle_error(self, req: Request | None, client: Client, addr: Address, exc: BaseException) -> None:
         """Let gunicorn answer a request that it cannot read, and wait until the client has the answer."""

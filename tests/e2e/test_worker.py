@@ -245,6 +245,22 @@ def test_large_bodies_are_read_or_skipped(server: Server) -> None:
     assert bodies(answers) == [b"/all=" + body, b"/lazy=", b"/some=01", b"/last="]
 
 
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+@pytest.mark.parametrize("end", ["close", "a bad chunk", "a bad head"])
+def test_a_client_that_is_still_sending_reads_its_answer(server: Server, unix: bool, end: str) -> None:
+    """What it sends beyond the answer is dropped and does not reset the connection, before the answer or after it."""
+    rest = b"x" * 20_000_000
+    with server.connect(unix) as client:
+        if end == "close":
+            client.sendall(post(b"/lazy", rest, b"Connection: close\r\n"))
+        elif end == "a bad chunk":
+            client.sendall(b"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + rest)
+        else:
+            client.sendall(b"POST /all HTTP/1.1\r\nHost: a\r\nX y\r\nContent-Length: 20000000\r\n\r\n" + rest)
+        answer = client.makefile("rb").read()
+    assert answer.startswith({"close": b"HTTP/1.1 200 OK", "a bad head": b"HTTP/1.1 400 "}.get(end, b"HTTP/1.1 "))
+
+
 def test_chunks_heads_and_expectations(server: Server) -> None:
     """A chunked body is decoded, HEAD has no body, and `Expect: 100-continue` gets its interim response."""
     chunked = b"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n"
