@@ -86,7 +86,7 @@ class TablesideWorker(RecyclingWorker):
         return self._connections[getcurrent()]
 
     def handle_request(self, listener_name: Address, req: Request, sock: Client, addr: Address) -> None:
-        """Remember the buffer of received bytes, let gunicorn answer the request, and let the client read the answer."""
+        """Remember the buffer of received bytes, let gunicorn answer the request, and the client read the answer."""
         self._connections[getcurrent()].unreader = req.unreader
         try:
             super().handle_request(listener_name, req, sock, addr)
