@@ -34,6 +34,8 @@ class Worker(BaseHTTPRequestHandler):
             self.send_header(HEADER, LOCATION + name)
             self.send_header("ETag", '"tag"')
             self.send_header("Warning", '299 - "unused"')
+            self.send_header("X-Correlation-ID", "c-1")
+            self.send_header("X-Amzn-SageMaker-Custom-Attributes", "trace=7")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -65,6 +67,7 @@ def test_a_file_is_sent_whole_with_the_headers_of_its_response(data: Front) -> N
         assert (answer.status, answer.content) == (200, CONTENT)
         assert (said["content-type"], said["x-request-id"], said["etag"]) == ("application/json", "one", '"tag"')
         assert said["warning"] == '299 - "unused"'
+        assert (said["x-correlation-id"], said["x-amzn-sagemaker-custom-attributes"]) == ("c-1", "trace=7")
         assert said["vary"] == "Accept-Encoding", "it is compressed for clients that accept that"
         assert {"last-modified", "accept-ranges", HEADER.lower()} & set(said) == set()
     zipped = ask(data, "/v1/file", Accept_Encoding="gzip")

@@ -96,6 +96,18 @@ def test_a_body_that_is_too_large_is_413(fronts: list[Front], place: str) -> Non
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_an_error_of_nginx_has_the_callers_ids(fronts: list[Front], place: str) -> None:
+    """They come back as from a worker, and only if they are printable and not too long."""
+    plane, path = PLACES[place]
+    for sent, expected in (("c 1", "c 1"), ("a\tb", None), ("x" * 1025, None)):
+        ids = {"X_Correlation_ID": sent, "X_Amzn_SageMaker_Custom_Attributes": sent}
+        answer = fronts[plane].ask(path.decode(), "POST", b"", Content_Length="99999999999", **ids)
+        assert answer.status == 413
+        assert answer.said.get("x-correlation-id") == expected
+        assert answer.said.get("x-amzn-sagemaker-custom-attributes") == expected
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("header", "status"), [("Transfer_Encoding", 501), ("Host", 400)])
 def test_two_mistakes_are_one_error(fronts: list[Front], place: str, header: str, status: int) -> None:
     """The place of an error does not check the body again, which would be a page: nginx has one error for a request."""
