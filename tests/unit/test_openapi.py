@@ -215,6 +215,22 @@ def test_the_schema_follows_the_rules() -> None:
     assert "additionalProperties" not in requests.row(contract, lenient)
 
 
+@pytest.mark.parametrize(
+    ("column", "limits"),
+    [
+        (Column("a", "FP64", "float64", categories=(1.0, 2.5), closed=True), {"minimum": 1.0, "maximum": 2.5}),
+        (Column("a", "BOOL", "bool", categories=(True,), closed=True), {"minimum": 1.0, "maximum": 1.0}),
+        (Column("a", "BYTES", "object", nullable=True, categories=("x",), closed=True), {"enum": ["x", None]}),
+    ],
+)
+def test_closed_categories_are_listed_where_generators_can_read_them(column: Column, limits: Any) -> None:
+    """Fractions and booleans have their range, and a sentence that lists them; text and integers an enumeration."""
+    schema = cell_schemas.cell(column)
+    assert {key: schema.get(key) for key in limits} == limits
+    assert ("enum" in schema) == ("enum" in limits)
+    assert "enum" in limits or "Accepted: " in schema["description"]
+
+
 def test_every_error_status_is_described() -> None:
     """The documented statuses of a prediction are those of the error table and of nginx."""
     possible = {*error_replies.STATUS.values(), 429, 502} - {499}  # no client receives a 499

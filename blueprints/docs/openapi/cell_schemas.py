@@ -1,6 +1,7 @@
 """JSON Schemas of one cell of a column or an output.
 
-A column's schema accepts exactly the values that the decoder accepts; a test compares the two.
+A column's schema accepts exactly the values that the decoder accepts, but for closed categories that are fractions or
+booleans, where it is wider; a test compares the two.
 """
 
 from __future__ import annotations
@@ -34,19 +35,31 @@ def bare(column: Column) -> Schema:
     name = JSON_TYPES[column.datatype]
     kinds = [name, *(["integer"] if name == "boolean" else []), *(["null"] if column.nullable else [])]
     schema: Schema = {"type": kinds if len(kinds) > 1 else name}
-    if column.datatype == "BOOL" and (not column.closed or {True, False} <= {*(column.categories or ())}):
+    if column.closed and column.categories:
+        return schema | _closed(column, column.categories)
+    if column.datatype == "BOOL":
         return schema | {"minimum": 0, "maximum": 1}
-    if column.closed and column.categories is not None:
-        numbers = (
-            [int(each) for each in column.categories if isinstance(each, bool)] if column.datatype == "BOOL" else []
-        )
-        return schema | {"enum": [*column.categories, *numbers, *([None] if column.nullable else [])]}
     if column.datatype == "FP32":
         return schema | {"minimum": -_FP32_MAX, "maximum": _FP32_MAX}
     if column.datatype == "INT64":
         low, high, _ = limits(column)
         return schema | {"minimum": low, "maximum": high}
     return schema
+
+
+def _closed(column: Column, categories: Sequence[Cell]) -> Schema:
+    """Return what limits a cell to these categories. Of booleans and fractions it is their range only.
+
+    Generators make types of strings and integers, and drop whole operations with other enumerations.
+    """
+    if _is_listed(categories):
+        return {"enum": [*categories, *([None] if column.nullable else [])]}
+    numbers = [float(each) for each in categories if isinstance(each, (bool, int, float))]
+    return {"minimum": min(numbers), "maximum": max(numbers)} if numbers else {}
+
+
+def _is_listed(categories: Sequence[Cell]) -> bool:
+    return {type(each) for each in categories} in ({str}, {int})
 
 
 def _date(column: Column) -> Schema:
@@ -80,6 +93,9 @@ def _sentences(column: Column) -> list[str]:
         sentences.append(f"The training data had values from {seen}; other values are accepted.")
     if column.categories and not column.closed:
         sentences.append("The examples are from the training data; other values are accepted.")
+    if column.categories and column.closed and not _is_listed(column.categories):
+        shown = ", ".join(map(str, column.categories[:MAX_EXAMPLES]))
+        sentences.append(f"Accepted: {shown}{', ...' if len(column.categories) > MAX_EXAMPLES else ''}.")
     if column.nullable:
         sentences.append("null is a missing value.")
     if column.nullable and column.datatype == "INT64" and limits(column)[1] > MAX_EXACT_INTEGER:
@@ -92,8 +108,7 @@ def output_cell(output: Output, contract: Contract) -> Schema:
     name = JSON_TYPES[output.datatype]
     known = labels(contract)
     # Generators make types of strings and integers only.
-    is_plain = known is not None and {type(each) for each in known} in ({str}, {int})
-    if output.name == "predict" and output.flat and known and is_plain and len(known) <= MAX_LISTED:
+    if output.name == "predict" and output.flat and known and _is_listed(known) and len(known) <= MAX_LISTED:
         return {"type": name, "enum": list(known)}
     return {"type": [name, "null"] if name == "number" else name}
 
