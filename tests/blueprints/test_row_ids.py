@@ -86,6 +86,7 @@ def test_every_spelling_brings_the_ids_back(
             assert ids_in(as_csv) == ids[: len(rows)], spelling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=10)
 @given(data=st.data(), chance=st.randoms())

@@ -48,12 +48,11 @@ class Outcome(msgspec.Struct, omit_defaults=True):
 
 
 class Seen(msgspec.Struct):
-    """All outcomes of a client. not_run: why it did not run here; empty if it did."""
+    """All outcomes of a client."""
 
     client: str
     version: str
     outcomes: list[Outcome]
-    not_run: str = ""
 
 
 def numbers_in(kind: str, answer: bytes, json_length: int) -> list[float]:
@@ -101,8 +100,6 @@ def table(clients: Iterable[Seen]) -> str:
     lines = [f"| client | spelling | {' | '.join(kinds)} |", f"|---|---|{'---|' * len(kinds)}"]
     notes: dict[str, int] = {}
     for seen in clients:
-        if seen.not_run:
-            lines.append(f"| {seen.client} | not run: {seen.not_run} |{' |' * len(kinds)}")
         spellings = dict.fromkeys(each.spelling for each in seen.outcomes)
         for spelling in spellings:
             found = {each.kind: each for each in seen.outcomes if each.spelling == spelling}

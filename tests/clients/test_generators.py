@@ -181,7 +181,7 @@ GENERATED_ANNOTATION = "package javax.annotation; public @interface Generated { 
 def test_openapi_generator_for_java(document: Path, served: Stack) -> None:
     """Java's HttpClient sends typed rows. What its generator cannot write in Java holds any value instead."""
     if shutil.which("javac") is None:
-        pytest.fail("there is no javac on PATH; install a JDK (Debian: default-jdk-headless)")
+        raise environments.NotInstalled("there is no javac on PATH; install a JDK (Debian: default-jdk-headless)")
     python, folder = environments.python("generators"), document.parent
     (jar,) = python.parent.parent.glob("lib/python*/site-packages/openapi_generator_cli/*.jar")
     options = "--additional-properties=openApiNullable=false,hideGenerationTimestamp=true"
