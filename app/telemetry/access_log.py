@@ -28,7 +28,8 @@ def fields(trace: RequestTrace, method: str, path: str, status: int, seconds: fl
             line[f"{stage}_ms"] = round(spent_s * 1000, 3)
     if trace.error:
         line["error"] = trace.error
-    line |= correlation.logged(trace.environ, trace.v2_id)
+    if found := correlation.logged(trace.environ, trace.v2_id):
+        line |= found
     if trace.row_ids:
         line["row_ids"] = [correlation.printable(each) for each in trace.row_ids]
     line["request_id"], line["level"], line["time"] = trace.request_id, level, datetime.now(UTC)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 LOGGED = {
     "traceparent": "HTTP_TRACEPARENT",
@@ -17,6 +18,8 @@ LOGGED = {
     "custom_attributes": "HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES",
 }
 """The fields of the access line, each with the header that it holds, by its WSGI key."""
+_KEYS = frozenset(LOGGED.values())
+NOTHING: Mapping[str, str] = MappingProxyType({})
 CORRELATION, ATTRIBUTES = LOGGED["correlation_id"], LOGGED["custom_attributes"]
 ECHOED = {CORRELATION: "X-Correlation-ID", ATTRIBUTES: "X-Amzn-SageMaker-Custom-Attributes"}
 """The headers that come back with every answer, errors too: by their WSGI key, the name in the answer.
@@ -30,8 +33,10 @@ MAX_ECHOED_CHARS = 1024
 _SENDABLE = re.compile(rf"[ -~]{{1,{MAX_ECHOED_CHARS}}}\Z")
 
 
-def logged(environ: Mapping[str, object], v2_id: str | None) -> dict[str, str]:
+def logged(environ: Mapping[str, object], v2_id: str | None) -> Mapping[str, str]:
     """Return the fields of the access line: those of the headers that were sent, and `id`, the id of a V2 request."""
+    if v2_id is None and environ.keys().isdisjoint(_KEYS):
+        return NOTHING
     found: dict[str, str] = {}
     if v2_id is not None:
         found["id"] = printable(v2_id)

@@ -86,7 +86,8 @@ def decode(body: Body, schema: Input, rules: Rules, query: OutputQuery = NO_QUER
     Raises RequestRejected, TooLarge or UnsupportedBody.
     """
     request = parse_json(body.content(), PredictRequest, body.json_limit_bytes, narrow(schema), rules.strict_json)
-    misplaced.refuse_fields(request, request.misplaced, misplaced.V1_PLACE)
+    if not (request.output is request.outputs is request.predict_method is request.params is msgspec.UNSET):
+        misplaced.refuse_fields(request, request.misplaced, misplaced.V1_PLACE)
     if isinstance(request.parameters, dict):
         misplaced.refuse(request.parameters, misplaced.V1_PLACE, "parameters.")
     by_columns = request.instances is msgspec.UNSET
