@@ -118,7 +118,7 @@ BODIES = (
         lambda: (outputs(1000, 2000), {"Content-Type": "application/json"}),
     ),
     Body(
-        "JSON: 16 MB of lists in lists, gzip", "1 GB kept, 9.5 s", _TO_IRIS, 413, "tests/unit/test_json_size.py",
+        "JSON: 16 MB of lists in lists, gzip", "1 GB kept, 9.5 s", _TO_IRIS, 400, "tests/unit/test_json_size.py",
         lambda: (gzip.compress(nested(16_776_000)), GZIP), 16_776_000,
     ),
     Body(
