@@ -76,7 +76,10 @@ def test_bodies_of_lines_and_npy(client: FlaskClient, trained: Trained, name: st
         np.testing.assert_array_equal(loaded(answer.data), expected)
 
 
-@pytest.mark.parametrize(("per_request", "accept"), [(1, "text/csv"), (100, "text/csv"), (100, LINES), (1, NPY)])
+@pytest.mark.parametrize(
+    ("per_request", "accept"),
+    [(1, "text/csv"), (100, "text/csv"), (100, LINES), pytest.param(1, NPY, marks=pytest.mark.slow)],
+)
 def test_a_batch_transform_of_sagemaker(client: FlaskClient, trained: Trained, per_request: int, accept: str) -> None:
     """1000 rows of CSV, split by line and assembled by line, give 1000 lines in the order of the rows."""
     estimator, sample = trained["iris"]
