@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs/guide").glob("*.md"))]
 NOT_RUN = 5
 """Blocks of all pages that are not run. Each says why on the page; raise this number with the reason in mind."""
-LINKED = ("supervisord.conf", "tests", "training")
+LINKED = ("supervisord.conf", "tests", "training", "wsgi.py")
 """What a reader's folder has beside the models and the run folder, as far as the pages use it."""
 COPIED = ("client",)
 """The same, for folders in which a command of a page writes."""
