@@ -23,7 +23,7 @@ from benchmarks.soak.stack import Stack
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SILENCE_S = 1.0
 """The longest time in which the stack may answer nothing at all."""
-EVENTS = ("restart", "hup", "recycle", "kill-worker", "kill-master", "kill-holders", "kill-nginx-master", "upgrade")
+EVENTS = ("restart", "recycle", "kill-master", "kill-holders", "kill-nginx-master", "upgrade")
 """A killed supervisord is in test_end_of_stack.py, a killed keeper in test_restarts.py."""
 
 
