@@ -11,8 +11,8 @@ from werkzeug.http import parse_list_header, parse_options_header
 
 from tableside.errors import NotAcceptable
 from tableside.web.response import JSON
+from tableside.web.table_types import CSV
 
-CSV = "text/csv"
 PROBLEM = "application/problem+json"
 _ANY = "*/*"
 _DEFAULT = frozenset(("", _ANY, JSON))

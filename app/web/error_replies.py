@@ -20,7 +20,7 @@ from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.repository.refusals import ReleaseRefused
 from tableside.telemetry import logs
-from tableside.web import body_size
+from tableside.web import body_size, table_types
 from tableside.web.extensions import extensions
 from tableside.web.request import RequestContext
 from tableside.web.request_lifecycle import begin
@@ -79,13 +79,6 @@ _RETRIABLE = (
 )  # fmt: skip
 INTERNAL = "internal server error; the server's log has the cause under this request's id (X-Request-ID)"
 _MAX_CAUSE_CHARS = 300
-_TABLES = frozenset(
-    (
-        "text/csv", "application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/x-npy",
-        "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet", "application/x-parquet",
-    )
-)  # fmt: skip
-"""Types of bodies that `/invocations` reads, and the JSON protocols V1 and V2 do not."""
 
 
 def body(status: int, detail: str, **more: object) -> dict[str, object]:
@@ -158,7 +151,7 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
 def _other_path(context: RequestContext) -> str:
     """What to say of a table that was refused on a path that takes JSON whatever its Content-Type; often nothing."""
     kind = context.header("CONTENT_TYPE").partition(";")[0].strip().lower()
-    if kind not in _TABLES or not context.environ["PATH_INFO"].endswith((":predict", "/infer")):
+    if kind not in table_types.ALL or not context.environ["PATH_INFO"].endswith((":predict", "/infer")):
         return ""
     return f". This path takes JSON; a body of the type {kind} is read at /models/NAME/invocations"
 

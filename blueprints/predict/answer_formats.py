@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from tableside.blueprints.predict import several_outputs
-from tableside.blueprints.predict.body_formats import JSON_LINES, NPY
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Output
 from tableside.errors import AnswerTooLarge, RequestRejected
 from tableside.web import response
-from tableside.web.accept import CSV, Choice
+from tableside.web.accept import Choice
 from tableside.web.predictions import PredictionResult, run_stage
 from tableside.web.request import RequestContext
 from tableside.web.response import Reply
+from tableside.web.table_types import CSV, JSON_LINES, NPY
 
 _SPECIAL = re.compile(r'[",\r\n]')
 OFFERED = (response.JSON, CSV, *JSON_LINES, NPY)

@@ -15,15 +15,11 @@ from tableside.decoding.npy import from_npy
 from tableside.decoding.rules import Rules
 from tableside.errors import UnsupportedBody
 from tableside.web import response
+from tableside.web.table_types import ARROW, CSV, JSON_LINES, NPY, PARQUET
 
 Read = Callable[[bytes, Input, Rules, int], Table]
 """Decodes a body, given how many bytes its table may take, or how much its JSON may count."""
-ARROW = "application/vnd.apache.arrow.stream"
-PARQUET = ("application/vnd.apache.parquet", "application/x-parquet")
-JSON_LINES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson")
-"""The names that JSON lines have: SageMaker's, an older one, and that of ndjson.org."""
-NPY = "application/x-npy"
-CONTENT_TYPES = (response.JSON, "text/csv", JSON_LINES[0], NPY, ARROW, PARQUET[0])
+CONTENT_TYPES = (response.JSON, CSV, JSON_LINES[0], NPY, ARROW, PARQUET[0])
 """What a body may be, as errors list it."""
 
 
@@ -93,7 +89,7 @@ def choose(content_type: str, user_agent: str) -> BodyFormat:
     charset = options.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedBody(f"charset {charset[:40]!r} is not supported; send UTF-8")
-    if kind == "text/csv":
+    if kind == CSV:
         return _csv(options.get("header", ""))
     if known := _FORMATS.get(kind):
         return known
