@@ -18,6 +18,7 @@ from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected
 from tableside.process.worker_hand import Held
 from tableside.server import broken_bodies
+from tableside.serving.servable import Servable
 from tableside.settings import Server
 from tableside.telemetry.request_metrics import InFlight
 from tableside.telemetry.request_trace import RequestTrace
@@ -91,6 +92,10 @@ class RequestContext(msgspec.Struct):
         if self.in_flight is not None:
             self.in_flight.leave()
             self.in_flight = None
+
+    def servable(self, spec: str, version: str | None = None) -> Servable:
+        """The servable that answers this request. Waits and raises as `Extensions.servable` does."""
+        return self.extensions.servable(spec, version)
 
     def header(self, key: str) -> str:
         """A header by its WSGI key (`HTTP_ACCEPT`, `CONTENT_TYPE`); empty when the request does not have it."""

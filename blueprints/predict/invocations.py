@@ -58,7 +58,7 @@ class _DecodedRequest(PredictionRequest, frozen=True):
 
 def infer(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is the one in the path, in a header or in the settings, or else the only one that there is."""
-    servable = context.extensions.servable(name or _requested_model(context))
+    servable = context.servable(name or _requested_model(context))
     body, body_format, query, choice = (
         context.body(),
         body_formats.choose(context.header("CONTENT_TYPE"), context.header("HTTP_USER_AGENT")),

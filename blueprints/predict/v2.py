@@ -91,7 +91,7 @@ def _describe(model: Model, contract: Contract, columns: Input) -> dict[str, obj
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
     """Predict for one tensor per column, or for one numeric matrix; answer the requested outputs or the default one."""
     misplaced.refuse_query(context)
-    servable = context.extensions.servable(name, version)
+    servable = context.servable(name, version)
     body, json_length = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     is_binary = accept.choose(context.header("HTTP_ACCEPT"), OFFERED).kind == BINARY
     size_bytes = body.max_content_bytes
