@@ -22,6 +22,7 @@ from tableside.cli import (
     models,
     promotion,
     publish_command,
+    push,
     reload,
     removal,
     restart,
@@ -84,6 +85,7 @@ def config(as_json: bool) -> None:
 
 for command in (
     publish_command.publish,
+    push.push,
     contract.contract,
     models.list_models,
     models.show,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from tableside.cli import consent, manifest, publish_options, render, signing, step_progress, traffic_notes
+from tableside.cli import consent, manifest, publish_options, render, signing, step_progress
 from tableside.cli.manifest import Entry
 from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
 from tableside.cli.stack_wait import check_stack, wait_until_served
 from tableside.errors import PublishFailed, StackError, TablesideError
+from tableside.repository import traffic_notes
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ class Role(Enum):
     WEB_KEEPER = "web keeper"
     GUNICORN = "gunicorn"
     MODEL = "model process"
+    UPLOAD = "upload process"
     HOLDER = "socket holder"
 
 
@@ -43,6 +44,7 @@ _MODULES = {
     b"tableside.deployment.web_keeper": Role.WEB_KEEPER,
     b"tableside.deployment.nginx_keeper": Role.NGINX_KEEPER,
     b"tableside.deployment.socket_holder": Role.HOLDER,
+    b"tableside.uploads.child": Role.UPLOAD,
 }
 """The modules that Python runs with `-m`, and the roles of their processes."""
 _MODEL_SCRIPT = b"/model_process/child/main.py"

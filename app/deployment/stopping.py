@@ -21,7 +21,7 @@ _STAGES = (
     (((Role.NGINX_KEEPER,),), signal.SIGTERM, (Role.NGINX_KEEPER, *_NGINX)),
     ((_NGINX,), signal.SIGQUIT, _NGINX),
     (((Role.WEB_KEEPER,), (Role.GUNICORN,)), signal.SIGTERM, _WEB),
-    (((Role.MODEL, Role.HOLDER),), signal.SIGTERM, (Role.MODEL, Role.HOLDER)),
+    (((Role.MODEL, Role.HOLDER, Role.UPLOAD),), signal.SIGTERM, (Role.MODEL, Role.HOLDER, Role.UPLOAD)),
 )
 """Groups of roles, the signal that the leaders of each group get, and which processes must have ended before the next
 stage. Those that serve clients end first.

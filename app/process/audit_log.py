@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tableside.process.offload import run_native
@@ -29,6 +30,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong)
 
 Line = dict[str, object]
+
+
+def now() -> Line:
+    """Return the member of a line that says when: UTC, ISO 8601."""
+    return {"time": datetime.now(UTC).isoformat()}
 
 
 class AuditLog:

@@ -46,3 +46,17 @@ def is_locked(path: Path, *, shared: bool = False) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def wait_for_lock(path: Path) -> int:
+    """Lock a file, and wait until nobody else has it. Return the descriptor that holds the lock until it is closed.
+
+    Only for processes without an event loop. Raises OSError if the file cannot be opened or locked at all.
+    """
+    fd = os.open(path, CREATE, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -117,6 +117,22 @@ def rename_to_version(
         return numbered
 
 
+def place(folder: Path, finished: Path, contract: Contract) -> None:
+    """Give a finished version that keeps its contract and number its place in the model's folder, in one step.
+
+    finished: its folder, on the same disk. Raises PublishFailed if the number was published meanwhile.
+    """
+    artifact_files.make_read_only(finished)
+    try:
+        finished.rename(folder / str(contract.version))
+    except OSError as problem:
+        raise PublishFailed(
+            f"{folder.name}/{contract.version} was published meanwhile, or cannot be written: {problem.strerror}"
+        ) from problem
+    artifact_files.sync(folder)
+    version_record.note(folder.parent, folder.name, contract.version)
+
+
 def refuse_used(root: Path, name: str, version: int) -> None:
     """Raise PublishFailed for a number that a version had which is not in the repository any more."""
     before = version_record.used(root, name, version)

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_path_info
 
 from tableside import errors
+from tableside.control_errors import Conflict, Forbidden, GenerationChanged
 from tableside.disk_errors import DiskFull
 from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
@@ -33,8 +34,11 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.Unauthorized: 401,
     errors.WrongScope: 403,
     errors.CrossSite: 403,
+    Forbidden: 403,
     errors.ModelNotFound: 404,
     errors.NotAcceptable: 406,
+    Conflict: 409,
+    GenerationChanged: 412,
     errors.TooLarge: 413,
     errors.InflatesTooMuch: 413,
     errors.TooManyRows: 413,
@@ -68,6 +72,7 @@ PUBLIC = frozenset(
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
         errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.NotAcceptable,
         RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull, UrlTooLong,
+        Forbidden, Conflict, GenerationChanged,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
@@ -133,6 +138,16 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
         detail += f" ({str(error.__cause__)[:_MAX_CAUSE_CHARS]})"
     is_logged = refused or (status >= 500 and status not in (503, 504, 507) and not isinstance(error, _LOGGED_BEFORE))
     _record(kind.__name__, error if is_logged else None, context)
+    reply = _reply(status, detail, context, **_members(error))
+    if isinstance(error, _RETRIABLE):
+        return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
+    if isinstance(error, errors.Unauthorized):
+        return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))
+    return reply
+
+
+def _members(error: errors.TablesideError) -> dict[str, object]:
+    """Return the members of the error object that only this kind of error has."""
     more: dict[str, object] = {}
     if isinstance(error, errors.RequestRejected) and error.cells:
         more["errors"] = [{"path": cell.path, "message": cell.message} for cell in error.cells]
@@ -140,12 +155,11 @@ def _from_tableside(error: errors.TablesideError, context: RequestContext) -> Re
         more["max_bytes"] = error.limit_bytes
     if isinstance(error, (RequestQuarantined, ModelQuarantined)):
         more["code"] = error.code
-    reply = _reply(status, detail, context, **more)
-    if isinstance(error, _RETRIABLE):
-        return replace(reply, headers=(("Retry-After", str(error.retry_after_s)),))
-    if isinstance(error, errors.Unauthorized):
-        return replace(reply, headers=(("WWW-Authenticate", "Bearer"),))
-    return reply
+    if isinstance(error, Conflict) and error.reasons:
+        more["reasons"] = list(error.reasons)
+    if isinstance(error, GenerationChanged):
+        more["generation"] = error.generation
+    return more
 
 
 def _other_path(context: RequestContext) -> str:

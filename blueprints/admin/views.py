@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from tableside import __version__
+from tableside.blueprints.admin import operation_views, uploads
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
 from tableside.serving import generations
@@ -21,6 +22,8 @@ RELOAD_TIMEOUT_S = 60.0
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin/api")
 allow(blueprint, Access.ADMIN)
+uploads.mount(blueprint)
+operation_views.mount(blueprint)
 log = logs.get_logger("admin")
 
 

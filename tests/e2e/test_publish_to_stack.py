@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -122,3 +124,32 @@ def test_a_release_is_one_command_each(stack: Stack) -> None:
     done = stack.cli("delete", f"m/{new}", "--yes")
     assert done.returncode == 0, done.stderr
     assert stack.call(f"/v2/models/m/versions/{new}/ready")[0] == 404
+
+
+def test_a_version_is_pushed_through_nginx(stack: Stack, words: list[str], tmp_path: Path) -> None:
+    """As from another machine: nginx passes the body on as it comes, above server.max_body_bytes too, and the workers
+    serve the version. Without a key nothing is stored, and above server.max_upload_bytes the error names that setting.
+    """
+    assert stack.cli(*words, "--repository", str(tmp_path)).returncode == 0
+    environ = {name: value for name, value in stack.environ.items() if not name.startswith("TABLESIDE__")}
+    environ["TABLESIDE__SERVER__RUN_DIR"] = str(tmp_path / "run")
+    to = ["--to", f"http://127.0.0.1:{stack.admin}", "--key-file", str(stack.run_dir / "admin.key")]
+    command = [str(BIN / "tableside"), "push", "pushed", str(tmp_path / "m" / "1"), "--next", *to]
+    done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "served by 2 workers" in done.stdout
+    assert stack.call("/v2/models/pushed/versions/1/ready")[0] == 200
+    path = "/admin/api/models/pushed/versions"
+    key = {"Authorization": f"Bearer {stack.key}"}
+    status, content, _ = stack.call(path, b"x" * (65 << 20), admin=True, headers=key)
+    assert (status, "no tar file" in content["error"] if status == 400 else status) in ((400, True), (202, 202)), (
+        content
+    )
+    assert stack.call(path, b"x" * 1000, admin=True)[0] == 401
+    connection = http.client.HTTPConnection("127.0.0.1", stack.admin, timeout=60)
+    connection.request("POST", path, headers={**key, "Content-Length": str(3 << 30)})
+    answer = connection.getresponse()
+    refusal = json.loads(answer.read())
+    connection.close()
+    assert (answer.status, refusal["max_bytes"]) == (413, 2 << 30)
+    assert "server.max_upload_bytes" in refusal["error"]

@@ -185,7 +185,7 @@ def test_every_route_has_its_line(application: Flask) -> None:
     """http.md lists each route of the application with its methods, and no other."""
     rows = table_rows(section((REFERENCE / "http.md").read_text(), "## Routes"))
     listed = {path: set(row[1].split(", ")) for row in rows for path in code_in(row[0])}
-    values = {"name": "NAME", "version": "V"}
+    values = {"name": "NAME", "version": "V", "operation_id": "ID"}
     expected: dict[str, set[str]] = {}
     for rule in application.url_map.iter_rules():
         path = re.sub(r"<(\w+:)?(\w+)>", lambda part: "FILE" if part[1] == "path:" else values[part[2]], rule.rule)
@@ -202,7 +202,7 @@ def test_the_plane_and_key_of_every_route_are_true(application: Flask) -> None:
     rows = table_rows(section((REFERENCE / "http.md").read_text(), "## Routes"))
     listed = {path: row[2:4] for row in rows for path in code_in(row[0])}
     for rule in application.url_map.iter_rules():
-        path = re.sub(r"<path:\w+>", "FILE", rule.rule)
+        path = re.sub(r"<path:\w+>", "FILE", rule.rule).replace("<operation_id>", "ID")
         path = re.sub(r"<(\w+:)?name>", "NAME", re.sub(r"<(\w+:)?version>", "V", path))
         assert listed[path] == words[access_of(rule.endpoint)], path
 

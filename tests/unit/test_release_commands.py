@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tableside.cli import main, release_steps, traffic_notes
+from tableside.cli import main, release_steps
 from tableside.cli.release_steps import Place
 from tableside.errors import StackError
-from tableside.repository import integrity, model_toml, paths, release_edits
+from tableside.repository import integrity, model_toml, paths, release_edits, traffic_notes
 from tableside.settings import load
 from tests.unit.test_reloading import copy, registry_for
 

@@ -1,0 +1,96 @@
+"""Publishes an uploaded estimator: a skops file with a sample, or a training record that holds one.
+
+It does what `tableside publish` does, with one difference: nothing is read that runs code. A file that is no skops file
+is refused before anything opens it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tableside.contract.schema import Contract
+from tableside.control_errors import Forbidden
+from tableside.errors import RequestRejected
+from tableside.publishing import publish, sources, training_record
+from tableside.publishing.progress import Progress
+from tableside.settings import Settings
+from tableside.uploads.version import NO_PICKLE
+
+PICKLES = frozenset((".joblib", ".pkl", ".pickle", ".cloudpickle", ".dill"))
+OTHER_FORMATS = frozenset((".onnx", ".ubj", ".cbm", ".json", ".txt", ".model", ".bst"))
+TABLES = (".csv", ".parquet")
+HOW = (
+    "Send a tar file with a whole version (contract.json and its files), or with one skops file and sample.csv or "
+    "sample.parquet"
+)
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How an estimator is published, as the options of `tableside publish` of the same names."""
+
+    target: str = ""
+    runtime: Literal["auto", "sklearn"] = "auto"
+    tolerance: float = 0.0
+    nullable: tuple[str, ...] = ()
+    quick: bool = False
+
+
+def publish_artifact(
+    settings: Settings, name: str, folder: Path, options: Options, progress: Progress
+) -> tuple[Contract, list[str]]:
+    """Publish the estimator in `folder` as the next version of `name`. Returns its contract and remarks for the user.
+
+    Raises Forbidden for a pickle, and where `repository.trusted_keys` asks for a signature, which the server cannot
+    make; RequestRejected for a folder without an estimator or a sample; and PublishFailed.
+    """
+    if settings.repository.trusted_keys:
+        raise Forbidden(
+            "repository.trusted_keys asks for a signature, and the server has no key to sign with. Publish and sign on "
+            "your own machine, `tableside publish --sign KEYFILE`, and send the version: `tableside push`"
+        )
+    policy = msgspec.structs.replace(settings.repository, allowed_pickles=())
+    path, sample, expect = _find(folder)
+    request = sources.Request(sample, options.target or None, None, expect)
+    prepared = sources.prepare(path, request, policy, progress)
+    contract = publish.publish(
+        name, prepared.estimator, prepared.sample, repository=settings.repository_path, runtime=options.runtime,
+        tolerance=options.tolerance, nullable=options.nullable, quick=options.quick,
+        trusted_types=policy.trusted_types, trusted_libraries=policy.trusted_libraries, source=prepared.source,
+        trained_with=prepared.trained_with, optional=prepared.optional, expect=prepared.answers,
+        environment_skew=policy.environment_skew, trusted_keys=(), progress=progress,
+    )  # fmt: skip
+    return contract, list(prepared.notes_for(contract))
+
+
+def _find(folder: Path) -> tuple[Path, Path | None, Path | None]:
+    """Return the path of the estimator or training record, of the sample, and of the trainer's answers."""
+    files = {path.name: path for path in folder.iterdir()}
+    for name, path in files.items():
+        if path.suffix.lower() in PICKLES:
+            raise Forbidden(f"{name[:100]!r}: {NO_PICKLE}")
+    artifacts = [path for path in files.values() if path.suffix.lower() == ".skops"]
+    if training_record.is_record(folder):
+        artifact = folder / training_record.read(folder).artifact.file
+        _require_skops(artifact)
+        return folder, None, None
+    if len(artifacts) != 1:
+        other = next((name for name, path in files.items() if path.suffix.lower() in OTHER_FORMATS), "")
+        what = f"{other[:100]!r} alone says not which table it takes" if other else "there is no estimator"
+        raise RequestRejected(f"{what if len(artifacts) == 0 else 'there are several skops files'}. {HOW}")
+    _require_skops(artifacts[0])
+    sample, expect = (_table(files, name) for name in ("sample", "expect"))
+    if sample is None:
+        raise RequestRejected(f"there is no sample: rows like the training data. {HOW}")
+    return artifacts[0], sample, expect
+
+
+def _require_skops(path: Path) -> None:
+    if not sources.is_zip(path):
+        raise Forbidden(f"{path.name!r} is no skops file: {NO_PICKLE}")
+
+
+def _table(files: dict[str, Path], name: str) -> Path | None:
+    return next((files[name + suffix] for suffix in TABLES if name + suffix in files), None)
