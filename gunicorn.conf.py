@@ -145,6 +145,12 @@ def child_exit(server, worker):
     file.close()
 
 
+def worker_exit(server, worker):
+    """Write what the worker has counted of versions that are tried."""
+    if application := getattr(worker, "wsgi", None):
+        application.extensions["tableside"].registry.traffic.stop()
+
+
 def post_worker_init(worker):
     """Load the models in the background, while the event loop already answers health probes."""
     gc.collect()

@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     request_metrics = RequestMetrics(
         counters, make_call_later(), make_call_later(0.0), log_one_in=settings.log.access_one_in
     )
+    registry.traffic.replays.is_busy = request_metrics.is_busy
     app.extensions[EXTENSION_KEY] = Extensions(
         settings,
         registry,

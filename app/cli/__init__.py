@@ -27,6 +27,7 @@ from tableside.cli import (
     removal,
     restart,
     signing,
+    traffic,
 )
 from tableside.errors import TablesideError
 from tableside.settings import load
@@ -94,6 +95,8 @@ for command in (
     promotion.promote,
     promotion.rollback,
     promotion.alias,
+    traffic.traffic,
+    traffic.shadow,
     removal.retire,
     removal.delete,
     copying.copy,

@@ -21,6 +21,7 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
     """Return one row per version, with the problems that can be found without loading the version."""
     from tableside.model_process.known_environments import LibrariesByName
     from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths, version_record
+    from tableside.serving import traffic_report
 
     libraries = LibrariesByName(settings)
     seen = _seen_by_workers(root, settings)
@@ -33,11 +34,12 @@ def _versions(root: Path, settings: Settings) -> list[render.Row]:
             contradictions = model_toml_checks.contradictions(root, name, config)
         except ContractBroken as problem:
             config_problem = problem
+        tried = traffic_report.report(settings.run_dir, name, config)
         for number in paths.versions(root, name):
             pointing = [alias for alias, target in config.aliases.items() if target == number]
             row: render.Row = {
                 "name": name, "version": number, "aliases": pointing, "retired": number in config.retired,
-                "problem": "", "failure_kind": "",
+                "problem": "", "failure_kind": "", "traffic": tried.of_version(number),
             }  # fmt: skip
             try:
                 contract, content = integrity.read_with_bytes(root, name, number)
@@ -124,10 +126,14 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
     else:
         from tableside.model_process.known_environments import LibrariesByName
         from tableside.repository import model_toml
+        from tableside.serving import traffic_report
 
         environment = model_toml.environment_of(name, model_toml.read(root, name), settings.repository)
         libraries = LibrariesByName(settings).find(environment)
         missing = integrity.missing_libraries(contract) if libraries is None else ""
+        tried = traffic_report.report(settings.run_dir, name, model_toml.read(root, name)).of_version(number)
+        if tried:
+            click.echo(f"traffic: {tried}")
         differences = [*integrity.environment_differences(contract, libraries), *filter(None, [missing])]
         render.contract(contract, differences, signing.in_words(root, contract, content, settings))
 

@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
+@click.option("--if-ready", is_flag=True, help="Only if it is tried as canary or shadow, and every rule holds.")
 @repository_option
 @json_option
-def promote(model: str, repository: Path | None, as_json: bool) -> None:
+def promote(model: str, if_ready: bool, repository: Path | None, as_json: bool) -> None:
     """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
 
     The alias `default` is pointed at it. The version must be loaded in every worker of the running stack; without one,
-    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it.
+    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it. With
+    --if-ready, the exit code is 1 and nothing changes unless `tableside list` shows `ready to promote`.
     """
     from tableside.repository.paths import DEFAULT
 
     place = release_steps.find_place(repository)
     name, version = release_steps.find_version(place, model, "promote")
+    if if_ready:
+        _require_judgement(place, name, version)
     release_steps.require_ready(place, name, version)
     _move(place, name, DEFAULT, version, as_json)
 
@@ -83,6 +87,25 @@ def alias(name: str, alias: str, version: str | None, remove: bool, repository: 
     else:
         release_steps.require_sound(place, name, number)
     _move(place, name, alias, number, as_json)
+
+
+def _require_judgement(place: Place, name: str, version: int) -> None:
+    """Exit with 1 and the judgement unless a version that is tried is ready to be promoted."""
+    from tableside.repository import model_toml
+    from tableside.serving import traffic_report
+
+    judgement = traffic_report.judgement_of(place.settings.run_dir, name, version, model_toml.read(place.root, name))
+    if judgement is None:
+        click.echo(
+            f"tableside: not promoted: {name}/{version} is neither canary nor shadow, so nothing is compared. Begin "
+            f"with `tableside shadow {name}/{version} --percent 20` or `tableside traffic {name} --canary {version} "
+            "--percent 5`",
+            err=True,
+        )
+        raise SystemExit(1)
+    if not judgement.is_ready:
+        click.echo(f"tableside: not promoted: {name}/{version} is {judgement.text}", err=True)
+        raise SystemExit(1)
 
 
 def _move(place: Place, name: str, alias: str, version: int, as_json: bool) -> None:

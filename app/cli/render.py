@@ -146,6 +146,9 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     if any(row.get("signed_by") for row in rows):
         headings = (*headings[:-1], "signed by", "problem")
         cells = [(*cell[:-1], row.get("signed_by", ""), cell[-1]) for cell, row in zip(cells, rows, strict=True)]
+    if any(row.get("traffic") for row in rows):
+        headings = (*headings[:-1], "traffic", "problem")
+        cells = [(*cell[:-1], row.get("traffic", ""), cell[-1]) for cell, row in zip(cells, rows, strict=True)]
     apart = [float(str(row.get("golden_difference", 0.0))) for row in rows]
     if any(apart):
         headings = (*headings[:-1], "apart", "problem")

@@ -7,7 +7,7 @@ versions are served, and how requests are read, batched and cached.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ from tableside.errors import ContractBroken, PublishFailed
 from tableside.process import plain_files
 from tableside.repository import paths, toml_problems
 from tableside.repository.paths import DEFAULT, MODEL_TOML, check_alias
+from tableside.repository.traffic_config import CanaryConfig, RulesConfig, ShadowConfig, candidates
 from tableside.settings import Repository
 
 MAX_BYTES = 1 << 20
@@ -87,7 +88,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version number. versions: the published versions to serve. retired: versions that are not served although `versions`
     selects them. history: the versions that `default` has named. columns, batching, cache: one table each. runtime:
     `auto` uses the fast backends that publish chose; `sklearn` always calls the estimator. environment: the environment
-    of the operator's settings in whose model processes the versions run; empty for the server's own.
+    of the operator's settings in whose model processes the versions run; empty for the server's own. canary, shadow:
+    versions that are tried on a part of the traffic. rules: how they are judged.
     """
 
     enabled: bool = True
@@ -100,12 +102,21 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batching: BatchConfig = BatchConfig()
     cache: CacheConfig = CacheConfig()
     environment: str = ""
+    canary: CanaryConfig | None = None
+    shadow: ShadowConfig | None = None
+    rules: RulesConfig = RulesConfig()
+
+    @property
+    def candidates(self) -> Mapping[str, int]:
+        """The versions that are tried on a part of the traffic, by `canary` and `shadow`."""
+        return candidates(self.canary, self.shadow)
 
     def wanted(self, published: list[int]) -> list[int]:
         """Return the published versions to serve.
 
-        These are the versions that `versions` selects and that are not retired, the target of every alias, and the
-        version that `tableside rollback` would go back to, which must answer at once.
+        These are the versions that `versions` selects and that are not retired, the target of every alias, those that
+        are tried as canary or shadow, and the version that `tableside rollback` would go back to, which must answer at
+        once.
         """
         live = [version for version in published if version not in self.retired]
         if isinstance(self.versions, LatestVersions):
@@ -115,8 +126,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         else:
             chosen = set(live if self.versions == "all" else live[-1:])
         chosen |= set(self.former_defaults(live)[:1])
-        aliased = set(self.aliases.values())
-        return [version for version in published if version in aliased or (version in chosen and version in live)]
+        named = {*self.aliases.values(), *self.candidates.values()}
+        return [version for version in published if version in named or (version in chosen and version in live)]
 
     def former_defaults(self, published: Collection[int]) -> list[int]:
         """Return the versions that `default` named before its present one, the newest first.

@@ -14,7 +14,8 @@ _MOST_NAMES = 12
 
 
 def contradictions(root: Path, name: str, config: ModelConfig) -> list[str]:
-    """Return a sentence for each alias of a missing version, and for each column whose `missing_words` have no effect.
+    """Return a sentence for each name of a missing version, for each canary or shadow that is what `default` names, and
+    for each column whose `missing_words` have no effect.
 
     Contracts are read only if there are such columns; those that cannot be read have a problem of their own.
     """
@@ -24,9 +25,21 @@ def contradictions(root: Path, name: str, config: ModelConfig) -> list[str]:
         for alias, number in sorted(config.aliases.items())
         if number not in published
     ]
+    found += list(_of_candidates(config, published))
     if config.columns.missing_words:
         found += _without_effect(list(_columns(root, name, config.wanted(published))), config)
     return found
+
+
+def _of_candidates(config: ModelConfig, published: list[int]) -> Iterator[str]:
+    default = config.aliases.get(paths.DEFAULT)
+    for kind, number in config.candidates.items():
+        if number not in published:
+            yield f"{kind} in model.toml names version {number}, which does not exist"
+        elif number == default:
+            yield f"{kind} in model.toml names version {number}, which is what `default` names: nothing is compared"
+        elif default is None:
+            yield f"{kind} in model.toml needs the alias `default`, which says what answers the other requests"
 
 
 def _columns(root: Path, name: str, numbers: list[int]) -> Iterator[Column]:

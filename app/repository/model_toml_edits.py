@@ -34,19 +34,27 @@ def set_alias(root: Path, name: str, alias: str, version: int) -> None:
 def point_alias(
     document: tomlkit.TOMLDocument, before: ModelConfig, alias: str, version: int, answered: int | None = None
 ) -> None:
-    """Write an alias, and for `default` its history.
+    """Write an alias, and for `default` its history; its version is no canary and no shadow any more.
 
     before: the content of the file until now. answered: what answered without a version, if `default` named nothing.
     """
     aliases_in(document)[alias] = version
     if alias != DEFAULT:
         return
+    end_trials(document, before, version)
     history, now = [*before.history.default], before.aliases.get(DEFAULT, answered)
     if now is not None and history[-1:] != [now]:
         history.append(now)
     if history[-1:] != [version]:
         history.append(version)
     set_history(document, history[-KEPT_HISTORY:] if len(history) > 1 else [])
+
+
+def end_trials(document: tomlkit.TOMLDocument, before: ModelConfig, version: int) -> None:
+    """Remove the tables `canary` and `shadow` that name a version."""
+    for kind, tried in before.candidates.items():
+        if tried == version:
+            document.pop(kind, None)
 
 
 def aliases_in(document: tomlkit.TOMLDocument) -> MutableMapping[str, object]:

@@ -16,7 +16,7 @@ import tomlkit
 from tableside.nearest_names import did_you_mean, listed
 from tableside.repository import model_toml, paths, version_record
 from tableside.repository.model_toml import ModelConfig
-from tableside.repository.model_toml_edits import aliases_in, edit, point_alias, set_history
+from tableside.repository.model_toml_edits import aliases_in, edit, end_trials, point_alias, set_history
 from tableside.repository.paths import DEFAULT, MODEL_TOML
 from tableside.repository.refusals import ReleaseRefused
 
@@ -40,10 +40,12 @@ def move_alias(root: Path, name: str, alias: str, version: int, answered: int | 
     paths.check_alias(alias)
     text = model_toml.text_of(root, name)
     with edit(root, name) as (document, before):
-        _check_target(root, name, version, before)
+        check_target(root, name, version, before)
         former = before.aliases.get(alias)
         if former != version:
             point_alias(document, before, alias, version, answered)
+        elif alias == DEFAULT:
+            end_trials(document, before, version)
     return Change(name, former, text, model_toml.text_of(root, name))
 
 
@@ -73,7 +75,7 @@ def roll_back(root: Path, name: str, version: int) -> Change:
     """
     text = model_toml.text_of(root, name)
     with edit(root, name) as (document, before):
-        _check_target(root, name, version, before)
+        check_target(root, name, version, before)
         history = [*before.history.default]
         now = before.aliases.get(DEFAULT)
         if history[-1:] == [now]:
@@ -83,6 +85,7 @@ def roll_back(root: Path, name: str, version: int) -> Change:
         if now is None or not history:
             raise ReleaseRefused(f"`default` of model {name!r} was moved by another command just now. Look, and repeat")
         aliases_in(document)[DEFAULT] = version
+        end_trials(document, before, version)
         set_history(document, history if len(history) > 1 else [])
     return Change(name, now, text, model_toml.text_of(root, name))
 
@@ -106,7 +109,7 @@ def remove_alias(root: Path, name: str, alias: str) -> Change:
 def retire(root: Path, name: str, version: int, *, undo: bool = False) -> Change:
     """Do not serve a version any more, and keep its files; undo: serve it again.
 
-    Raises ReleaseRefused if an alias points at it, and as `move_alias` does.
+    Raises ReleaseRefused if an alias points at it or it is a canary or shadow, and as `move_alias` does.
     """
     text = model_toml.text_of(root, name)
     with edit(root, name) as (document, before):
@@ -122,7 +125,7 @@ def retire(root: Path, name: str, version: int, *, undo: bool = False) -> Change
 def delete(root: Path, name: str, version: int) -> Path:
     """Take a version out of the repository, and record that its number is used. Return its folder, to be removed.
 
-    Raises ReleaseRefused if an alias points at it, and as `move_alias` does.
+    Raises ReleaseRefused if an alias points at it or it is a canary or shadow, and as `move_alias` does.
     """
     folder = paths.version_folder(root, name, version)
     hidden = folder.with_name(f".deleted-{version}-{uuid.uuid4().hex}")
@@ -155,7 +158,7 @@ def remove_folders(folders: Collection[Path]) -> None:
 
 
 def check_unnamed(root: Path, name: str, version: int, command: str) -> None:
-    """Raise ReleaseRefused if an alias points at the version. command: what is to be done with it."""
+    """Raise ReleaseRefused if an alias points at the version, or it is tried. command: what is to be done with it."""
     _check_unnamed(name, version, model_toml.read(root, name), command)
 
 
@@ -164,7 +167,8 @@ def _hide(root: Path, name: str, version: int, hidden: Path) -> None:
     paths.version_folder(root, name, version).rename(hidden)
 
 
-def _check_target(root: Path, name: str, version: int, before: ModelConfig) -> None:
+def check_target(root: Path, name: str, version: int, before: ModelConfig) -> None:
+    """Raise ReleaseRefused unless the version exists and is not retired."""
     published = paths.versions(root, name)
     if version not in published:
         raise ReleaseRefused(f"model {name!r} has no version {version}; it has {listed(map(str, published))}")
@@ -183,6 +187,13 @@ def _check_unnamed(name: str, version: int, before: ModelConfig, command: str) -
             f"{name}/{version} is what the alias {' and '.join(pointing)} points at. Move it first with {move}, or "
             f"remove it: `tableside alias {name} {first} --remove`; then {command} it"
         )
+    for kind, tried in before.candidates.items():
+        if tried == version:
+            words = f"traffic {name}" if kind == "canary" else f"shadow {name}"
+            raise ReleaseRefused(
+                f"{name}/{version} is the {kind} of {name}. End that first: `tableside {words} --stop`; then "
+                f"{command} it"
+            )
 
 
 def _set_retired(document: tomlkit.TOMLDocument, retired: list[int]) -> None:

@@ -27,6 +27,7 @@ from tableside.serving.quarantine import QuarantineReports
 from tableside.serving.reloading import Reload
 from tableside.serving.scan import PendingVersion, scan
 from tableside.serving.servable import Servable
+from tableside.serving.traffic_of_worker import WorkerTraffic
 from tableside.serving.version_reports import VersionReports
 from tableside.settings import Settings
 from tableside.telemetry import logs
@@ -61,6 +62,8 @@ class Registry:
         self._reports = VersionReports(metrics)
         self.hand = WorkerHand()
         """The requests in hand, and those that have ended workers."""
+        self.traffic = WorkerTraffic(settings, metrics, lambda: self.catalog)
+        """How the requests of models are divided, of which another version is tried."""
         self._quarantine = QuarantineReports(self.hand, self._reports)
         self._on_change: Callable[[], None] = lambda: None
         self._scanned = threading.Event()
@@ -229,6 +232,7 @@ class Registry:
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         if config is not None:
             servable.adopt(make_policy(config, servable.contract, self._settings))
+            servable.traffic = self.traffic.of(servable.name, config)
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
         servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
 
@@ -250,6 +254,7 @@ class Registry:
     def stop(self) -> None:
         """End the thread that `follow` has started, at its next poll."""
         self._stop.set()
+        self.traffic.stop()
 
     def _follow(self, folder: Path) -> None:
         interval_s = self._settings.repository.poll_interval_ms / 1000

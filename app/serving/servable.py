@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from tableside.runtimes.router import RoutedRuntime
 from tableside.serving.cache import CacheMetrics, NoCacheMetrics, ResponseCache
 from tableside.serving.lifecycle import State, check
 from tableside.serving.policy import Policy
+
+if TYPE_CHECKING:
+    from tableside.serving.traffic import ModelTraffic
 
 IN_THE_LOG = "the server's log has the traceback under this request id"
 BatchItem = tuple[Runtime, Table, Sequence[Output], float]
@@ -49,6 +53,7 @@ class Servable:
 
     Many greenlets may call `predict` at the same time. policy: how it is served; `adopt` replaces it. reason,
     failure_kind: what is wrong with it, also while it answers. answered: how many answers verification has counted.
+    traffic: how the requests of its model are divided, if another version is tried; None for most models.
     """
 
     def __init__(self, name: str, version: int, contract: Contract | None = None) -> None:
@@ -66,6 +71,7 @@ class Servable:
         self.golden_difference = 0.0
         self.answered = 0
         self.policy = Policy()
+        self.traffic: ModelTraffic | None = None
         self.cache: ResponseCache | None = None
         self._cache_metrics: Callable[[], CacheMetrics] = NoCacheMetrics
         self._cached_for: tuple[int, bool] = (0, False)

@@ -51,5 +51,6 @@ def start_worker(
         slot.write_status(status_of(registry, instance, started_at, instance_size))
 
     registry.worker_number = slot.number
+    registry.traffic.start(slot.number)
     acknowledge()
     registry.follow(run_dir / "generations", acknowledge)

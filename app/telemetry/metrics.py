@@ -48,6 +48,7 @@ class Metrics:
         self._add_request_metrics(registry)
         self._add_queue_metrics(registry)
         self._add_state_metrics(registry)
+        self._add_traffic_metrics(registry)
 
     def _add_request_metrics(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -138,6 +139,32 @@ class Metrics:
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.build_info.labels(__version__, platform.python_version()).set(1)
+
+    def _add_traffic_metrics(self, registry: CollectorRegistry) -> None:
+        self.shadow_rows = Counter(
+            "tableside_shadow_rows", "Rows that a shadow computed once more and compared.", BY_MODEL, registry=registry
+        )
+        self.shadow_flips = Counter(
+            "tableside_shadow_flips", "Compared rows with another label.", BY_MODEL, registry=registry
+        )
+        self.shadow_errors = Counter(
+            "tableside_shadow_errors", "Requests that the shadow could not compute.", BY_MODEL, registry=registry
+        )
+        self.shadow_dropped = Counter(
+            "tableside_shadow_dropped", "Requests that were chosen for the shadow and not computed.",
+            (*BY_MODEL, "reason"), registry=registry,
+        )  # fmt: skip
+        self.shadow_cpu_seconds = Counter(
+            "tableside_shadow_cpu_seconds", "Seconds of CPU time that the shadow took.", BY_MODEL, registry=registry
+        )
+        self.canary_share = Gauge(
+            "tableside_canary_share", "The share of requests that the canary is to answer.", BY_MODEL,
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.release_ready = Gauge(
+            "tableside_release_ready", "1 if the version that is tried is ready to be promoted, 0 if not.", BY_MODEL,
+            registry=registry, multiprocess_mode="livemin",
+        )  # fmt: skip
 
 
 def use_worker_slot(slot: int, folder: Path) -> bool:

@@ -53,6 +53,8 @@ class VersionMetrics:
                 rows += trace.rows
             if trace.anomalies:
                 anomalies.update(trace.anomalies)
+            if trace.watch is not None:
+                trace.watch.answered(trace, request.status, request.seconds)
         for code, count in codes.items():
             self._requests[code].inc(count)
         for column_kind, cells in anomalies.items():
@@ -71,6 +73,11 @@ class InFlight:
         self._gauge = gauge
         self._set_later = set_later
         self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many requests of the model are in flight."""
+        return self._count
 
     def enter(self) -> None:
         """Count one request more."""
@@ -139,6 +146,10 @@ class RequestMetrics:
             gauge = self._metrics.in_flight.labels(model)
             found = self._in_flight[model] = InFlight(gauge, self._set_later)
         return found
+
+    def is_busy(self) -> bool:
+        """Whether a prediction is in flight: it waits, is decoded, computed or encoded."""
+        return any(each.count for each in self._in_flight.values())
 
     def record(self, trace: RequestTrace, method: str, path: str, status: int, seconds: float) -> None:
         """Count and log one answered request, at the event loop's next turn if there is one."""

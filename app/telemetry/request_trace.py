@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,6 +13,13 @@ from tableside.telemetry.metrics import NO_MODEL
 
 NO_ANOMALIES: Mapping[tuple[str, str], int] = MappingProxyType({})
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Watch(Protocol):
+    """Who wants to know of a request after its answer has gone."""
+
+    def answered(self, trace: RequestTrace, status: int, seconds: float) -> None:
+        """Note an answered request. Called on the event loop's thread; it must return at once."""
 
 
 class RequestTrace(msgspec.Struct):
@@ -27,6 +34,7 @@ class RequestTrace(msgspec.Struct):
     error: the name of the error's class, for the log.
     environ: the request (PEP 3333), for the ids in its headers. v2_id: the `id` of a V2 body, once it is decoded.
     row_ids: the ids of the first rows as text, if model.toml has them logged.
+    watch: who compares the versions of the model. sample: what it compares after the answer has gone.
     """
 
     request_id: str
@@ -44,6 +52,8 @@ class RequestTrace(msgspec.Struct):
     environ: Mapping[str, Any] = _NO_HEADERS
     v2_id: str | None = None
     row_ids: Sequence[str] = ()
+    watch: Watch | None = None
+    sample: object = None
 
     def serves(self, model: str, version: int, protocol: str) -> None:
         """Count this request for a version of the repository.

@@ -134,6 +134,8 @@ def predict(
     verification.maybe_verify(
         servable, table, outputs, prediction.arrays, one_in, extensions.predict_offload, extensions.metrics
     )
+    if trace.watch is not None and servable.traffic is not None:
+        trace.sample = servable.traffic.sample(servable, table, outputs, prediction)
     arrays = [(output, prediction.arrays[output.name]) for output in outputs]
     _check_finite(arrays, context)
     if ids is not None:

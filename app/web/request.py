@@ -94,8 +94,16 @@ class RequestContext(msgspec.Struct):
             self.in_flight = None
 
     def servable(self, spec: str, version: str | None = None) -> Servable:
-        """The servable that answers this request. Waits and raises as `Extensions.servable` does."""
-        return self.extensions.servable(spec, version)
+        """The servable that answers this request: of a request that names no version, perhaps the model's canary.
+
+        Waits and raises as `Extensions.servable` does.
+        """
+        found = self.extensions.servable(spec, version)
+        traffic = found.traffic
+        if traffic is not None and version is None and spec == found.name:
+            self.trace.watch = traffic
+            found = traffic.pick(found, self.environ.get(traffic.header, "") if traffic.header else "")
+        return found
 
     def header(self, key: str) -> str:
         """A header by its WSGI key (`HTTP_ACCEPT`, `CONTENT_TYPE`); empty when the request does not have it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from tableside import __version__
-from tableside.blueprints.admin import operation_views, uploads
+from tableside.blueprints.admin import operation_views, traffic_views, uploads
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
 from tableside.serving import generations
@@ -24,6 +24,7 @@ blueprint = Blueprint("admin", __name__, url_prefix="/admin/api")
 allow(blueprint, Access.ADMIN)
 uploads.mount(blueprint)
 operation_views.mount(blueprint)
+traffic_views.mount(blueprint)
 log = logs.get_logger("admin")
 
 
@@ -41,6 +42,7 @@ def _describe_model(model: Model) -> dict[str, object]:
         "aliases": dict(model.aliases),
         "reason": model.reason,
         "versions": [_describe_version(servable) for servable in model.servables],
+        **traffic_views.describe(model),
     }
 
 

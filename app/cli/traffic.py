@@ -1,0 +1,169 @@
+"""The commands that try a version on a part of a model's traffic: traffic and shadow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tableside.cli import release_steps, render
+from tableside.cli.options import json_option, repository_option
+from tableside.cli.release_steps import Place
+from tableside.cli.stack_wait import not_served
+
+if TYPE_CHECKING:
+    from tableside.repository.release_edits import Change
+    from tableside.repository.traffic_edits import Kind
+
+PERCENT = click.FloatRange(0, 100)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--canary", metavar="VERSION", help="The version that answers a part of the requests: number or alias.")
+@click.option("--percent", type=PERCENT, help="How large that part is.")
+@click.option("--sticky", metavar="HEADER", help="Requests with the same value of this header get the same version.")
+@click.option("--stop", is_flag=True, help="End the canary.")
+@click.option("--breaking", is_flag=True, help="Also a version with other columns or outputs.")
+@repository_option
+@json_option
+def traffic(
+    name: str, canary: str | None, percent: float | None, sticky: str | None, stop: bool, breaking: bool,
+    repository: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Let a version of the model NAME answer a part of the requests that name no version, or change or end that.
+
+    Without options, show what is in force and what was counted. A larger --percent keeps the callers that the canary
+    answered before. A canary whose requests fail clearly more often than the rules allow is ended by itself.
+    """
+    from tableside.repository import model_toml, traffic_edits
+
+    place = release_steps.find_place(repository)
+    name = release_steps.find_model(place, name)
+    if stop:
+        _stop(place, name, "canary", as_json)
+        return
+    if canary is None and percent is None and sticky is None:
+        _show(place, name, as_json)
+        return
+    now = model_toml.read(place.root, name).canary
+    if canary is None and now is not None:
+        canary = str(now.version)
+    percent = percent if percent is not None or now is None else now.percent
+    if canary is None or percent is None:
+        release_steps.refuse(f"say which version gets how much: `tableside traffic {name} --canary N --percent 5`")
+    _, version = release_steps.find_version(place, f"{name}/{canary}", f"traffic {name} --canary")
+    share = percent
+    _begin(
+        place, name, version, as_json, breaking,
+        lambda: traffic_edits.set_canary(place.root, name, version, share, sticky, _now()),
+        f"{name}/{version} answers {share:g} % of the requests without a version. Watch: `tableside traffic {name}`. "
+        f"Back: `tableside traffic {name} --stop`",
+    )  # fmt: skip
+
+
+@click.command()
+@click.argument("model")
+@click.option("--percent", type=PERCENT, help="How many of the answered requests are computed once more.")
+@click.option(
+    "--cpu-share", type=click.FloatRange(0, 1, min_open=True),
+    help="How much of one core each worker may spend on it, as a fraction. Default: 0.05.",
+)  # fmt: skip
+@click.option("--stop", is_flag=True, help="End the shadow.")
+@repository_option
+@json_option
+def shadow(
+    model: str, percent: float | None, cpu_share: float | None, stop: bool, repository: Path | None, as_json: bool
+) -> None:
+    """Let MODEL, which is NAME/VERSION or NAME@ALIAS, compute a part of the requests once more, and compare.
+
+    The answers have gone by then, and clients notice nothing. MODEL may be a NAME with --stop, which ends it, and
+    without options, which shows what is in force and what was counted.
+    """
+    from tableside.repository import paths, traffic_edits
+
+    place = release_steps.find_place(repository)
+    name = release_steps.find_model(place, paths.split_spec(model)[0])
+    if stop:
+        _stop(place, name, "shadow", as_json)
+        return
+    if percent is None and cpu_share is None:
+        _show(place, name, as_json)
+        return
+    name, version = release_steps.find_version(place, model, "shadow")
+    if percent is None:
+        release_steps.refuse(f"say how many requests: `tableside shadow {name}/{version} --percent 20`")
+    share = percent
+    _begin(
+        place, name, version, as_json, False,
+        lambda: traffic_edits.set_shadow(place.root, name, version, share, cpu_share, _now()),
+        f"{name}/{version} computes {share:g} % of the requests once more. Watch: `tableside shadow {name}`. Back: "
+        f"`tableside shadow {name} --stop`",
+    )  # fmt: skip
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _begin(
+    place: Place, name: str, version: int, as_json: bool, breaking: bool, make: Callable[[], Change], sentence: str
+) -> None:
+    """Write a canary or shadow, and wait until every worker has loaded its version. If one cannot, put all back."""
+    if not breaking:
+        _refuse_differences(place, name, version)
+    if place.unfollowed:
+        release_steps.require_sound(place, name, version)
+    change = release_steps.written(make)
+    workers = release_steps.wait_or_restore(
+        place, change, f"{name}/{version}", lambda worker: not_served(worker, name, version)
+    )
+    release_steps.report(place, as_json, workers, sentence, {"name": name, "version": version, "before": change.former})
+
+
+def _stop(place: Place, name: str, kind: Kind, as_json: bool) -> None:
+    from tableside.repository import traffic_edits
+
+    change = release_steps.written(lambda: traffic_edits.stop(place.root, name, kind))
+    workers = release_steps.wait_or_restore(place, change, f"{name} without a {kind}", lambda worker: "")
+    sentence = f"{name}/{change.former} is not the {kind} any more"
+    release_steps.report(place, as_json, workers, sentence, {"name": name, "version": change.former, "stopped": kind})
+
+
+def _refuse_differences(place: Place, name: str, version: int) -> None:
+    """Refuse a version that does not take the tables, or has not the outputs, of the one that `default` names."""
+    from tableside.repository import integrity, model_toml, paths
+    from tableside.serving import answer_comparison
+
+    default = model_toml.read(place.root, name).aliases.get(paths.DEFAULT)
+    if default is None or default == version or default not in paths.versions(place.root, name):
+        return  # refused with a better sentence by the edit
+    served = integrity.read_contract(place.root, name, default)
+    candidate = integrity.read_contract(place.root, name, version)
+    found = answer_comparison.input_differences(served.input, candidate.input)
+    found += answer_comparison.output_differences(served.outputs, candidate)
+    if found:
+        release_steps.refuse(
+            f"{name}/{version} differs from {name}/{default}, so requests for the one cannot be given to the other: "
+            f"{'; '.join(found)}. Nothing has changed"
+        )
+
+
+def _show(place: Place, name: str, as_json: bool) -> None:
+    """Print what is in force of a model's traffic, with what was counted."""
+    import msgspec
+
+    from tableside.repository import model_toml
+    from tableside.serving import traffic_report
+
+    report = traffic_report.report(place.settings.run_dir, name, model_toml.read(place.root, name))
+    if as_json:
+        render.as_json(msgspec.to_builtins(report))
+        return
+    from tableside.cli import traffic_lines
+
+    for line in traffic_lines.lines(report):
+        click.echo(line)
