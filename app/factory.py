@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         BytesInHand(settings.server.max_bytes_in_hand),
         guard.Guard(settings),
         AnswerFiles(settings.run_dir),
-        AuditLog(settings.run_dir),
+        AuditLog(settings.run_dir, settings.log.max_bytes),
     )
     request_lifecycle.install(app)
     large_answers.install(app)  # before the request is recorded: hooks run in the reverse order

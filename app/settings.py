@@ -159,7 +159,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     Raises SettingsError with one line that names the setting, its variable or the file.
     """
     environ = os.environ if environ is None else environ
-    merged = _read_file(environ, config)
+    merged = read_file(environ, config)
     for variable, value in sorted(environ.items()):
         if variable.startswith(ENV_PREFIX):
             override(merged, variable, value, Settings)
@@ -180,7 +180,8 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     return settings
 
 
-def _read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, object]:
+def read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, object]:
+    """Return the content of the settings file, for `load`; empty if there is none. Raises SettingsError."""
     requested = str(config) if config else environ.get(CONFIG_VARIABLE)
     path = Path(environ.get(FOLDER_VARIABLE, ""), requested or "tableside.toml")
     if not path.exists():

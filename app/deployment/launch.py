@@ -26,7 +26,7 @@ from tableside.deployment.releases import RECORD
 from tableside.deployment.running_stack import find_supervisors
 from tableside.deployment.stack_processes import StackProcess
 from tableside.errors import StackError
-from tableside.process import lame_duck, worker_slots
+from tableside.process import drained, lame_duck, worker_slots
 from tableside.process.audit_log import AuditLog
 from tableside.repository import version_record
 from tableside.settings import Settings
@@ -127,7 +127,13 @@ def _clear_run_dir(settings: Settings) -> None:
     for folder in ("worker_slots", "metrics"):
         shutil.rmtree(run_dir / folder, ignore_errors=True)
         (run_dir / folder).mkdir()
-    for leftover in (*run_dir.glob("*.sock"), *run_dir.glob("*.pid"), *run_dir.glob("model_*.json"), run_dir / RECORD):
+    for leftover in (
+        *run_dir.glob("*.sock"),
+        *run_dir.glob("*.pid"),
+        *run_dir.glob("model_*.json"),
+        run_dir / RECORD,
+        run_dir / drained.FILE,
+    ):
         leftover.unlink(missing_ok=True)
 
 

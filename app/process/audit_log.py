@@ -2,7 +2,8 @@
 
 Each change has two lines in `run/log/audit.log`: that it began, which is on disk before anything is changed, and how it
 ended. Space for further lines is reserved ahead, so that operators can act while the disk is full. When that is used
-up, `begin` fails, and nothing is changed. Nobody renames or removes the file but the operator.
+up, `begin` fails, and nothing is changed. A file that has become large is renamed to `audit.log.TIME`. Nobody removes
+it but the operator.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from tableside.process.offload import run_native
 
 FILE = "log/audit.log"
 """In the run folder. It may be renamed at any time: it is opened for each line."""
+MAX_BYTES = 50_000_000
+"""Size at which the file is renamed, unless a setting says otherwise."""
+TAIL_BYTES = 1 << 20
+"""How much of a file is read at once, from its end."""
 RESERVE_BYTES = 1 << 16
 """Space behind the last line that is reserved while the disk has it: some 200 lines."""
 END_BYTES = 1 << 12
@@ -40,13 +45,19 @@ def now() -> Line:
 class AuditLog:
     """The audit log of a host. All workers append to the same file; each line is written whole, or not at all."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, max_bytes: int = MAX_BYTES) -> None:
+        """max_bytes: the size at which the file is renamed."""
         self._path = run_dir / FILE
+        self._max_bytes = max_bytes
         self._kept: list[bytes] = []
 
     def prepare(self) -> None:
         """Make the file, and reserve space. Raises OSError if it cannot be made."""
-        _append(self._path, b"", 0)
+        _append(self._path, b"", 0, self._max_bytes)
+
+    def newest(self, most: int) -> list[Line]:
+        """Return the newest lines, the newest last. Lines of renamed files follow behind those of the file itself."""
+        return run_native(lambda: _newest(self._path, most))
 
     def begin(self, line: Line) -> None:
         """Write that a change begins, to the disk itself. Raises OSError if it, or its end, finds no room."""
@@ -63,7 +74,7 @@ class AuditLog:
     def _write(self, lines: list[bytes], left_bytes: int) -> None:
         kept, self._kept = self._kept, []
         try:
-            run_native(lambda: _append(self._path, b"".join((*kept, *lines)), left_bytes))
+            run_native(lambda: _append(self._path, b"".join((*kept, *lines)), left_bytes, self._max_bytes))
         except OSError:
             self._kept = [*kept, *self._kept]
             raise
@@ -73,13 +84,14 @@ def _encoded(line: Line) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _append(path: Path, content: bytes, left_bytes: int) -> None:
+def _append(path: Path, content: bytes, left_bytes: int, max_bytes: int) -> None:
     """Append whole lines and reserve space behind them; without `left_bytes` of it, take the lines back and raise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _locked(path, max_bytes)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         size = os.fstat(fd).st_size
+        if content and size and os.pread(fd, 1, size - 1) != b"\n":  # cut off by a crash of the host
+            content = b"\n" + content
         try:
             if os.write(fd, content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -93,6 +105,86 @@ def _append(path: Path, content: bytes, left_bytes: int) -> None:
             _reserve(fd, size + len(content), RESERVE_BYTES)
     finally:
         os.close(fd)
+
+
+def _locked(path: Path, max_bytes: int) -> int:
+    """Open the file that has this name, with its lock; a file that is too large is renamed first.
+
+    Whoever has waited for the lock of a file that was renamed meanwhile opens the new one.
+    """
+    while True:
+        fd = _open(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            found = os.fstat(fd)
+            if _is_named(path, found) and (found.st_size < max_bytes or not _rotate(path)):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_named(path: Path, found: os.stat_result) -> bool:
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    return (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino)
+
+
+def _rotate(path: Path) -> bool:
+    """Rename the file, whose lock this process holds, to one with the time in its name. Return whether it could.
+
+    The new file has its space before the old one loses its name: on a full disk the old one goes on.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        fd = _open(draft)
+        try:
+            _reserve(fd, 0, RESERVE_BYTES)
+        finally:
+            os.close(fd)
+        path.rename(path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"))
+        with suppress(FileExistsError):  # somebody has opened it in between
+            os.link(draft, path)
+    except OSError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _newest(path: Path, most: int) -> list[Line]:
+    found: list[Line] = []
+    renamed = sorted(path.parent.glob(f"{path.name}.*"), reverse=True)
+    for file in (path, *renamed):
+        with suppress(OSError):
+            found = [*_lines(file, most - len(found)), *found]
+        if len(found) >= most:
+            break
+    return found
+
+
+def _lines(file: Path, most: int) -> list[Line]:
+    """Return the newest lines of one file. A line that was cut off is left out."""
+    with file.open("rb") as opened:
+        at = opened.seek(0, os.SEEK_END)
+        content = b""
+        while at and content.count(b"\n") <= most:
+            step = min(TAIL_BYTES, at)
+            at -= step
+            opened.seek(at)
+            content = opened.read(step) + content
+    found: list[Line] = []
+    for line in content.splitlines()[-most:]:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _reserve(fd: int, offset: int, size: int) -> None:

@@ -35,6 +35,8 @@ ENTRY = struct.Struct("<BB6xd16s48s112s")
 """State, whether it runs alone, start (seconds since 1970), digest, request id, model."""
 _SLOT_HEAD = struct.Struct("<QQQQ")
 """pid, its start in clock ticks since boot, the OOM kills of the host at the last heartbeat, whether it is valid."""
+_PULSE = struct.Struct("<QQ")
+"""Behind the head of a slot: when the last heartbeat was, and how late it came, in microseconds."""
 _CHECKSUMS = 64
 """Where the head of a slot has the checksum of each entry's request id, 4 bytes each; 0 for an entry that is free."""
 _SLOT_HEAD_BYTES = 4096
@@ -46,6 +48,8 @@ _VERSION = 4
 _USED = 5
 """Index, in 8 bytes, of the number of slots that have been taken, in the head."""
 _LENGTH = struct.Struct("<I")
+BEAT_S = 1.0
+"""How often a worker notes a heartbeat."""
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.002
 
 
@@ -81,6 +85,18 @@ class Holder(NamedTuple):
     pid: int
     started: int
     oom_kills: int
+
+
+class Pulse(NamedTuple):
+    """A worker's last heartbeat: when it was, in seconds since 1970, how late, and the requests in hand now."""
+
+    beat_at_s: float
+    late_s: float
+    in_hand: int
+
+    def lag_s(self, now_s: float) -> float:
+        """Return how late its event loop is: as late as the last beat came, or the next one is already."""
+        return round(max(self.late_s, now_s - self.beat_at_s - BEAT_S, 0.0), 3)
 
 
 class HandFile:
@@ -172,9 +188,21 @@ class HandFile:
         at = _offset(slot)
         self._map[at : at + _SLOT_BYTES] = bytes(_SLOT_BYTES)
 
-    def beat(self, slot: int, oom_kills: int) -> None:
-        """Note the OOM kills of the host at a heartbeat."""
-        self._words[_offset(slot) // 8 + 2] = oom_kills
+    def beat(self, slot: int, oom_kills: int, now_s: float) -> None:
+        """Note a heartbeat, and the OOM kills of the host at it."""
+        at = _offset(slot)
+        self._words[at // 8 + 2] = oom_kills
+        before_us, _ = _PULSE.unpack_from(self._map, at + _SLOT_HEAD.size)
+        late_s = max(0.0, now_s - before_us / 1e6 - BEAT_S) if before_us else 0.0
+        _PULSE.pack_into(self._map, at + _SLOT_HEAD.size, int(now_s * 1e6), int(late_s * 1e6))
+
+    def pulse(self, slot: int) -> Pulse | None:
+        """Return the last heartbeat of a slot's worker; None before the first one."""
+        at = _offset(slot)
+        beat_us, late_us = _PULSE.unpack_from(self._map, at + _SLOT_HEAD.size)
+        taken = self._map[at + _CHECKSUMS : at + _CHECKSUMS + 4 * ENTRIES]
+        in_hand = sum(1 for each in memoryview(taken).cast("I") if each)
+        return Pulse(beat_us / 1e6, late_us / 1e6, in_hand) if beat_us else None
 
     def holder(self, slot: int) -> Holder | None:
         """Return the worker that has the slot, or had it and was not settled; None if there is none."""

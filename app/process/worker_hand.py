@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tableside.process import deaths, process_table, settling, suspects
 from tableside.process.exclusive import Exclusive
-from tableside.process.hand_file import SLOTS, Entry, HandFile, Holder, State
+from tableside.process.hand_file import SLOTS, Entry, HandFile, Holder, Pulse, State
 from tableside.process.settling import Settled
 from tableside.process.suspects import Ledger, StoppedModel, Suspect
 
@@ -91,7 +91,14 @@ class WorkerHand:
     def beat(self) -> None:
         """Note a heartbeat. The worker calls this once a second."""
         if self._file is not None:
-            self._file.beat(self._slot, deaths.oom_kills())
+            self._file.beat(self._slot, deaths.oom_kills(), time.time())
+
+    def pulses(self) -> dict[int, Pulse]:
+        """Return the last heartbeat of each worker of the host by its slot; none where nothing is recorded."""
+        if self._file is None:
+            return {}
+        found = {slot: self._file.pulse(slot) for slot in self._file.slots()}
+        return {slot: pulse for slot, pulse in found.items() if pulse is not None}
 
     def digest(self, path: str, body: bytes) -> bytes:
         """Return the digest of a request; empty while nothing is recorded."""

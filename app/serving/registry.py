@@ -12,7 +12,7 @@ from pathlib import Path
 from tableside.errors import ModelNotReady
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
-from tableside.process import lame_duck, long_lived
+from tableside.process import drained, lame_duck, long_lived
 from tableside.process.offload import Offload
 from tableside.process.pacing import Paced
 from tableside.process.worker_hand import WorkerHand
@@ -151,6 +151,8 @@ class Registry:
         """Return why this worker should get no traffic; an empty string if it should."""
         if self.is_stopping:
             return "stopping: the server will stop soon"
+        if drained.is_drained(self._settings.run_dir):
+            return "drained by an operator: `tableside resume` puts the host back"
         if self.draining:
             return "draining: the worker is stopping"
         if not self._first_load.is_set():

@@ -69,7 +69,7 @@ def main() -> None:
         line["after"] = f"{job.name}/{ended.result['version']}"
     else:
         line["reason"] = ended.error
-    AuditLog(job.settings.run_dir).end(line)
+    AuditLog(job.settings.run_dir, job.settings.log.max_bytes).end(line)
     sys.stdout.flush()
     os._exit(0)  # without running destructors of models, which could crash
 

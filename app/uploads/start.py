@@ -65,7 +65,7 @@ def _close_if_lost(job: UploadJob, code: int) -> None:
         return
     error = f"{_ending(code)} while it was {operation.step or 'starting'}. Nothing was published unless it is listed"
     RunningOperation(run_dir, operation, lock).fail(500, error)
-    AuditLog(run_dir).end({**now(), **job.change, "state": "failed", "reason": error})
+    AuditLog(run_dir, job.settings.log.max_bytes).end({**now(), **job.change, "state": "failed", "reason": error})
 
 
 def _ending(code: int) -> str:

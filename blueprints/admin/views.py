@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from datetime import UTC, datetime
+from functools import partial
+
+from flask import Blueprint, Response, request
 
 from tableside import __version__
-from tableside.blueprints.admin import operation_views, traffic_views, uploads
+from tableside.blueprints.admin import host_views, model_views, operation_views, traffic_views, uploads
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
-from tableside.process import worker_slots
+from tableside.process import worker_overview, worker_slots
+from tableside.process.offload import run_native
 from tableside.serving import generations
 from tableside.serving.catalog import Model
 from tableside.serving.generations import wait_for_generation
@@ -15,7 +19,7 @@ from tableside.serving.servable import Servable
 from tableside.telemetry import logs
 from tableside.web import audit, response
 from tableside.web.auth import Access, allow
-from tableside.web.extensions import catalog, settings
+from tableside.web.extensions import catalog, extensions, settings
 
 RELOAD_TIMEOUT_S = 60.0
 """How long a reload waits for all workers before it answers 202."""
@@ -25,15 +29,18 @@ allow(blueprint, Access.ADMIN)
 uploads.mount(blueprint)
 operation_views.mount(blueprint)
 traffic_views.mount(blueprint)
+model_views.mount(blueprint)
+host_views.mount(blueprint)
 log = logs.get_logger("admin")
 
 
 @blueprint.get("/models")
 def models() -> Response:
-    """Every model and its versions, with state and reason, as the worker that answers serves them."""
+    """Every model and its versions, with the state and the reasons over all workers. The ETag is the generation."""
     serving = catalog()
     found = [_describe_model(model) for _, model in sorted(serving.models.items())]
-    return response.json_response({"generation": serving.generation, "models": found})
+    model_views.add_states(found)
+    return model_views.with_etag(response.json_response({"generation": model_views.generation(), "models": found}))
 
 
 def _describe_model(model: Model) -> dict[str, object]:
@@ -60,10 +67,15 @@ def _describe_version(servable: Servable) -> dict[str, object]:
 
 @blueprint.get("/workers")
 def workers() -> Response:
-    """The status of every living worker of this host."""
-    return response.json_response(
-        {"version": __version__, "workers": worker_slots.statuses(settings().run_dir / "worker_slots")}
-    )
+    """Every living worker of this host: its age, memory, requests in hand, lag of the event loop, and what it serves.
+
+    `models=false` leaves out what it serves.
+    """
+    statuses = worker_slots.statuses(settings().run_dir / "worker_slots")
+    found = run_native(partial(worker_overview.rows, statuses, extensions().hand.pulses(), datetime.now(UTC)))
+    if request.args.get("models") == "false":
+        found = [{name: value for name, value in each.items() if name not in ("models", "aliases")} for each in found]
+    return response.json_response({"version": __version__, "workers": found})
 
 
 @blueprint.post("/reload")

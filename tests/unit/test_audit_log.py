@@ -30,6 +30,16 @@ def test_lines_are_appended_and_private(tmp_path: Path) -> None:
     assert events(tmp_path) == ["c"]
 
 
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    """The next one begins on a line of its own."""
+    log = AuditLog(tmp_path)
+    log.begin({"event": "a"})
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"event": "cu')
+    log.begin({"event": "b"})
+    assert [line["event"] for line in log.newest(9)] == ["a", "b"]
+
+
 def test_an_end_that_cannot_be_written_is_kept(tmp_path: Path) -> None:
     """It comes before the next line, once, in the order of the ends."""
     log = AuditLog(tmp_path)
@@ -82,3 +92,29 @@ def test_on_a_full_disk_changes_go_on_or_are_refused(tmp_path: Path) -> None:
     command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "256k"})
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.splitlines() == ["No space left on device", "True True", "True"], done.stderr
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tableside.process.audit_log import AuditLog
+log = AuditLog(Path(sys.argv[1]), max_bytes=3000)
+for number in range(300):
+    log.begin({"event": sys.argv[2], "number": number})
+"""
+
+
+def test_no_line_is_lost_while_the_file_is_renamed(tmp_path: Path) -> None:
+    """Three processes write while the file is renamed some dozen times: each line is there once, in order of each."""
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in "abc"]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    files = sorted((tmp_path / "log").glob("audit.log.*"))
+    assert len(files) > 5
+    content = b"".join(file.read_bytes() for file in (*files, tmp_path / FILE)).splitlines()
+    lines = [json.loads(line) for line in content]
+    for name in "abc":
+        assert [line["number"] for line in lines if line["event"] == name] == list(range(300))
+    assert all(file.stat().st_size < 4000 and file.stat().st_mode & 0o777 == 0o600 for file in files)
+    assert [line for line in AuditLog(tmp_path).newest(900)] == lines
+    assert AuditLog(tmp_path).newest(7) == lines[-7:]
+    assert not list((tmp_path / "log").glob(".*"))

@@ -184,7 +184,7 @@ def test_entries_are_bounded_and_independent(tmp_path: Path) -> None:
     entry = file.entries(SLOTS - 1)[0]
     assert long
     assert (entry.request_id, entry.model, entry.alone) == ("i" * 48, "n" * 100 + "/12345678901", True)
-    file.beat(0, 12)
+    file.beat(0, 12, 1000.0)
     assert file.holder(0) == Holder(1, 1, 12)
     assert file.find("i" * 128, 0) == [SLOTS - 1]
     file.free(0)
