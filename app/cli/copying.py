@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tableside.cli import release_steps
-from tableside.cli.options import json_option, repository_option
+from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.reload import ReloadedWorker
 from tableside.cli.stack_wait import not_served, wait_shown
@@ -27,10 +28,11 @@ sign_option = click.option(
 @click.command()
 @click.argument("model")
 @click.argument("to")
+@breaking_option
 @sign_option
 @repository_option
 @json_option
-def copy(model: str, to: str, sign: Path | None, repository: Path | None, as_json: bool) -> None:
+def copy(model: str, to: str, breaking: bool, sign: Path | None, repository: Path | None, as_json: bool) -> None:
     """Copy MODEL as the model TO: NAME/VERSION as its next version, NAME with all versions and its model.toml."""
     from tableside.publishing import copies
 
@@ -38,7 +40,8 @@ def copy(model: str, to: str, sign: Path | None, repository: Path | None, as_jso
     signer = _signer(place, sign)
     if "/" in model or "@" in model:
         name, version = release_steps.find_version(place, model, "copy")
-        made = [release_steps.written(lambda: copies.copy_version(place.root, name, version, to, signer))]
+        copied = partial(copies.copy_version, place.root, name, version, to, signer, breaking=breaking)
+        made = [release_steps.written(copied)]
     else:
         name = release_steps.find_model(place, model)
         made = release_steps.written(lambda: copies.copy_model(place.root, name, to, signer))

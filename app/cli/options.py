@@ -29,6 +29,15 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
+def breaking_option(command: Command) -> Command:
+    """Add `--breaking`: requests may go to a version that breaks their clients."""
+    return click.option(
+        "--breaking",
+        is_flag=True,
+        help="Also if the version takes requests whose clients it breaks (`tableside diff`).",
+    )(command)
+
+
 def repository_path(option: Path | None, settings: Settings) -> Path:
     """Return the repository to work on, and say on stderr when it may not be the one that is meant.
 

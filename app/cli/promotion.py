@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tableside.cli import release_steps
-from tableside.cli.options import json_option, repository_option
+from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.stack_wait import not_named
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("--if-ready", is_flag=True, help="Only if it is tried as canary or shadow, and every rule holds.")
+@breaking_option
 @repository_option
 @json_option
-def promote(model: str, if_ready: bool, repository: Path | None, as_json: bool) -> None:
+def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
 
     The alias `default` is pointed at it. The version must be loaded in every worker of the running stack; without one,
-    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it. With
-    --if-ready, the exit code is 1 and nothing changes unless `tableside list` shows `ready to promote`.
+    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it. A version
+    that breaks the clients of the one that answers now is refused without --breaking. With --if-ready, the exit code is
+    1 and nothing changes unless `tableside list` shows `ready to promote`.
     """
     from tableside.repository.paths import DEFAULT
 
@@ -35,7 +38,7 @@ def promote(model: str, if_ready: bool, repository: Path | None, as_json: bool) 
     if if_ready:
         _require_judgement(place, name, version)
     release_steps.require_ready(place, name, version)
-    _move(place, name, DEFAULT, version, as_json)
+    _move(place, name, DEFAULT, version, as_json, breaking=breaking)
 
 
 @click.command()
@@ -63,9 +66,12 @@ def rollback(name: str, repository: Path | None, as_json: bool) -> None:
 @click.argument("alias")
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias.")
+@breaking_option
 @repository_option
 @json_option
-def alias(name: str, alias: str, version: str | None, remove: bool, repository: Path | None, as_json: bool) -> None:
+def alias(
+    name: str, alias: str, version: str | None, remove: bool, breaking: bool, repository: Path | None, as_json: bool
+) -> None:
     """Point ALIAS of the model NAME at VERSION, a number or another alias.
 
     An alias that exists moves only to a version that every worker has loaded. A new alias loads its version.
@@ -77,7 +83,8 @@ def alias(name: str, alias: str, version: str | None, remove: bool, repository: 
         release_steps.refuse(f"give a version, or --remove: tableside alias {name} {alias} N")
     name = release_steps.find_model(place, name)
     if remove:
-        change = release_steps.written(lambda: release_edits.remove_alias(place.root, name, alias))
+        removed = partial(release_edits.remove_alias, place.root, name, alias, breaking=breaking)
+        change = release_steps.written(removed)
         _finish(place, change, alias, None, as_json)
         return
     paths.check_alias(alias)
@@ -86,7 +93,7 @@ def alias(name: str, alias: str, version: str | None, remove: bool, repository: 
         release_steps.require_ready(place, name, number)
     else:
         release_steps.require_sound(place, name, number)
-    _move(place, name, alias, number, as_json)
+    _move(place, name, alias, number, as_json, breaking=breaking)
 
 
 def _require_judgement(place: Place, name: str, version: int) -> None:
@@ -108,11 +115,12 @@ def _require_judgement(place: Place, name: str, version: int) -> None:
         raise SystemExit(1)
 
 
-def _move(place: Place, name: str, alias: str, version: int, as_json: bool) -> None:
+def _move(place: Place, name: str, alias: str, version: int, as_json: bool, *, breaking: bool) -> None:
     from tableside.repository import release_edits
 
     answered = release_steps.answers_now(place, name)
-    change = release_steps.written(lambda: release_edits.move_alias(place.root, name, alias, version, answered))
+    moved = partial(release_edits.move_alias, place.root, name, alias, version, answered, breaking=breaking)
+    change = release_steps.written(moved)
     _finish(place, change, alias, version, as_json)
 
 
@@ -127,6 +135,7 @@ def _finish(
     release_steps.report(
         place, as_json, workers, _sentence(change, alias, version, back),
         {"name": name, "alias": alias, "version": version, "before": change.former, "back": back},
+        release_steps.notes_for_clients(place, change),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tableside.cli import consent, manifest, publish_options, render, signing, step_progress
 from tableside.cli.manifest import Entry
-from tableside.cli.options import json_option, repository_option, repository_path, served_elsewhere
+from tableside.cli.options import breaking_option, json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
 from tableside.cli.stack_wait import check_stack, wait_until_served
 from tableside.errors import PublishFailed, StackError, TablesideError
@@ -104,6 +104,7 @@ class Published(NamedTuple):
     help="Publish a model that runs in this environment: its interpreter reads the file, and answers the requests.",
 )
 @click.option("--sign", metavar="KEYFILE", type=click.Path(path_type=Path), help="Sign the version with this key.")
+@breaking_option
 @click.option("--quick", is_flag=True, help="Compare fast backends on fewer rows: about 1 s for a small model.")
 @click.option(
     "--from",
@@ -175,9 +176,11 @@ def _publish_all(
     failures: list[str] = []
     for at, entry in enumerate(entries, 1):
         with step_progress.progress(f"{at}/{len(entries)} {entry.name}: " if is_list else "") as step:
+            before = traffic_notes.configuration(root, entry.name)
             try:
                 made = publish_one(entry.name, entry.estimator, entry.options, root, settings, step)
-                done.append(made._replace(notes=[*made.notes, *traffic_notes.notes(root, made.contract)]))
+                notes = [*made.notes, *traffic_notes.notes(root, made.contract, before, made.alias)]
+                done.append(made._replace(notes=notes))
             except TablesideError as problem:
                 if not is_list:
                     raise
@@ -236,7 +239,7 @@ def publish_one(
             as_pickle=(prepared.content or True) if options.as_pickle else False, consent_path=consent_path,
             nullable=options.nullable_columns(), optional=prepared.optional, trained_with=prepared.trained_with,
             expect=prepared.answers, environment_skew=settings.repository.environment_skew, sign=options.sign,
-            trusted_keys=(),
+            trusted_keys=(), breaking=options.breaking,
         )  # fmt: skip
     notes = [
         *prepared.notes_for(contract), *consent.notes(contract, consent_path), *_advice(contract), *warned.lines(),
@@ -265,7 +268,7 @@ def _publish_in_environment(
     made = publish_in_environment(
         name, estimator, options.environment, settings, request, repository=root, version=options.version,
         alias=options.alias, nullable=options.nullable_columns(), quick=options.quick, consent_path=consent_path,
-        progress=step, sign=options.sign,
+        progress=step, sign=options.sign, breaking=options.breaking,
     )  # fmt: skip
     notes = [f"it runs in the environment {options.environment} (model.toml)", *made.notes]
     consented = consent.notes(made.contract, consent_path, options.environment)

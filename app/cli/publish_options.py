@@ -31,6 +31,7 @@ class PublishOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     as_pickle: bool = False
     environment: str | None = None
     sign: Path | None = None
+    breaking: bool = False
 
     def declared_types(self) -> dict[str, str]:
         """Return the dtypes by column. Raises PublishFailed for a text that is none, and for an unknown dtype."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
@@ -166,11 +166,23 @@ def wait_or_restore(place: Place, change: Change, what: str, objection: Objectio
     raise SystemExit(1)
 
 
-def report(place: Place, as_json: bool, workers: int, sentence: str, row: render.Row) -> None:
+def notes_for_clients(place: Place, change: Change) -> list[str]:
+    """Return in which way clients see a change of model.toml: a sentence for each alias that differs in its answers."""
+    from tableside.repository import live_versions, model_toml
+
+    before, after = (model_toml.decode(change.name, text or b"") for text in (change.before, change.after))
+    return live_versions.in_words(change.name, live_versions.moves_of_edit(place.root, change.name, before, after))
+
+
+def report(
+    place: Place, as_json: bool, workers: int, sentence: str, row: render.Row, notes: Sequence[str] = ()
+) -> None:
     """Print the result of a command, and loudly that no running stack follows the repository, if none does."""
     if as_json:
-        render.as_json({**row, "workers": workers, "unfollowed": place.unfollowed})
+        render.as_json({**row, "notes": notes, "workers": workers, "unfollowed": place.unfollowed})
     else:
         click.echo(sentence + (f" ({workers} workers)" if workers else ""))
+        for note in notes:
+            click.echo(f"note: {note}")
     if place.unfollowed:
         say_loudly(place.unfollowed)

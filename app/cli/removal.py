@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tableside.cli import release_steps
-from tableside.cli.options import json_option, repository_option
+from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.reload import ReloadedWorker, find_stack
 from tableside.cli.stack_wait import not_served, still_served, wait_shown, workers_of
@@ -17,9 +17,10 @@ from tableside.errors import StackError
 @click.command()
 @click.argument("model")
 @click.option("--undo", is_flag=True, help="Serve the version again.")
+@breaking_option
 @repository_option
 @json_option
-def retire(model: str, undo: bool, repository: Path | None, as_json: bool) -> None:
+def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Do not serve MODEL, which is NAME/VERSION, any more. Its files stay, and --undo serves it again.
 
     A version that an alias points at, or that answers requests without a version, is refused.
@@ -30,7 +31,9 @@ def retire(model: str, undo: bool, repository: Path | None, as_json: bool) -> No
     name, version = release_steps.find_version(place, model, "retire")
     if not undo:
         _refuse_in_use(place, name, version, "retire")
-    change = release_steps.written(lambda: release_edits.retire(place.root, name, version, undo=undo))
+    change = release_steps.written(
+        lambda: release_edits.retire(place.root, name, version, undo=undo, breaking=breaking)
+    )
 
     def objection(worker: ReloadedWorker) -> str:
         return not_served(worker, name, version) if undo else still_served(worker, name, version)

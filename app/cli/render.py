@@ -25,17 +25,18 @@ def as_json(content: object) -> None:
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table with these headings on stdout."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        grid.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
+        grid.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(grid)
 
 
 def size(count: int) -> str:
@@ -153,7 +154,7 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     if any(apart):
         headings = (*headings[:-1], "apart", "problem")
         cells = [(*cell[:-1], f"{far:.1e}", cell[-1]) for cell, far in zip(cells, apart, strict=True)]
-    _table(headings, cells)
+    table(headings, cells)
 
 
 def _aliases(row: Row) -> str:
@@ -199,11 +200,11 @@ def contract(found: Contract, here: Sequence[str] = (), signed: str = "") -> Non
         (column.name, column.datatype, "yes" if column.nullable else "no", seen, _categories(column))
         for column, seen in zip(found.input.columns, ranges, strict=True)
     ]
-    _table(("column", "type", "missing cells", "seen", "categories"), rows)
+    table(("column", "type", "missing cells", "seen", "categories"), rows)
     outputs = [(o.name, o.datatype, f"[rows, {o.width}]", ", ".join(map(str, o.classes or ()))) for o in found.outputs]
-    _table(("output", "type", "shape", "classes"), outputs)
+    table(("output", "type", "shape", "classes"), outputs)
     if found.equivalence_checks:
-        _table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
+        table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
     click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
     for booster in found.boosters:
         click.echo(f"booster      {booster.file}, {size(booster.size_bytes)}, sha256 {booster.sha256}")
@@ -237,7 +238,7 @@ def environments(rows: Sequence[Row], folder: Path) -> None:
         versions = row["versions"] if isinstance(row["versions"], dict) else {}
         shown = (versions.get("python", "-"), versions.get("scikit-learn", "-"), row["processes"], row["python"])
         cells.append((row["name"], *shown, row["problem"]))
-    _table(("environment", "python", "scikit-learn", "processes", "interpreter", "problem"), cells)
+    table(("environment", "python", "scikit-learn", "processes", "interpreter", "problem"), cells)
 
 
 def keys(rows: Sequence[Row], file: Path) -> None:
@@ -246,7 +247,7 @@ def keys(rows: Sequence[Row], file: Path) -> None:
         click.echo(f"no keys in {file}; make one with `tableside keys add NAME --scope predict`")
         return
     cells = [(row["name"], row["scope"], row["created"], row["expires"] or "never", row["state"]) for row in rows]
-    _table(("name", "scope", "created", "expires", "state"), cells)
+    table(("name", "scope", "created", "expires", "state"), cells)
 
 
 def _versions_in_words(versions: Mapping[str, str]) -> str:
@@ -275,13 +276,13 @@ def consents(entries: Sequence[Entry], path: Path) -> None:
         (f"{e.name}/{e.version}", ", ".join(f.file for f in e.files), e.sha256[:12], e.by, e.at, e.how, e.repository)
         for e in entries
     ]
-    _table(("version", "files", "sha256", "by", "at", "command", "repository"), cells)
+    table(("version", "files", "sha256", "by", "at", "command", "repository"), cells)
 
 
 def consent_question(found: Contract, digest: str, code: Mapping[str, bytes]) -> None:
     """Print what a version brings. code: the files whose text is printed, path below `code/` to content."""
     click.echo(f"{found.name}/{found.version}  {found.estimator}  published {found.created_at}")
-    _table(
+    table(
         ("file", "size", "sha256"),
         [(f.file, size(f.size_bytes), f.sha256) for f in (found.artifact, *found.boosters, *found.code)],
     )

@@ -63,7 +63,7 @@ def main() -> None:
     versions, messages = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # a model may print; only messages may reach the reader of stdout
-    _end_with_parent(job.parent)
+    end_with_parent(job.parent)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, START_S)
     confine()
@@ -126,7 +126,7 @@ def _write(fd: int, line: Message) -> None:
     os.write(fd, msgspec.json.encode(line) + b"\n")
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Make the kernel kill this process when its parent ends (Linux: prctl(2), PR_SET_PDEATHSIG)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -10,18 +10,22 @@ import msgspec
 
 from tableside.contract.schema import Contract
 from tableside.publishing import draft_folder
+from tableside.publishing.draft_folder import Terms
 from tableside.repository import integrity, model_toml, model_toml_edits, paths, verified_files, version_record
 from tableside.repository.paths import CHECKSUMS, CONTRACT, MODEL_TOML, SIGNATURE
 from tableside.repository.refusals import ReleaseRefused
 from tableside.repository.signing_keys import Signer
 
 
-def copy_version(root: Path, name: str, version: int, to: str, signer: Signer | None = None) -> Contract:
+def copy_version(
+    root: Path, name: str, version: int, to: str, signer: Signer | None = None, *, breaking: bool = False
+) -> Contract:
     """Copy a version as the next version of the model `to`, and return its contract. It is checked before.
 
     A signature is of a name and a number, so the copy has none, or that of `signer`. A new model gets the environment
-    of the old one. Raises ReleaseRefused, PublishFailed for a name or a folder that is not valid, and ContractBroken
-    for a version that is damaged.
+    of the old one. breaking: also if it takes requests whose clients it breaks.
+    Raises ReleaseRefused, PublishFailed for a name or a folder that is not valid and for a copy that would break
+    clients, and ContractBroken for a version that is damaged.
     """
     paths.check_name(to)
     draft_folder.check_repository(root, to)
@@ -34,7 +38,7 @@ def copy_version(root: Path, name: str, version: int, to: str, signer: Signer | 
                 "A model has one environment: copy it to another name"
             )
     contract = _checked(root, name, version)
-    copied = _write(root, contract, to, None, signer, lambda: None)
+    copied = _write(root, contract, to, None, signer, lambda: None, Terms(breaking=breaking))
     if environment:
         model_toml_edits.set_environment(root, to, environment)
     return copied
@@ -60,7 +64,8 @@ def copy_model(root: Path, name: str, to: str, signer: Signer | None = None) -> 
         if text is not None and not (root / to / MODEL_TOML).exists():
             (root / to / MODEL_TOML).write_bytes(text)
 
-    return [_write(root, each, to, each.version, signer, settings_first) for each in contracts]
+    nobody_asks = Terms(breaking=True)
+    return [_write(root, each, to, each.version, signer, settings_first, nobody_asks) for each in contracts]
 
 
 def _checked(root: Path, name: str, version: int) -> Contract:
@@ -73,8 +78,9 @@ def _checked(root: Path, name: str, version: int) -> Contract:
 
 
 def _write(
-    root: Path, contract: Contract, to: str, version: int | None, signer: Signer | None, before: Callable[[], None]
-) -> Contract:
+    root: Path, contract: Contract, to: str, version: int | None, signer: Signer | None, before: Callable[[], None],
+    terms: Terms,
+) -> Contract:  # fmt: skip
     source = paths.version_folder(root, contract.name, contract.version)
     with draft_folder.draft_in(root / to) as draft:
         for entry in source.iterdir():
@@ -86,7 +92,7 @@ def _write(
                 shutil.copyfile(entry, draft / entry.name)
         before()
         renamed = msgspec.structs.replace(contract, name=to)
-        return draft_folder.rename_to_version(root / to, draft, renamed, version, signer)
+        return draft_folder.rename_to_version(root / to, draft, renamed, version, signer, terms=terms)
 
 
 def _place(environment: str) -> str:

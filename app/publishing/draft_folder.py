@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -16,11 +17,19 @@ from tableside.contract import schema
 from tableside.contract.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.publishing import artifact_files
-from tableside.repository import integrity, paths, signatures, version_record
+from tableside.repository import integrity, live_versions, paths, signatures, version_record
 from tableside.repository.signing_keys import Signer
 
 STALE_S = 3600
 """A draft folder that is older than this was left behind by a publish that was killed."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a new version may take. alias: the alias that will name it. breaking: also requests whose clients break."""
+
+    alias: str | None = None
+    breaking: bool = False
 
 
 def check_repository(root: Path, name: str) -> None:
@@ -76,9 +85,34 @@ def _remove_stale_drafts(folder: Path) -> None:
         shutil.rmtree(deleted, ignore_errors=True)
 
 
+def check_clients(root: Path, contract: Contract, version: int | None, terms: Terms) -> None:
+    """Raise PublishFailed if the new version would take requests whose clients it breaks, unless that is admitted.
+
+    contract: its input and outputs count. version: its number; None for the next one.
+    """
+    if terms.breaking:
+        return
+    name = contract.name
+    number = version or version_record.next_number(root, name)
+    moves = live_versions.moves_of_publish(root, name, contract, number, terms.alias)
+    move = live_versions.first_breaking(moves)
+    if move is None:
+        return
+    hold = (
+        "Leave out the alias"
+        if terms.alias and move.label in (terms.alias, live_versions.UNNAMED)
+        else f"Hold these requests first, `tableside promote {name}/{move.old}`, and publish again"
+    )
+    raise PublishFailed(
+        f"{live_versions.refusal(name, move)}. {hold}: then the version is published and takes none of them. If the "
+        "clients are ready, add --breaking (in Python: breaking=True)"
+    )
+
+
 def rename_to_version(
-    folder: Path, draft: Path, contract: Contract, version: int | None, signer: Signer | None = None
-) -> Contract:
+    folder: Path, draft: Path, contract: Contract, version: int | None, signer: Signer | None = None, *,
+    terms: Terms,
+) -> Contract:  # fmt: skip
     """Rename the finished draft to its version number, and return the contract with that number.
 
     signer: the key that signs the version; it is signed before it has its name, so that no reload sees it unsigned.
@@ -92,6 +126,7 @@ def rename_to_version(
     while True:
         number = version or version_record.next_number(root, name)
         numbered = msgspec.structs.replace(contract, version=number)
+        check_clients(root, numbered, number, terms)
         content = schema.encode(numbered)
         _replace(draft / paths.CONTRACT, content)
         _replace(draft / paths.CHECKSUMS, integrity.checksum_lines(numbered).encode())

@@ -19,6 +19,7 @@ from tableside.model_process import known_environments
 from tableside.model_process.process_pool import PrivateProcess, load_version
 from tableside.publishing import artifact_files, consent_record, draft_folder, environment_files, publish, sample, skew
 from tableside.publishing.contract_learning import learn_contract
+from tableside.publishing.draft_folder import Terms
 from tableside.publishing.effort import FULL, QUICK
 from tableside.publishing.environment_files import Place, ReadModel
 from tableside.publishing.missing_cells import Nullable
@@ -42,7 +43,7 @@ class Published:
 def publish_in_environment(
     name: str, source: Path, environment: str, settings: Settings, request: Request, *, repository: Path,
     version: int | None = None, alias: str | None = None, nullable: Nullable = (), quick: bool = False,
-    consent_path: Path | None = None, progress: Progress = silent, sign: Path | None = None,
+    consent_path: Path | None = None, progress: Progress = silent, sign: Path | None = None, breaking: bool = False,
 ) -> Published:  # fmt: skip
     """Publish a model whose versions run in `environment`, and write that into its model.toml.
 
@@ -61,7 +62,7 @@ def publish_in_environment(
             progress(f"asking the estimator in the environment {environment}")
             model = environment_files.read(source, request, place, settings.repository, Path(work))
             made = _Publication(name, model, place, settings, nullable, quick, progress)
-            published = made.publish(repository, version, signer)
+            published = made.publish(repository, version, signer, Terms(alias, breaking))
     except (ContractBroken, RequestRejected) as problem:
         raise PublishFailed(f"environment {environment!r}: {problem}") from problem
     consent_record.record(consent_path, repository, published.contract)
@@ -136,7 +137,7 @@ class _Publication:
         self._quick = quick
         self._progress = progress
 
-    def publish(self, root: Path, version: int | None, signer: Signer | None = None) -> Published:
+    def publish(self, root: Path, version: int | None, signer: Signer | None, terms: Terms) -> Published:
         """Learn the contract from the estimator in its environment, and write the version. signer: signs it."""
         model, artifact = self._model, self._model.artifact
         described = Artifact(artifact.name, sha256(artifact), artifact.stat().st_size)
@@ -153,7 +154,8 @@ class _Publication:
                 quick=self._quick,
             )  # fmt: skip
             integrity.check_environment(contract, "refuse", here)
-            return Published(self._write(contract, process, root, version, signer), tuple(notes))
+            draft_folder.check_clients(root, contract, version, terms)
+            return Published(self._write(contract, process, root, version, signer, terms), tuple(notes))
         finally:
             process.close()
 
@@ -185,8 +187,9 @@ class _Publication:
         return msgspec.structs.replace(contract, golden=msgspec.structs.replace(contract.golden, origin="trainer"))
 
     def _write(
-        self, contract: Contract, process: PrivateProcess, root: Path, version: int | None, signer: Signer | None
-    ) -> Contract:
+        self, contract: Contract, process: PrivateProcess, root: Path, version: int | None, signer: Signer | None,
+        terms: Terms,
+    ) -> Contract:  # fmt: skip
         """Write the version into a draft, replay its golden rows in the environment, and rename it."""
         code = self._model.code
         with draft_folder.draft_in(root / contract.name) as draft:
@@ -200,7 +203,8 @@ class _Publication:
             )
             golden.replay(contract, runtime.run, runtime.prepare)
             model_toml_edits.set_environment(root, contract.name, self._place.name)
-            return draft_folder.rename_to_version(root / contract.name, draft, contract, version, signer)
+            folder = root / contract.name
+            return draft_folder.rename_to_version(folder, draft, contract, version, signer, terms=terms)
 
 
 def _types(artifact: Path) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from tableside.publishing.artifact_files import Parts
 from tableside.publishing.code_files import collect
 from tableside.publishing.column_types import Types
 from tableside.publishing.contract_learning import learn_contract
+from tableside.publishing.draft_folder import Terms
 from tableside.publishing.effort import FULL, QUICK, Effort
 from tableside.publishing.missing_cells import Nullable
 from tableside.publishing.progress import Progress, silent
@@ -79,6 +80,7 @@ def publish(
     quick: bool = False,
     sign: Path | str | None = None,
     trusted_keys: Collection[str] | None = None,
+    breaking: bool = False,
 ) -> Contract:
     """Publish a fitted estimator as `repository/name/version/` and return its contract.
 
@@ -107,6 +109,7 @@ def publish(
     quick: compare fast backends on fewer rows, and measure for a shorter time; the contract says so.
     sign: the file of a private key, with which the version is signed.
     trusted_keys: warn of a version that none of these public keys signs; by default those of `repository.trusted_keys`.
+    breaking: publish also if the version takes requests whose clients it breaks (tableside.repository.compatibility).
 
     Raises PublishFailed, and leaves no version, when the estimator or the sample cannot be published, and KeysFailed
     when the key cannot be used.
@@ -135,6 +138,8 @@ def publish(
     contract = msgspec.structs.replace(
         contract, source=given.source, trained_with=dict(given.trained_with), quick=quick
     )
+    terms = Terms(alias, breaking)
+    draft_folder.check_clients(root, contract, version, terms)
     if arrow_samples.is_arrow(sample_data):
         arrow_samples.check(estimator_runtime, sample_data, contract)
     _check_skew(contract, environment_skew)
@@ -143,7 +148,7 @@ def publish(
         contract, graph = _check_backends(contract, estimator_runtime, frame, tolerance, effort, progress)
     parts = Parts(given.estimator, graph, own, (given.content or True) if as_pickle is True else as_pickle)
     trusted = trusted_library_types.expand(trusted_types, libraries)
-    contract = _write_version(root / name, version, contract, parts, trusted, progress, signer)
+    contract = _write_version(root / name, version, contract, parts, trusted, progress, signer, terms)
     consent_record.record(consent_path, root, contract)
     if alias is not None:
         model_toml_edits.set_alias(root, name, alias, contract.version)
@@ -213,7 +218,7 @@ def check_arguments(root: Path, name: str, version: int | None, alias: str | Non
 
 def _write_version(
     folder: Path, version: int | None, contract: Contract, parts: Parts, trusted_types: tuple[str, ...],
-    progress: Progress, signer: Signer | None,
+    progress: Progress, signer: Signer | None, terms: Terms,
 ) -> Contract:  # fmt: skip
     """Write the version into a draft, check that as a load would, and rename it. Returns the finished contract."""
     with draft_folder.draft_in(folder) as draft:
@@ -224,7 +229,7 @@ def _write_version(
             loaded = artifact_files.load_back(draft, contract, parts.estimator, parts.code, trusted_types)
             artifact_files.replay(contract, loaded, parts.code)
             _check_loaded_backends(build_router(loaded, contract, draft), contract)
-            return draft_folder.rename_to_version(folder, draft, contract, version, signer)
+            return draft_folder.rename_to_version(folder, draft, contract, version, signer, terms=terms)
         except ContractBroken as problem:
             raise PublishFailed(str(problem)) from problem
 

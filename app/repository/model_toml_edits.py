@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,11 +101,14 @@ def set_enabled(root: Path, name: str, enabled: bool) -> bool:
 
 
 @contextmanager
-def edit(root: Path, name: str) -> Iterator[tuple[tomlkit.TOMLDocument, ModelConfig]]:
+def edit(
+    root: Path, name: str, check: Callable[[ModelConfig, ModelConfig], None] | None = None
+) -> Iterator[tuple[tomlkit.TOMLDocument, ModelConfig]]:
     """Give the text of a model's file for changes and its present content, and write the text at the end.
 
     The file is replaced at once and is on the disk then; a mistake, in it or in the change, leaves it as it is. A lock
     on the model's folder makes concurrent writers wait for each other, so that none overwrites another's change.
+    check: is called with the content before and after, and raises if the change is not to be made.
     Raises ContractBroken when the present file or the changed one is not valid, OSError when it cannot be written.
     """
     path = root / name / MODEL_TOML
@@ -115,7 +118,9 @@ def edit(root: Path, name: str) -> Iterator[tuple[tomlkit.TOMLDocument, ModelCon
         yield document, before
         text = tomlkit.dumps(document).encode()
         if text != (text_of(root, name) or b""):
-            decode(name, text)
+            after = decode(name, text)
+            if check is not None:
+                check(before, after)
             _replace(path, text)
 
 

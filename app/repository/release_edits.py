@@ -1,20 +1,22 @@
 """What decides which version of a model answers, as changes of its model.toml: aliases, rollback, retired versions.
 
-Each function checks what must hold while it has the model's lock, so that no other command comes between.
+Each function checks what must hold while it has the model's lock, so that no other command comes between. A change that
+gives requests to a version that would break their clients is refused, unless `breaking` is true; a rollback is not.
 """
 
 from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import tomlkit
 
 from tableside.nearest_names import did_you_mean, listed
-from tableside.repository import model_toml, paths, version_record
+from tableside.repository import live_versions, model_toml, paths, version_record
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.model_toml_edits import aliases_in, edit, end_trials, point_alias, set_history
 from tableside.repository.paths import DEFAULT, MODEL_TOML
@@ -30,7 +32,9 @@ class Change(msgspec.Struct, frozen=True):
     after: bytes | None
 
 
-def move_alias(root: Path, name: str, alias: str, version: int, answered: int | None = None) -> Change:
+def move_alias(
+    root: Path, name: str, alias: str, version: int, answered: int | None = None, *, breaking: bool = False
+) -> Change:
     """Point an alias at a version that exists and is not retired.
 
     answered: what answered without a version until now, if `default` names nothing: `rollback` goes back to it.
@@ -39,7 +43,7 @@ def move_alias(root: Path, name: str, alias: str, version: int, answered: int | 
     """
     paths.check_alias(alias)
     text = model_toml.text_of(root, name)
-    with edit(root, name) as (document, before):
+    with edit(root, name, _check(root, name, breaking, answered)) as (document, before):
         check_target(root, name, version, before)
         former = before.aliases.get(alias)
         if former != version:
@@ -90,10 +94,10 @@ def roll_back(root: Path, name: str, version: int) -> Change:
     return Change(name, now, text, model_toml.text_of(root, name))
 
 
-def remove_alias(root: Path, name: str, alias: str) -> Change:
+def remove_alias(root: Path, name: str, alias: str, *, breaking: bool = False) -> Change:
     """Remove an alias. Raises ReleaseRefused if there is none, and as `move_alias` does."""
     text = model_toml.text_of(root, name)
-    with edit(root, name) as (document, before):
+    with edit(root, name, _check(root, name, breaking)) as (document, before):
         if alias not in before.aliases:
             raise ReleaseRefused(
                 f"model {name!r} has no alias {alias!r}.{did_you_mean(alias, before.aliases)} It has: "
@@ -106,13 +110,13 @@ def remove_alias(root: Path, name: str, alias: str) -> Change:
     return Change(name, before.aliases[alias], text, model_toml.text_of(root, name))
 
 
-def retire(root: Path, name: str, version: int, *, undo: bool = False) -> Change:
+def retire(root: Path, name: str, version: int, *, undo: bool = False, breaking: bool = False) -> Change:
     """Do not serve a version any more, and keep its files; undo: serve it again.
 
     Raises ReleaseRefused if an alias points at it or it is a canary or shadow, and as `move_alias` does.
     """
     text = model_toml.text_of(root, name)
-    with edit(root, name) as (document, before):
+    with edit(root, name, _check(root, name, breaking)) as (document, before):
         if undo and version not in before.retired:
             raise ReleaseRefused(f"{name}/{version} is not retired; retired are {listed(map(str, before.retired))}")
         if not undo:
@@ -160,6 +164,12 @@ def remove_folders(folders: Collection[Path]) -> None:
 def check_unnamed(root: Path, name: str, version: int, command: str) -> None:
     """Raise ReleaseRefused if an alias points at the version, or it is tried. command: what is to be done with it."""
     _check_unnamed(name, version, model_toml.read(root, name), command)
+
+
+def _check(
+    root: Path, name: str, breaking: bool, answered: int | None = None
+) -> Callable[[ModelConfig, ModelConfig], None] | None:
+    return None if breaking else partial(live_versions.refuse_edit, root, name, answered)
 
 
 def _hide(root: Path, name: str, version: int, hidden: Path) -> None:

@@ -154,7 +154,7 @@ def test_columns_are_those_of_the_signature(tmp_path: Path) -> None:
     ]
     assert contract.source["mlflow_version"].split(".")[0].isdigit()
     assert contract.source["format"] == "mlflow"
-    array = published(DATA / "diabetes_array_pickle", tmp_path, "--allow-pickle")
+    array = published(DATA / "diabetes_array_pickle", tmp_path, "--allow-pickle", "--breaking")
     assert (array.input.form, [c.name for c in array.input.columns]) == ("matrix", ["x0", "x1", "x2", "x3"])
 
 
