@@ -12,7 +12,7 @@ from typing import IO
 import click
 
 from tableside.cli import models, remote, render, step_progress
-from tableside.cli.options import json_option, repository_option
+from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.remote import Content, Remote, part, remote_options
 from tableside.errors import PublishFailed, StackError
 
@@ -43,11 +43,12 @@ class _Counted:
 @click.option("--sample", type=click.Path(path_type=Path), help="The sample for a skops file: .csv or .parquet.")
 @click.option("--target", help="Name of the target column, which is dropped from the sample.")
 @click.option("--next", "renumber", is_flag=True, help="Give a version the model's next number, and not its own.")
+@breaking_option
 @remote_options
 @repository_option
 @json_option
 def push(
-    name: str, what: str, sample: Path | None, target: str | None, renumber: bool, to: str | None,
+    name: str, what: str, sample: Path | None, target: str | None, renumber: bool, breaking: bool, to: str | None,
     key_file: Path | None, repository: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Publish WHAT as a version of the model NAME on the server at --to.
@@ -60,6 +61,7 @@ def push(
     server = remote.of_url(to, key_file)
     files = _files(name, what, sample, repository)
     query = {"number": "next" if renumber else "keep", **({"target": target} if target else {})}
+    query |= {"breaking": "true"} if breaking else {}
     with step_progress.progress() as step, tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as packed:
         step(f"packing {len(files)} files")
         _pack(files, packed)

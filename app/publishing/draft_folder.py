@@ -18,6 +18,7 @@ from tableside.contract.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.publishing import artifact_files
 from tableside.repository import integrity, live_versions, paths, signatures, version_record
+from tableside.repository.refusals import BreaksClients
 from tableside.repository.signing_keys import Signer
 
 STALE_S = 3600
@@ -86,7 +87,7 @@ def _remove_stale_drafts(folder: Path) -> None:
 
 
 def check_clients(root: Path, contract: Contract, version: int | None, terms: Terms) -> None:
-    """Raise PublishFailed if the new version would take requests whose clients it breaks, unless that is admitted.
+    """Raise BreaksClients if the new version would take requests whose clients it breaks, unless that is admitted.
 
     contract: its input and outputs count. version: its number; None for the next one.
     """
@@ -103,9 +104,9 @@ def check_clients(root: Path, contract: Contract, version: int | None, terms: Te
         if terms.alias and move.label in (terms.alias, live_versions.UNNAMED)
         else f"Hold these requests first, `tableside promote {name}/{move.old}`, and publish again"
     )
-    raise PublishFailed(
+    raise BreaksClients(
         f"{live_versions.refusal(name, move)}. {hold}: then the version is published and takes none of them. If the "
-        "clients are ready, add --breaking (in Python: breaking=True)"
+        "clients are ready, add --breaking (in Python breaking=True, in a request breaking=true)"
     )
 
 
@@ -152,11 +153,13 @@ def rename_to_version(
         return numbered
 
 
-def place(folder: Path, finished: Path, contract: Contract) -> None:
+def place(folder: Path, finished: Path, contract: Contract, terms: Terms) -> None:
     """Give a finished version that keeps its contract and number its place in the model's folder, in one step.
 
-    finished: its folder, on the same disk. Raises PublishFailed if the number was published meanwhile.
+    finished: its folder, on the same disk. Raises PublishFailed if the number was published meanwhile, and
+    BreaksClients.
     """
+    check_clients(folder.parent, contract, contract.version, terms)
     artifact_files.make_read_only(finished)
     try:
         finished.rename(folder / str(contract.version))

@@ -29,13 +29,17 @@ HOW = (
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How an estimator is published, as the options of `tableside publish` of the same names."""
+    """How an estimator is published, as the options of `tableside publish` of the same names.
+
+    breaking: of a whole version, too.
+    """
 
     target: str = ""
     runtime: Literal["auto", "sklearn"] = "auto"
     tolerance: float = 0.0
     nullable: tuple[str, ...] = ()
     quick: bool = False
+    breaking: bool = False
 
 
 def publish_artifact(
@@ -60,7 +64,7 @@ def publish_artifact(
         tolerance=options.tolerance, nullable=options.nullable, quick=options.quick,
         trusted_types=policy.trusted_types, trusted_libraries=policy.trusted_libraries, source=prepared.source,
         trained_with=prepared.trained_with, optional=prepared.optional, expect=prepared.answers,
-        environment_skew=policy.environment_skew, trusted_keys=(), progress=progress,
+        environment_skew=policy.environment_skew, trusted_keys=(), progress=progress, breaking=options.breaking,
     )  # fmt: skip
     return contract, list(prepared.notes_for(contract))
 

@@ -23,6 +23,7 @@ from tableside.preflight.confinement import confine
 from tableside.process.audit_log import AuditLog, Line, now
 from tableside.process.file_locks import wait_for_lock
 from tableside.process.operations import Operation, RunningOperation
+from tableside.repository.refusals import BreaksClients
 from tableside.settings import Settings
 from tableside.uploads.artifact import Options
 
@@ -31,8 +32,8 @@ PUBLISH_S = 1800.0
 QUEUE = "operations/uploads.lock"
 """Uploads of a host are carried out one after the other, so that their memory does not add up."""
 STATUS: dict[type[Exception], int] = {
-    Forbidden: 403, Conflict: 409, TooLarge: 413, RequestRejected: 400, PublishFailed: 400, ContractBroken: 400,
-    ModelNotReady: 503, MemoryError: 400,
+    Forbidden: 403, Conflict: 409, BreaksClients: 409, TooLarge: 413, RequestRejected: 400, PublishFailed: 400,
+    ContractBroken: 400, ModelNotReady: 503, MemoryError: 400,
 }  # fmt: skip
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -37,7 +37,10 @@ def publish_upload(job: UploadJob, step: Callable[[str], None]) -> dict[str, obj
         archive.unpack(Path(job.archive), unpacked, settings.server.max_upload_bytes)
         folder = archive.content_folder(unpacked)
         if (folder / paths.CONTRACT).is_file():
-            placed = publish_folder(settings, name, folder, draft, renumber=job.renumber, progress=step)
+            breaking = job.options.breaking
+            placed = publish_folder(
+                settings, name, folder, draft, renumber=job.renumber, breaking=breaking, progress=step
+            )
             contract, was_there = placed.contract, placed.was_there
         else:
             contract, notes = publish_artifact(settings, name, folder, job.options, step)

@@ -25,6 +25,7 @@ from tableside.model_process.known_environments import known
 from tableside.preflight.checks import check_version
 from tableside.process import plain_files
 from tableside.publishing import draft_folder
+from tableside.publishing.draft_folder import Terms
 from tableside.publishing.progress import Progress
 from tableside.repository import consent_file, integrity, paths, signatures, version_record
 from tableside.settings import Settings
@@ -44,12 +45,13 @@ class Placed(NamedTuple):
 
 
 def publish_folder(
-    settings: Settings, name: str, folder: Path, draft: Path, *, renumber: bool, progress: Progress
+    settings: Settings, name: str, folder: Path, draft: Path, *, renumber: bool, breaking: bool, progress: Progress
 ) -> Placed:
     """Publish the version in `folder` as a version of the model `name`.
 
     draft: a folder in the model's folder for the checks; the caller removes it. renumber: give it the model's next
-    number, and this name; otherwise it keeps its own. Raises RequestRejected for what is no version of this model or
+    number, and this name; otherwise it keeps its own. breaking: also if it takes requests whose clients it breaks; if
+    not, BreaksClients is raised. Raises RequestRejected for what is no version of this model or
     does not answer its golden rows here, Forbidden for a pickle, and for own code or a signature that this host does
     not take, Conflict for a number that is used.
     """
@@ -76,11 +78,13 @@ def publish_folder(
         )
     elif _is_there(root, contract, content):
         return Placed(contract, was_there=True)
+    terms = Terms(breaking=breaking)
+    draft_folder.check_clients(root, contract, contract.version, terms)
     place = paths.version_folder(draft, name, contract.version)
     place.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(place)
     _check(settings, draft, contract, content, progress)
-    draft_folder.place(root / name, place, contract)
+    draft_folder.place(root / name, place, contract, terms)
     return Placed(contract)
 
 

@@ -19,7 +19,7 @@ from tableside.control_errors import Conflict, Forbidden, GenerationChanged
 from tableside.disk_errors import DiskFull
 from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
-from tableside.repository.refusals import ReleaseRefused
+from tableside.repository.refusals import BreaksClients, ReleaseRefused
 from tableside.telemetry import logs
 from tableside.web import body_size, table_types
 from tableside.web.extensions import extensions
@@ -56,6 +56,7 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
     ReleaseRefused: 500,
+    BreaksClients: 409,
     errors.EnvironmentFailed: 500,
     errors.KeysFailed: 500,
     errors.SettingsError: 500,
@@ -72,7 +73,7 @@ PUBLIC = frozenset(
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
         errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.NotAcceptable,
         RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull, UrlTooLong,
-        Forbidden, Conflict, GenerationChanged,
+        Forbidden, Conflict, GenerationChanged, BreaksClients,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""

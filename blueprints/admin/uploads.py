@@ -91,10 +91,9 @@ def _renumber() -> bool:
 
 
 def _options() -> Options:
-    """The parameters for an estimator with a sample. Raises RequestRejected."""
-    given: dict[str, object] = {
-        name: request.args[name] for name in ("target", "runtime", "tolerance", "quick") if name in request.args
-    }
+    """The parameters for an estimator with a sample, and `breaking`. Raises RequestRejected."""
+    names = ("target", "runtime", "tolerance", "quick", "breaking")
+    given: dict[str, object] = {name: request.args[name] for name in names if name in request.args}
     if "nullable" in request.args:
         given["nullable"] = [column.strip() for column in request.args["nullable"].split(",") if column.strip()]
     try:

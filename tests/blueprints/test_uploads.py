@@ -153,25 +153,26 @@ class Refused(NamedTuple):
     error: str
 
 
-def done(app: Flask, name: str, body: bytes, renumber: bool = False) -> dict[str, object]:
+def done(app: Flask, name: str, body: bytes, renumber: bool = False, breaking: bool = False) -> dict[str, object]:
     """Carry out an upload in this process, without its confinement, and return its result."""
     settings = app.extensions[EXTENSION_KEY].settings
     archive = settings.run_dir / "sent.tar"
     archive.write_bytes(body)
     running = operations.begin(settings.run_dir, "publish", name, "me")
-    job = UploadJob(settings, running.operation, running.lock, name, str(archive), renumber, Options(), {})
+    options = Options(breaking=breaking)
+    job = UploadJob(settings, running.operation, running.lock, name, str(archive), renumber, options, {})
     try:
         return publish_upload(job, lambda _: None)
     finally:
         os.close(running.lock)
 
 
-def refused(app: Flask, body: bytes, name: str = "wine") -> Refused:
+def refused(app: Flask, body: bytes, name: str = "wine", renumber: bool = False) -> Refused:
     """Carry out an upload, and return how it failed. Nothing of it is left."""
     settings = app.extensions[EXTENSION_KEY].settings
     before = sorted((settings.repository_path / name).rglob("*"))
     with pytest.raises(TablesideError) as caught:
-        done(app, name, body)
+        done(app, name, body, renumber)
     assert sorted((settings.repository_path / name).rglob("*")) == before
     status, error, _ = child.failure(caught.value)
     return Refused(status, error)
@@ -248,6 +249,17 @@ def test_a_number_is_used_once(worker: Flask, repository: Path, tmp_path: Path, 
     assert (got.status, "number=next, which gives it 2" in got.error) == (409, True)
     version_record.append(tmp_path / "models", "iris", [version_record.Entry(2, "deleted", "0" * 64)])
     assert done(worker, "iris", first, renumber=True)["version"] == 3
+
+
+def test_a_version_that_breaks_clients_needs_a_word(worker: Flask, published: Path) -> None:
+    """It is 409 with what differs, before its golden rows are replayed; `breaking` publishes it."""
+    wine = packed(files_of(published))
+    got = refused(worker, wine, "iris", renumber=True)
+    assert (got.status, "4 columns are gone: 'sepal length (cm)'" in got.error) == (409, True)
+    made = done(worker, "iris", wine, renumber=True, breaking=True)
+    assert (made["version"], made["state"]) == (2, "READY")
+    notes = made["notes"]
+    assert isinstance(notes, list) and "differs from iris/1" in notes[0]
 
 
 def test_signatures_are_demanded_as_for_a_load(worker: Flask, published: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_narrow_version_is_not_published_over_a_wide_one(published: Path, tmp_
         refused.value
     )
     assert "`tableside promote m/1`, and publish again" in str(refused.value)
-    assert "--breaking (in Python: breaking=True)" in str(refused.value)
+    assert "--breaking (in Python breaking=True, in a request breaking=true)" in str(refused.value)
     assert [*paths.published(published)] == [("m", [1])]
     publish("narrow", model, TWO, repository=published, quick=True)
     with pytest.raises(PublishFailed, match=BREAKS):
