@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def test_a_model_of_another_release_gives_its_own_answers(
 def test_the_commands_of_a_model_in_an_environment(
     settings: Settings, trained_before: Path, old_python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`publish`, `list` and `verify` know of the environment; without it the file is refused."""
+    """`publish`, `list`, `verify` and `diff` know of the environment; without it the file is refused."""
     root = settings.repository_path
     for key, value in {
         "SERVER__RUN_DIR": str(settings.run_dir), "REPOSITORY__PATH": str(root),
@@ -117,6 +118,13 @@ def test_the_commands_of_a_model_in_an_environment(
     assert RELEASE not in run(main, ["list", "--json"]).output.partition('"problem"')[2].partition("\n")[0]
     verified = run(main, ["verify", "ovr"])
     assert "ok    ovr/1: 37 golden rows" in verified.output, verified.output
+    others = [str(trained_before / "mixed.joblib"), "--sample", str(trained_before / "mixed.csv"), "--target", "target"]
+    broken = run(main, ["publish", "ovr", *others, "--environment", "old"])
+    assert broken.exit_code == 2
+    assert "ovr/2 would take the requests without a version, which ovr/1 answers now" in broken.output
+    compared = run(main, ["diff", "ovr/1", "ovr/1", "--json"])
+    assert compared.exit_code == 0, compared.output
+    assert all(each["equal_rows"] == 37 for each in json.loads(compared.stdout)["answers"]["outputs"])
     model_toml_edits.set_environment(root, "ovr", "")
     listed = run(main, ["list", "--json"]).output
     assert f"scikit-learn was {RELEASE}" in listed
