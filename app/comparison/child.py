@@ -66,8 +66,9 @@ def _compare(job: ComparisonJob) -> object:
         try:
             contract = integrity.read_contract(root, name, number, job.policy.trusted_keys)
             runtime = load_contracted(root, contract, job.policy, None, environments)
+            config = model_toml.read(root, name)
             if isinstance(runtime, RoutedRuntime):
-                runtime.wanted = model_toml.read(root, name).runtime == "auto"
+                runtime.wanted = config.runtime == "auto"
         except ContractBroken as problem:
             return report.AnswerComparison(source, problem=f"{name}/{number} does not load: {problem}")
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
@@ -75,7 +76,8 @@ def _compare(job: ComparisonJob) -> object:
             return report.AnswerComparison(source, problem=reason)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        loaded.append((contract, runtime))
+        words = {column: frozenset(each) for column, each in config.columns.missing_words.items()}
+        loaded.append(report.Side(contract, runtime, words))
     try:
         rows = row_sources.of_file(Path(job.data)) if job.data else None
     except TablesideError as problem:

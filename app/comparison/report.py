@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from tableside.comparison import answers, latency, row_sources
 from tableside.comparison.answers import OutputComparison
 from tableside.comparison.latency import Latency
-from tableside.comparison.row_sources import Refused, RowSource
+from tableside.comparison.row_sources import Reading, Refused, RowSource
 from tableside.contract import answers as answering
 from tableside.contract.array_type import Array
 from tableside.contract.consent_digest import is_pickle
@@ -77,8 +78,16 @@ def compare_contracts(old: Contract, new: Contract, columns: ColumnConfig = Colu
     )
 
 
+class Side(NamedTuple):
+    """A loaded version. missing_words: those of its model.toml, by column; they count in CSV files."""
+
+    contract: Contract
+    runtime: Runtime
+    missing_words: Mapping[str, frozenset[str]] = {}
+
+
 def compare_answers(
-    old: tuple[Contract, Runtime], new: tuple[Contract, Runtime], source: RowSource | None = None, *,
+    old: Side, new: Side, source: RowSource | None = None, *,
     latency_budget_s: float = latency.BUDGET_S,
 ) -> AnswerComparison:  # fmt: skip
     """Ask two loaded versions the same rows, by default the golden rows of both, and compare the answers.
@@ -86,18 +95,20 @@ def compare_answers(
     latency_budget_s: how long the latency may be measured; 0.0 leaves it out. All is computed in the calling thread.
     Nothing is raised: a version that raises is a `problem`.
     """
-    rows = source if source is not None else row_sources.golden(old[0], new[0])
+    rows = source if source is not None else row_sources.golden(old.contract, new.contract)
     try:
-        both = row_sources.compare_rows(rows, old[0].input, new[0].input)
+        both = row_sources.compare_rows(
+            rows, *(Reading(each.contract.input, each.missing_words) for each in (old, new))
+        )
         found = AnswerComparison(
             rows.name, rows.count, len(both.numbers), both.refused_by_old, both.refused_by_new,
             problem="" if both.numbers else "no row fits both versions",
         )  # fmt: skip
         if both.old is None or both.new is None:
             return found
-        was, now = _answers(*old, both.old), _answers(*new, both.new)
-        outputs = answers.compare_outputs(old[0], new[0], was, now, answers.Rows(both.numbers, both.old))
-        calls, tables = (_Default(*old), _Default(*new)), (both.old, both.new)
+        was, now = _answers(old, both.old), _answers(new, both.new)
+        outputs = answers.compare_outputs(old.contract, new.contract, was, now, answers.Rows(both.numbers, both.old))
+        calls, tables = (_Default(old), _Default(new)), (both.old, both.new)
         times = latency.measure(*calls, *tables, latency_budget_s) if latency_budget_s else ()
     except TablesideError as problem:
         return AnswerComparison(rows.name, rows.count, problem=str(problem)[:_PROBLEM_CHARS])
@@ -107,15 +118,15 @@ def compare_answers(
     return msgspec.structs.replace(found, outputs=outputs, latency=times)
 
 
-def _answers(contract: Contract, runtime: Runtime, table: Table) -> dict[str, Array]:
-    return answering.collect(contract.outputs, runtime.run, runtime.prepare(table))
+def _answers(side: Side, table: Table) -> dict[str, Array]:
+    return answering.collect(side.contract.outputs, side.runtime.run, side.runtime.prepare(table))
 
 
 class _Default:
     """Computes the default output of a version."""
 
-    def __init__(self, contract: Contract, runtime: Runtime) -> None:
-        self._outputs, self._runtime = (contract.default_output,), runtime
+    def __init__(self, side: Side) -> None:
+        self._outputs, self._runtime = (side.contract.default_output,), side.runtime
 
     def __call__(self, table: Table) -> object:
         return answering.collect(self._outputs, self._runtime.run, self._runtime.prepare(table))

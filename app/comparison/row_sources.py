@@ -9,9 +9,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -42,6 +42,13 @@ class RowSource(Protocol):
 
     def table(self, keep: Sequence[int], schema: Input, rules: Rules) -> Table:
         """Return the rows with these numbers. Raises RequestRejected; its paths have positions in `keep`."""
+
+
+class Reading(NamedTuple):
+    """How a version reads requests. missing_words: those of model.toml, by column."""
+
+    schema: Input
+    missing_words: Mapping[str, frozenset[str]] = {}
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -141,7 +148,7 @@ _READ: dict[str, Callable[[str, bytes], RowSource]] = {
 }
 
 
-def compare_rows(source: RowSource, old: Input, new: Input) -> ComparedRows:
+def compare_rows(source: RowSource, old: Reading, new: Reading) -> ComparedRows:
     """Return the rows that both versions take, and how many each of them refuses.
 
     Columns that a version does not have are left out for it; columns that are not there count as missing, where it
@@ -154,23 +161,23 @@ def compare_rows(source: RowSource, old: Input, new: Input) -> ComparedRows:
     numbers = [at for at in by_old if at in both]
     if not numbers:
         return ComparedRows([], None, None, refused_by_old, refused_by_new)
-    was, now = (source.table(numbers, each, _rules(source.count, each)) for each in (old, new))
+    was, now = (source.table(numbers, each.schema, _rules(source.count, each)) for each in (old, new))
     return ComparedRows(numbers, was, now, refused_by_old, refused_by_new)
 
 
-def _rules(rows: int, schema: Input) -> Rules:
-    most_errors = min(rows * len(schema.columns) + 1, _MOST_ERRORS)
-    return Rules(most_errors=most_errors, extra="ignore", missing="fill", duplicate="ignore")
+def _rules(rows: int, reading: Reading) -> Rules:
+    most_errors = min(rows * len(reading.schema.columns) + 1, _MOST_ERRORS)
+    return Rules(most_errors, extra="ignore", missing="fill", duplicate="ignore", missing_words=reading.missing_words)
 
 
-def _taken(source: RowSource, keep: list[int], schema: Input) -> tuple[list[int], Refused]:
+def _taken(source: RowSource, keep: list[int], reading: Reading) -> tuple[list[int], Refused]:
     """Return the numbers of the rows that a version takes, and what it refuses."""
     refused = Refused()
     for _ in range(_MOST_PASSES):
         if not keep:
             break
         try:
-            source.table(keep, schema, _rules(source.count, schema))
+            source.table(keep, reading.schema, _rules(source.count, reading))
             return keep, refused
         except RequestRejected as problem:
             bad = {int(found[1]): cell for cell in reversed(problem.cells) if (found := _ROW.search(cell.path))}

@@ -18,6 +18,8 @@ from tableside.cli import diff_view, main
 from tableside.comparison import answers, process, report, row_sources
 from tableside.comparison.answers import Rows
 from tableside.comparison.child import ComparisonJob
+from tableside.comparison.report import Side
+from tableside.comparison.row_sources import Reading
 from tableside.contract import schema
 from tableside.contract.schema import Column, Contract, Golden, Input, Output
 from tableside.contract.table import Table
@@ -30,7 +32,7 @@ from tests.unit.test_compatibility import AGE, PREDICT, PROBABILITY, but, contra
 
 A = Column("a", "FP64", "float64", nullable=True)
 B = Column("b", "BYTES", "object", categories=("x", "y"), closed=True)
-BOTH = Input("frame", (A, B))
+BOTH = Reading(Input("frame", (A, B)))
 
 
 def rows_of(count: int) -> Rows:
@@ -116,7 +118,7 @@ def test_a_number_is_a_label_where_the_model_groups() -> None:
 
 
 FRAME = pd.DataFrame({"a": [1.0, 2.0, None, 4.0], "b": ["x", "y", "x", "z"], "target": [0, 1, 0, 1]})
-WITHOUT_MISSING = Input("frame", (msgspec.structs.replace(A, nullable=False),))
+WITHOUT_MISSING = Reading(Input("frame", (msgspec.structs.replace(A, nullable=False),)))
 
 
 def write(folder: Path, ending: str, frame: pd.DataFrame = FRAME) -> Path:
@@ -154,6 +156,17 @@ def test_a_column_that_is_missing_refuses_every_row(tmp_path: Path, ending: str)
     assert reasons.get(ending, missing) in found.refused_by_new.reason
 
 
+def test_words_for_missing_cells_are_those_of_model_toml(tmp_path: Path) -> None:
+    """A version reads a CSV file as it reads a CSV request."""
+    column = Column("b", "BYTES", "object", nullable=True)
+    source = row_sources.of_file(write(tmp_path, ".csv", pd.DataFrame({"b": ["none", "x"]})))
+    plain, own = Reading(Input("frame", (column,))), Reading(Input("frame", (column,)), {"b": frozenset({"none"})})
+    found = row_sources.compare_rows(source, plain, own)
+    assert found.old is not None and found.new is not None
+    assert found.old.arrays is not None and found.new.arrays is not None
+    assert (found.old.arrays["b"].tolist()[0], str(found.new.arrays["b"][0])) == ("none", "nan")
+
+
 def test_a_cell_may_be_refused_for_one_reason_after_another(tmp_path: Path) -> None:
     """A cell of the wrong type and one of an unknown category are both found, and the first one is named."""
     file = tmp_path / "rows.jsonl"
@@ -188,11 +201,11 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, name: str, content:
         row_sources.of_file(tmp_path / name)
 
 
-def linear(slope: float) -> tuple[Contract, SklearnRuntime]:
+def linear(slope: float) -> Side:
     """A version that answers slope * a."""
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]})
     fitted = LinearRegression().fit(frame, frame["a"] * slope)
-    return learned(fitted, frame), SklearnRuntime(fitted)
+    return Side(learned(fitted, frame), SklearnRuntime(fitted))
 
 
 def test_loaded_versions_are_compared_on_golden_rows() -> None:
@@ -216,7 +229,8 @@ def test_a_version_that_raises_is_a_problem_and_no_error() -> None:
             raise ZeroDivisionError("by nothing")
 
     old, new = linear(2.0), linear(3.0)
-    found = report.compare_answers(old, (new[0], Broken(new[1].estimator)), latency_budget_s=0.0)
+    assert isinstance(new.runtime, SklearnRuntime)
+    found = report.compare_answers(old, Side(new.contract, Broken(new.runtime.estimator)), latency_budget_s=0.0)
     assert found.problem == "a version raised ZeroDivisionError on these rows: by nothing"
 
 
