@@ -59,7 +59,7 @@ def traffic(
     share = percent
     _begin(
         place, name, version, as_json, breaking,
-        lambda: traffic_edits.set_canary(place.root, name, version, share, sticky, _now()),
+        lambda: traffic_edits.set_canary(place.root, name, version, share, sticky, _now(), breaking=breaking),
         f"{name}/{version} answers {share:g} % of the requests without a version. Watch: `tableside traffic {name}`. "
         f"Back: `tableside traffic {name} --stop`",
     )  # fmt: skip

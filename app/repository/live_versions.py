@@ -59,13 +59,16 @@ def config_of(root: Path, name: str) -> ModelConfig:
 def moves_of_edit(
     root: Path, name: str, before: ModelConfig, after: ModelConfig, answered: int | None = None
 ) -> list[Move]:
-    """Return whose requests get another version by a change of model.toml.
+    """Return whose requests get another version by a change of model.toml, all of them or a part for a canary.
 
     answered: what answered requests without a version until now, if the caller knows it better than the files.
     """
     published = paths.versions(root, name)
     old = _targets(root, name, before, published, answered if DEFAULT not in before.aliases else None)
-    return _moves(root, name, after, old, _targets(root, name, after, published, None), {})
+    moves = _moves(root, name, after, old, _targets(root, name, after, published, None), {})
+    if after.canary is not None and (before.canary is None or before.canary.version != after.canary.version):
+        moves += _moves(root, name, after, old, {UNNAMED: after.canary.version}, {})
+    return moves
 
 
 def moves_of_publish(

@@ -43,7 +43,7 @@ def move_alias(
     """
     paths.check_alias(alias)
     text = model_toml.text_of(root, name)
-    with edit(root, name, _check(root, name, breaking, answered)) as (document, before):
+    with edit(root, name, clients_check(root, name, breaking, answered)) as (document, before):
         check_target(root, name, version, before)
         former = before.aliases.get(alias)
         if former != version:
@@ -97,7 +97,7 @@ def roll_back(root: Path, name: str, version: int) -> Change:
 def remove_alias(root: Path, name: str, alias: str, *, breaking: bool = False) -> Change:
     """Remove an alias. Raises ReleaseRefused if there is none, and as `move_alias` does."""
     text = model_toml.text_of(root, name)
-    with edit(root, name, _check(root, name, breaking)) as (document, before):
+    with edit(root, name, clients_check(root, name, breaking)) as (document, before):
         if alias not in before.aliases:
             raise ReleaseRefused(
                 f"model {name!r} has no alias {alias!r}.{did_you_mean(alias, before.aliases)} It has: "
@@ -116,7 +116,7 @@ def retire(root: Path, name: str, version: int, *, undo: bool = False, breaking:
     Raises ReleaseRefused if an alias points at it or it is a canary or shadow, and as `move_alias` does.
     """
     text = model_toml.text_of(root, name)
-    with edit(root, name, _check(root, name, breaking)) as (document, before):
+    with edit(root, name, clients_check(root, name, breaking)) as (document, before):
         if undo and version not in before.retired:
             raise ReleaseRefused(f"{name}/{version} is not retired; retired are {listed(map(str, before.retired))}")
         if not undo:
@@ -166,9 +166,10 @@ def check_unnamed(root: Path, name: str, version: int, command: str) -> None:
     _check_unnamed(name, version, model_toml.read(root, name), command)
 
 
-def _check(
+def clients_check(
     root: Path, name: str, breaking: bool, answered: int | None = None
 ) -> Callable[[ModelConfig, ModelConfig], None] | None:
+    """Return what `edit` calls to refuse a change that breaks clients; None if `breaking` allows it."""
     return None if breaking else partial(live_versions.refuse_edit, root, name, answered)
 
 

@@ -23,16 +23,19 @@ from tableside.repository.traffic_config import CanaryConfig, ShadowConfig
 Kind = Literal["canary", "shadow"]
 
 
-def set_canary(root: Path, name: str, version: int, percent: float, sticky: str | None, now: datetime) -> Change:
+def set_canary(
+    root: Path, name: str, version: int, percent: float, sticky: str | None, now: datetime, *, breaking: bool = False
+) -> Change:
     """Let a version answer a part of the requests that name no version.
 
     sticky: None keeps the header of a canary of the same version. now: when the comparison begins, if it does. Raises
-    ReleaseRefused if `default` names nothing or this version, and as `release_edits.move_alias` does.
+    ReleaseRefused if `default` names nothing or this version, if the version breaks clients and `breaking` is false,
+    and as `release_edits.move_alias` does.
     """
     wanted: dict[str, object] = {"percent": percent}
     if sticky is not None:
         wanted["sticky"] = sticky
-    return _set(root, name, "canary", version, wanted, now)
+    return _set(root, name, "canary", version, wanted, now, breaking=breaking)
 
 
 def set_shadow(root: Path, name: str, version: int, percent: float, cpu_share: float | None, now: datetime) -> Change:
@@ -40,7 +43,7 @@ def set_shadow(root: Path, name: str, version: int, percent: float, cpu_share: f
     wanted: dict[str, object] = {"percent": percent}
     if cpu_share is not None:
         wanted["cpu_share"] = cpu_share
-    return _set(root, name, "shadow", version, wanted, now)
+    return _set(root, name, "shadow", version, wanted, now, breaking=False)
 
 
 def stop(root: Path, name: str, kind: Kind, only: CanaryConfig | ShadowConfig | None = None) -> Change:
@@ -57,9 +60,11 @@ def stop(root: Path, name: str, kind: Kind, only: CanaryConfig | ShadowConfig | 
     return Change(name, found.version, text, model_toml.text_of(root, name))
 
 
-def _set(root: Path, name: str, kind: Kind, version: int, wanted: Mapping[str, object], now: datetime) -> Change:
+def _set(
+    root: Path, name: str, kind: Kind, version: int, wanted: Mapping[str, object], now: datetime, *, breaking: bool
+) -> Change:
     text = model_toml.text_of(root, name)
-    with edit(root, name) as (document, before):
+    with edit(root, name, release_edits.clients_check(root, name, breaking)) as (document, before):
         release_edits.check_target(root, name, version, before)
         _check_default(root, name, version, before, kind)
         found = _tried(before, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,13 @@ from tableside.contract import schema
 from tableside.errors import PublishFailed
 from tableside.publishing import copies
 from tableside.publishing.publish import publish
-from tableside.repository import model_toml, paths, release_edits
+from tableside.repository import model_toml, paths, release_edits, traffic_edits
 from tableside.repository.refusals import ReleaseRefused
 
 TEN = pd.DataFrame(np.arange(40.0).reshape(4, 10), columns=[f"c{at}" for at in range(10)])
 TWO = TEN[["c0", "c1"]]
 ANSWERS = [1.0, 2.0, 3.0, 5.0]
+NOW = datetime(2026, 11, 26, 12, 0, 0)
 BREAKS = "8 columns are gone: 'c2', 'c3', 'c4', 'c5', 'c6' and 3 more"
 
 
@@ -120,13 +122,14 @@ def test_a_version_without_a_readable_contract_answers_nobody(root: Path) -> Non
 
 
 def test_an_edit_that_breaks_clients_changes_nothing(root: Path) -> None:
-    """Promote, a move of an alias, its removal, a new alias and the end of a retirement: each may move requests."""
+    """Promote, a move of an alias, its removal, a new alias, a canary, the end of a retirement: each moves requests."""
     promoted = "[aliases]\ndefault = 2\nshop = 1\n"
     edits = [
         (promoted, lambda **also: release_edits.move_alias(root, "m", "default", 3, **also)),
         (promoted, lambda **also: release_edits.move_alias(root, "m", "shop", 3, **also)),
         (promoted, lambda **also: release_edits.remove_alias(root, "m", "default", **also)),
         ("versions = [2]\n", lambda **also: release_edits.move_alias(root, "m", "candidate", 3, **also)),
+        (promoted, lambda **also: traffic_edits.set_canary(root, "m", 3, 5, None, NOW, **also)),
         ("retired = [3]\n", lambda **also: release_edits.retire(root, "m", 3, undo=True, **also)),
     ]
     for before, edit in edits:
