@@ -52,6 +52,11 @@ class WorkerSlot:
         return True
 
     @property
+    def is_listed(self) -> bool:
+        """Whether it is a slot of the run folder, which others see (`unlisted`)."""
+        return self._fd is not None
+
+    @property
     def run_dir(self) -> Path:
         """The run folder that the slot belongs to."""
         return self._folder.parent

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tableside.errors import ModelNotFound, ModelNotReady
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.paths import DEFAULT, VERSION, split_spec
+from tableside.serving import statement as statements
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
+from tableside.serving.statement import Statement
 
 
 @dataclass(frozen=True)
 class Model:
-    """The versions of one model, lowest first, and the aliases that answer now (`aliases_that_moved`).
+    """The versions of one model, lowest first, and the aliases that answer now.
 
-    reason: why model.toml could not be read; empty if it could. config: the content of model.toml; None if it could not
-    be read, and the versions then keep the policy that they have.
+    reason: why model.toml could not be read; empty if it could. config: the content of the model.toml in force; None if
+    there is none, and the versions then keep the policy that they have.
     """
 
     name: str
@@ -59,54 +61,16 @@ class Model:
         raise ModelNotFound(f"model {self.name!r} has no version or alias {wanted!r}; it has {known or 'none'}")
 
 
-def aliases_that_moved(
-    wanted: Mapping[str, int], before: Mapping[str, int], servables: Iterable[Servable]
-) -> dict[str, int]:
-    """Return the aliases that answer now: an alias moves only to a version that is READY.
-
-    wanted: the aliases of model.toml. before: those that answered until now. An alias stays at the version that it
-    named, while that one is READY, until its new target is; a new `default` waits for its target too. In a worker that
-    has just started nothing is READY, and requests wait for the targets as they are written.
-    """
-    ready = {servable.version for servable in servables if servable.state is State.READY}
-    found: dict[str, int] = {}
-    for alias, target in wanted.items():
-        former = before.get(alias)
-        if target in ready or former == target:
-            found[alias] = target
-        elif former in ready and former is not None:
-            found[alias] = former
-        elif former is not None or alias != DEFAULT or not ready:
-            found[alias] = target
-    return found
-
-
-def without_surplus(model: Model) -> Model:
-    """Return the model without the versions that were kept only until others could answer.
-
-    What model.toml selects stays, and so does what an alias names and what answers without a version.
-    """
-    if model.config is None or not model.config.enabled:
-        return model
-    numbers = [servable.version for servable in model.servables]
-    keep = {*model.config.wanted(numbers), *model.aliases.values(), *unnamed(model)}
-    if keep.issuperset(numbers):
-        return model
-    return replace(model, servables=tuple(each for each in model.servables if each.version in keep))
-
-
-def unnamed(model: Model) -> list[int]:
-    """Return the version that answers without a version where no `default` says which: the highest that is READY."""
-    ready = [servable.version for servable in model.servables if servable.state is State.READY]
-    return ready[-1:] if DEFAULT not in model.aliases else []
-
-
 @dataclass(frozen=True)
 class Catalog:
-    """Models by name, as of one generation. Iterating gives every servable."""
+    """Models by name, as of one generation. Iterating gives every servable.
+
+    statement: what it was made from.
+    """
 
     generation: int
     models: Mapping[str, Model]
+    statement: Statement = statements.EMPTY
 
     def __iter__(self) -> Iterator[Servable]:
         for model in self.models.values():

@@ -1,61 +1,167 @@
-"""Generations: numbered files in the run folder; a new one makes all workers of the host read the repository again.
+"""The generations of a host: numbered statements in the run folder, and the word that says which one is served.
 
-A number is published with link(2), which fails if the file exists, so that two writers never publish the same number
-and need no lock. Workers poll the folder; a new worker starts with the highest number.
+A generation is proposed as a file that all workers read, prepare and answer for. It is switched by one store into the
+mapped word of `process.generation_words`. Only the holder of the switch lock proposes and switches. The kernel frees
+the lock when its holder ends, even by SIGKILL; the proposal is then given up, and its number is not used again.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import orjson
-
-from tableside.errors import ModelNotReady
+from tableside.errors import ContractBroken, ModelNotReady
 from tableside.process import worker_slots
+from tableside.process.file_locks import is_locked, try_lock
+from tableside.process.generation_words import GenerationWords
+from tableside.serving import statement
+from tableside.serving.statement import Statement
 
+FOLDER = "generations"
+"""In the run folder."""
 KEEP = 8
-"""How many files stay in the folder."""
+"""How many statements stay in the folder, beside the one that is served."""
+LOCK = "switch.lock"
+_POLL_S = 0.02
+_SPARE = ".spare"
+_SPARE_BYTES = 1 << 16
+
+
+class Generations:
+    """The generations of one run folder."""
+
+    def __init__(self, folder: Path, words: GenerationWords) -> None:
+        self.folder = folder
+        self.words = words
+
+    @classmethod
+    def open(cls, run_dir: Path) -> Generations:
+        """Return the generations of a run folder. Raises OSError if the word's file cannot be made."""
+        folder = run_dir / FOLDER
+        return cls(folder, GenerationWords.open(folder))
+
+    def current(self) -> Statement:
+        """Return the statement that is served; an empty one with generation 0 before the first.
+
+        Raises ContractBroken if it was lost.
+        """
+        number = self.words.current
+        return self.read(number) if number else statement.EMPTY
+
+    def read(self, number: int) -> Statement:
+        """Return a statement by its number. Raises ContractBroken if there is none."""
+        try:
+            content = self._file(number).read_bytes()
+        except OSError as problem:
+            raise ContractBroken(f"generation {number}: {problem.strerror or problem}") from problem
+        return statement.decode(content)
+
+    def propose(self, wanted: Statement) -> Statement:
+        """Write a statement as the next generation and let the workers prepare it. Return it with its number.
+
+        The holder of the switch lock may call this. Raises OSError if the file cannot be written.
+        """
+        number = max(newest(self.folder), self.words.proposed, self.words.current) + 1
+        numbered = Statement(number, wanted.models, wanted.reason, wanted.time)
+        self._write(self._file(number), statement.encode(numbered))
+        self.words.propose(number)
+        return numbered
+
+    def commit(self, number: int) -> None:
+        """Switch to a proposed generation, and remove old files. The holder of the switch lock may call this."""
+        self.words.commit(number)
+        for old in sorted(self.folder.glob("[0-9]*.json"))[: -KEEP - 1]:
+            if int(old.stem) != number:
+                with suppress(FileNotFoundError):
+                    old.unlink()
+
+    def give_up(self) -> None:
+        """Take back what was proposed and is not served: workers forget what they have prepared of it."""
+        number = max(self.words.proposed, self.words.current) + 1
+        self.words.propose(number)  # no file: there is nothing to prepare
+
+    @property
+    def is_switching(self) -> bool:
+        """Whether a process of the host holds the switch lock."""
+        return is_locked(self.folder / LOCK)
+
+    @contextmanager
+    def switch_lock(self, timeout_s: float) -> Iterator[None]:
+        """Hold the switch lock. Raises ModelNotReady if another change does not end in `timeout_s` seconds."""
+        give_up_at_s = time.monotonic() + timeout_s
+        try:
+            while (fd := try_lock(self.folder / LOCK)) is None:
+                if time.monotonic() >= give_up_at_s:
+                    raise ModelNotReady(
+                        f"another change of the models is still being made after {timeout_s:g} s; try again"
+                    )
+                time.sleep(_POLL_S)
+        except OSError as problem:
+            raise cannot_tell(self.folder, problem) from problem
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:010d}.json"
+
+    def _write(self, target: Path, content: bytes) -> None:
+        """Replace a file atomically, on a full disk with the space that the spare file holds."""
+        spare = self.folder / _SPARE
+        fd = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            offset = 0
+            while offset < len(content):
+                offset += os.pwrite(fd, content[offset:], offset)
+            os.ftruncate(fd, len(content))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        spare.replace(target)
+        self.reserve(2 * len(content))
+
+    def reserve(self, size_bytes: int = 0) -> None:
+        """Reserve space for the next statement. Without room on the disk nothing is reserved."""
+        with suppress(OSError):
+            fd = os.open(self.folder / _SPARE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, max(size_bytes, _SPARE_BYTES))
+            finally:
+                os.close(fd)
 
 
 def newest(folder: Path) -> int:
-    """Return the highest published number; 0 if there is no file or no folder."""
+    """Return the highest number of a file; 0 if there is no file or no folder."""
     try:
-        return max((int(name[:-5]) for name in os.listdir(folder) if name.endswith(".json")), default=0)
+        names = os.listdir(folder)
     except FileNotFoundError:
         return 0
+    return max((int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal()), default=0)
 
 
-def publish(folder: Path, reason: str) -> int:
-    """Publish the next generation and return its number.
+def cannot_tell(folder: Path, problem: OSError) -> ModelNotReady:
+    """Return the error for a folder that cannot be written."""
+    return ModelNotReady(
+        f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on disk, "
+        "or give the server's user write access, then try again"
+    )
 
-    reason: a sentence for the operator; the file keeps it, unless the disk is full. Files beyond the newest KEEP are
-    removed. Raises OSError if no file can be made in the folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{uuid.uuid4().hex}"
-    try:
-        while True:
-            number = newest(folder) + 1
-            _write(draft, orjson.dumps({"generation": number, "reason": reason, "time": time.time()}))
-            try:
-                os.link(draft, folder / f"{number:010d}.json")
-            except FileExistsError:
-                continue
-            if newest(folder) < number + KEEP:
-                break
-            # Other writers published KEEP numbers in between, and this number had been used and removed before.
-            (folder / f"{number:010d}.json").unlink(missing_ok=True)
-    finally:
-        draft.unlink(missing_ok=True)
-    for old in sorted(folder.glob("*.json"))[:-KEEP]:
-        with suppress(FileNotFoundError):
-            old.unlink()
-    return number
+
+def wait_until(
+    run_dir: Path, is_reached: Callable[[list[dict[str, object]]], bool], timeout_s: float
+) -> tuple[bool, list[dict[str, object]]]:
+    """Wait up to `timeout_s` until the status files of the workers are as wanted. Returns whether, and their content."""
+    give_up_at_s = time.monotonic() + timeout_s
+    while True:
+        workers = worker_slots.statuses(run_dir / "worker_slots")
+        done = is_reached(workers)
+        if done or time.monotonic() >= give_up_at_s:
+            return done, workers
+        time.sleep(_POLL_S)
 
 
 def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
@@ -63,35 +169,12 @@ def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tup
 
     Returns whether they all do, and the content of their status files.
     """
-    give_up_at_s = time.monotonic() + timeout_s
-    while True:
-        workers = worker_slots.statuses(run_dir / "worker_slots")
-        done = bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
-        if done or time.monotonic() >= give_up_at_s:
-            return done, workers
-        time.sleep(0.02)
+
+    def is_served(workers: list[dict[str, object]]) -> bool:
+        return bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
+
+    return wait_until(run_dir, is_served, timeout_s)
 
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else -1
-
-
-def announce(folder: Path, reason: str) -> int:
-    """Do as `publish`, but raise ModelNotReady with what to do if the folder cannot be written."""
-    try:
-        return publish(folder, reason)
-    except OSError as problem:
-        raise ModelNotReady(
-            f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on disk, "
-            "or give the server's user write access, then try again"
-        ) from problem
-
-
-def _write(draft: Path, content: bytes) -> None:
-    """Write the file, or leave it empty on a full disk: workers read the numbers in the names only."""
-    try:
-        draft.write_bytes(content)
-    except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        draft.write_bytes(b"")

@@ -24,10 +24,12 @@ from tableside.runtimes.router import (
 )
 from tableside.runtimes.shared_store import SHARED_STORE_FOLDER, SharedStore
 from tableside.runtimes.sklearn import SklearnRuntime
-from tableside.serving.catalog import Catalog, Model, aliases_that_moved
+from tableside.serving import desired
+from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.scan import PendingVersion, fingerprint, scan
 from tableside.serving.servable import Servable
+from tableside.serving.statement import Key, Refusal
 from tableside.settings import Repository, Settings
 
 LARGE_BYTES = 1_000_000
@@ -45,23 +47,39 @@ def load_catalog(
 ) -> Catalog:  # fmt: skip
     """Read the repository below `root`, load all pending versions, and return the catalog.
 
-    preflight_results: versions that passed are loaded, and versions without a result stay LOADING; None loads every
-    version. The other arguments are those of `scan` and `Loader`. Raises OSError if `root` cannot be read.
+    A version that does not load is left out, and what was served before goes on. preflight_results: versions that
+    passed are loaded, and versions without a result stay LOADING; None loads every version. The other arguments are
+    those of `scan` and `Loader`. Raises OSError if `root` cannot be read.
     """
-    found = scan(root, policy, before, environments)
     loader = Loader(root, policy, store, environments, checked)
-    models = dict(found.models)
-    for pending in found.pending:
-        result = _PASSED
-        if preflight_results is not None:
-            missing = _UNKNOWN if preflight_results.complete else None
-            known = preflight_results.known.get(pending.files, missing)
-            if known is None:
+    refused: dict[Key, Refusal] = {}
+    loaded: dict[Key, Servable] = {}
+    while True:
+        wanted = desired.read(root, before.statement, refused)
+        found = scan(root, policy, before, environments, wanted)
+        models, failed = dict(found.models), dict(refused)
+        for pending in found.pending:
+            result = _result_of(pending, preflight_results)
+            if result is None:
                 find_servable(models, pending).reason = PREFLIGHT_RUNS
                 continue
-            result = known
-        models[pending.files.name] = settle(models[pending.files.name], pending, loader.load(pending, result))
-    return Catalog(generation, models)
+            fresh = loaded.get(pending.key) or loader.load(pending, result)
+            if fresh.state is State.READY:
+                loaded[pending.key] = fresh
+                models[fresh.name] = with_servable(models[fresh.name], fresh)
+            else:
+                refused[pending.key] = refusal_of(fresh)
+        if refused == failed:
+            for key, problem in found.problems.items():
+                served = next(each for each in models[key[0]].servables if each.version == key[1])
+                served.report_problem(problem.reason, problem.kind)
+            return Catalog(generation, models, wanted)
+
+
+def _result_of(pending: PendingVersion, results: PreflightResults | None) -> PreflightResult | None:
+    if results is None:
+        return _PASSED
+    return results.known.get(pending.files, _UNKNOWN if results.complete else None)
 
 
 def find_servable(models: Mapping[str, Model], pending: PendingVersion) -> Servable:
@@ -70,24 +88,15 @@ def find_servable(models: Mapping[str, Model], pending: PendingVersion) -> Serva
     return next(servable for servable in models[name].servables if servable.version == number)
 
 
-def settle(model: Model, pending: PendingVersion, fresh: Servable) -> Model:
-    """Return the model with a version that was loaded, or with the old one if the changed files do not load.
+def with_servable(model: Model, fresh: Servable) -> Model:
+    """Return the model with a version that was loaded."""
+    servables = tuple(fresh if each.version == fresh.version else each for each in model.servables)
+    return replace(model, servables=servables)
 
-    A version whose consent was revoked is not served any more.
-    """
-    old, chosen = pending.old, fresh
-    revoked = fresh.failure_kind is FailureKind.CONSENT
-    if fresh.state is not State.READY and old is not None and old.state is State.READY and not revoked:
-        old.report_problem(
-            f"the files changed and no longer load ({fresh.reason}); still serving what was loaded before",
-            fresh.failure_kind,
-        )
-        chosen = old
-    servables = tuple(chosen if each.version == chosen.version else each for each in model.servables)
-    if model.config is None:
-        return replace(model, servables=servables)
-    aliases = aliases_that_moved(model.config.aliases, model.aliases, servables)
-    return replace(model, servables=servables, aliases=aliases)
+
+def refusal_of(servable: Servable) -> Refusal:
+    """Return why a version could not be loaded."""
+    return Refusal(servable.failure_kind or FailureKind.OTHER, servable.reason)
 
 
 class Loader:

@@ -1,32 +1,35 @@
-"""The registry: all servables of this worker, and the thread that reloads them when a new generation is published."""
+"""The registry: all servables of this worker, as of the generation that the host serves."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tableside.errors import ModelNotReady
+import msgspec
+
 from tableside.model_process.environment_pools import Environments, supervised
 from tableside.preflight.coordinator import PreflightCoordinator
 from tableside.process import drained, lame_duck, long_lived
+from tableside.process.generation_words import CURRENT
 from tableside.process.offload import Offload
 from tableside.process.pacing import Paced
 from tableside.process.worker_hand import WorkerHand
 from tableside.repository.model_toml import ModelConfig
-from tableside.serving import generations, readiness
-from tableside.serving.catalog import EMPTY, Catalog, Model, without_surplus
+from tableside.serving import readiness
+from tableside.serving.catalog import Catalog
 from tableside.serving.lifecycle import State
-from tableside.serving.loader import loader_of, settle
+from tableside.serving.loader import with_servable
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
 from tableside.serving.policy import make_policy
 from tableside.serving.quarantine import QuarantineReports
-from tableside.serving.reloading import Reload
-from tableside.serving.scan import PendingVersion, scan
+from tableside.serving.repository_loads import RepositoryLoads, changed_models, with_prepared
+from tableside.serving.scan import PendingVersion, Scan
 from tableside.serving.servable import Servable
+from tableside.serving.served import Served
+from tableside.serving.statement import Key, Refusal, Statement
 from tableside.serving.traffic_of_worker import WorkerTraffic
 from tableside.serving.version_reports import VersionReports
 from tableside.settings import Settings
@@ -35,29 +38,28 @@ from tableside.telemetry.metrics import Metrics
 
 FIRST_LOAD_WAIT_S = 3.0
 """Once one version is READY, requests wait this long for the rest of the first load before they are answered."""
-_POLL_S = 0.1
 log = logs.get_logger("registry")
 
 
-class Registry:
-    """Holds the current catalog. `reload` replaces it in one assignment, so that no request sees parts of two."""
+class Registry(Served):
+    """Holds the current catalog. A switch replaces it in one assignment, so that no request sees parts of two."""
 
     def __init__(
         self, settings: Settings, metrics: Metrics, loading: Offload, preflights: PreflightCoordinator | None = None,
         environments: Environments | None = None,
     ) -> None:  # fmt: skip
-        """Make a registry with an empty catalog; `reload` or `follow` fills it.
+        """Make a registry with an empty catalog; `reload` or a `Follower` fills it.
 
         loading: runs loads in a native thread. preflights: runs the preflights of new versions; None skips them.
         environments: the model processes; by default those that supervisord runs.
         """
+        super().__init__()
         self._settings = settings
         self.metrics = metrics
-        self._loading = loading
-        self._preflights = preflights
         self.worker_number = 0
         """The number of this worker's slot: workers with different numbers prefer different model processes."""
         self._environments = environments or supervised(settings, lambda: self.worker_number)
+        self._loads = RepositoryLoads(settings, loading, preflights, self._environments)
         self._process_metrics = ProcessMetrics(metrics, self._environments)
         self._reports = VersionReports(metrics)
         self.hand = WorkerHand()
@@ -66,15 +68,8 @@ class Registry:
         """How the requests of models are divided, of which another version is tried."""
         self._quarantine = QuarantineReports(self.hand, self._reports)
         self._on_change: Callable[[], None] = lambda: None
-        self._scanned = threading.Event()
-        self._first_load = threading.Event()
-        self._answer_from_s = math.inf
-        self._stop = threading.Event()
         self._reload_lock = threading.Lock()
-        self._adopt_lock = threading.Lock()
-        self._reload: Reload | None = None
         self._status = Paced(lambda: self._on_change())
-        self.catalog: Catalog = EMPTY
         self.draining = False
         self.failure = ""
 
@@ -82,65 +77,6 @@ class Registry:
     def repository(self) -> Path:
         """The folder of the model repository."""
         return self._settings.repository_path
-
-    @property
-    def is_scanned(self) -> bool:
-        """Whether the names of all models are known."""
-        return self._scanned.is_set()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the first load is over: every version of the repository serves or is refused."""
-        return self._first_load.is_set()
-
-    @property
-    def loaded(self) -> bool:
-        """Whether requests may be answered: the first load is over, or lasts longer than FIRST_LOAD_WAIT_S."""
-        return self._first_load.is_set() or time.monotonic() >= self._answer_from_s
-
-    def wait_first(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` for the first load. Return whether requests may be answered."""
-        give_up_at_s = time.monotonic() + timeout_s
-        while not self.loaded and not self._first_load.wait(min(_POLL_S, timeout_s)):
-            if time.monotonic() >= give_up_at_s:
-                return False
-        return True
-
-    def wait_loaded(self, timeout_s: float) -> Catalog:
-        """Return the catalog after the first load. Raises ModelNotReady if that takes longer than `timeout_s`."""
-        if not self.wait_first(timeout_s):
-            raise ModelNotReady("the worker is still loading its models")
-        return self.catalog
-
-    def wait_servable(self, spec: str, version: str | None, timeout_s: float) -> Servable:
-        """Return the servable of a spec (see `Catalog.find`); wait up to `timeout_s` while it is LOADING.
-
-        Raises ModelNotFound, or ModelNotReady with its state and reason.
-        """
-        if self._first_load.is_set():
-            found = self.catalog.find(spec, version)
-            if found.state is State.READY:
-                return found
-        give_up_at_s = time.monotonic() + timeout_s
-        if not self._scanned.wait(timeout_s):
-            raise ModelNotReady("the worker is still loading its models")
-        while True:
-            catalog = self.catalog
-            found = catalog.find(spec, version, can_wait=not self._first_load.is_set())
-            left_s = give_up_at_s - time.monotonic()
-            if found.state is not State.LOADING or left_s <= 0:
-                return found if found.state is State.READY else catalog.servable(spec, version)
-            self._wait_for(found, left_s)
-
-    def _wait_for(self, servable: Servable, timeout_s: float) -> None:
-        """Ask for a version that is LOADING, and wait up to `timeout_s` for its end."""
-        reload = self._reload
-        ended = reload.ask((servable.name, servable.version)) if reload is not None else None
-        (ended or threading.Event()).wait(timeout_s if ended is not None else min(_POLL_S, timeout_s))
-
-    def missing(self) -> list[str]:
-        """Return the versions that the first load has not loaded yet, as `name/version`."""
-        return [] if self.is_complete else readiness.missing(self.catalog)
 
     @property
     def is_stopping(self) -> bool:
@@ -161,75 +97,129 @@ class Registry:
             return self.failure or "no model of the repository can be served"
         return ""
 
-    def reload(self, generation: int) -> None:
-        """Read the repository in a native thread, and load what is new or has changed. Never raises.
+    def load(self, statement: Statement) -> None:
+        """Load a statement as the first one. Never raises.
 
-        Each version serves as soon as it is loaded, and a version that requests wait for is loaded first. A failure
-        keeps the models. The catalog gets the number `generation` when the last version is decided.
+        Each version serves as soon as it is loaded, and a version that requests wait for is loaded first.
         """
         with self._reload_lock:
-            root, policy = self._settings.repository_path, self._settings.repository
             try:
-                found = self._loading.call(partial(scan, root, policy, self.catalog, self._environments))
-                loader = loader_of(self._settings, self._environments)
-                reload = self._reload = Reload(found.pending, loader, self._loading, self._adopt_version)
-                self._adopt_scan(found.models)
-                files, check = [each.files for each in found.pending], self._preflights
-                reload.run(check.rounds(root, policy, lambda: files, reload.asked) if check is not None else None)
+                found = self._loads.scan(statement, self.catalog)
+                self._reload, rounds = self._loads.begin(found, self._adopt_version)
+                self._adopt_scan(found, statement)
+                self._reload.run(rounds)
                 self.failure = ""
             except Exception as problem:  # noqa: BLE001 - the worker keeps serving, whatever goes wrong on the disk
-                self.failure = f"{type(problem).__name__}: {problem}"
-                log.error("reload_failed", generation=generation, reason=self.failure)
-            self._complete(generation)
+                self.failed(problem)
 
-    def _adopt_scan(self, models: dict[str, Model]) -> None:
-        """Serve what the scan has kept. Nothing is done for models in which nothing has changed."""
+    def failed(self, problem: Exception) -> None:
+        """Report that the repository could not be read."""
+        self.failure = f"{type(problem).__name__}: {problem}"
+        log.error("reload_failed", generation=self.catalog.generation, reason=self.failure)
+
+    def _adopt_scan(self, found: Scan, statement: Statement) -> None:
         with self._adopt_lock:
-            before = self.catalog
-            changed = [model for name, model in models.items() if model is not before.models.get(name)]
-            for model in changed:
-                for servable in model.servables:
-                    if servable.state is not State.LOADING:
-                        self._configure(servable, model.config)
-            self.catalog = Catalog(before.generation, models)
+            self.catalog = Catalog(statement.generation, found.models, statement)
             self._scanned.set()
-            for model in changed:
-                self._reports.report(before.models.get(model.name), model)
-            for name in before.models.keys() - models.keys():
-                self._reports.report(before.models[name], None)
+            for model in found.models.values():
+                self._reports.report(None, model)
         self._status.write()
 
     def _adopt_version(self, pending: PendingVersion, fresh: Servable) -> None:
-        """Serve a version that was loaded, or keep the old one if it cannot be."""
+        """Serve a version that the first load has loaded, or show why it cannot be."""
         with self._adopt_lock:
-            name = pending.files.name
-            before = self.catalog.models[name]
-            now = settle(before, pending, fresh)
-            if fresh in now.servables:
-                self._configure(fresh, now.config)
-            self.catalog = Catalog(self.catalog.generation, {**self.catalog.models, name: now})
+            before = self.catalog.models[fresh.name]
+            now = with_servable(before, fresh)
+            self._configure(fresh, now.config)
+            models = {**self.catalog.models, fresh.name: now}
+            self.catalog = Catalog(self.catalog.generation, models, self.catalog.statement)
             if fresh.state is State.READY:
                 self._answer_from_s = min(self._answer_from_s, time.monotonic() + FIRST_LOAD_WAIT_S)
             self._reports.report(before, now)
         self._status.write()
 
-    def _complete(self, generation: int) -> None:
-        if not self.is_complete:
-            long_lived.exclude_all()
-        with self._adopt_lock:
-            before = self.catalog.models
-            models = {name: without_surplus(model) for name, model in before.items()}
-            self.catalog = Catalog(generation, models)
-            for name in (name for name, model in models.items() if model is not before[name]):
-                self._reports.report(before[name], models[name])
-            self._reload = None  # it refers to the versions that were replaced
-            self._scanned.set()
-            self._first_load.set()
-            self.metrics.generation.set(generation)
-            self.hand.serves(generation)
+    def complete(self) -> None:
+        """End the first load: from now on every version is served or refused."""
+        long_lived.exclude_all()
+        self._reload = None
+        self._scanned.set()
+        self._first_load.set()
+        self._tell()
+
+    def read_repository(self, before: Statement, reason: str) -> Statement:
+        """Return the statement that the repository asks for. Raises OSError if it cannot be read."""
+        return msgspec.structs.replace(self._loads.read(before, {}), reason=reason)
+
+    def prepare(self, statement: Statement) -> Mapping[Key, Refusal]:
+        """Load what a generation needs beside what is served, replay its golden rows, and keep it for the switch.
+
+        Returns the versions that cannot be served here, with the reasons. Raises as `RepositoryLoads.prepare` does.
+        """
+        with self._reload_lock:
+            base = with_prepared(self.catalog, self._prepared)
+            self._prepared = self._loads.prepare(
+                statement, base, lambda fresh, model: self._configure(fresh, model.config)
+            )
+            self.failure = ""
+            return self._prepared.refused
+
+    def forget_prepared(self) -> None:
+        """Release what was prepared for a generation that was given up."""
+        self._prepared = None
+
+    def report_switches(self) -> bool:
+        """Report the switches since the last call: states of versions in metrics and log, and the worker's status.
+
+        Returns whether there were any.
+        """
+        had_any = bool(self._switched)
+        while self._switched:
+            before, prepared = self._switched.pop(0)
+            for model, was in changed_models(before, prepared.catalog):
+                for servable in model.servables if model is not None else ():
+                    if servable.state is State.READY:
+                        servable.report_warning()
+                        problem = prepared.problems.get((servable.name, servable.version))
+                        if problem is not None:
+                            servable.report_problem(problem.reason, problem.kind)
+                self._reports.report(was, model)
+                time.sleep(0)
+            self._tell()
+        return had_any
+
+    def _tell(self) -> None:
+        self.metrics.generation.set(self.catalog.generation)
+        self.hand.serves(self.catalog.generation)
         for model, alias, target, serves in self.catalog.waiting_aliases():
             log.warning("alias_not_moved", model=model, alias=alias, version=target, serves=serves)
         self._status.write(now=True)
+
+    def reload(self, generation: int) -> None:
+        """Read the repository and serve it as `generation`, in this process alone. Never raises.
+
+        Versions that do not load are left out, and what was served before goes on.
+        """
+        refused: dict[Key, Refusal] = {}
+        try:
+            while True:
+                wanted = msgspec.structs.replace(
+                    self._loads.read(self.catalog.statement, refused), generation=generation
+                )
+                if not self.is_complete:
+                    self.load(wanted)
+                    break
+                found = self.prepare(wanted)
+                if not found:
+                    break
+                refused |= found
+        except Exception as problem:  # noqa: BLE001 - as in `load`
+            self.failed(problem)
+            self.catalog = Catalog(generation, self.catalog.models, self.catalog.statement)
+        self.words[CURRENT] = generation
+        if not self.is_complete:
+            self.complete()
+        self.switch()
+        self.report_switches()
 
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         if config is not None:
@@ -238,39 +228,19 @@ class Registry:
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
         servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
 
-    def follow(self, folder: Path, acknowledge: Callable[[], None]) -> threading.Thread:
-        """Start the thread that reloads at once and at each new generation in `folder`. Return the thread.
-
-        acknowledge: called after each change of the catalog.
-        """
+    def on_change(self, acknowledge: Callable[[], None]) -> None:
+        """Have `acknowledge` called after each change of the catalog."""
         self._on_change = acknowledge
-        thread = threading.Thread(target=self._follow, args=(folder,), name="generations", daemon=True)
-        thread.start()
-        return thread
 
     def report_draining(self) -> None:
         """Write to the worker's status file that it is no longer ready: it is about to end."""
         self.draining = True
         self._status.write(now=True)
 
-    def stop(self) -> None:
-        """End the thread that `follow` has started, at its next poll."""
-        self._stop.set()
-        self.traffic.stop()
-
-    def _follow(self, folder: Path) -> None:
-        interval_s = self._settings.repository.poll_interval_ms / 1000
-        seen = -1
-        while not self._stop.is_set():
-            try:
-                newest = generations.newest(folder)
-                if newest != seen:
-                    self.reload(newest)
-                    seen = newest
-                self._process_metrics.update()
-                if self._quarantine.update(self.catalog):
-                    self._status.write()
-                self._environments.serve(servable.runtime for servable in self.catalog)
-            except Exception as problem:  # noqa: BLE001 - without this thread the worker would never reload again
-                log.error("follow_failed", reason=f"{type(problem).__name__}: {problem}")
-            self._stop.wait(interval_s)
+    def look_around(self) -> None:
+        """Report model processes and stopped models, and tell the model processes which versions are in use."""
+        self._process_metrics.update()
+        if self._quarantine.update(self.catalog):
+            self._status.write()
+        used = [*self.catalog, *(self._prepared.catalog if self._prepared is not None else ())]
+        self._environments.serve(servable.runtime for servable in used)

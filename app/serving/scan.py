@@ -1,10 +1,10 @@
-"""The scan: reads the names, the settings and the state of files of a repository, and finds what has to be loaded."""
+"""The scan: compares a statement and the state of files of a repository with what is served, and finds what has to be
+loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tableside.contract.consent_digest import FOLDER, PICKLE
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.preflight.results import Fingerprint, VersionFiles
-from tableside.repository import consent_file, integrity, model_toml, paths, version_record
-from tableside.repository.model_toml import ModelConfig
-from tableside.repository.paths import DEFAULT
-from tableside.serving.catalog import Catalog, Model, aliases_that_moved, unnamed
+from tableside.repository import consent_file, integrity, model_toml, paths
+from tableside.serving import desired
+from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
+from tableside.serving.statement import Key, ModelStatement, Refusal, Statement
 from tableside.settings import Repository
 
 UNLOADED = "unloaded: enabled is false in model.toml"
@@ -49,89 +49,90 @@ class PendingVersion:
 
 @dataclass(frozen=True)
 class Scan:
-    """The repository as it was read, without loading anything.
+    """What a statement makes of the repository, without loading anything.
 
     models: what is served until the pending versions are loaded; those that serve nothing yet are LOADING. A model in
     which nothing has changed is the one of the catalog before. pending: the versions to load, in the best order: first
-    those that requests get without naming a version, small ones before large ones.
+    those that requests get without naming a version, small ones before large ones. problems: what is wrong with
+    versions that go on as they are, with its kind.
     """
 
     models: dict[str, Model]
     pending: tuple[PendingVersion, ...]
+    problems: dict[Key, Refusal]
 
 
-def scan(root: Path, policy: Repository | None, before: Catalog, environments: Environments | None = None) -> Scan:
-    """Read the repository below `root`: names, settings of models and the state of files. Nothing is loaded.
+def scan(
+    root: Path, policy: Repository | None, before: Catalog, environments: Environments | None = None,
+    statement: Statement | None = None,
+) -> Scan:  # fmt: skip
+    """Compare a statement and the state of the versions' files with a catalog. Nothing is loaded.
 
-    before: the current catalog. policy: without one, a change of consent is not seen.
-    Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot be read.
+    before: the current catalog. policy: without one, a change of consent is not seen. statement: None for the one that
+    the repository asks for now. Runs in a native thread, so it neither logs nor counts. Raises OSError if `root` cannot
+    be read.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"the repository {root} does not exist; create it, or correct repository.path")
-    models: dict[str, Model] = {}
+    wanted = desired.read(root, before.statement) if statement is None else statement
+    found = Scan({}, (), {})
     pending: list[PendingVersion] = []
-    for name, published in paths.published(root):
-        models[name] = _scan_model(root, name, published, policy, before, environments, pending)
+    for name, entry in wanted.models.items():
+        found.models[name] = _scan_model(root, name, entry, policy, before, environments, pending, found.problems)
     pending.sort(key=lambda each: (not each.is_newest, each.size_bytes))
-    return Scan(models, tuple(pending))
+    return Scan(found.models, tuple(pending), found.problems)
 
 
 def _scan_model(
-    root: Path, name: str, published: list[int], policy: Repository | None, before: Catalog,
-    environments: Environments | None, pending: list[PendingVersion],
+    root: Path, name: str, entry: ModelStatement, policy: Repository | None, before: Catalog,
+    environments: Environments | None, pending: list[PendingVersion], problems: dict[Key, Refusal],
 ) -> Model:  # fmt: skip
-    try:
-        config = model_toml.read(root, name)
-    except ContractBroken as problem:
-        return _without_config(name, published, before, problem)
-    numbers = config.wanted(published)
-    if not config.enabled:
-        return Model(name, tuple(_failed(name, number, UNLOADED) for number in numbers), config.aliases)
-    kept = _served_before(before, name)
     was = before.models.get(name)
-    numbers = sorted({*numbers, *_still_answering(config, numbers, was, kept, published)})
-    taken = dict(_taken_numbers(root, name, numbers))
+    try:
+        config = was.config if _is_same_file(was, before, entry, name) and was is not None else entry.config(name)
+    except ContractBroken as problem:  # another release wrote the statement, with keys that this one does not know
+        failed = tuple(_failed(name, number, str(problem), problem.failure_kind) for number in entry.versions)
+        return Model(name, failed, entry.aliases, str(problem))
+    assert config is not None
+    if not config.enabled:
+        return Model(name, tuple(_failed(name, number, UNLOADED) for number in entry.versions), entry.aliases)
+    kept = _served_before(before, name)
     environment = _stamp(model_toml.environment_of(name, config, policy), environments)
+    aliased = entry.aliases.values()
     servables = []
-    for number in numbers:
-        if number in taken:
-            servables.append(_failed(name, number, taken[number], FailureKind.OTHER))
+    for number in entry.versions:
+        old, refusal = kept.get(number), entry.refused.get(number)
+        if refusal is not None:
+            goes_on = old is not None and old.state is State.READY and refusal.kind is not FailureKind.CONSENT
+            servables.append(old if goes_on and old is not None else _failed(name, number, *_of(refusal)))
+            if goes_on:
+                problems[name, number] = Refusal(refusal.kind, still_serving(refusal.reason))
             continue
-        old, files = kept.get(number), VersionFiles(name, number, fingerprint(root, name, number, policy), environment)
+        files = VersionFiles(name, number, fingerprint(root, name, number, policy), environment)
         if old is not None and _is_unchanged(old, files):
-            old.report_warning()
             servables.append(old)
             continue
-        pending.append(PendingVersion(files, old, number == numbers[-1] or number in config.aliases.values()))
+        pending.append(PendingVersion(files, old, number == entry.versions[-1] or number in aliased))
         servables.append(old if old is not None and _stands_in(old, files) else Servable(name, number))
-    aliases = aliases_that_moved(config.aliases, was.aliases if was is not None else {}, servables)
-    model = Model(name, tuple(servables), aliases, config=config)
+    if entry.problem:
+        kind = entry.problem_kind
+        for servable in (each for each in servables if each.state is State.READY):
+            problems[name, servable.version] = Refusal(kind, f"{entry.problem}; still serving what was loaded before")
+    model = Model(name, tuple(servables), entry.aliases, entry.problem, config)
     return was if was is not None and was == model else model
 
 
-def _still_answering(
-    config: ModelConfig, wanted: list[int], was: Model | None, kept: Mapping[int, Servable], published: list[int]
-) -> Iterator[int]:
-    """Yield what answers until other versions can, although model.toml does not select it any more.
-
-    That is what an alias names until its new target is READY, and what answers without a version until the next one is.
-    """
-    if was is None:
-        return
-    ready = {version for version, servable in kept.items() if servable.state is State.READY}
-    for alias, target in config.aliases.items():
-        former = was.aliases.get(alias)
-        if former in published and former in ready and target not in ready:
-            yield former
-    successor = config.aliases.get(DEFAULT, wanted[-1] if wanted else None)
-    if successor not in ready:
-        yield from (version for version in unnamed(was) if version in published)
+def _is_same_file(was: Model | None, before: Catalog, entry: ModelStatement, name: str) -> bool:
+    """Whether the model.toml in force is the one of the catalog before, so that it need not be read again."""
+    former = before.statement.models.get(name)
+    return was is not None and was.config is not None and former is not None and former.text == entry.text
 
 
-def _taken_numbers(root: Path, name: str, numbers: list[int]) -> Iterator[tuple[int, str]]:
-    """As in `version_record`. A record that cannot be read takes no version out of service; `publish` reports it."""
-    with suppress(ContractBroken):
-        yield from version_record.taken_numbers(root, name, numbers)
+def _of(refusal: Refusal) -> tuple[str, FailureKind]:
+    return refusal.reason, refusal.kind
+
+
+def still_serving(reason: str) -> str:
+    """Return the problem of a version that is served as it was loaded before its files changed."""
+    return f"the files changed and no longer load ({reason}); still serving what was loaded before"
 
 
 def versions_to_load(
@@ -157,17 +158,6 @@ def _is_unchanged(old: Servable, files: VersionFiles) -> bool:
 def _stands_in(old: Servable, files: VersionFiles) -> bool:
     """Whether a servable stays in the catalog until the version is loaded: it serves, or it has failed unchanged."""
     return old.state is State.READY or (old.state is State.UNAVAILABLE and old.fingerprint == files.fingerprint)
-
-
-def _without_config(name: str, published: list[int], before: Catalog, problem: ContractBroken) -> Model:
-    """A model whose model.toml cannot be read. Versions that are served stay served, with the problem as a warning."""
-    kept = [servable for servable in _served_before(before, name).values() if servable.state is State.READY]
-    for servable in kept:
-        servable.report_problem(f"{problem}; still serving what was loaded before", problem.failure_kind)
-    if not kept:
-        kept = [_failed(name, number, str(problem), problem.failure_kind) for number in published]
-    old = before.models.get(name)
-    return Model(name, tuple(kept), old.aliases if old else {}, str(problem))
 
 
 def refused(pending: PendingVersion, reason: str) -> Servable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
@@ -12,8 +11,10 @@ from tableside import __version__
 from tableside.process import worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.serving import readiness
+from tableside.serving.following import Follower, follow
 from tableside.serving.registry import Registry
 from tableside.serving.version_status import status_of_servable
+from tableside.settings import Settings
 
 
 def status_of(registry: Registry, instance: str, started_at: datetime, instance_size: int = 0) -> dict[str, object]:
@@ -30,7 +31,7 @@ def status_of(registry: Registry, instance: str, started_at: datetime, instance_
         "missing": registry.missing()[: readiness.LISTED],
         "version": __version__,
         "started_at": started_at.isoformat(timespec="seconds"),
-        "generation": registry.catalog.generation,
+        "generation": registry.catalog.generation if registry.is_complete else 0,
         "failure": registry.failure,
         "repository": str(registry.repository),
         "aliases": {name: dict(model.aliases) for name, model in registry.catalog.models.items() if model.aliases},
@@ -39,8 +40,8 @@ def status_of(registry: Registry, instance: str, started_at: datetime, instance_
 
 
 def start_worker(
-    registry: Registry, slot: worker_slots.WorkerSlot, run_dir: Path, instance: str, instance_size: int = 0
-) -> None:
+    registry: Registry, slot: worker_slots.WorkerSlot, settings: Settings, instance: str, instance_size: int = 0
+) -> Follower:
     """Start loading models and following generations; write the worker's status file after each change.
 
     instance_size: how many workers gunicorn starts.
@@ -53,4 +54,4 @@ def start_worker(
     registry.worker_number = slot.number
     registry.traffic.start(slot.number)
     acknowledge()
-    registry.follow(run_dir / "generations", acknowledge)
+    return follow(registry, settings, acknowledge, slot.is_listed, os.getpid())

@@ -14,13 +14,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask
 
+from tableside.serving.following import follow
 from tableside.web.extensions import EXTENSION_KEY
 
 if TYPE_CHECKING:
     from tableside.web.extensions import Extensions
-
-GENERATIONS = "generations"
-"""The folder of the run folder in which `tableside reload` writes generations."""
 
 
 class ApplicationForAnyServer:
@@ -45,7 +43,7 @@ class ApplicationForAnyServer:
             if self._made is None or self._made[0] != os.getpid():
                 application = self._make()
                 extensions: Extensions = application.extensions[EXTENSION_KEY]
-                extensions.registry.follow(extensions.settings.run_dir / GENERATIONS, _nobody_asks)
+                follow(extensions.registry, extensions.settings, _nobody_asks, in_slot=False, pid=os.getpid())
                 self._made = os.getpid(), application
             return self._made[1]
 
