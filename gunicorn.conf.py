@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 LIBRARIES = (
     "numpy", "pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.compose", "skops.io", "pyarrow.csv",
@@ -155,7 +154,8 @@ def post_worker_init(worker):
     """Load the models in the background, while the event loop already answers health probes."""
     gc.collect()
     gc.freeze()  # the application's objects too
-    registry = worker.wsgi.extensions["tableside"].registry
+    extensions = worker.wsgi.extensions["tableside"]
+    registry = extensions.registry
     try:
         registry.hand.attach(_run_dir, worker.slot.number, _keep_s)
         deaths = importlib.import_module("tableside.process.deaths")
@@ -164,4 +164,4 @@ def post_worker_init(worker):
         worker.log.error("requests in hand are not recorded: %s. A request that ends its worker is sent again", problem)
     start_worker = importlib.import_module("tableside.serving.worker_status").start_worker
     instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
-    start_worker(registry, worker.slot, Path(_run_dir), instance, worker.cfg.workers)
+    start_worker(registry, worker.slot, extensions.settings, instance, worker.cfg.workers)

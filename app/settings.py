@@ -40,7 +40,9 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = "models"
     """Folder of the model repository."""
     poll_interval_ms: Positive = 100
-    """Milliseconds between two checks of a worker for a newer generation."""
+    """Milliseconds between two looks of a worker at its model processes and at models that were stopped."""
+    watch_interval_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+    """Seconds between two looks at the repository for changed files; 0: only commands and the API make changes."""
     environment_skew: Literal["refuse", "warn"] = "refuse"
     """What to do with a version that was trained or published with another minor version of scikit-learn. `warn`
     serves it if its golden answers are the trainer's."""

@@ -17,6 +17,9 @@ class WorkerReason(NamedTuple):
     pid: int
     reason: str
 
+    def __str__(self) -> str:
+        return f"worker {self.pid}: {self.reason}"
+
 
 @dataclass
 class SwitchRefused(TablesideError):

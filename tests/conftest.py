@@ -21,6 +21,7 @@ from tableside.contract.schema import Input
 from tableside.factory import create_app
 from tableside.model_process.environment_pools import Environments
 from tableside.process import worker_slots
+from tableside.process.generation_words import GenerationWords
 from tableside.process.offload import make_offload
 from tableside.repository.model_toml import ColumnConfig, ModelConfig
 from tableside.serving.catalog import Catalog, Model
@@ -35,6 +36,7 @@ from tableside.web.extensions import EXTENSION_KEY
 from tests.fakes import sum_contract
 from tests.own_code_models import Trained
 from tests.own_code_models import train as train_with_own_code
+from tests.waiting import wait_until
 
 CONTROL = {"tableside.plane": "control"}
 """WSGI keys of a request that arrives on the control plane."""
@@ -170,13 +172,26 @@ def registry_of(app: Flask) -> Registry:
 @pytest.fixture
 def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
     """An application whose registry has a worker slot and follows generations, as in a worker."""
-    app = make_app(load=False, repository__poll_interval_ms="10")
+    app = make_app(load=False, repository__poll_interval_ms="10", repository__watch_interval_s="0")
     slot = worker_slots.acquire(tmp_path / "run" / "worker_slots")
     registry = registry_of(app)
-    start_worker(registry, slot, tmp_path / "run", "test")
+    follower = start_worker(registry, slot, app.extensions[EXTENSION_KEY].settings, "test")
     registry.wait_loaded(30)
+    wait_until(lambda: registry.is_complete, 30)
     yield app
-    registry.stop()
+    follower.stop()
+    slot.release()
+
+
+@pytest.fixture
+def hung_worker(tmp_path: Path) -> Iterator[worker_slots.WorkerSlot]:
+    """The slot of a worker that answers requests, and prepares nothing."""
+    slot = worker_slots.acquire(tmp_path / "run" / "worker_slots")
+    words = GenerationWords.open(tmp_path / "run" / "generations")
+    words.begin(slot.number)
+    words.serves(slot.number, 1)
+    slot.write_status({"pid": 424242, "generation": 0})
+    yield slot
     slot.release()
 
 

@@ -17,7 +17,8 @@ class RequestLimits(msgspec.Struct, frozen=True):
     deadline_at_s: on the batcher's clock, which is `time.monotonic`. budget_s: the whole time that the request was
     allowed, for the text of DeadlineExceeded. waited_s: how long it waited before this process read it.
     may_inline: whether its call may run on the event loop if it is cheap. connection: the client's socket, to notice
-    that the client has left. held: where the request is recorded as in hand.
+    that the client has left. held: where the request is recorded as in hand. generation: only requests of the same one
+    share a batch.
     """
 
     deadline_at_s: float
@@ -26,6 +27,7 @@ class RequestLimits(msgspec.Struct, frozen=True):
     may_inline: bool = True
     connection: HasDescriptor | None = None
     held: Held | None = None
+    generation: int = 0
 
     @property
     def is_queued(self) -> bool:

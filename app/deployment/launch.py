@@ -29,6 +29,7 @@ from tableside.errors import StackError
 from tableside.process import drained, lame_duck, worker_slots
 from tableside.process.audit_log import AuditLog
 from tableside.repository import version_record
+from tableside.serving import switching
 from tableside.settings import Settings
 
 KEY_FILE = "admin.key"
@@ -83,6 +84,7 @@ def prepare(settings: Settings) -> list[StackProcess]:
     AuditLog(settings.run_dir).prepare()
     model_programs.write(settings)
     running_stack.record(settings)
+    switching.begin(settings)
     return left
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from tableside.process.file_locks import try_lock
 from tableside.repository import model_toml, traffic_edits
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig
-from tableside.serving import comparisons, generations
+from tableside.serving import changes, comparisons
 from tableside.serving.comparisons import FOLDER, ids
 from tableside.serving.judgement import burns
 from tableside.settings import Settings
@@ -72,9 +73,9 @@ def _roll_back(settings: Settings, name: str, canary: CanaryConfig, why: str) ->
     }  # fmt: skip
     audit.begin(line | {"state": "begun"})
     try:
-        traffic_edits.stop(settings.repository_path, name, "canary", canary)
+        edit = partial(traffic_edits.stop, settings.repository_path, name, "canary", canary)
+        changes.apply(settings, name, edit, f"rollback of the canary {name}/{canary.version}")
         _note(settings.run_dir, name, RolledBack(canary.version, now, why))
-        generations.announce(settings.run_dir / "generations", f"rollback of the canary {name}/{canary.version}")
     except (TablesideError, OSError) as problem:
         audit.end(line | {"state": "failed", "error": type(problem).__name__})
         raise

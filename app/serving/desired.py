@@ -38,7 +38,7 @@ def read(
     for name, published in paths.published(root):
         found = _of_model(root, name, published, before.models.get(name, NOTHING), by_model.get(name, {}))
         models[name] = msgspec.structs.replace(found, files=files_of(root, name, published))
-    return Statement(0, models, reason, time.time())
+    return Statement(0, models, reason, time.time(), str(root))
 
 
 def files_of(root: Path, name: str, published: list[int]) -> str:

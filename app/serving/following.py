@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
@@ -15,7 +14,9 @@ from tableside.process.generation_words import GenerationWords
 from tableside.serving import statement
 from tableside.serving.generations import FOLDER, Generations
 from tableside.serving.registry import Registry
+from tableside.serving.repository_watch import RepositoryWatch
 from tableside.serving.statement import Refusal, Statement
+from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
 from tableside.settings import Settings
 from tableside.telemetry import logs
 
@@ -25,20 +26,6 @@ FIRST_WAIT_S = 30.0
 """How long a worker that starts waits for another one that writes the first generation."""
 RETRY_S = 1.0
 log = logs.get_logger("generations")
-
-
-class WorkerRefusals(msgspec.Struct, frozen=True):
-    """What a worker has against a generation. refused: by `name/version`. failure: why it could prepare nothing."""
-
-    generation: int
-    pid: int
-    refused: dict[str, Refusal] = {}
-    failure: str = ""
-
-
-def refusals_file(folder: Path, slot: int) -> Path:
-    """Return the file in which the worker of a slot says why it refuses a generation."""
-    return folder / f"refused.{slot}.json"
 
 
 class Follower:
@@ -63,8 +50,9 @@ class Follower:
         return thread
 
     def stop(self) -> None:
-        """End the thread at its next look."""
+        """End the thread at its next look, and write what was counted of divided traffic."""
         self._stop.set()
+        self._registry.traffic.stop()
 
     def _follow(self) -> None:
         try:
@@ -97,18 +85,22 @@ class Follower:
 
     def _first(self, generations: Generations) -> Statement:
         """The statement that the host serves. The first worker of a host without one makes it from the repository."""
-        with suppress(ContractBroken):  # lost, or of another release
-            found = generations.current()
-            if found.generation:
-                return found
+        if (found := self._served(generations)) is not None:
+            return found
         with generations.switch_lock(FIRST_WAIT_S):
-            with suppress(ContractBroken):
-                found = generations.current()
-                if found.generation:
-                    return found
+            if (found := self._served(generations)) is not None:
+                return found
             wanted = generations.propose(self._registry.read_repository(statement.EMPTY, "start of a worker"))
             generations.commit(wanted.generation)
             return wanted
+
+    def _served(self, generations: Generations) -> Statement | None:
+        """The statement that the host serves; None without one, and if it is of another repository."""
+        try:
+            found = generations.current()
+        except ContractBroken:  # lost, or of another release
+            return None
+        return found if found.repository == str(self._settings.repository_path) else None
 
     def _step(self, generations: Generations) -> None:
         words, now_s = generations.words, time.monotonic()
@@ -170,9 +162,12 @@ class Follower:
             temporary.replace(target)
 
 
-def follow(registry: Registry, settings: Settings, acknowledge: Callable[[], None], in_slot: bool, pid: int) -> Follower:
+def follow(
+    registry: Registry, settings: Settings, acknowledge: Callable[[], None], in_slot: bool, pid: int
+) -> Follower:
     """Start to load models and to follow generations. acknowledge: called after each change of the catalog."""
     registry.on_change(acknowledge)
     follower = Follower(registry, settings, pid, in_slot)
     follower.start()
+    RepositoryWatch(settings, lambda: registry.is_complete).start()
     return follower

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from tableside.errors import ContractBroken, ModelNotReady
 from tableside.process import worker_slots
 from tableside.process.file_locks import is_locked, try_lock
@@ -65,7 +67,7 @@ class Generations:
         The holder of the switch lock may call this. Raises OSError if the file cannot be written.
         """
         number = max(newest(self.folder), self.words.proposed, self.words.current) + 1
-        numbered = Statement(number, wanted.models, wanted.reason, wanted.time)
+        numbered = msgspec.structs.replace(wanted, generation=number)
         self._write(self._file(number), statement.encode(numbered))
         self.words.propose(number)
         return numbered
@@ -154,7 +156,7 @@ def cannot_tell(folder: Path, problem: OSError) -> ModelNotReady:
 def wait_until(
     run_dir: Path, is_reached: Callable[[list[dict[str, object]]], bool], timeout_s: float
 ) -> tuple[bool, list[dict[str, object]]]:
-    """Wait up to `timeout_s` until the status files of the workers are as wanted. Returns whether, and their content."""
+    """Wait up to `timeout_s` for status files as wanted. Returns whether they are there, and their content."""
     give_up_at_s = time.monotonic() + timeout_s
     while True:
         workers = worker_slots.statuses(run_dir / "worker_slots")

@@ -70,6 +70,9 @@ def load_catalog(
             else:
                 refused[pending.key] = refusal_of(fresh)
         if refused == failed:
+            for servable in (each for model in models.values() for each in model.servables):
+                if servable.state is State.READY:
+                    servable.report_warning()
             for key, problem in found.problems.items():
                 served = next(each for each in models[key[0]].servables if each.version == key[1])
                 served.report_problem(problem.reason, problem.kind)

@@ -19,7 +19,7 @@ from tableside.process.pacing import Paced
 from tableside.process.worker_hand import WorkerHand
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving import readiness
-from tableside.serving.catalog import Catalog
+from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import with_servable
 from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
@@ -117,6 +117,13 @@ class Registry(Served):
         self.failure = f"{type(problem).__name__}: {problem}"
         log.error("reload_failed", generation=self.catalog.generation, reason=self.failure)
 
+    def _divide(self, model: Model) -> None:
+        """Let the requests of a model be divided as its model.toml says."""
+        if model.config is not None:
+            traffic = self.traffic.of(model.name, model.config)
+            for servable in model.servables:
+                servable.traffic = traffic
+
     def _adopt_scan(self, found: Scan, statement: Statement) -> None:
         with self._adopt_lock:
             self.catalog = Catalog(statement.generation, found.models, statement)
@@ -131,6 +138,7 @@ class Registry(Served):
             before = self.catalog.models[fresh.name]
             now = with_servable(before, fresh)
             self._configure(fresh, now.config)
+            self._divide(now)
             models = {**self.catalog.models, fresh.name: now}
             self.catalog = Catalog(self.catalog.generation, models, self.catalog.statement)
             if fresh.state is State.READY:
@@ -224,7 +232,6 @@ class Registry(Served):
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         if config is not None:
             servable.adopt(make_policy(config, servable.contract, self._settings))
-            servable.traffic = self.traffic.of(servable.name, config)
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
         servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from tableside.serving.traffic import ModelTraffic
 
 IN_THE_LOG = "the server's log has the traceback under this request id"
-BatchItem = tuple[Runtime, Table, Sequence[Output], float]
-"""One request as the batcher sees it: the runtime to call, the table, the outputs to compute, and the deadline."""
+BatchItem = tuple[Runtime, Table, Sequence[Output], float, int]
+"""One request as the batcher sees it: the runtime to call, the table, the outputs to compute, the deadline, and the
+generation."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -115,9 +116,12 @@ class Servable:
         self.report_problem(self.warning or self.policy.problem, kind)
 
     def unload(self) -> None:
-        """Become UNAVAILABLE and release the estimator and the cache. Requests that run now still finish."""
+        """Become UNAVAILABLE and release the cache.
+
+        Requests that have found it still get their answers. The estimator is released with the last of them: nothing
+        else refers to the servable.
+        """
         self.state = check(self.state, State.UNLOADING)
-        self.runtime = None
         self.drop_cache()
         self.state, self.reason = check(self.state, State.UNAVAILABLE), "unloaded"
 
@@ -150,13 +154,9 @@ class Servable:
         if isinstance(self.runtime, RemoteRuntime):
             self.batcher.policy = msgspec.structs.replace(policy.batching, waits=True)
             self.batcher.setbacks = self.runtime.setbacks
-            self.runtime.is_brief = self._is_brief
+            self.runtime.is_brief = partial(_is_brief, self.batcher)
         if isinstance(self.runtime, RoutedRuntime) and self.runtime.wanted is not policy.fast:
             self.runtime.wanted = policy.fast
-
-    def _is_brief(self, rows: int) -> bool:
-        """Whether a call is expected to be so cheap that the event loop may wait for it."""
-        return self.batcher.cost.least_s(rows) < self.batcher.policy.inline_below_s
 
     def check_room(self, request: RequestLimits) -> None:
         """Raise Overloaded if the queue would refuse a request of one row. Views call it before they decode a body.
@@ -217,7 +217,7 @@ class Servable:
     ) -> Prediction:
         try:
             batched = self.batcher.submit(
-                (runtime, table, outputs, request.deadline_at_s), table.rows, offload, request
+                (runtime, table, outputs, request.deadline_at_s, request.generation), table.rows, offload, request
             )
         except TablesideError:
             raise
@@ -235,9 +235,17 @@ class Servable:
         return Prediction(batched.result, batched.queue_s, batched.run_s)
 
 
+def _is_brief(batcher: Batcher[BatchItem, Mapping[str, Array]], rows: int) -> bool:
+    """Whether a call is expected to be so cheap that the event loop may wait for it.
+
+    It refers to the batcher and not to the servable, which would otherwise refer to itself and not be released.
+    """
+    return batcher.cost.least_s(rows) < batcher.policy.inline_below_s
+
+
 def _batch_key(item: BatchItem) -> Hashable:
-    runtime, table, outputs, _ = item
-    return (runtime, tuple(output.name for output in outputs), table.batch_key())
+    runtime, table, outputs, _, generation = item
+    return (runtime, generation, tuple(output.name for output in outputs), table.batch_key())
 
 
 def _run_batch(items: Sequence[BatchItem]) -> list[Mapping[str, Array]]:
@@ -245,7 +253,7 @@ def _run_batch(items: Sequence[BatchItem]) -> list[Mapping[str, Array]]:
 
     Raises TypeError if an output has another number of rows than the batch: it could not be split among the items.
     """
-    runtime, table, outputs, deadline_at_s = items[0]
+    runtime, table, outputs, deadline_at_s, _ = items[0]
     if len(items) == 1:
         run = partial(runtime.run_until, deadline_at_s) if isinstance(runtime, RemoteRuntime) else runtime.run
         return [answers.collect(outputs, run, runtime.prepare(table))]

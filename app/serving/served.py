@@ -11,7 +11,7 @@ from tableside.errors import ModelNotReady
 from tableside.process.generation_words import CURRENT, GenerationWords
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving import readiness
-from tableside.serving.catalog import EMPTY, Catalog
+from tableside.serving.catalog import EMPTY, Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.reloading import Reload
 from tableside.serving.repository_loads import Prepared, changed_models
@@ -39,6 +39,10 @@ class Served(ABC):
     @abstractmethod
     def _configure(self, servable: Servable, config: ModelConfig | None) -> None:
         """Let a version be served as a model.toml says."""
+
+    @abstractmethod
+    def _divide(self, model: Model) -> None:
+        """Let the requests of a model be divided as its model.toml says."""
 
     @property
     def is_scanned(self) -> bool:
@@ -69,7 +73,11 @@ class Served(ABC):
             raise ModelNotReady("the worker is still loading its models")
         return self.current(timeout_s)
 
-    def wait_servable(self, spec: str, version: str | None, timeout_s: float) -> tuple[Servable, Catalog]:
+    def wait_servable(self, spec: str, version: str | None, timeout_s: float) -> Servable:
+        """Do as `answering`, and return the servable only."""
+        return self.answering(spec, version, timeout_s)[0]
+
+    def answering(self, spec: str, version: str | None, timeout_s: float) -> tuple[Servable, Catalog]:
         """Return the servable of a spec (see `Catalog.find`), and the catalog that it is of.
 
         Waits up to `timeout_s` while it is LOADING. Raises ModelNotFound, or ModelNotReady with its state and reason.
@@ -140,6 +148,8 @@ class Served(ABC):
                 if was is not None and model is not None and was.config != model.config:
                     for servable in (each for each in model.servables if each in was.servables):
                         self._configure(servable, model.config)
+                if model is not None:
+                    self._divide(model)
             self.catalog = prepared.catalog
             self._switched.append((before, prepared))
         return True

@@ -52,12 +52,16 @@ class ModelStatement(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """All models of a generation by name. time: when it was made, in seconds of the epoch. reason: by what."""
+    """All models of a generation by name.
+
+    time: when it was made, in seconds of the epoch. reason: by what. repository: the folder that it was read from.
+    """
 
     generation: int = 0
     models: dict[str, ModelStatement] = {}
     reason: str = ""
     time: float = 0.0
+    repository: str = ""
 
     @property
     def refusals(self) -> dict[Key, Refusal]:
@@ -67,7 +71,6 @@ class Statement(msgspec.Struct, frozen=True):
             for name, model in self.models.items()
             for version, refusal in model.refused.items()
         }
-
 
     @property
     def sound(self) -> set[Key]:

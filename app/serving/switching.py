@@ -18,11 +18,11 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.process import worker_slots
 from tableside.process.offload import run_native
 from tableside.serving import desired, generations, statement
-from tableside.serving.following import WorkerRefusals, refusals_file
 from tableside.serving.generations import Generations
 from tableside.serving.lifecycle import State
 from tableside.serving.statement import Key, Refusal, Statement
 from tableside.serving.version_status import read_statuses
+from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
 from tableside.settings import Settings
 from tableside.switch_errors import SwitchRefused, WorkerReason
 from tableside.telemetry import logs
@@ -86,7 +86,11 @@ class Switching:
         limit_s = self._settings.repository.load_timeout_s + MARGIN_S if timeout_s is None else timeout_s
         while True:
             wanted = self._read(refused, reason)
-            if not force and not refused.keys() - self.before.refusals.keys() and not statement.changed(self.before, wanted):
+            if (
+                not force
+                and not refused.keys() - self.before.refusals.keys()
+                and not statement.changed(self.before, wanted)
+            ):
                 return self._outcome(wanted, (), 0, started_s)
             proposed = self._propose(wanted)
             participants = self._generations.words.serving(worker_slots.held(self._slots))
@@ -104,7 +108,8 @@ class Switching:
         outcome = self._outcome(proposed, statement.changed(self.before, proposed), len(participants), started_s)
         self._wait_seen(proposed.generation, participants)
         self.before = proposed
-        _log(outcome, reason)
+        if participants:
+            _log(outcome, reason)
         return outcome
 
     def _read(self, refused: Mapping[Key, Refusal], reason: str) -> Statement:

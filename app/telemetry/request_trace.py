@@ -35,6 +35,7 @@ class RequestTrace(msgspec.Struct):
     environ: the request (PEP 3333), for the ids in its headers. v2_id: the `id` of a V2 body, once it is decoded.
     row_ids: the ids of the first rows as text, if model.toml has them logged.
     watch: who compares the versions of the model. sample: what it compares after the answer has gone.
+    generation: the one that the answer is of; 0 before it is known.
     """
 
     request_id: str
@@ -54,6 +55,7 @@ class RequestTrace(msgspec.Struct):
     row_ids: Sequence[str] = ()
     watch: Watch | None = None
     sample: object = None
+    generation: int = 0
 
     def serves(self, model: str, version: int, protocol: str) -> None:
         """Count this request for a version of the repository.
@@ -63,3 +65,11 @@ class RequestTrace(msgspec.Struct):
         """
         self.model, self.version, self.protocol = model, str(version), protocol
         self.counted = True
+
+    def served(self) -> list[tuple[str, str]]:
+        """Return the headers that say which version answers, and of which generation; none before that is known."""
+        if not self.counted:
+            return []
+        return [
+            ("X-Tableside-Served", f"{self.model}/{self.version}"), ("X-Tableside-Generation", str(self.generation)),
+        ]  # fmt: skip

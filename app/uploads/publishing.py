@@ -10,8 +10,7 @@ from tableside.contract.schema import Contract
 from tableside.process import worker_slots
 from tableside.publishing import draft_folder
 from tableside.repository import paths, traffic_notes
-from tableside.serving import generations
-from tableside.serving.generations import wait_for_generation
+from tableside.serving import switching
 from tableside.serving.lifecycle import State
 from tableside.serving.version_status import merge_statuses, read_statuses
 from tableside.settings import Settings
@@ -54,10 +53,8 @@ def _served(settings: Settings, contract: Contract) -> dict[str, object]:
     run_dir = settings.run_dir
     if not worker_slots.held(run_dir / "worker_slots"):
         return {"generation": 0, "workers": 0, "state": State.UNAVAILABLE.value, "reason": "no worker is running"}
-    generation = generations.announce(run_dir / "generations", f"upload of {contract.name}/{contract.version}")
-    done, statuses = wait_for_generation(run_dir, generation, settings.repository.load_timeout_s + MARGIN_S)
+    outcome = switching.switch(settings, f"upload of {contract.name}/{contract.version}", retry=(contract.name,))
+    statuses = worker_slots.statuses(run_dir / "worker_slots")
     merged = merge_statuses(read_statuses(statuses)).get((contract.name, contract.version))
     state, reason = (merged.state.value, merged.reason) if merged is not None else ("", "model.toml leaves it out")
-    if not done:
-        state, reason = State.LOADING.value, "not every worker has read it in time"
-    return {"generation": generation, "workers": len(statuses), "state": state, "reason": reason}
+    return {"generation": outcome.generation, "workers": len(statuses), "state": state, "reason": reason}

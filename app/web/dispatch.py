@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from tableside.telemetry import correlation
+from tableside.telemetry.request_trace import RequestTrace
 from tableside.web import error_replies, hook_check, large_answers, path_prefix, request_lifecycle
 from tableside.web.auth import Access, access_of
 from tableside.web.extensions import EXTENSION_KEY, Extensions, extensions
@@ -109,8 +110,8 @@ class FastDispatchFlask(Flask):
         if environ["REQUEST_METHOD"] != "POST" or not (route or (route := self._find_route(path))):
             return super().wsgi_app(environ, start_response)
         self._check_view(route[0], route[1])
-        reply, request_id = self._answer(route, environ)
-        start_response(reply.line, _headers(reply, request_id, environ))
+        reply, trace = self._answer(route, environ)
+        start_response(reply.line, _headers(reply, trace, environ))
         return (reply.body,)
 
     def handle_http_exception(self, e: HTTPException) -> HTTPException | ResponseReturnValue:
@@ -125,8 +126,8 @@ class FastDispatchFlask(Flask):
             return response
         return super().handle_http_exception(e)
 
-    def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, str]:
-        """The reply, and the request's id. Turns exceptions into replies, as Flask's error handlers do."""
+    def _answer(self, route: Route, environ: WSGIEnvironment) -> tuple[Reply, RequestTrace]:
+        """The reply, and the request's trace. Turns exceptions into replies, as Flask's error handlers do."""
         _, handler, values, access = route
         extensions: Extensions = self.extensions[EXTENSION_KEY]
         trace = request_lifecycle.begin(environ, extensions.request_ids, extensions.settings.server)
@@ -142,7 +143,7 @@ class FastDispatchFlask(Flask):
             extensions.request_metrics.record(trace, "POST", environ["PATH_INFO"], reply.status, seconds)
         finally:
             reset_contextvars(**tokens)
-        return reply, trace.request_id
+        return reply, trace
 
     def _find_route(self, path: str) -> Route | None:
         """The route of a path; None when Flask has to dispatch it."""
@@ -173,8 +174,8 @@ class FastDispatchFlask(Flask):
             raise FastDispatchError(endpoint, f"view function {name!r}, which replaced the handler's own view")
 
 
-def _headers(reply: Reply, request_id: str, environ: WSGIEnvironment) -> list[tuple[str, str]]:
+def _headers(reply: Reply, trace: RequestTrace, environ: WSGIEnvironment) -> list[tuple[str, str]]:
     return [
-        ("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("X-Request-ID", request_id),
-        *reply.headers, *correlation.echoed(environ),
+        ("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("X-Request-ID", trace.request_id),
+        *trace.served(), *reply.headers, *correlation.echoed(environ),
     ]  # fmt: skip

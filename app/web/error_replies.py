@@ -20,6 +20,7 @@ from tableside.disk_errors import DiskFull
 from tableside.head_errors import UrlTooLong
 from tableside.quarantine_errors import ModelQuarantined, RequestQuarantined, WorkersLost
 from tableside.repository.refusals import BreaksClients, ReleaseRefused
+from tableside.switch_errors import SwitchRefused
 from tableside.telemetry import logs
 from tableside.web import body_size, table_types
 from tableside.web.extensions import extensions
@@ -38,6 +39,8 @@ STATUS: dict[type[errors.TablesideError], int] = {
     errors.ModelNotFound: 404,
     errors.NotAcceptable: 406,
     Conflict: 409,
+    ReleaseRefused: 409,
+    SwitchRefused: 409,
     GenerationChanged: 412,
     errors.TooLarge: 413,
     errors.InflatesTooMuch: 413,
@@ -55,7 +58,6 @@ STATUS: dict[type[errors.TablesideError], int] = {
     ModelQuarantined: 503,
     errors.ContractBroken: 500,
     errors.PublishFailed: 500,
-    ReleaseRefused: 500,
     BreaksClients: 409,
     errors.EnvironmentFailed: 500,
     errors.KeysFailed: 500,
@@ -73,7 +75,7 @@ PUBLIC = frozenset(
         errors.TooLarge, errors.InflatesTooMuch, errors.TooManyRows, errors.AnswerTooLarge, errors.UnsupportedBody,
         errors.NotFinite, errors.WrongScope, errors.CrossSite, errors.WrongHost, errors.NotAcceptable,
         RequestQuarantined, WorkersLost, ModelQuarantined, DiskFull, UrlTooLong,
-        Forbidden, Conflict, GenerationChanged, BreaksClients,
+        Forbidden, Conflict, GenerationChanged, BreaksClients, ReleaseRefused, SwitchRefused,
     )
 )  # fmt: skip
 """Errors whose text is written for clients. The text of every other error stays in the log."""
@@ -156,8 +158,8 @@ def _members(error: errors.TablesideError) -> dict[str, object]:
         more["max_bytes"] = error.limit_bytes
     if isinstance(error, (RequestQuarantined, ModelQuarantined)):
         more["code"] = error.code
-    if isinstance(error, Conflict) and error.reasons:
-        more["reasons"] = list(error.reasons)
+    if isinstance(error, (Conflict, SwitchRefused)) and error.reasons:
+        more["reasons"] = [str(each) for each in error.reasons]
     if isinstance(error, GenerationChanged):
         more["generation"] = error.generation
     return more

@@ -81,7 +81,7 @@ def admit(context: RequestContext, servable: Servable, protocol: str, body_bytes
     # A request that runs alone may hang, so that it does not run on the event loop.
     limits = RequestLimits(
         trace.deadline_at_s, trace.deadline_at_s - trace.started_s, trace.waited_s, may_inline and not held.alone,
-        context.environ.get("gunicorn.socket"), held,
+        context.environ.get("gunicorn.socket"), held, trace.generation,
     )  # fmt: skip
     servable.check_room(limits)
     context.enter(extensions.request_metrics.in_flight(trace.model))

@@ -98,7 +98,9 @@ class RequestContext(msgspec.Struct):
 
         Waits and raises as `Extensions.servable` does.
         """
-        found = self.extensions.servable(spec, version)
+        extensions = self.extensions
+        found, catalog = extensions.registry.answering(spec, version, extensions.settings.server.request_timeout_s)
+        self.trace.generation = catalog.generation
         traffic = found.traffic
         if traffic is not None and version is None and spec == found.name:
             self.trace.watch = traffic

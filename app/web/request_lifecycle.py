@@ -36,11 +36,12 @@ def begin_request() -> None:
 
 
 def end_request(response: Response) -> Response:
-    """`after_request` hook: count and log the request, and send its id as X-Request-ID and the caller's own ids."""
+    """`after_request` hook: count and log the request, and send its id, the caller's own ids and what has answered."""
     trace: RequestTrace | None = g.get("trace")
     if trace is None:
         return response
     response.headers["X-Request-ID"] = trace.request_id
+    response.headers.extend(trace.served())
     response.headers.extend(correlation.echoed(request.environ))
     seconds = time.monotonic() - trace.started_s
     extensions().request_metrics.record(trace, request.method, request.path, response.status_code, seconds)

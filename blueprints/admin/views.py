@@ -11,12 +11,12 @@ from tableside import __version__
 from tableside.blueprints.admin import host_views, model_views, operation_views, traffic_views, uploads
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_overview, worker_slots
+from tableside.process.in_thread import InThread
 from tableside.process.offload import run_native
-from tableside.serving import generations
+from tableside.serving import switching
 from tableside.serving.catalog import Model
-from tableside.serving.generations import wait_for_generation
+from tableside.serving.generations import FOLDER, newest
 from tableside.serving.servable import Servable
-from tableside.telemetry import logs
 from tableside.web import audit, response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import catalog, extensions, settings
@@ -31,7 +31,6 @@ operation_views.mount(blueprint)
 traffic_views.mount(blueprint)
 model_views.mount(blueprint)
 host_views.mount(blueprint)
-log = logs.get_logger("admin")
 
 
 @blueprint.get("/models")
@@ -82,7 +81,7 @@ def workers() -> Response:
 def reload() -> Response:
     """Make every worker read the repository again, and retry versions that failed.
 
-    Answers 200 when all workers have, or 202 after a minute, with the workers that have not in `late`.
+    Answers 200 when all workers have, or 202 after a minute, with the workers that are still preparing in `late`.
     """
     with audit.recorded("reload"):
         return _reload()
@@ -91,10 +90,18 @@ def reload() -> Response:
 def _reload() -> Response:
     run_dir = settings().run_dir
     forget_failures(run_dir / PREFLIGHT_FOLDER)
-    generation = generations.announce(run_dir / "generations", "reload through the admin API")
-    log.info("reload", generation=generation)
-    done, statuses = wait_for_generation(run_dir, generation, RELOAD_TIMEOUT_S)
-    late = [status for status in statuses if status.get("generation") != generation]
-    return response.json_response(
-        {"generation": generation, "complete": done, "workers": statuses, "late": late}, 200 if done else 202
-    )
+    work = InThread(partial(switching.switch, settings(), "reload through the admin API", retry=None, force=True))
+    done = work.wait(RELOAD_TIMEOUT_S)
+    statuses = worker_slots.statuses(run_dir / "worker_slots")
+    if done:
+        outcome = work.result()
+        return response.json_response(
+            {
+                "generation": outcome.generation, "complete": True, "workers": statuses, "late": [],
+                "changed": outcome.changed, "refused": {key: why.reason for key, why in outcome.refused.items()},
+            }
+        )  # fmt: skip
+    number = newest(run_dir / FOLDER)
+    late = [status for status in statuses if status.get("generation") != number]
+    content = {"generation": number, "complete": False, "workers": statuses, "late": late}
+    return response.json_response(content, 202)

@@ -72,7 +72,7 @@ def model_ready(name: str, version: str | None = None) -> Response:
     """Readiness of one model, or of one version: 200 when it can answer, otherwise 503 with its state and reason."""
     if not registry().is_scanned or registry().is_stopping:
         return _ready()
-    servable = registry().catalog.find(name, version)
+    servable = registry().current().find(name, version)
     if servable.state is State.READY and servable.failure_kind is not FailureKind.QUARANTINED:
         return json_response({"name": servable.name, "ready": True})
     content = {"name": servable.name, "ready": False, "reason": servable.reason}

@@ -7,6 +7,7 @@ meets it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,25 +17,21 @@ from tableside.blueprints.repository.schemas import ChangeRequest, IndexRequest
 from tableside.errors import ContractBroken, ModelNotFound, ModelNotReady, RequestRejected
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_slots
-from tableside.repository import model_toml, model_toml_edits, paths, version_record
-from tableside.serving import generations
-from tableside.serving.generations import wait_for_generation
+from tableside.repository import model_toml, paths, version_record
+from tableside.repository.model_toml import ModelConfig
+from tableside.serving import changes
 from tableside.serving.lifecycle import State
 from tableside.serving.version_status import VersionStatus, all_versions, read_statuses, status_of_servable
-from tableside.telemetry import logs
+from tableside.switch_errors import SwitchRefused
 from tableside.web import audit, response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import registry, settings
 from tableside.web.request import parse_json, read_body
 
-MARGIN_S = 30.0
-"""How long a change may take beyond `repository.load_timeout_s`, which limits the load of one version."""
 T = TypeVar("T")
-WorkerStatus = dict[str, object]
 
 blueprint = Blueprint("repository", __name__, url_prefix="/v2/repository")
 allow(blueprint, Access.ADMIN)
-log = logs.get_logger("repository")
 
 
 @blueprint.post("/index")
@@ -70,41 +67,25 @@ def load(name: str) -> Response:
 
 
 def _load(root: Path, name: str) -> Response:
-    _set_enabled(root, name, True)
     version_record.note(root, name)
     forget_failures(settings().run_dir / PREFLIGHT_FOLDER, name)
-    statuses = _reload_workers(f"load of {name}")
-    wanted = model_toml.read(root, name).wanted(paths.versions(root, name))
+    wanted = _config(root, name).wanted(paths.versions(root, name))
     if not wanted:
         raise RequestRejected(
             f"model {name!r}: `versions` in {name}/{paths.MODEL_TOML} leaves out every published version. Add one of "
             f"{', '.join(map(str, paths.versions(root, name)))}"
         )
-    _require_ready(name, wanted[-1], statuses)
+    _apply(name, True, [(name, wanted[-1])])
     return response.json_response({"name": name, "load": True})
-
-
-def _require_ready(name: str, version: int, statuses: Sequence[WorkerStatus]) -> None:
-    entries = [entry for entry in read_statuses(statuses) if (entry.name, entry.version) == (name, version)]
-    for entry in entries:
-        if entry.state is not State.READY or not entry.current:
-            raise RequestRejected(f"model {name}/{version} is {entry.state}: {entry.reason}")
-    if len(entries) < len(statuses):
-        missing = len(statuses) - len(entries)
-        raise ModelNotReady(
-            f"{missing} of {len(statuses)} workers do not serve {name}/{version} yet; POST /v2/repository/index shows "
-            "its state"
-        )
 
 
 @blueprint.post("/models/<name>/unload")
 def unload(name: str) -> Response:
     """Stop serving the model, in workers that start later too, until it is loaded again."""
     _body(ChangeRequest)
-    root = _root_with(name)
+    _root_with(name)
     with audit.recorded("unload", name):
-        _set_enabled(root, name, False)
-        _reload_workers(f"unload of {name}")
+        _apply(name, False)
     return response.json_response({"name": name, "unload": True})
 
 
@@ -121,40 +102,28 @@ def _root_with(name: str) -> Path:
     return root
 
 
-def _set_enabled(root: Path, name: str, enabled: bool) -> None:
+def _config(root: Path, name: str) -> ModelConfig:
     try:
-        model_toml_edits.set_enabled(root, name, enabled)
+        return model_toml.read(root, name)
     except ContractBroken as problem:
         raise RequestRejected(str(problem)) from problem
+
+
+def _apply(name: str, enabled: bool, targets: Sequence[tuple[str, int]] = ()) -> None:
+    """Turn a model on or off in all workers.
+
+    Raises RequestRejected with the reason when its newest version cannot be served, and ModelNotReady when the
+    repository or the run folder cannot be written, or a worker does not answer; nothing is changed then.
+    """
+    what = f"{'load' if enabled else 'unload'} of {name}"
+    try:
+        changes.apply(settings(), name, partial(changes.set_enabled, settings(), name, enabled), what, targets)
+    except ContractBroken as problem:
+        raise RequestRejected(str(problem)) from problem
+    except SwitchRefused as problem:
+        raise RequestRejected(str(problem)) if targets else ModelNotReady(str(problem)) from problem
     except OSError as problem:
         raise ModelNotReady(
             f"cannot write {name}/{paths.MODEL_TOML}: {problem.strerror}. Make room on the disk, or give the server's "
             "user write access to the model's folder"
         ) from problem
-
-
-def _reload_workers(reason: str) -> list[WorkerStatus]:
-    """Make every worker read the repository. Returns the status of each worker.
-
-    Raises ModelNotReady when the repository cannot be read, or when workers do not serve the new generation in time.
-    """
-    run_dir, timeout_s = settings().run_dir, settings().repository.load_timeout_s + MARGIN_S
-    generation = generations.announce(run_dir / "generations", reason)
-    log.info("repository_change", reason=reason, generation=generation)
-    done, statuses = wait_for_generation(run_dir, generation, timeout_s)
-    for status in statuses:
-        if status.get("failure"):
-            raise ModelNotReady(f"a worker cannot read the repository: {status['failure']}")
-    if not done:
-        late = [str(status.get("pid")) for status in statuses if _generation(status) < generation]
-        workers = f"workers {', '.join(late)} (PIDs) do not serve" if late else "no worker is running to serve"
-        raise ModelNotReady(
-            f"{workers} generation {generation} after {timeout_s:g} s; POST /v2/repository/index shows each version's "
-            "state"
-        )
-    return statuses
-
-
-def _generation(status: WorkerStatus) -> int:
-    number = status.get("generation")
-    return number if isinstance(number, int) else -1

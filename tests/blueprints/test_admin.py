@@ -94,10 +94,10 @@ def test_a_reload_reaches_every_worker(worker: Flask, small_repository: Path) ->
     response = ask(client, "POST", "/admin/api/reload", headers=BEARER)
     assert response.status_code == 200, response.get_data(as_text=True)
     got = response.get_json()
-    assert (got["generation"], got["complete"], got["late"]) == (1, True, [])
+    assert (got["generation"], got["complete"], got["late"]) == (2, True, [])
     assert client.get("/v2/models/other/ready").status_code == 200
     (shown,) = ask(client, "GET", "/admin/api/workers", headers=BEARER).get_json()["workers"]
-    assert (shown["worker_slot"], shown["generation"], shown["instance"]) == (0, 1, "test")
+    assert (shown["worker_slot"], shown["generation"], shown["instance"]) == (0, 2, "test")
     assert [(each["name"], each["state"]) for each in shown["models"]] == [("iris", "READY"), ("other", "READY")]
 
 
@@ -110,13 +110,13 @@ def test_a_blueprint_without_access_is_rejected(
         create_app(make_settings(tmp_path, tmp_path / "run"))
 
 
-def test_a_reload_names_late_workers(worker: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reload answers 202 when a worker does not serve the new generation in time, and lists that worker in `late`."""
+def test_a_reload_names_late_workers(
+    worker: Flask, hung_worker: worker_slots.WorkerSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reload answers 202 when a worker has not prepared the new generation in time, and lists that worker in `late`."""
     monkeypatch.setattr(sys.modules["tableside.blueprints.admin.views"], "RELOAD_TIMEOUT_S", 0.05)
-    late = worker_slots.acquire(tmp_path / "run" / "worker_slots")
-    late.write_status({"pid": 424242, "generation": 0})
     response = ask(worker.test_client(), "POST", "/admin/api/reload", headers=BEARER)
-    late.release()
+    hung_worker.release()
     assert response.status_code == 202
     content = response.get_json()
     assert (content["complete"], len(content["workers"])) == (False, 2)

@@ -13,7 +13,7 @@ from flask import Flask
 
 from tableside.access_keys import KeysFile, Scope
 from tableside.process.audit_log import FILE
-from tableside.serving import generations
+from tableside.serving import generations, switching
 from tests.conftest import BEARER, CONTROL, MakeApp, error_of
 
 CHANGES = {
@@ -24,10 +24,10 @@ CHANGES = {
 
 
 @pytest.fixture
-def app(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """An application without workers, for which nothing waits: load and unload end with 503."""
+def app(make_app: MakeApp, hung_worker: object, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """An application beside a worker that hangs: reload ends with 202, load and unload with an error."""
     monkeypatch.setattr(sys.modules["tableside.blueprints.admin.views"], "RELOAD_TIMEOUT_S", 0.01)
-    monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", 0.01)
+    monkeypatch.setattr(switching, "MARGIN_S", 0.05)
     return make_app(repository__load_timeout_s="0.01")
 
 

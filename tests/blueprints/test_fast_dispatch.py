@@ -133,7 +133,7 @@ def test_an_unexpected_error_is_logged_and_not_sent(app: Flask, monkeypatch: pyt
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(registry_of(app), "wait_servable", broken)
+    monkeypatch.setattr(registry_of(app), "answering", broken)
     logging.disable(logging.NOTSET)
     for by_flask in (False, True):
         with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""Generations: numbered files that writers never share and readers compare."""
+"""Generations: numbered statements, and the word of memory that says which one every worker serves."""
 
 from __future__ import annotations
 
@@ -8,106 +8,154 @@ import sys
 import threading
 from pathlib import Path
 
-import orjson
 import pytest
 
-from tableside.errors import ModelNotReady
-from tableside.serving import generations
+from tableside.errors import ContractBroken, ModelNotReady
+from tableside.process.generation_words import GenerationWords
+from tableside.serving import generations, switching
+from tableside.serving.generations import FOLDER, KEEP, Generations
+from tableside.serving.statement import ModelStatement, Statement
+from tests.conftest import MakeSettings
 from tests.small_disks import on_small_disks
 
 ROOT = Path(__file__).parents[2]
+WANTED = Statement(0, {"iris": ModelStatement("[aliases]\nchampion = 1\n", (1,), {"champion": 1})}, "test", 1.0)
 
 
-def test_numbers_go_up(tmp_path: Path) -> None:
-    """The newest number is 0 before the first publication, and each publication adds one."""
-    folder = tmp_path / "generations"
-    assert generations.newest(folder) == 0
-    assert [generations.publish(folder, "test") for _ in range(3)] == [1, 2, 3]
-    assert generations.newest(folder) == 3
+def test_a_proposal_is_served_after_its_switch(tmp_path: Path) -> None:
+    """Its number is one more than any before; other processes read it from the same folder."""
+    mine, others = Generations.open(tmp_path), Generations.open(tmp_path)
+    assert (mine.current().generation, others.words.proposed) == (0, 0)
+    first = mine.propose(WANTED)
+    assert (first.generation, others.words.proposed, others.words.current) == (1, 1, 0)
+    assert others.read(1) == first
+    mine.commit(1)
+    assert (others.words.current, others.current()) == (1, first)
+    assert mine.propose(WANTED).generation == 2
 
 
-def test_a_file_holds_its_number_and_reason(tmp_path: Path) -> None:
-    """An operator can read in the file why the workers reload."""
-    number = generations.publish(tmp_path, "load of model iris")
-    content = orjson.loads((tmp_path / f"{number:010d}.json").read_bytes())
-    assert (content["generation"], content["reason"]) == (1, "load of model iris")
-    assert content["time"] > 0
+def test_a_proposal_that_is_given_up_is_nothing(tmp_path: Path) -> None:
+    """Workers see a newer number without a statement, and no later proposal has the number of the old one."""
+    made = Generations.open(tmp_path)
+    made.propose(WANTED)
+    made.give_up()
+    with pytest.raises(ContractBroken, match="generation 2: No such file"):
+        made.read(made.words.proposed)
+    assert made.propose(WANTED).generation == 3
 
 
-def test_old_files_are_removed(tmp_path: Path) -> None:
-    """Only the last KEEP files stay, the newest among them, and no draft."""
-    for _ in range(generations.KEEP + 5):
-        last = generations.publish(tmp_path, "test")
-    remaining = sorted(file.name for file in tmp_path.iterdir())
-    assert len(remaining) == generations.KEEP
-    assert remaining[-1] == f"{last:010d}.json"
+def test_old_statements_are_removed(tmp_path: Path) -> None:
+    """The newest KEEP stay beside the one that is served."""
+    made = Generations.open(tmp_path)
+    for _ in range(KEEP + 5):
+        last = made.propose(WANTED).generation
+        made.commit(last)
+    assert len(list((tmp_path / FOLDER).glob("0*.json"))) == KEEP + 1
+    assert made.current().generation == last
 
 
-def test_drafts_are_no_generations(tmp_path: Path) -> None:
-    """A draft that a killed writer has left behind counts neither as a number nor as a file to keep."""
-    (tmp_path / ".0123456789abcdef").write_text("{}")
-    assert generations.newest(tmp_path) == 0
-    assert generations.publish(tmp_path, "test") == 1
+def test_numbers_of_an_earlier_run_count(tmp_path: Path) -> None:
+    """Numbers are compared as numbers, and files that are no statements do not count."""
+    (tmp_path / FOLDER).mkdir()
+    for name in ("9.json", "10.json", "refused.0.json", ".draft"):
+        (tmp_path / FOLDER / name).write_text("{}")
+    assert Generations.open(tmp_path).propose(WANTED).generation == 11
 
 
-def test_a_number_above_ten_digits_still_counts(tmp_path: Path) -> None:
-    """Numbers are compared as numbers and not as text."""
-    for number in (9, 10):
-        (tmp_path / f"{number}.json").write_text("{}")
-    assert generations.newest(tmp_path) == 10
-    assert generations.publish(tmp_path, "test") == 11
+def test_a_statement_that_was_lost_is_an_error(tmp_path: Path) -> None:
+    """It is lost when its file is gone, or is none."""
+    made = Generations.open(tmp_path)
+    made.commit(made.propose(WANTED).generation)
+    for break_it in (lambda file: file.write_text("[]"), Path.unlink):
+        break_it(tmp_path / FOLDER / "0000000001.json")
+        with pytest.raises(ContractBroken):
+            made.current()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    """`publish` raises OSError where a file has the folder's name, and leaves no draft."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        generations.publish(tmp_path / "file", "test")
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+def test_one_process_switches_at_a_time(tmp_path: Path) -> None:
+    """Another one waits, and is told after its time limit."""
+    mine, other = Generations.open(tmp_path), Generations.open(tmp_path)
+    with mine.switch_lock(1.0):
+        assert other.is_switching
+        with pytest.raises(ModelNotReady, match="another change of the models"), other.switch_lock(0.05):
+            raise AssertionError("the lock is held")
+    assert not other.is_switching
+    with other.switch_lock(1.0):
+        pass
 
 
-def test_an_operator_is_told_what_to_do(tmp_path: Path) -> None:
-    """`announce` names the folder and the reason."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ModelNotReady, match=r"file cannot be written \(File exists\). Make room on disk"):
-        generations.announce(tmp_path / "file", "test")
-    assert generations.announce(tmp_path, "test") == 1
+def test_an_operator_is_told_what_to_do(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """A run folder that cannot be written is named, with the reason."""
+    settings = make_settings(tmp_path / "models", tmp_path / "run")
+    (tmp_path / "run" / FOLDER).write_text("")
+    with pytest.raises(ModelNotReady, match=r"generations cannot be written \(.*\)\. Make room on disk"):
+        switching.switch(settings, "test")
+
+
+def test_words_of_slots(tmp_path: Path) -> None:
+    """A worker takes part from its first load on, and its answer holds for one generation only."""
+    words, others = GenerationWords.open(tmp_path), GenerationWords.open(tmp_path)
+    words.begin(3)
+    assert others.serving({3, 4}) == {}
+    words.serves(3, 7)
+    assert others.serving({3, 4}) == {3: os.getpid()}
+    assert others.answer_of(3, 8) is None
+    words.prepared(3, 8, refused=False)
+    assert (others.answer_of(3, 8), others.answer_of(3, 9)) == (False, None)
+    words.prepared(3, 9, refused=True)
+    assert (others.answer_of(3, 9), others.generation_of(3)) == (True, 7)
+    words.begin(3)
+    assert (others.answer_of(3, 9), others.serving({3})) == (None, {})
+
+
+def test_a_number_above_the_last_slot_takes_no_part(tmp_path: Path) -> None:
+    """A worker without a slot has its process id as its number."""
+    words = GenerationWords.open(tmp_path)
+    for act in (words.begin, lambda slot: words.serves(slot, 1), lambda slot: words.prepared(slot, 1, False)):
+        act(424242)
+    assert words.serving({424242}) == {}
 
 
 ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from tableside.serving import generations
+from tableside.serving.generations import Generations
+from tableside.serving.statement import Statement
 from tests.small_disks import fill
 folder = Path(sys.argv[1])
-assert generations.publish(folder, "before") == 1
+made = Generations.open(folder)
+made.commit(made.propose(Statement()).generation)
 fill(folder)
-print(generations.publish(folder, "after"), generations.newest(folder), len(list(folder.iterdir())))
+made.commit(made.propose(Statement()).generation)
+print(made.current().generation, Generations.open(folder).words.current)
 """
 
 
 @pytest.mark.processes
-def test_a_full_disk_stops_no_reload(tmp_path: Path) -> None:
-    """The number is published without its reason, and no draft is left."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "64k"})
+def test_a_full_disk_stops_no_switch(tmp_path: Path) -> None:
+    """The words and the next statement have their space before the disk is full."""
+    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "512k"})
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
     ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (0, "2 2 3\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "2 2\n"), ended.stderr
 
 
 def test_writers_at_once_get_their_own_numbers(tmp_path: Path) -> None:
-    """Many threads that publish at once all succeed, with distinct numbers; numbers may be skipped."""
+    """Each holds the lock, and sees what the one before has switched to."""
     numbers: list[int] = []
-    start = threading.Barrier(16)
 
-    def publish() -> None:
-        start.wait(30)
-        numbers.extend(generations.publish(tmp_path, "test") for _ in range(5))
+    def work() -> None:
+        for _ in range(5):
+            made = Generations.open(tmp_path)
+            with made.switch_lock(60):
+                number = made.propose(WANTED).generation
+                made.commit(number)
+                numbers.append(number)
 
-    threads = [threading.Thread(target=publish) for _ in range(16)]
+    threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(set(numbers)) == len(numbers) == 80
-    assert generations.newest(tmp_path) == max(numbers)
+    assert numbers == list(range(1, 41))
+    assert generations.newest(tmp_path / FOLDER) == 40

@@ -163,7 +163,7 @@ def test_a_reload_costs_nothing_for_models_in_which_nothing_changed(
     count(registry_module, "make_policy")
     count(registry_module, "PrometheusBatchMetrics")
     registry.reload(2)
-    assert counts == {"load": 1, "read_contract": 1, "make_policy": 2, "PrometheusBatchMetrics": 2}
+    assert counts == {"load": 1, "read_contract": 1, "make_policy": 1, "PrometheusBatchMetrics": 1}
     after = registry.catalog
     assert [name for name, model in after.models.items() if model is not before.models[name]] == ["c"]
 
@@ -208,7 +208,7 @@ def test_versions_serve_as_their_preflights_pass(
     copy(small_repository, "other")
     rounds = Rounds()
     registry = registry_for(small_repository)
-    registry._preflights = rounds  # type: ignore[assignment]
+    registry._loads._preflights = rounds  # type: ignore[assignment]
     started(registry)
     assert registry.wait_servable("iris", None, 60).state is State.READY
     waiting = threading.Thread(target=lambda: pytest.raises(ModelNotReady, registry.wait_servable, "other", None, 60))
@@ -248,13 +248,13 @@ def test_versions_without_a_preflight_are_refused(small_repository: Path) -> Non
 
     broken.rounds = rounds  # type: ignore[method-assign]
     registry = registry_for(small_repository)
-    registry._preflights = broken  # type: ignore[assignment]
+    registry._loads._preflights = broken  # type: ignore[assignment]
     registry.reload(1)
     assert registry.failure == "OSError: disk full"
     assert registry.catalog.servable("iris").version == 1
     refused = registry.catalog.find("other")
     assert (refused.state, "disk full" in refused.reason) == (State.UNAVAILABLE, True)
-    registry._preflights = None
+    registry._loads._preflights = None
     registry.reload(2)
     assert registry.catalog.servable("other").version == 1
 

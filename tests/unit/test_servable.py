@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from typing import Any
 
 import msgspec
@@ -117,13 +119,25 @@ def test_a_fault_is_chained_and_not_shown(fault: Exception, raised: type[Excepti
     assert caught.value is fault or caught.value.__cause__ is fault
 
 
-def test_an_unloaded_servable_is_not_ready() -> None:
-    """After unloading, `predict` raises ModelNotReady with that reason."""
+def test_a_request_that_has_found_a_version_is_answered_after_its_unload() -> None:
+    """The version left between the look-up and the prediction. The estimator is released with the last request."""
     servable = served()
     servable.unload()
     assert servable.state is State.UNAVAILABLE
-    with pytest.raises(ModelNotReady, match="unloaded"):
-        ask(servable)
+    assert ask(servable).arrays["predict"].tolist() == [3.0, 7.5]
+    runtime = weakref.ref(servable.runtime)
+    gc.disable()
+    try:
+        del servable
+        assert runtime() is None, "nothing may refer to it in a circle: the collector does not look at old objects"
+    finally:
+        gc.enable()
+
+
+def test_a_version_that_was_never_loaded_is_not_ready() -> None:
+    """`predict` raises ModelNotReady with the state."""
+    with pytest.raises(ModelNotReady, match="LOADING"):
+        ask(Servable("sums", 1, sum_contract()))
 
 
 def test_a_failed_servable_keeps_its_reason() -> None:
@@ -265,7 +279,7 @@ def test_a_running_request_finishes_after_unload() -> None:
 
     servable.runtime = Unloading()
     assert ask(servable).arrays["predict"].tolist() == [3.0, 7.5]
-    assert (servable.state, servable.runtime) == (State.UNAVAILABLE, None)
+    assert servable.state is State.UNAVAILABLE
 
 
 def test_an_unloaded_servable_cannot_be_unloaded_again() -> None:
