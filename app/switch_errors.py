@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tableside.errors import TablesideError
+from tableside.errors import FailureKind, TablesideError
 
 LISTED = 10
 """How many workers a sentence names."""
@@ -23,10 +23,15 @@ class WorkerReason(NamedTuple):
 
 @dataclass
 class SwitchRefused(TablesideError):
-    """A worker could not make a change, so none has. reasons: what each of these workers has against it."""
+    """A worker could not make a change, so none has.
+
+    reasons: what each of these workers has against it. versions: those that cannot be served, by name and number, with
+    the kind and the sentence of the reason.
+    """
 
     detail: str
     reasons: tuple[WorkerReason, ...] = field(default=())
+    versions: dict[tuple[str, int], tuple[FailureKind, str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         pids: dict[str, list[int]] = {}

@@ -16,6 +16,7 @@ from tableside.serving import switching
 from tableside.serving.statement import Key
 from tableside.serving.switching import Outcome
 from tableside.settings import Settings
+from tableside.switch_errors import SwitchRefused
 
 Made = TypeVar("Made")
 
@@ -29,13 +30,13 @@ class Applied(msgspec.Struct, Generic[Made], frozen=True):
 
 def apply(
     settings: Settings, name: str, edit: Callable[[], Made], what: str, targets: Collection[Key] = (),
-    if_generation: int | None = None, timeout_s: float | None = None,
+    if_generation: int | None = None, timeout_s: float | None = None, force: bool = False,
 ) -> Applied[Made]:  # fmt: skip
     """Edit the files of a model, and return when every worker serves what they say now.
 
     edit: changes the repository; it is called while no other change can be made. what: the change in a sentence, for
     the log. targets: versions that must be served afterwards. Refused versions of the model are tried again.
-    if_generation: the one that the caller has seen.
+    if_generation: the one that the caller has seen. force: make a new generation although nothing has changed.
 
     Raises what `edit` raises, GenerationChanged if another generation is served than `if_generation`, and what
     `Switching.switch` raises; the model's file is then put back as it was, if the edit has returned a Change.
@@ -46,10 +47,12 @@ def apply(
             raise GenerationChanged(str(if_generation), held.generation)
         made = run_native(edit)
         try:
-            return Applied(made, held.switch(what, targets, retry=(name,), timeout_s=timeout_s))
-        except BaseException:
+            return Applied(made, held.switch(what, targets, retry=(name,), force=force, timeout_s=timeout_s))
+        except BaseException as problem:
             if isinstance(made, Change) and made.after is not None and made.after != made.before:
                 run_native(partial(model_toml_edits.restore, root, made.name, made.before, made.after))
+            if isinstance(problem, SwitchRefused):
+                held.note(problem)
             raise
 
 

@@ -20,6 +20,7 @@ from tableside.process.offload import run_native
 from tableside.serving import desired, generations, statement
 from tableside.serving.generations import Generations
 from tableside.serving.lifecycle import State
+from tableside.serving.scan import still_serving
 from tableside.serving.statement import Key, Refusal, Statement
 from tableside.serving.version_status import read_statuses
 from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
@@ -57,6 +58,7 @@ class Switching:
         self._settings = settings
         self._generations = found
         self._slots = settings.run_dir / "worker_slots"
+        self._noted: dict[Key, Refusal] = {}
         try:
             self.before = found.current()
         except ContractBroken:  # lost, or of another release
@@ -83,15 +85,13 @@ class Switching:
         """
         started_s = time.monotonic()
         refused = {key: why for key, why in self._known_refusals().items() if retry is not None and key[0] not in retry}
+        refused |= self._noted
         limit_s = self._settings.repository.load_timeout_s + MARGIN_S if timeout_s is None else timeout_s
         while True:
             wanted = self._read(refused, reason)
-            if (
-                not force
-                and not refused.keys() - self.before.refusals.keys()
-                and not statement.changed(self.before, wanted)
-            ):
-                return self._outcome(wanted, (), 0, started_s)
+            if not force and not statement.changed(self.before, wanted):
+                serving = self._generations.words.serving(worker_slots.held(self._slots))
+                return self._outcome(self.before, (), len(serving), started_s)
             proposed = self._propose(wanted)
             participants = self._generations.words.serving(worker_slots.held(self._slots))
             try:
@@ -111,6 +111,16 @@ class Switching:
         if participants:
             _log(outcome, reason)
         return outcome
+
+    def note(self, problem: SwitchRefused) -> None:
+        """Have the versions that a change was refused for shown as such, if the repository asks for them anyway.
+
+        Nothing else changes. Raises what `switch` raises.
+        """
+        found = {key: Refusal(kind, reason) for key, (kind, reason) in problem.versions.items()}
+        self._noted = {key: refusal for key, refusal in found.items() if key not in self.before.sound}
+        if self._noted:
+            self.switch(f"refused: {', '.join(f'{name}/{number}' for name, number in self._noted)}")
 
     def _read(self, refused: Mapping[Key, Refusal], reason: str) -> Statement:
         return run_native(partial(desired.read, self._settings.repository_path, self.before, refused, reason))
@@ -172,18 +182,21 @@ class Switching:
 
     def _new_refusals(self, answers: list[WorkerRefusals], targets: Collection[Key]) -> dict[Key, Refusal]:
         """Return what all workers leave out from now on. Raises SwitchRefused if a target is among what is refused."""
-        reasons, found = [], {}
+        reasons, found = [], dict[Key, Refusal]()
+        bad: dict[Key, tuple[FailureKind, str]] = {}
         for answer in answers:
             for spec, why in answer.refused.items():
                 name, _, number = spec.rpartition("/")
                 key = (name, int(number))
                 if key in targets:
-                    reasons.append(WorkerReason(answer.pid, f"{spec}: {why.reason}"))
+                    bad[key] = (why.kind, why.reason)
+                    said = still_serving(why.reason) if key in self.before.sound else why.reason
+                    reasons.append(WorkerReason(answer.pid, f"{spec}: {said}"))
                 elif key not in self.before.sound:  # what is served elsewhere goes on there
                     found[key] = why
         if reasons:
             wanted = ", ".join(sorted(f"{name}/{number}" for name, number in targets))
-            raise SwitchRefused(f"{wanted} cannot be served; nothing has changed", tuple(reasons))
+            raise SwitchRefused(f"{wanted} cannot be served; nothing has changed", tuple(reasons), bad)
         return found
 
     def _wait_seen(self, number: int, participants: Mapping[int, int]) -> None:

@@ -117,7 +117,8 @@ def _apply(name: str, enabled: bool, targets: Sequence[tuple[str, int]] = ()) ->
     """
     what = f"{'load' if enabled else 'unload'} of {name}"
     try:
-        changes.apply(settings(), name, partial(changes.set_enabled, settings(), name, enabled), what, targets)
+        edit = partial(changes.set_enabled, settings(), name, enabled)
+        outcome = changes.apply(settings(), name, edit, what, targets, force=enabled).outcome
     except ContractBroken as problem:
         raise RequestRejected(str(problem)) from problem
     except SwitchRefused as problem:
@@ -127,3 +128,5 @@ def _apply(name: str, enabled: bool, targets: Sequence[tuple[str, int]] = ()) ->
             f"cannot write {name}/{paths.MODEL_TOML}: {problem.strerror}. Make room on the disk, or give the server's "
             "user write access to the model's folder"
         ) from problem
+    if not outcome.workers:
+        raise ModelNotReady(f"no worker is running to serve generation {outcome.generation}")

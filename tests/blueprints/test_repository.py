@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from tableside.process import worker_slots
+from tableside.process.generation_words import GenerationWords
 from tableside.repository import model_toml_edits
+from tableside.serving import switching
+from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
 from tests import skewed_environment
 from tests.conftest import BEARER, CONTROL, MakeApp, error_of
 
@@ -131,7 +136,9 @@ def test_a_load_that_fails_gives_the_reason_and_the_old_version_answers(
     skewed_environment.flip_a_bit(folder)
     status, content = ask("models/iris/load")
     assert status == 400
-    assert content["error"].startswith("model iris/2 is UNAVAILABLE: model.skops is damaged")
+    assert re.match(
+        r"iris/2 cannot be served; nothing has changed: worker \d+: iris/2: model.skops is damaged", content["error"]
+    )
     assert client.post("/v1/models/iris:predict", json=body).status_code == 200
     metrics = client.get("/metrics", environ_overrides=CONTROL).get_data(as_text=True)
     assert 'tableside_model_problem{model="iris",reason="damaged",version="2"} 1.0' in metrics
@@ -160,45 +167,39 @@ def test_unsupported_parameters_and_unknown_models_are_refused(ask: Ask, small_r
         assert (status, "iris/model.toml" in content["error"]) == (400, True)
 
 
-def test_a_worker_that_is_late_is_named(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unload answers 503 with the PID of each worker that does not serve the new state in time."""
-    monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.5)
-    late = worker_slots.acquire(tmp_path / "run" / "worker_slots")
-    late.write_status({"pid": 424242, "generation": 0})
+def test_a_worker_that_is_late_is_named(
+    ask: Ask, small_repository: Path, hung_worker: worker_slots.WorkerSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unload answers 503 with the PID of each worker that has not prepared the new state in time; nothing changes."""
+    monkeypatch.setattr(switching, "MARGIN_S", -119.5)
+    before = (small_repository / "iris" / "model.toml").read_bytes()
     status, content = ask("models/iris/unload")
     assert (status, content["status"]) == (503, 503)
-    assert "workers 424242 (PIDs) do not serve generation 1 after 0.5 s" in content["error"]
-    late.release()
+    assert f"worker {os.getpid()}: has not prepared it after 0.5 s" in content["error"]
+    assert (small_repository / "iris" / "model.toml").read_bytes() == before
+    hung_worker.release()
     assert ask("models/iris/unload")[0] == 200
 
 
-def test_without_workers_nothing_is_loaded(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_workers_nothing_is_loaded(make_app: MakeApp) -> None:
     """When no worker runs on this host, load answers 503, because no worker has read the repository."""
-    monkeypatch.setattr(sys.modules["tableside.blueprints.repository.views"], "MARGIN_S", -119.95)
     response = post(make_app(load=False).test_client(), "models/iris/load")
     assert response.status_code == 503
-    assert "no worker is running to serve generation 1 after 0.05 s" in error_of(response)["error"]
+    assert "no worker is running to serve generation 1" in error_of(response)["error"]
     assert response.headers["Retry-After"] == "1"
 
 
-def test_a_worker_that_cannot_read_the_repository_fails_the_load(ask: Ask, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_prepare_fails_the_load(
+    ask: Ask, hung_worker: worker_slots.WorkerSlot, tmp_path: Path
+) -> None:
     """The failure that a worker reports is the error of the load."""
-    other = worker_slots.acquire(tmp_path / "run" / "worker_slots")
-    other.write_status({"pid": 424242, "generation": 10**6, "failure": "OSError: no space left on device"})
+    folder = tmp_path / "run" / "generations"
+    failure = WorkerRefusals(2, 424242, {}, "OSError: no space left on device")
+    refusals_file(folder, hung_worker.number).write_bytes(msgspec.json.encode(failure))
+    GenerationWords.open(folder).prepared(hung_worker.number, 2, refused=True)
     status, content = ask("models/iris/load")
-    other.release()
-    assert status == 503
-    assert content["error"] == "a worker cannot read the repository: OSError: no space left on device"
-
-
-def test_a_worker_without_the_version_fails_the_load(ask: Ask, tmp_path: Path) -> None:
-    """When a worker serves the new generation without the version, load answers 503 with the number of such workers."""
-    other = worker_slots.acquire(tmp_path / "run" / "worker_slots")
-    other.write_status({"pid": 424242, "generation": 10**6, "models": []})
-    status, content = ask("models/iris/load")
-    other.release()
-    assert status == 503
-    assert content["error"].startswith("1 of 2 workers do not serve iris/1 yet; POST /v2/repository/index")
+    assert status == 400
+    assert "worker 424242: OSError: no space left on device" in content["error"]
 
 
 def test_an_unwritable_model_toml_is_503(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

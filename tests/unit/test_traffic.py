@@ -57,7 +57,7 @@ def registry(small_repository: Path) -> Iterator[Registry]:
     made.traffic.start(0)
     made.reload(1)
     yield made
-    made.stop()
+    made.traffic.stop()
 
 
 def traffic(registry: Registry) -> ModelTraffic:
@@ -113,7 +113,7 @@ def test_both_sides_are_counted(registry: Registry) -> None:
 def test_the_next_worker_of_a_slot_goes_on(registry: Registry, small_repository: Path) -> None:
     """What a worker has counted is not lost when it ends; a comparison that began later starts at nothing."""
     answer(registry, 2, times=5)
-    registry.stop()
+    registry.traffic.stop()
     successor = registry_for(small_repository)
     successor.traffic.start(0)
     successor.reload(1)
@@ -127,7 +127,7 @@ def test_the_next_worker_of_a_slot_goes_on(registry: Registry, small_repository:
     path.write_text(CANARY.format(20) + "since = 2026-11-26T23:00:00Z\n")
     successor.reload(3)
     assert counted(successor).candidate.requests == 0
-    successor.stop()
+    successor.traffic.stop()
 
 
 def test_ended_comparisons_leave_the_file(registry: Registry, small_repository: Path) -> None:
