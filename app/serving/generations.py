@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from tableside.errors import ContractBroken, ModelNotReady
-from tableside.process import worker_slots
 from tableside.process.file_locks import is_locked, try_lock
 from tableside.process.generation_words import GenerationWords
 from tableside.serving import statement
@@ -151,32 +150,3 @@ def cannot_tell(folder: Path, problem: OSError) -> ModelNotReady:
         f"cannot tell the workers: {folder} cannot be written ({problem.strerror or problem}). Make room on disk, "
         "or give the server's user write access, then try again"
     )
-
-
-def wait_until(
-    run_dir: Path, is_reached: Callable[[list[dict[str, object]]], bool], timeout_s: float
-) -> tuple[bool, list[dict[str, object]]]:
-    """Wait up to `timeout_s` for status files as wanted. Returns whether they are there, and their content."""
-    give_up_at_s = time.monotonic() + timeout_s
-    while True:
-        workers = worker_slots.statuses(run_dir / "worker_slots")
-        done = is_reached(workers)
-        if done or time.monotonic() >= give_up_at_s:
-            return done, workers
-        time.sleep(_POLL_S)
-
-
-def wait_for_generation(run_dir: Path, generation: int, timeout_s: float) -> tuple[bool, list[dict[str, object]]]:
-    """Wait up to `timeout_s` until every worker serves `generation`.
-
-    Returns whether they all do, and the content of their status files.
-    """
-
-    def is_served(workers: list[dict[str, object]]) -> bool:
-        return bool(workers) and all(_number(worker.get("generation")) >= generation for worker in workers)
-
-    return wait_until(run_dir, is_served, timeout_s)
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else -1

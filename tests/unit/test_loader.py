@@ -24,7 +24,6 @@ from tableside.process.offload import make_offload
 from tableside.publishing.publish import publish
 from tableside.repository import model_toml_edits
 from tableside.serving.catalog import EMPTY
-from tableside.serving.generations import wait_for_generation
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import load_catalog
 from tableside.serving.registry import Registry
@@ -394,8 +393,3 @@ def test_a_status_file_tells_what_is_served(small_repository: Path) -> None:
     assert status["started_at"] == "2026-01-02T00:00:00+00:00"
     (entry,) = status["models"]  # type: ignore[misc]
     assert (entry["name"], entry["version"], entry["state"], entry["current"]) == ("iris", 1, "READY", True)
-
-
-def test_no_worker_is_no_agreement(tmp_path: Path) -> None:
-    """Without workers nothing serves the generation, so `wait_for_generation` returns False at its time limit."""
-    assert wait_for_generation(tmp_path, 1, 0.0) == (False, [])
