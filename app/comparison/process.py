@@ -11,6 +11,7 @@ import msgspec
 
 from tableside.comparison.child import MODULE, ComparisonJob
 from tableside.comparison.report import AnswerComparison
+from tableside.process.endings import ending_of
 
 _TAIL_CHARS = 300
 
@@ -32,8 +33,5 @@ def ending(code: int, stderr: bytes, job: ComparisonJob) -> str:
     if code == -signal.SIGALRM:
         limit = f"repository.load_timeout_s ({job.policy.load_timeout_s:g} s)"
         return f"a version did not load within {limit}; raise that setting if it needs longer"
-    ended = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-    if code == -signal.SIGKILL:
-        ended += ", which often means that the machine ran out of memory"
     tail = " ".join(stderr.decode(errors="replace").split())[-_TAIL_CHARS:]
-    return f"the process that compares the versions ended: {ended}. {tail}".rstrip()
+    return f"the process that compares the versions ended: {ending_of(code)}. {tail}".rstrip()

@@ -76,7 +76,7 @@ class NamedRows:
         self.name, self.count, self._rows = name, len(rows), rows
 
     def table(self, keep: Sequence[int], schema: Input, rules: Rules) -> Table:
-        """See RowSource."""
+        """Return the rows with these numbers."""
         return from_rows([self._rows[at] for at in keep], schema, rules)
 
 
@@ -89,7 +89,7 @@ class CsvRows:
         self.count = len(self._records)
 
     def table(self, keep: Sequence[int], schema: Input, rules: Rules) -> Table:
-        """See RowSource. An empty cell is a missing value, quoted or not."""
+        """Return the rows with these numbers. An empty cell is a missing value, quoted or not."""
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([*self._head, *(self._records[at] for at in keep)])
         return csv_tables.from_csv(text.getvalue().encode(), schema, rules, "present")
@@ -103,7 +103,7 @@ class ParquetRows:
         self.name, self.count = name, self._table.num_rows
 
     def table(self, keep: Sequence[int], schema: Input, rules: Rules) -> Table:
-        """See RowSource."""
+        """Return the rows with these numbers."""
         chosen = self._table if len(keep) == self.count else self._table.take(list(keep))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, chosen.schema) as writer:

@@ -17,6 +17,7 @@ from contextlib import suppress
 import msgspec
 
 from tableside.preflight.child import Message, PreflightJob
+from tableside.process.endings import ending_of
 
 POLL_S = 0.01
 _TAIL_BYTES = 16000
@@ -100,10 +101,7 @@ class PreflightProcess:
     @property
     def ending(self) -> str:
         """The exit code or the signal that ended the process, as text."""
-        if self._code >= 0:
-            return f"exit code {self._code}"
-        name = signal.Signals(-self._code).name
-        return f"{name}, which often means that the machine ran out of memory" if name == "SIGKILL" else name
+        return ending_of(self._code)
 
     def stderr_tail(self) -> str:
         """Return the last _TAIL_SHOWN characters of stderr; values of variables that may be secrets are masked."""

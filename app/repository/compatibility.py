@@ -92,7 +92,8 @@ def _of_columns(old: Contract, new: Contract, rules: ColumnConfig) -> Iterator[D
         yield Difference(True, "input", "renamed", name, f"column {name!r} is called {other!r} now")
     for name in [name for name in was if name not in now and name not in renamed]:
         yield _gone(name, new, rules)
-    for name in [name for name in now if name not in was and name not in renamed.values()]:
+    known = {*was, *renamed.values()}
+    for name in [name for name in now if name not in known]:
         yield _added(now[name], new, rules)
     for name, column in was.items():
         if name in now:
@@ -170,12 +171,12 @@ def _of_categories(old: Column, new: Column) -> Iterator[Difference]:
         if old.closed:
             yield Difference(False, "input", "categories", name, f"column {name!r} takes other categories, too, now")
         return
-    known = new.categories or ()
+    known = dict.fromkeys(new.categories or ())
     if not old.closed:
-        text = f"column {name!r} refuses all but {_listed(known)} now"
+        text = f"column {name!r} refuses all but {_listed([*known])} now"
         yield Difference(True, "input", "categories", name, text)
         return
-    before = old.categories or ()
+    before = dict.fromkeys(old.categories or ())
     if gone := [each for each in before if each not in known]:
         yield Difference(True, "input", "categories", name, f"column {name!r} refuses {_listed(gone)} now")
     if added := [each for each in known if each not in before]:

@@ -13,6 +13,7 @@ import msgspec
 
 from tableside.process import operations
 from tableside.process.audit_log import AuditLog, now
+from tableside.process.endings import ending_of
 from tableside.process.file_locks import try_lock
 from tableside.process.operations import RunningOperation
 from tableside.uploads.child import PUBLISH_S, UploadJob
@@ -72,7 +73,5 @@ def _ending(code: int) -> str:
     if code == -signal.SIGALRM:
         return f"the upload took longer than {PUBLISH_S:g} s"
     if code < 0:
-        name = signal.Signals(-code).name
-        often = ", which often means that the machine ran out of memory" if name == "SIGKILL" else ""
-        return f"the upload process was ended by {name}{often}"
-    return f"the upload process ended with exit code {code}"
+        return f"the upload process was ended by {ending_of(code)}"
+    return f"the upload process ended with {ending_of(code)}"
