@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import diff_view, models, render, step_progress
+from tableside.cli import diff_view, models, remote_commands, render, step_progress
 from tableside.cli.options import json_option, repository_option
+from tableside.cli.remote_commands import at_server
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Version = tuple[str, int]
 @click.option("--contracts", is_flag=True, help="Compare the contracts only: load nothing.")
 @repository_option
 @json_option
+@at_server(remote_commands.diff)
 def diff(old: str, new: str, data: Path | None, contracts: bool, repository: Path | None, as_json: bool) -> None:
     """Compare the version OLD with NEW: what changes for clients, other answers to the same rows, and the time.
 

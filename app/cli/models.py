@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import render, signing, step_progress
+from tableside.cli import remote_commands, render, signing, step_progress
 from tableside.cli.options import json_option, repository_option, repository_path
 from tableside.cli.reload import find_stack
+from tableside.cli.remote_commands import at_server
 from tableside.errors import ContractBroken
 from tableside.settings import Settings, load
 
@@ -80,6 +81,7 @@ def _seen_by_workers(root: Path, settings: Settings) -> dict[tuple[str, int], re
 @click.command("list")
 @repository_option
 @json_option
+@at_server(remote_commands.list_models)
 def list_models(repository: Path | None, as_json: bool) -> None:
     """List every published version with its problems: damaged files, another environment, failed loads in workers."""
     settings = load()
@@ -108,6 +110,7 @@ def find(spec: str, repository: Path | None) -> tuple[Path, str, int]:
 @click.option("--curl", is_flag=True, help="Print only a curl command that asks the running stack for a prediction.")
 @repository_option
 @json_option
+@at_server(remote_commands.show)
 def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None:
     """Show the contract of MODEL, which is NAME, NAME/VERSION or NAME@ALIAS."""
     from tableside.repository import integrity

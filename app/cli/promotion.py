@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import release_steps
+from tableside.cli import release_steps, remote_commands
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
+from tableside.cli.remote_commands import at_server_change
 from tableside.cli.stack_wait import not_named
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @breaking_option
 @repository_option
 @json_option
+@at_server_change(remote_commands.promote)
 def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
 
@@ -45,6 +47,7 @@ def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None,
 @click.argument("name")
 @repository_option
 @json_option
+@at_server_change(remote_commands.rollback)
 def rollback(name: str, repository: Path | None, as_json: bool) -> None:
     """Point `default` of the model NAME back at the version that it named before.
 
@@ -69,6 +72,7 @@ def rollback(name: str, repository: Path | None, as_json: bool) -> None:
 @breaking_option
 @repository_option
 @json_option
+@at_server_change(remote_commands.alias)
 def alias(
     name: str, alias: str, version: str | None, remove: bool, breaking: bool, repository: Path | None, as_json: bool
 ) -> None:

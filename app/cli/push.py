@@ -13,11 +13,9 @@ import click
 
 from tableside.cli import models, remote, render, step_progress
 from tableside.cli.options import breaking_option, json_option, repository_option
-from tableside.cli.remote import Content, Remote, part, remote_options
+from tableside.cli.remote import Content, part, remote_options, wait_for_end
 from tableside.errors import PublishFailed, StackError
 
-WAIT_S = 20
-"""How long each request waits for the end of the operation."""
 _IN_MEMORY_BYTES = 1 << 24
 
 
@@ -81,21 +79,6 @@ def push(
         _print(done, server.name)
     if done.get("state") != "READY" and done.get("workers"):
         raise SystemExit(1)
-
-
-def wait_for_end(server: Remote, content: Content, step: Callable[[str], None]) -> Content:
-    """Wait until the operation that an answer names is over, and return its result. Raises StackError if it failed."""
-    operation = content.get("operation")
-    while isinstance(operation, dict) and operation.get("state") == "running":
-        step(str(operation.get("step") or "waiting for the server"))
-        path = f"operations/{part(str(operation.get('id')))}"
-        operation = server.ask("GET", path, {"wait": str(WAIT_S)}).or_raise()
-    if not isinstance(operation, dict):
-        raise StackError(f"{server.name} answered without an operation")
-    if operation.get("state") != "done":
-        remote.Answer(int(operation.get("status") or 500), operation).or_raise()
-    result = operation.get("result")
-    return dict(result) if isinstance(result, dict) else {}
 
 
 def _files(name: str, what: str, sample: Path | None, repository: Path | None) -> list[tuple[Path, str]]:

@@ -9,6 +9,8 @@ import click
 import msgspec
 import orjson
 
+from tableside.cli import remote_commands
+from tableside.cli.remote_commands import at_server
 from tableside.deployment import own_connection, running_stack
 from tableside.deployment.running_stack import RunningStack
 from tableside.errors import ContractBroken, StackError
@@ -92,6 +94,7 @@ def start_hint(settings: Settings) -> str:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
+@at_server(remote_commands.reload)
 def reload(as_json: bool) -> None:
     """Make every worker of the running stack read the model repository again.
 
@@ -105,9 +108,9 @@ def reload(as_json: bool) -> None:
         click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     result = result_of(content)
     _note_versions(Path(stack.repository))
-    problems = [*_failures(result), *_broken_files(Path(stack.repository))]
+    problems = [*failures(result), *_broken_files(Path(stack.repository))]
     if not as_json:
-        _print_result(result)
+        print_result(result)
     for problem in problems:
         click.echo(f"  {problem}", err=True)
     if problems or not done:
@@ -137,7 +140,8 @@ def result_of(content: dict[str, object]) -> ReloadResult:
         raise StackError(f"unexpected answer to /admin/api/reload: {problem}") from problem
 
 
-def _print_result(result: ReloadResult) -> None:
+def print_result(result: ReloadResult) -> None:
+    """Print the generation, and what is served with a warning or not at all."""
     versions = {(model.name, model.version): model for worker in result.workers for model in worker.models}
     ready = sum(model.state == "READY" for model in versions.values())
     click.echo(f"generation {result.generation}: {len(result.workers)} workers serve {ready} versions")
@@ -146,7 +150,7 @@ def _print_result(result: ReloadResult) -> None:
             click.echo(f"  {name}/{version} is {model.state}: {model.reason}")
 
 
-def _failures(result: ReloadResult) -> list[str]:
+def failures(result: ReloadResult) -> list[str]:
     """Return a line for each worker that is late or cannot read the repository, and for each version that failed."""
     lines = [f"worker {worker.pid} has not read the repository yet" for worker in result.late]
     lines += sorted({f"the repository cannot be read: {worker.failure}" for worker in result.workers if worker.failure})

@@ -23,6 +23,8 @@ URL_VARIABLE = "TABLESIDE_URL"
 KEY_VARIABLE = "TABLESIDE_KEY"
 TIMEOUT_S = 130.0
 """How long an answer may take: longer than nginx waits for it."""
+WAIT_S = 20
+"""How long each request waits for the end of an operation."""
 Content = dict[str, object]
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -170,3 +172,18 @@ def of_stack(settings: Settings, stack: RunningStack) -> Remote:
         ) from None
     name = f"{stack.admin_listen} (server.admin_listen)"
     return Remote(name, "", key, lambda: own_connection.connect(settings, stack.admin_listen, TIMEOUT_S))
+
+
+def wait_for_end(server: Remote, content: Content, step: Callable[[str], None]) -> Content:
+    """Wait until the operation that an answer names is over, and return its result. Raises StackError if it failed."""
+    operation = content.get("operation")
+    while isinstance(operation, dict) and operation.get("state") == "running":
+        step(str(operation.get("step") or "waiting for the server"))
+        path = f"operations/{part(str(operation.get('id')))}"
+        operation = server.ask("GET", path, {"wait": str(WAIT_S)}).or_raise()
+    if not isinstance(operation, dict):
+        raise StackError(f"{server.name} answered without an operation")
+    if operation.get("state") != "done":
+        Answer(int(operation.get("status") or 500), operation).or_raise()
+    result = operation.get("result")
+    return dict(result) if isinstance(result, dict) else {}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from tableside.cli import release_steps
+from tableside.cli import release_steps, remote_commands
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.reload import ReloadedWorker, find_stack
+from tableside.cli.remote_commands import at_server_change
 from tableside.cli.stack_wait import not_served, still_served, wait_shown, workers_of
 from tableside.errors import StackError
 
@@ -20,6 +21,7 @@ from tableside.errors import StackError
 @breaking_option
 @repository_option
 @json_option
+@at_server_change(remote_commands.retire)
 def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Do not serve MODEL, which is NAME/VERSION, any more. Its files stay, and --undo serves it again.
 
@@ -53,6 +55,7 @@ def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_j
 @click.option("--yes", is_flag=True, help="Delete without a question.")
 @repository_option
 @json_option
+@at_server_change(remote_commands.delete)
 def delete(model: str, yes: bool, repository: Path | None, as_json: bool) -> None:
     """Delete MODEL, which is NAME/VERSION, with its files. Its number is never used again.
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tableside.cli import release_steps, render
+from tableside.cli import release_steps, remote_commands, render
 from tableside.cli.options import json_option, repository_option
 from tableside.cli.release_steps import Place
+from tableside.cli.remote_commands import at_server_change
 from tableside.cli.stack_wait import not_served
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ PERCENT = click.FloatRange(0, 100)
 @click.option("--breaking", is_flag=True, help="Also a version with other columns or outputs.")
 @repository_option
 @json_option
+@at_server_change(remote_commands.traffic)
 def traffic(
     name: str, canary: str | None, percent: float | None, sticky: str | None, stop: bool, breaking: bool,
     repository: Path | None, as_json: bool,
@@ -75,6 +77,7 @@ def traffic(
 @click.option("--stop", is_flag=True, help="End the shadow.")
 @repository_option
 @json_option
+@at_server_change(remote_commands.shadow)
 def shadow(
     model: str, percent: float | None, cpu_share: float | None, stop: bool, repository: Path | None, as_json: bool
 ) -> None:
@@ -114,7 +117,9 @@ def _begin(
 ) -> None:
     """Write a canary or shadow, and wait until every worker has loaded its version. If one cannot, put all back."""
     if not breaking:
-        _refuse_differences(place, name, version)
+        from tableside.serving import trial_check
+
+        trial_check.refuse_differences(place.root, name, version)
     if place.unfollowed:
         release_steps.require_sound(place, name, version)
     change = release_steps.written(make)
@@ -131,25 +136,6 @@ def _stop(place: Place, name: str, kind: Kind, as_json: bool) -> None:
     workers = release_steps.wait_or_restore(place, change, f"{name} without a {kind}", lambda worker: "")
     sentence = f"{name}/{change.former} is not the {kind} any more"
     release_steps.report(place, as_json, workers, sentence, {"name": name, "version": change.former, "stopped": kind})
-
-
-def _refuse_differences(place: Place, name: str, version: int) -> None:
-    """Refuse a version that does not take the tables, or has not the outputs, of the one that `default` names."""
-    from tableside.repository import integrity, model_toml, paths
-    from tableside.serving import answer_comparison
-
-    default = model_toml.read(place.root, name).aliases.get(paths.DEFAULT)
-    if default is None or default == version or default not in paths.versions(place.root, name):
-        return  # refused with a better sentence by the edit
-    served = integrity.read_contract(place.root, name, default)
-    candidate = integrity.read_contract(place.root, name, version)
-    found = answer_comparison.input_differences(served.input, candidate.input)
-    found += answer_comparison.output_differences(served.outputs, candidate)
-    if found:
-        release_steps.refuse(
-            f"{name}/{version} differs from {name}/{default}, so requests for the one cannot be given to the other: "
-            f"{'; '.join(found)}. Nothing has changed"
-        )
 
 
 def _show(place: Place, name: str, as_json: bool) -> None:

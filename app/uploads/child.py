@@ -61,21 +61,15 @@ def main() -> None:
     os.dup2(2, 1)  # a model may print
     running = RunningOperation(job.settings.run_dir, job.operation, job.lock)
     try:
-        ended = _carry_out(job, running)
+        _carry_out(job, running)
     finally:
         with suppress(OSError):
             os.unlink(job.archive)
-    line: Line = {**now(), **job.change, "state": ended.state}
-    if ended.state == "done":
-        line["after"] = f"{job.name}/{ended.result['version']}"
-    else:
-        line["reason"] = ended.error
-    AuditLog(job.settings.run_dir, job.settings.log.max_bytes).end(line)
     sys.stdout.flush()
     os._exit(0)  # without running destructors of models, which could crash
 
 
-def _carry_out(job: UploadJob, running: RunningOperation) -> Operation:
+def _carry_out(job: UploadJob, running: RunningOperation) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     running.step("waiting for another upload")
     queue = wait_for_lock(job.settings.run_dir / QUEUE)
@@ -88,10 +82,19 @@ def _carry_out(job: UploadJob, running: RunningOperation) -> Operation:
 
             result = publish_upload(job, running.step)
     except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything
-        return running.fail(*failure(problem))
+        status, text, reasons = failure(problem)
+        _record(job, {"state": "failed", "error": type(problem).__name__, "reason": text})
+        running.fail(status, text, reasons)
+    else:
+        _record(job, {"state": "done", "after": f"{job.name}/{result['version']}"})
+        running.end(result)
     finally:
         os.close(queue)
-    return running.end(result)
+
+
+def _record(job: UploadJob, ending: Line) -> None:
+    """Say in the audit log how the upload ended, before its operation does."""
+    AuditLog(job.settings.run_dir, job.settings.log.max_bytes).end({**now(), **job.change, **ending})
 
 
 def failure(problem: Exception) -> tuple[int, str, tuple[str, ...]]:

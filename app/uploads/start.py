@@ -65,8 +65,8 @@ def _close_if_lost(job: UploadJob, code: int) -> None:
     if lock is None:
         return
     error = f"{_ending(code)} while it was {operation.step or 'starting'}. Nothing was published unless it is listed"
-    RunningOperation(run_dir, operation, lock).fail(500, error)
     AuditLog(run_dir, job.settings.log.max_bytes).end({**now(), **job.change, "state": "failed", "reason": error})
+    RunningOperation(run_dir, operation, lock).fail(500, error)
 
 
 def _ending(code: int) -> str:

@@ -13,6 +13,7 @@ from tableside.errors import ContractBroken, ModelNotFound
 from tableside.process import worker_slots
 from tableside.repository import integrity, model_toml, paths
 from tableside.repository.model_toml import ModelConfig
+from tableside.serving.generations import Generations
 from tableside.serving.version_status import VersionStatus, all_versions, merge_statuses, read_statuses
 from tableside.web import response
 from tableside.web.extensions import catalog, settings
@@ -70,9 +71,11 @@ def add_states(models: Iterable[dict[str, object]]) -> None:
 
 
 def generation() -> int:
-    """Return the generation that every worker of this host serves; this worker's where no worker has a slot."""
-    found = [each for each in (status.get("generation") for status in _statuses()) if isinstance(each, int)]
-    return min(found, default=catalog().generation)
+    """Return the generation that this host serves; this worker's where nothing can be known of others."""
+    try:
+        return Generations.open(settings().run_dir).words.current or catalog().generation
+    except OSError:
+        return catalog().generation
 
 
 def with_etag(made: Response) -> Response:

@@ -8,7 +8,16 @@ from functools import partial
 from flask import Blueprint, Response, request
 
 from tableside import __version__
-from tableside.blueprints.admin import host_views, model_views, operation_views, traffic_views, uploads
+from tableside.blueprints.admin import (
+    diff_views,
+    host_views,
+    model_views,
+    openapi,
+    operation_views,
+    release_views,
+    traffic_views,
+    uploads,
+)
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.process import worker_overview, worker_slots
 from tableside.process.in_thread import InThread
@@ -29,6 +38,9 @@ allow(blueprint, Access.ADMIN)
 uploads.mount(blueprint)
 operation_views.mount(blueprint)
 traffic_views.mount(blueprint)
+release_views.mount(blueprint)
+diff_views.mount(blueprint)
+openapi.mount(blueprint)
 model_views.mount(blueprint)
 host_views.mount(blueprint)
 

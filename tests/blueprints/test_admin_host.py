@@ -36,7 +36,7 @@ def test_states_are_those_of_all_workers(worker: Flask, tmp_path: Path) -> None:
     for version in (listed, shown["versions"][0]):
         assert (version["state"], version["workers"]) == ("UNAVAILABLE", {"READY": 1, "UNAVAILABLE": 1})
         assert version["problems"] == [{"pid": 4242, "state": "UNAVAILABLE", "reason": "model.skops"}]
-    assert (shown["answers"], shown["aliases"], shown["generation"]) == (1, {"champion": 1}, 0)
+    assert (shown["answers"], shown["aliases"], shown["generation"]) == (1, {"champion": 1}, 1)
     assert "champion = 1" in shown["model_toml"]
     assert shown["versions"][0]["outputs"][:1] == ["predict"]
     missing = worker.test_client().get("/admin/api/models/irs", headers=BEARER, environ_overrides=CONTROL)
@@ -48,10 +48,10 @@ def test_the_generation_is_the_etag(worker: Flask) -> None:
     client = worker.test_client()
     for path in ("models", "models/iris"):
         response = client.get(f"/admin/api/{path}", headers=BEARER, environ_overrides=CONTROL)
-        assert response.headers["ETag"] == '"0"'
+        assert response.headers["ETag"] == '"1"'
     assert post(worker, "reload").status_code == 200
     response = client.get("/admin/api/models", headers=BEARER, environ_overrides=CONTROL)
-    assert response.headers["ETag"] == f'"{response.get_json()["generation"]}"' != '"0"'
+    assert response.headers["ETag"] == f'"{response.get_json()["generation"]}"' != '"1"'
 
 
 def test_workers_show_age_memory_and_lag(worker: Flask, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_workers_show_age_memory_and_lag(worker: Flask, tmp_path: Path) -> None:
     (shown,) = get(worker, "workers?models=false")["workers"]
     assert (shown["in_flight"], shown["hub_lag_s"]) == (None, None)
     hand.beat()
-    held = hand.begin("/v1/models/iris:predict", b"{}", "r1", "iris/1", 0.0)
+    held = hand.hold(bytes(16), "r1", "iris/1", False, 1e18)
     (shown,) = get(worker, "workers")["workers"]
     held.end()
     assert shown["age_s"] >= 0

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from flask import Flask
-from werkzeug.serving import make_server
 
 from tableside.cli import main, remote
 from tableside.errors import StackError
 from tests.conftest import KEY
 
 pytestmark = pytest.mark.processes
-
-
-class ControlPlane:
-    """An application as it is seen on the control plane."""
-
-    def __init__(self, app: Flask) -> None:
-        self._app = app
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        return self._app({**environ, "tableside.plane": "control"}, start_response)
-
-
-@pytest.fixture
-def server(worker: Flask) -> Iterator[str]:
-    """The address of a server with one worker."""
-    serving = make_server("127.0.0.1", 0, ControlPlane(worker), threaded=True)
-    thread = threading.Thread(target=serving.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{serving.server_port}"
-    serving.shutdown()
-    thread.join()
-    serving.server_close()
 
 
 def call(*words: str, key: str = KEY) -> Result:
@@ -50,7 +23,7 @@ def test_a_version_is_pushed_to_a_server(server: str, repository: Path, tmp_path
     done = call("push", "wine", "1", "--to", server, "--repository", str(repository))
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(f"published wine/1 on {server}\n  ")
-    assert "served by 1 workers, generation 1" in done.stdout
+    assert "served by 1 workers, generation 2" in done.stdout
     assert (tmp_path / "models" / "wine" / "1" / "contract.json").is_file()
     assert KEY not in done.output
 

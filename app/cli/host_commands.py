@@ -1,0 +1,128 @@
+"""The commands about a host: workers, audit, operations, drain and resume, of the stack here or of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from tableside.cli import remote, render
+from tableside.cli.options import json_option
+from tableside.cli.reload import find_stack
+from tableside.cli.remote import Content, Remote, remote_options
+from tableside.settings import load
+
+
+def _server(to: str | None, key_file: Path | None) -> Remote:
+    """The server at --to, else the stack of the run folder."""
+    if to:
+        return remote.of_url(to, key_file)
+    settings = load()
+    return remote.of_stack(settings, find_stack(settings))
+
+
+@click.command()
+@remote_options
+@json_option
+def workers(to: str | None, key_file: Path | None, as_json: bool) -> None:
+    """List the workers: age, memory, requests in hand, how late the event loop is, and the generation."""
+    content = _server(to, key_file).ask("GET", "workers", {"models": "false"}).or_raise()
+    if as_json:
+        render.as_json(content)
+        return
+    rows = [
+        (
+            each.get("pid"), each.get("instance"), _duration(each.get("age_s")), _size(each.get("pss_bytes")),
+            _known(each.get("in_flight")), _known(each.get("hub_lag_s"), " s"), each.get("generation"),
+            "yes" if each.get("ready") else "no", each.get("failure") or "",
+        )
+        for each in _rows(content, "workers")
+    ]  # fmt: skip
+    render.table(("pid", "instance", "age", "memory", "in flight", "lag", "generation", "ready", "problem"), rows)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=40, show_default=True, help="How many lines.")
+@remote_options
+@json_option
+def audit(limit: int, to: str | None, key_file: Path | None, as_json: bool) -> None:
+    """Show the newest lines of the audit log: who changed what, when, and how it ended."""
+    content = _server(to, key_file).ask("GET", "audit", {"limit": str(limit)}).or_raise()
+    if as_json:
+        render.as_json(content)
+        return
+    rows = [
+        (
+            str(each.get("time", ""))[:19], each.get("key") or each.get("who", ""), each.get("event"),
+            each.get("model", ""), each.get("state"), _change_in_words(each),
+        )
+        for each in _rows(content, "lines")
+    ]  # fmt: skip
+    render.table(("time", "who", "what", "model", "state", "change"), rows)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many operations.")
+@remote_options
+@json_option
+def operations(limit: int, to: str | None, key_file: Path | None, as_json: bool) -> None:
+    """List the newest long acts of the admin API, with their state and what stopped them."""
+    content = _server(to, key_file).ask("GET", "operations", {"limit": str(limit)}).or_raise()
+    if as_json:
+        render.as_json(content)
+        return
+    rows = [
+        (
+            str(each.get("started_at", ""))[:19], each.get("id"), each.get("by"), each.get("kind"), each.get("model"),
+            each.get("state"), each.get("error") or each.get("step") or "",
+        )
+        for each in _rows(content, "operations")
+    ]  # fmt: skip
+    render.table(("started", "id", "who", "what", "model", "state", "note"), rows)
+
+
+@click.command()
+@remote_options
+def drain(to: str | None, key_file: Path | None) -> None:
+    """Take the host out of the traffic: readiness answers 503 until `tableside resume`, and requests are answered."""
+    server = _server(to, key_file)
+    content = server.ask("POST", "drain").or_raise()
+    was = "was drained already" if content.get("was_drained") else "is drained: readiness answers 503"
+    click.echo(f"{server.name} {was}. Back: `tableside resume`")
+
+
+@click.command()
+@remote_options
+def resume(to: str | None, key_file: Path | None) -> None:
+    """Put a drained host back into the traffic."""
+    server = _server(to, key_file)
+    content = server.ask("POST", "resume").or_raise()
+    click.echo(f"{server.name} {'is back' if content.get('was_drained') else 'was not drained'}")
+
+
+def _rows(content: Content, name: str) -> list[Mapping[str, object]]:
+    found = content.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _known(value: object, unit: str = "") -> str:
+    return "-" if value is None else f"{value}{unit}"
+
+
+def _size(value: object) -> str:
+    return render.size(value) if isinstance(value, int) else "-"
+
+
+def _duration(value: object) -> str:
+    if not isinstance(value, (int, float)):
+        return "-"
+    minutes, seconds = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _change_in_words(line: Mapping[str, object]) -> str:
+    before, after, reason = (str(line.get(name) or "") for name in ("before", "after", "reason"))
+    change = f"{before} -> {after}" if before else after
+    return ": ".join(filter(None, (change, reason or str(line.get("error") or ""))))
