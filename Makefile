@@ -36,7 +36,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
 	@touch $@
 
 $(VENV)/.libraries: requirements/libraries.txt $(VENV)/.dev
-	$(INSTALL) -r requirements/libraries.txt
+	$(INSTALL) --no-compile -r requirements/libraries.txt
 	@touch $@
 
 run: $(VENV)/.base ## install everything and serve the models in models/

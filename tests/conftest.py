@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tableside.model_process.environment_pools import Environments
 from tableside.process import worker_slots
 from tableside.process.generation_words import GenerationWords
 from tableside.process.offload import make_offload
+from tableside.publishing import effort
 from tableside.repository.model_toml import ColumnConfig, ModelConfig
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.policy import make_policy
@@ -79,6 +82,25 @@ def plain_environment() -> Iterator[None]:
         for variable in list(os.environ):
             if variable.startswith(("TABLESIDE__", "PROMETHEUS_")) or variable == "TABLESIDE_CONFIG":
                 patch.delenv(variable)
+        yield
+
+
+@contextmanager
+def publishing_with(full: effort.Effort) -> Iterator[None]:
+    """Let `publish` compare and measure so much in this process when it is not asked to be quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["tableside.publishing.publish"], "FULL", full)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shorter_publishing() -> Iterator[None]:
+    """Let `publish` compare fewer rows and measure for shorter times, about as with `quick`: tests publish very often.
+
+    All steps are run, conversion to ONNX too. Commands in processes of their own, tests of the equivalence check, and
+    those with `publishing_with(FULL)` do what is done for a user.
+    """
+    with publishing_with(effort.QUICK._replace(converts=True, timing_s=0.02)):
         yield
 
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from benchmarks.free_ports import free_port
-from examples.train import EXAMPLES, publish_all
 
 if TYPE_CHECKING:
     from tests.e2e.browser import Window
@@ -28,14 +27,26 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 400
-LONGEST_FILE = "test_docs_commands.py"
+LONGEST_FILES = ("test_docs_commands.py", "test_restarts.py", "test_environment_skew.py", "test_estimators.py")
+SHARING = (
+    "test_stack.py", "test_docs_page.py", "test_clients.py", "test_triton_client.py", "test_publish_to_stack.py",
+    "test_openapi_stack.py",
+)  # fmt: skip
+"""The files that use `shared_stack`. They come last, so that it does not run beside the tests of other stacks."""
 T = TypeVar("T")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest: one process runs all tests of a file, because they share a stack."""
-    items.sort(key=lambda item: item.path.name != LONGEST_FILE)
+    """Begin with the files that take longest: one process runs all tests of a file, because they share a stack."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        if name in LONGEST_FILES:
+            return LONGEST_FILES.index(name)
+        return len(LONGEST_FILES) + (1 + SHARING.index(name) if name in SHARING else 0)
+
+    items.sort(key=place)
 
 
 def until(look: Callable[[], T], timeout_s: float = 120) -> T:
@@ -170,16 +181,9 @@ def _content(answer: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def trained() -> dict[str, Any]:
-    """The estimator and sample of each example, trained in this process."""
-    return {name: train() for name, train in EXAMPLES.items()}
-
-
-@pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    publish_all(root)
-    return root
+def published(repository: Path) -> Path:
+    """The repository that each stack gets a copy of: the example models."""
+    return repository
 
 
 @pytest.fixture(scope="session")
@@ -221,6 +225,15 @@ def stack(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
     started = make_stack()
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_stack(make_stack: Callable[..., Stack]) -> Stack:
+    """A stack with the default settings for the modules in SHARING, which leave the example models as they were.
+
+    A module may publish models of its own, under names that no other one uses, and none that stays unavailable.
+    """
+    return make_stack()
 
 
 @pytest.fixture

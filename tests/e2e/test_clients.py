@@ -21,6 +21,12 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = ["iris", "breast-cancer", "diabetes", "wine"]
 
 
+@pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The stack of several files."""
+    return shared_stack
+
+
 @pytest.fixture
 def client(stack: Stack) -> Client:
     return Client(f"http://127.0.0.1:{stack.data}", timeout_s=30)

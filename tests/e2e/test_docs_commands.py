@@ -38,6 +38,7 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, make_stack: Callable
     stack.environ["TABLESIDE_CONFIG"] = str(config)  # a reader's file is in the folder of the project
     stack.environ["TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S"] = "600"  # `reload` waits so long, also on a busy machine
     environ = {**stack.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROJECT / "client")}
+    environ["PIP_COMPILE"] = "0"  # pip would compile every module that it installs; the pages import a few of them
     shell = Shell(stack.folder, environ)
     try:
         for block in read_blocks(page.read_text()):

@@ -6,9 +6,7 @@ import os
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -20,6 +18,12 @@ from tests.e2e.browser import WAIT_MS, Window, run_operation
 from tests.e2e.conftest import Stack, until
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The stack of several files."""
+    return shared_stack
 
 
 def other_hosts(window: Window, stack: Stack) -> list[str]:
@@ -110,15 +114,3 @@ def test_the_banner_names_the_page(stack: Stack) -> None:
     while "/docs" not in (stack.folder / "run.out").read_text() and time.monotonic() < give_up_at:
         time.sleep(0.1)
     assert f"http://127.0.0.1:{stack.data}/docs\n" in (stack.folder / "run.out").read_text()
-
-
-def test_documents_and_page_can_be_off(make_stack: Callable[..., Stack]) -> None:
-    """`server.docs = false`: 404 on both, as an error object; predictions go on."""
-    stack = make_stack(TABLESIDE__SERVER__DOCS="false")
-    for path in ("/docs", "/openapi.json"):
-        status, content, _ = stack.call(path)
-        assert (status, content["status"]) == (404, 404)
-    assert "/docs" not in (stack.folder / "run.out").read_text()
-    body: Any = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
-    assert stack.call("/v1/models/iris:predict", body)[0] == 200
-    stack.stop()

@@ -18,7 +18,7 @@ from tests.e2e.conftest import PROJECT, Stack
 
 pytestmark = pytest.mark.e2e
 WORKERS = 2
-TIMEOUT_S = 40
+TIMEOUT_S = 20
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -193,6 +193,7 @@ def test_what_crashes_or_hangs_takes_no_worker(skew_stack: Stack, words: str, fa
     wait_for_another(stack, {victim})
     assert len(misbehaving_estimators.pids(root, name, 2)) == 1  # a worker that starts later reads the preflight result
     assert stack.call(f"/v1/models/{name}:predict", body)[:2] == (200, {"predictions": [3.0]})
+    shutil.rmtree(root / name / "2")  # what hangs is tried again by `verify`, and waits again for TIMEOUT_S
 
 
 def wait_for_another(stack: Stack, dead: set[int]) -> None:
@@ -229,11 +230,10 @@ def test_load_and_unload_are_seen_by_all_workers_and_by_those_born_later(skew_st
     def answers() -> set[int]:
         return {stack.call("/v1/models/wine:predict", body)[0] for _ in range(12)}
 
-    for _ in range(3):
-        assert ask_repository(stack, "models/wine/unload", {"parameters": {"unload_dependents": False}})[0] == 200
-        assert answers() == {503}
-        assert ask_repository(stack, "models/wine/load", {"parameters": {}})[0] == 200
-        assert answers() == {200}
+    assert ask_repository(stack, "models/wine/unload", {"parameters": {"unload_dependents": False}})[0] == 200
+    assert answers() == {503}
+    assert ask_repository(stack, "models/wine/load", {"parameters": {}})[0] == 200
+    assert answers() == {200}
     assert ask_repository(stack, "models/wine/unload")[0] == 200
     dead = workers(stack)
     for pid in dead:

@@ -148,28 +148,6 @@ def test_a_killed_nginx_process_leaves_no_place_taken(stack: Stack) -> None:
     assert until(is_free, 60)
 
 
-def test_logs_are_rotated(make_stack: Callable[..., Stack]) -> None:
-    """At `log.max_bytes` both access logs go on in a new file, and nginx writes into it."""
-    stack = make_stack(TABLESIDE__LOG__MAX_BYTES="1000000", TABLESIDE__SERVER__WORKERS="1")
-    logs = [stack.run_dir / "log" / name for name in ("nginx-access.log", "web.log")]
-    connection = http.client.HTTPConnection("127.0.0.1", stack.data, timeout=30)
-    path = "/v2/models/" + "x" * 300
-
-    def send() -> bool:
-        for _ in range(100):
-            connection.request("GET", path, headers={"X-Request-ID": "r" * 128})
-            assert connection.getresponse().read()
-        return all(log.with_name(f"{log.name}.1").exists() for log in logs)
-
-    assert until(send, 120)
-    connection.request("GET", path, headers={"X-Request-ID": "after"})
-    assert connection.getresponse().read()
-    connection.close()
-    assert until(lambda: all("after" in log.read_text() for log in logs))
-    assert all(log.with_name(f"{log.name}.1").stat().st_size < 3_000_000 for log in logs)
-    stack.stop()
-
-
 def test_idle_connections_cost_nobody(stack: Stack, record_property: Callable[[str, object], None]) -> None:
     """Beside thousands of idle kept-alive connections, requests are answered on new connections."""
     count = idle_count()

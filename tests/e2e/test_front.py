@@ -183,20 +183,22 @@ def test_nginx_reads_new_limits_at_a_hup_and_keeps_the_old_ones_if_they_are_wron
     assert found(front, Role.NGINX_MASTER) == master
 
 
-def test_nginx_writes_into_a_new_file_when_its_log_is_full(front: Stack, trained: dict[str, Any]) -> None:
-    """The keeper renames a log above log.max_bytes and makes nginx open it again: later requests are in the new one."""
-    log = front.run_dir / "log" / "nginx-access.log"
-    renamed = log.with_name("nginx-access.log.1")
-    renamed.unlink(missing_ok=True)
+def test_logs_go_on_in_new_files_when_they_are_full(front: Stack, trained: dict[str, Any]) -> None:
+    """nginx's keeper and supervisord rename logs above log.max_bytes, and later requests are in new files."""
+    logs = [front.run_dir / "log" / name for name in ("nginx-access.log", "web.log")]
+    renamed = [log.with_name(f"{log.name}.1") for log in logs]
+    for file in renamed:
+        file.unlink(missing_ok=True)
 
     def fill() -> None:
-        with log.open("ab") as file:
-            file.write(b"\n" * LOG_BYTES)
+        for log in logs:
+            with log.open("ab") as file:
+                file.write(b"\n" * LOG_BYTES)
 
-    survive(front, trained, fill, renamed.exists)
+    survive(front, trained, fill, lambda: all(file.exists() for file in renamed))
     front.call("/v2", headers={"X-Request-ID": "after-the-rotation"})
-    assert until(lambda: "after-the-rotation" in log.read_text())
-    assert renamed.stat().st_size > LOG_BYTES
+    assert until(lambda: all("after-the-rotation" in log.read_text() for log in logs))
+    assert all(LOG_BYTES < file.stat().st_size < 3 * LOG_BYTES for file in renamed)
 
 
 def test_a_new_supervisord_takes_the_stack_over(front: Stack, trained: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,9 @@ def trainers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Trained
     return train(tmp_path_factory.mktemp("first")), other
 
 
-def publish(stack: Stack, trained: Trained, name: str) -> None:
+def publish(stack: Stack, trained: Trained, name: str, model: str | None = None) -> None:
     files = [str(trained.file(f"{name}.{kind}")) for kind in ("joblib", "csv")]
-    done = stack.cli("publish", name, files[0], "--sample", files[1], *trained.code)
+    done = stack.cli("publish", model or name, files[0], "--sample", files[1], *trained.code, "--quick")
     assert done.returncode == 0, done.stderr
 
 
@@ -38,11 +37,29 @@ def assert_equal_to_memory(stack: Stack, trained: Trained, name: str, version: i
         np.testing.assert_array_equal(np.array(reply["predictions"]), trained.answers(name)["predict_proba"])
 
 
-def test_versions_with_other_code_answer_as_in_memory(
-    make_stack: Callable[..., Stack], trainers: tuple[Trained, Trained]
-) -> None:
+def test_a_version_from_another_host_waits_for_consent(stack: Stack, trainers: tuple[Trained, Trained]) -> None:
+    """Without consent here the version is unavailable and says what to type; with it, it answers."""
+    publish(stack, trainers[0], "ratio", "alone")
+    consents = Path(stack.environ["TABLESIDE__REPOSITORY__CONSENT_FILE"])
+    consents.unlink()  # the folder was copied here from the host where it was published
+    ask = {"instances": [[10.0, 2.0]]}
+    reloaded = stack.cli("reload")
+    assert reloaded.returncode == 1
+    assert "alone/1 is UNAVAILABLE: waits for consent" in reloaded.stderr
+    status, reply, _ = stack.call("/v1/models/alone:predict", ask)
+    assert status == 503
+    assert "`tableside consent alone/1`" in reply["error"]
+    assert stack.cli("consent", "alone/1", "--yes").returncode == 0
+    stack.cli("reload")
+    assert stack.call("/v1/models/alone:predict", ask)[0] == 200
+    assert stack.cli("consent", "alone/1", "--revoke").returncode == 0
+    stack.cli("reload")
+    assert stack.call("/v1/models/alone:predict", ask)[0] == 503
+    assert stack.cli("delete", "alone/1", "--yes").returncode == 0
+
+
+def test_versions_with_other_code_answer_as_in_memory(stack: Stack, trainers: tuple[Trained, Trained]) -> None:
     """Each version answers with its own code to the bit: after a reload, after HUP and after a restart."""
-    stack = make_stack()
     for trained in trainers:
         for name in ("ratio", "logs", "shares", "tone"):
             publish(stack, trained, name)
@@ -57,26 +74,3 @@ def test_versions_with_other_code_answer_as_in_memory(
         for version, trained in enumerate(trainers, 1):
             for name in ("ratio", "logs", "shares", "tone"):
                 assert_equal_to_memory(stack, trained, name, version)
-
-
-def test_a_version_from_another_host_waits_for_consent(
-    make_stack: Callable[..., Stack], trainers: tuple[Trained, Trained]
-) -> None:
-    """Without consent here the version is unavailable and says what to type; with it, it answers."""
-    stack = make_stack()
-    publish(stack, trainers[0], "ratio")
-    consents = Path(stack.environ["TABLESIDE__REPOSITORY__CONSENT_FILE"])
-    consents.unlink()  # the folder was copied here from the host where it was published
-    ask = {"instances": [[10.0, 2.0]]}
-    reloaded = stack.cli("reload")
-    assert reloaded.returncode == 1
-    assert "ratio/1 is UNAVAILABLE: waits for consent" in reloaded.stderr
-    status, reply, _ = stack.call("/v1/models/ratio:predict", ask)
-    assert status == 503
-    assert "`tableside consent ratio/1`" in reply["error"]
-    assert stack.cli("consent", "ratio/1", "--yes").returncode == 0
-    stack.cli("reload")
-    assert stack.call("/v1/models/ratio:predict", ask)[0] == 200
-    assert stack.cli("consent", "ratio/1", "--revoke").returncode == 0
-    stack.cli("reload")
-    assert stack.call("/v1/models/ratio:predict", ask)[0] == 503

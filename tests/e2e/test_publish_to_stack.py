@@ -23,6 +23,12 @@ LABELS = np.where(FRAME["a"] > 0.5, "high", "low")
 
 
 @pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The stack of several files."""
+    return shared_stack
+
+
+@pytest.fixture(scope="module")
 def words(stack: Stack) -> list[str]:
     """The words of a publish, without options."""
     joblib.dump(LogisticRegression().fit(FRAME, LABELS), stack.folder / "m.joblib")

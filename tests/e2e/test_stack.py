@@ -5,15 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import os
 import shlex
-import signal
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
@@ -24,9 +19,15 @@ import pytest
 from tableside.deployment.stack_processes import Role, find
 from tests.e2e import media_types
 from tests.e2e.conftest import Stack, until
-from tests.e2e.slow_model import slow_estimator
+from tests.e2e.load_loops import kept_loop, request
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The stack of several files."""
+    return shared_stack
 
 
 def as_json(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -138,56 +139,8 @@ def test_a_version_published_while_serving_is_served_after_reload_by_every_worke
         assert content["predictions"] == estimator.predict(sample.iloc[:2]).tolist()
 
 
-def test_nginx_errors_are_json(make_stack: Callable[..., Stack]) -> None:
-    """nginx's own errors (400, 413, 429, 502) are the same JSON object as the workers' errors."""
-    stack = make_stack(TABLESIDE__SERVER__MAX_BODY_BYTES="1000", TABLESIDE__SERVER__MAX_CONNECTIONS_PER_CLIENT="2")
-    status, content, headers = stack.call("/v1/models/iris:predict", b"x" * 2000)
-    assert (status, content["status"], content["max_bytes"]) == (413, 413, 1000)
-    assert headers["Content-Type"] == "application/json"
-    status, content, headers = stack.call("/v2", headers={"X-Request-ID": "abc-1"})
-    assert headers["X-Request-ID"] == "abc-1"
-    with socket.create_connection(("127.0.0.1", stack.data), timeout=10) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\nHost: a b c\x00\r\n\r\n")
-        assert b'"error":' in raw.recv(65536)
-    with ExitStack() as idle:
-        for _ in range(2):
-            connection = idle.enter_context(closing(http.client.HTTPConnection("127.0.0.1", stack.data, timeout=10)))
-            connection.putrequest("POST", "/v1/models/iris:predict")
-            connection.putheader("Content-Length", "10")
-            connection.endheaders()
-        until(lambda: stack.call("/v2")[0] == 429)
-        status, content, headers = stack.call("/v2")
-        assert (status, content["status"], headers["Retry-After"]) == (429, 429, "1")
-    until(lambda: stack.call("/v2")[0] == 200)
-    pids = [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
-    (stack.run_dir / "web.sock").unlink()
-    for pid in pids:  # nginx has kept connections to these workers, and would use them again
-        os.kill(pid, signal.SIGKILL)
-    assert until(lambda: stack.call("/v2")[0] == 502)
-    status, content, _ = stack.call("/v2")
-    assert (status, content["status"]) == (502, 502)
-    stack.stop()
-
-
-def test_a_frozen_stack_answers_504_in_json(make_stack: Callable[..., Stack]) -> None:
-    """If no worker answers before nginx's own, longer timeout, nginx answers 504 with the same error object."""
-    stack = make_stack(TABLESIDE__SERVER__REQUEST_TIMEOUT_S="0.5")
-    pids = [worker["pid"] for worker in stack.admin_call("/admin/api/workers")["workers"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        status, content, headers = stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-    assert (status, content["status"], headers["Content-Type"]) == (504, 504, "application/json")
-    assert content["instance"] == headers["X-Request-ID"]
-    stack.stop()
-
-
-def test_stop_all_and_start_all(make_stack: Callable[..., Stack]) -> None:
+def test_stop_all_and_start_all(stack: Stack) -> None:
     """`supervisorctl stop all` ends every program and its servers; `start all` serves again on the same ports."""
-    stack = make_stack()
     assert stack.ctl("stop", "all").count("stopped") == 4
 
     def ended() -> bool:
@@ -198,46 +151,8 @@ def test_stop_all_and_start_all(make_stack: Callable[..., Stack]) -> None:
         stack.call("/v2/health/live")
     stack.ctl("start", "all")
     stack.wait_ready()
+    stack.wait_loaded()
     assert stack.call("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]})[0] == 200
-    stack.stop()
-
-
-def test_a_long_predict_blocks_no_probe_and_keeps_its_deadline(make_stack: Callable[..., Stack], tmp_path: Any) -> None:
-    """While the only worker predicts for 2.5 s, liveness probes are answered; past its deadline a prediction is 504."""
-    stack = make_stack(
-        start=False,
-        TABLESIDE__SERVER__REQUEST_TIMEOUT_S="8",
-        TABLESIDE__SERVER__WORKERS="1",
-    )
-    estimator, sample = slow_estimator()
-    joblib.dump(estimator, tmp_path / "slow.joblib")
-    sample.to_csv(tmp_path / "sample.csv", index=False)
-    done = stack.cli("publish", "slow", str(tmp_path / "slow.joblib"), "--sample", str(tmp_path / "sample.csv"))
-    assert done.returncode == 0, done.stderr
-    stack.start()
-    rows = sample.sample(300, replace=True, random_state=1).values.tolist()
-    started = time.monotonic()
-    assert stack.call("/v1/models/slow:predict", {"instances": rows})[0] == 200
-    one_s = time.monotonic() - started
-    rows = (rows * 100)[: int(len(rows) * 2.5 / one_s)]
-    assert len(rows) > 300
-    busy: list[tuple[int, Any]] = []
-
-    def ask() -> None:
-        busy.append(stack.call("/v1/models/slow:predict", {"instances": rows})[:2])
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    probes = 0
-    while thread.is_alive():
-        assert stack.call("/v2/health/live")[0] == 200
-        probes += 1
-    assert probes > 5, "a probe that waits for a prediction of 2.5 s leaves time for two or three"
-    thread.join(60)
-    assert [status for status, _ in busy] == [200]
-    status, content = stack.call("/v1/models/slow:predict", {"instances": rows * 8})[:2]
-    assert (status, content["status"]) == (504, 504)
-    stack.stop()
 
 
 END = b"Host: localhost\r\nConnection: close\r\n"
@@ -260,22 +175,27 @@ MISTAKES = {
 """What clients get wrong, the status, and what the error names: the same with nginx and without."""
 
 
-def test_stacks_run_side_by_side_and_without_nginx(
-    make_stack: Callable[..., Stack], stack: Stack, trained: dict[str, Any]
-) -> None:
+@pytest.fixture(scope="module")
+def bare(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
+    """A stack without nginx."""
+    started = make_stack(TABLESIDE__SERVER__NGINX="off")
+    yield started
+    started.stop()
+
+
+def test_stacks_run_side_by_side_and_without_nginx(bare: Stack, stack: Stack, trained: dict[str, Any]) -> None:
     """Two stacks run side by side; with nginx off gunicorn answers both ports and keeps the planes separate.
 
     Mistakes of clients have the same status with both, a JSON error, and an id.
     """
-    second = make_stack(TABLESIDE__SERVER__NGINX="off")
     body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
-    assert second.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
-    media_types.check(second, trained)
-    assert second.call("/health")[0] == 200
-    assert second.call("/metrics")[0] == 404
-    assert second.call("/metrics", admin=True)[0] == 200
+    assert bare.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
+    media_types.check(bare, trained)
+    assert bare.call("/health")[0] == 200
+    assert bare.call("/metrics")[0] == 404
+    assert bare.call("/metrics", admin=True)[0] == 200
     assert stack.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
-    for one in (second, stack):
+    for one in (bare, stack):
         for sent, (status, named) in MISTAKES.items():
             with socket.create_connection(("127.0.0.1", one.data), timeout=60) as raw:
                 raw.sendall(sent)
@@ -285,7 +205,15 @@ def test_stacks_run_side_by_side_and_without_nginx(
             assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json"), (sent[:60], error)
             assert (error["status"], named in error["error"]) == (status, True), error
             assert answer.headers["X-Request-ID"] == error["instance"]
-    second.stop()
+
+
+def test_no_connection_starves(bare: Stack, record_property: Callable[[str, object], None]) -> None:
+    """Of 48 busy connections to the workers, each is answered about as often as the others."""
+    bare.wait_loaded()
+    counts = kept_loop(bare.data, request("/v1/models/iris:predict", {"instances": [[5.1, 3.5, 1.4, 0.2]]}), 48, 4.0)
+    by_worker = sorted(counts)
+    record_property("said", f"{sum(counts)} answers, {by_worker[0]} to {by_worker[-1]} a connection")
+    assert by_worker[0] > 0.2 * sum(counts) / len(counts)
 
 
 def test_what_cannot_start_says_why_in_one_line(make_stack: Callable[..., Stack], stack: Stack) -> None:
@@ -321,6 +249,7 @@ def test_no_log_holds_a_callers_data(stack: Stack) -> None:
     """A value in a rejected body, decoded inline or in a thread, compressed or not, is in no log file."""
     marker = "MARKER4711"
     row = {"alcohol": marker, "malic_acid": None, "magnesium": 1, "proline": 1.0, "shade": marker, "aromatic": True}
+    before = {log: log.stat().st_size for log in (stack.run_dir / "log").glob("*.log")}
     few, many = {"instances": [row]}, {"instances": [row] * 3000}
     for content in (few, many):
         body = json.dumps(content).encode()
@@ -335,6 +264,6 @@ def test_no_log_holds_a_callers_data(stack: Stack) -> None:
     logs = [stack.run_dir / "log" / name for name in ("web.log", "nginx-access.log")]
     assert until(lambda: all("after-the-markers" in log.read_text(errors="replace") for log in logs))
     for log in (stack.run_dir / "log").glob("*.log"):
-        text = log.read_text(errors="replace")
+        text = log.read_bytes()[before.get(log, 0) :].decode(errors="replace")
         assert marker not in text, log.name
         assert "Traceback" not in text, log.name

@@ -24,6 +24,12 @@ with warnings.catch_warnings():
 OUTPUTS = ("predict", "predict_proba")
 
 
+@pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The stack of several files."""
+    return shared_stack
+
+
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Any]:
     started = triton.InferenceServerClient(f"127.0.0.1:{stack.data}")

@@ -374,6 +374,8 @@ def test_the_banner_names_addresses_key_and_models(load: Load, tmp_path: Path) -
     assert "curl" not in text, "without a model there is nothing to try"
     assert "answered by nginx," in banner.text(load(), behind_nginx=True)
     assert "nginx is not installed" in banner.text(load(), behind_nginx=False)
+    assert "/docs\n" in text
+    assert "/docs" not in banner.text(load(TABLESIDE__SERVER__DOCS="false"), behind_nginx=True)
     assert "has started but is not ready: no model" in banner.text(settings, behind_nginx=True, problem="no model")
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from tableside.deployment import layout
 from tests.nginx_fronts import Front, front, make_settings, run_folder
 from tests.unit.test_nginx_answer_files import Worker
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes]
 HEAD = b"Host: localhost\r\nConnection: close\r\n\r\n"
@@ -143,3 +148,54 @@ def test_the_places_of_errors_are_no_paths(fronts: list[Front]) -> None:
         for status in (400, 414, 431, 501, 505):
             answer = one.ask(f"/.error/{status}")
             assert (answer.status, answer.content, answer.said["x-started"]) == (404, b"", "files")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_without_workers_it_is_502(place: str) -> None:
+    """When nothing listens on the sockets of the workers."""
+    plane, path = PLACES[place]
+    with run_folder() as run_dir, front(make_settings(run_dir), Worker, (layout.DATA, layout.ADMIN)) as found:
+        for name in (layout.WEB_SOCKET, layout.CONTROL_SOCKET):
+            (run_dir / name).unlink()
+        refused(found[plane].exchange(b"GET " + path + b" HTTP/1.1\r\n" + HEAD), 502)
+
+
+class Silent(Worker):
+    """Takes requests, and answers none while the test runs."""
+
+    ended = threading.Event()
+
+    def do_POST(self) -> None:
+        self.ended.wait(120)
+
+    do_GET = do_POST
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_answer_is_504() -> None:
+    """On each plane, when nginx's own timeout is over, which is longer than that of the request."""
+    with run_folder() as run_dir, ExitStack() as ends:
+        settings = make_settings(run_dir, request_timeout_s="0.5")
+        found = ends.enter_context(front(settings, Silent, (layout.DATA, layout.ADMIN)))
+        ends.callback(Silent.ended.set)
+        pool = ends.enter_context(ThreadPoolExecutor(2))
+        waiting = [pool.submit(found[0].ask, PLACES[place][1].decode()) for place in ("predictions", "probes")]
+        for answer in [each.result() for each in waiting]:
+            assert (answer.status, answer.json["status"], answer.said["content-type"]) == (504, 504, "application/json")
+            assert answer.json["instance"] == answer.said["x-request-id"]
+
+
+def test_a_client_with_too_many_requests_is_told_when_to_come_back() -> None:
+    """429 with Retry-After, as soon as it has as many open requests as it may."""
+    _, path = PLACES["predictions"]
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+    with run_folder() as run_dir, ExitStack() as opened:
+        settings = make_settings(run_dir, max_connections_per_client="2")
+        (data,) = opened.enter_context(front(settings, Worker))
+        for _ in range(2):
+            connection: socket.socket = opened.enter_context(data.connect())
+            connection.sendall(head)
+        assert wait_until(lambda: data.ask(path.decode(), "POST", b"{}").status == 429)
+        answer = data.ask(path.decode(), "POST", b"{}")
+        assert (answer.status, answer.json["status"], answer.said["retry-after"]) == (429, 429, "1")
+        assert "server.max_connections_per_client" in answer.json["error"]

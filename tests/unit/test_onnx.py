@@ -39,6 +39,7 @@ from tableside.factory import create_app
 from tableside.preflight.checks import check_version
 from tableside.process.offload import make_offload
 from tableside.publishing import onnx_export
+from tableside.publishing.effort import FULL
 from tableside.publishing.publish import publish
 from tableside.repository import integrity, paths
 from tableside.runtimes import onnx
@@ -52,7 +53,7 @@ from tableside.serving.registry import Registry
 from tableside.settings import Repository
 from tableside.telemetry import metrics
 from tableside.web.extensions import EXTENSION_KEY
-from tests.conftest import MakeSettings
+from tests.conftest import MakeSettings, publishing_with
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -80,7 +81,8 @@ def soft(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Contract]:
     """A repository with `m`/1, answered by its graph."""
     root = tmp_path_factory.mktemp("soft")
     estimator, rows = support()
-    return root, publish("m", estimator, rows, repository=root, tolerance=SOFT)
+    with publishing_with(FULL):
+        return root, publish("m", estimator, rows, repository=root, tolerance=SOFT)
 
 
 @pytest.fixture
@@ -362,7 +364,8 @@ def test_treelite_is_equal_to_the_bit(make: Any, missing_cells: bool, tmp_path: 
         full = table.copy()
         full[np.random.default_rng(1).random(full.shape) < 0.1] = np.nan
         fitted = fitted.__class__(**fitted.get_params()).fit(full, fitted.predict(table))
-    found = check_of(publish("m", fitted, rows, repository=tmp_path), "treelite")
+    with publishing_with(FULL):
+        found = check_of(publish("m", fitted, rows, repository=tmp_path), "treelite")
     assert found.outcome in ("used", "slower"), found
     assert found.rows > 10_000
     assert found.largest_difference == 0
@@ -416,7 +419,9 @@ def test_a_conversion_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch)
 def test_linear_models_too(tmp_path: Path) -> None:
     """Where a fast backend exists as well, the table has both, and the faster one answers."""
     table, target = diabetes()
-    contract = publish("m", LinearRegression().fit(table, target), table[:200], repository=tmp_path, tolerance=SOFT)
+    fitted = LinearRegression().fit(table, target)
+    with publishing_with(FULL):
+        contract = publish("m", fitted, table[:200], repository=tmp_path, tolerance=SOFT)
     found = {each.backend: each for each in contract.equivalence_checks}
     assert {found["linear"].outcome, found["onnx"].outcome} <= {"used", "slower"}
     assert found["onnx"].rows > 10_000

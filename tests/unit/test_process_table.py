@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ def master(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     environ = {**os.environ, "TABLESIDE_RUN_DIR": str(tmp_path), "TABLESIDE_INSTANCE_ID": "7-a"}
     started = subprocess.Popen([sys.executable, "-c", MASTER, "gunicorn"], env=environ, start_new_session=True)
     yield started
-    os.killpg(started.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # a test may have ended both
+        os.killpg(started.pid, signal.SIGKILL)
     started.wait()
 
 

@@ -23,8 +23,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed, RequestRejected
 from tableside.publishing.draft_folder import STALE_S
+from tableside.publishing.effort import FULL
 from tableside.publishing.publish import publish
 from tableside.repository import integrity, model_toml, paths
+from tests.conftest import publishing_with
 
 ROOT = Path(__file__).parents[2]
 FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
@@ -35,6 +37,7 @@ import sys
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 from tableside.publishing.publish import publish
+from tests.conftest import publishing_with
 frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 0.5, 3.0]})
 fitted = LinearRegression().fit(frame, [1.0, 2.0, 3.0, 5.0])
 def progress(step):
@@ -65,6 +68,15 @@ def test_a_version_is_complete_and_read_only(tmp_path: Path) -> None:
     assert publish("m", FITTED, FRAME, repository=tmp_path, version=7).version == 7
     assert publish("m", FITTED, FRAME, repository=tmp_path).version == 8
     assert sorted(entry.name for entry in (tmp_path / "m").iterdir()) == ["1", "2", "7", "8", "versions.jsonl"]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_fast_backends_are_compared_on_ten_thousand_rows(tmp_path: Path, quick: bool) -> None:
+    """Or on fewer with `quick`, which the contract says."""
+    with publishing_with(FULL):
+        contract = publish("m", FITTED, FRAME, repository=tmp_path, quick=quick)
+    compared = {check.backend: check.rows for check in contract.equivalence_checks}
+    assert (contract.quick, compared["linear"] > FULL.rows) == (quick, not quick)
 
 
 def test_the_contract_says_what_the_estimator_takes_and_gives(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight import shared_entries
 from tableside.preflight.checks import check_version
+from tableside.publishing.effort import FULL
 from tableside.publishing.publish import publish
 from tableside.repository import integrity
 from tableside.runtimes.fast import packed_trees
@@ -43,6 +44,7 @@ from tableside.serving.loader import load_catalog
 from tableside.serving.servable import Servable
 from tableside.settings import Repository
 from tableside.telemetry import metrics
+from tests.conftest import publishing_with
 from tests.fakes import HereOffload
 
 POLICY = Repository(shared_memory_above_mb=1)
@@ -65,7 +67,8 @@ def original() -> Any:
 def root(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of one forest, published once; no test writes there."""
     folder = tmp_path_factory.mktemp("models")
-    publish("forest", original, TABLE[:200], repository=folder)
+    with publishing_with(FULL):
+        publish("forest", original, TABLE[:200], repository=folder)
     return folder
 
 
