@@ -26,7 +26,7 @@ Served = dict[str, tuple[estimator_zoo.Case, Contract]]
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, dict[str, str]]:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, dict[str, str]]:
     """Publish every case. Return the repository, the published cases, and the reason for each that publish rejected."""
     root = tmp_path_factory.mktemp("zoo")
     served: Served = {}
@@ -47,27 +47,27 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, 
 
 
 @pytest.fixture(scope="module")
-def zoo_stack(make_stack: Callable[..., Stack], repository: Any) -> Iterator[Stack]:
-    more = {"TABLESIDE__REPOSITORY__PATH": str(repository[0]), "TABLESIDE__SERVER__WORKERS": "1"}
+def zoo_stack(make_stack: Callable[..., Stack], zoo: Any) -> Iterator[Stack]:
+    more = {"TABLESIDE__REPOSITORY__PATH": str(zoo[0]), "TABLESIDE__SERVER__WORKERS": "1"}
     stack = make_stack(**more)
     stack.wait_loaded()
     yield stack
     stack.stop()
 
 
-def test_what_is_not_served_is_on_the_list(repository: Any) -> None:
+def test_what_is_not_served_is_on_the_list(zoo: Any) -> None:
     """Publish rejects exactly the estimators that the documentation lists."""
-    refused = repository[2]
+    refused = zoo[2]
     assert sorted(refused) == sorted(estimator_zoo.NOT_SERVED), {
         n: refused[n] for n in set(refused) - set(estimator_zoo.NOT_SERVED)
     }
 
 
-def test_every_method_is_an_output(repository: Any) -> None:
+def test_every_method_is_an_output(zoo: Any) -> None:
     """Each of the five prediction methods that an estimator has is an output."""
     missing = {
         name: method
-        for name, (case, contract) in repository[1].items()
+        for name, (case, contract) in zoo[1].items()
         for method in estimator_zoo.METHODS
         if hasattr(case.estimator, method) and method not in {output.source for output in contract.outputs}
     }
@@ -184,9 +184,9 @@ def differences(stack: Stack, name: str, case: estimator_zoo.Case, contract: Con
     return found
 
 
-def test_every_answer_is_the_estimators_own(zoo_stack: Stack, repository: Any) -> None:
+def test_every_answer_is_the_estimators_own(zoo_stack: Stack, zoo: Any) -> None:
     """Each output of each estimator, in JSON by row and in binary by column, is bit for bit equal."""
-    served = repository[1]
+    served = zoo[1]
     wrong = {name: differences(zoo_stack, name, *pair) for name, pair in served.items()}
     wrong = {name: found for name, found in wrong.items() if found}
     assert not wrong, json.dumps(wrong, indent=1)
