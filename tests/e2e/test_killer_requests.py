@@ -29,7 +29,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def killers(make_stack: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("killers")
-    stack = make_stack(start=False, **train(folder), TABLESIDE__SERVER__REQUEST_TIMEOUT_S="10")
+    stack = make_stack(start=False, **train(folder), TABLESIDE__SERVER__REQUEST_TIMEOUT_S="20")
     for name in MODELS:
         done = stack.cli(*publish_words(folder, name), "--quick")
         assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
@@ -425,3 +426,11 @@ def test_linear_models_too(tmp_path: Path) -> None:
     found = {each.backend: each for each in contract.equivalence_checks}
     assert {found["linear"].outcome, found["onnx"].outcome} <= {"used", "slower"}
     assert found["onnx"].rows > 10_000
+
+
+def test_rows_that_the_estimator_refuses_end_no_publish(tmp_path: Path) -> None:
+    """A graph's dtypes are those of a golden row: RadiusNeighborsClassifier refuses rows that have no neighbours."""
+    table, target = load_breast_cancer(return_X_y=True)
+    fitted = RadiusNeighborsClassifier(1.0).fit(table, target)
+    contract = publish("m", fitted, table[:50], repository=tmp_path)
+    assert check_of(contract).outcome in ("used", "slower", "differs")
