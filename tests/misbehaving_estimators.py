@@ -60,6 +60,8 @@ def misbehave(file: str, moment: str) -> float:
     sys.stderr.flush()
     if words[1] == "shift":
         return 1.0
+    if words[1] == "raise":
+        raise KeyError("misbehaved")
     if words[1] == "hang":
         while True:
             time.sleep(0.5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tableside.cli import release_steps, remote_commands, render
-from tableside.cli.options import json_option, repository_option
+from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.remote_commands import at_server_change
 from tableside.cli.stack_wait import not_served
@@ -28,7 +28,7 @@ PERCENT = click.FloatRange(0, 100)
 @click.option("--percent", type=PERCENT, help="How large that part is.")
 @click.option("--sticky", metavar="HEADER", help="Requests with the same value of this header get the same version.")
 @click.option("--stop", is_flag=True, help="End the canary.")
-@click.option("--breaking", is_flag=True, help="Also a version with other columns or outputs.")
+@breaking_option
 @repository_option
 @json_option
 @at_server_change(remote_commands.traffic)
@@ -60,7 +60,7 @@ def traffic(
     _, version = release_steps.find_version(place, f"{name}/{canary}", f"traffic {name} --canary")
     share = percent
     _begin(
-        place, name, version, as_json, breaking,
+        place, name, version, as_json,
         lambda: traffic_edits.set_canary(place.root, name, version, share, sticky, _now(), breaking=breaking),
         f"{name}/{version} answers {share:g} % of the requests without a version. Watch: `tableside traffic {name}`. "
         f"Back: `tableside traffic {name} --stop`",
@@ -101,7 +101,7 @@ def shadow(
         release_steps.refuse(f"say how many requests: `tableside shadow {name}/{version} --percent 20`")
     share = percent
     _begin(
-        place, name, version, as_json, False,
+        place, name, version, as_json,
         lambda: traffic_edits.set_shadow(place.root, name, version, share, cpu_share, _now()),
         f"{name}/{version} computes {share:g} % of the requests once more. Watch: `tableside shadow {name}`. Back: "
         f"`tableside shadow {name} --stop`",
@@ -112,14 +112,8 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _begin(
-    place: Place, name: str, version: int, as_json: bool, breaking: bool, make: Callable[[], Change], sentence: str
-) -> None:
+def _begin(place: Place, name: str, version: int, as_json: bool, make: Callable[[], Change], sentence: str) -> None:
     """Write a canary or shadow, and wait until every worker has loaded its version. If one cannot, put all back."""
-    if not breaking:
-        from tableside.serving import trial_check
-
-        trial_check.refuse_differences(place.root, name, version)
     if place.unfollowed:
         release_steps.require_sound(place, name, version)
     change = release_steps.written(make)

@@ -12,7 +12,9 @@ from typing import Literal
 
 import tomlkit
 
-from tableside.repository import model_toml, release_edits
+from tableside.contract import table_fit
+from tableside.errors import ContractBroken
+from tableside.repository import integrity, model_toml, release_edits
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.model_toml_edits import edit
 from tableside.repository.paths import DEFAULT
@@ -39,7 +41,11 @@ def set_canary(
 
 
 def set_shadow(root: Path, name: str, version: int, percent: float, cpu_share: float | None, now: datetime) -> Change:
-    """Let a version compute a part of the answered requests once more. Raises as `set_canary` does."""
+    """Let a version compute a part of the answered requests once more.
+
+    Raises as `set_canary` does, and ReleaseRefused for a version that takes other tables than that of `default`, or
+    has another default output.
+    """
     wanted: dict[str, object] = {"percent": percent}
     if cpu_share is not None:
         wanted["cpu_share"] = cpu_share
@@ -68,6 +74,8 @@ def _set(
         release_edits.check_target(root, name, version, before)
         _check_default(root, name, version, before, kind)
         found = _tried(before, kind)
+        if kind == "shadow":
+            _check_tables(root, name, version, before)
         if found is None:
             document[kind] = tomlkit.table()
         table = document[kind]
@@ -83,6 +91,22 @@ def _set(
         if found is None or found.version != version:
             table["since"] = now
     return Change(name, found.version if found else None, text, model_toml.text_of(root, name))
+
+
+def _check_tables(root: Path, name: str, version: int, before: ModelConfig) -> None:
+    """A contract that cannot be read is not compared: its version does not load, and computes nothing."""
+    try:
+        served = integrity.read_contract(root, name, before.aliases[DEFAULT])
+        candidate = integrity.read_contract(root, name, version)
+    except ContractBroken:
+        return
+    found = table_fit.input_differences(served.input, candidate.input)
+    found += table_fit.output_differences([served.default_output], candidate)
+    if found:
+        raise ReleaseRefused(
+            f"{name}/{version} cannot compute what {name}/{served.version} was asked: {'; '.join(found)}. Nothing has "
+            "changed"
+        )
 
 
 def _tried(config: ModelConfig, kind: Kind) -> CanaryConfig | ShadowConfig | None:

@@ -66,7 +66,7 @@ def roll_back_if_it_burns(settings: Settings, name: str, config: ModelConfig) ->
 
 
 def _roll_back(settings: Settings, name: str, canary: CanaryConfig, why: str) -> None:
-    audit, now = AuditLog(settings.run_dir), datetime.now(UTC).isoformat()
+    audit, now = AuditLog(settings.run_dir, settings.log.max_bytes), datetime.now(UTC).isoformat()
     line: dict[str, object] = {
         "time": now, "level": "warning", "source": "audit", "event": EVENT, "model": name, "version": canary.version,
         "key": "tableside", "reason": why,

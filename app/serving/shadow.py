@@ -15,7 +15,7 @@ from functools import partial
 
 import msgspec
 
-from tableside.contract import answers
+from tableside.contract import answers, table_fit
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output
 from tableside.contract.table import Table
@@ -87,7 +87,7 @@ class InputFit:
         """Whether a table that was decoded for the one is a table of the other."""
         known = self._known
         if known is None or known[0] is not served or known[1] is not candidate:
-            differ = answer_comparison.input_differences(served, candidate)
+            differ = table_fit.input_differences(served, candidate)
             known = self._known = (served, candidate, not differ)
         return known[2]
 
@@ -159,7 +159,7 @@ def _obstacle(job: Job, candidate: Servable | None) -> Drop | None:
         return Drop.NOT_READY
     if not job.fit.fits(job.sample.contract.input, candidate.contract.input):
         return Drop.INPUT_DIFFERS
-    if answer_comparison.output_differences(job.sample.outputs, candidate.contract):
+    if table_fit.output_differences(job.sample.outputs, candidate.contract):
         return Drop.OUTPUT_DIFFERS
     return None if job.budget.has_left else Drop.CPU_SHARE
 

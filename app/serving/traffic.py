@@ -16,6 +16,7 @@ from tableside.contract.schema import Output
 from tableside.contract.table import Table
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig, ShadowConfig
+from tableside.serving.catalog import Catalog
 from tableside.serving.comparisons import Counts, Kind
 from tableside.serving.cpu_budget import CpuBudget
 from tableside.serving.lifecycle import State
@@ -30,6 +31,12 @@ BUCKETS = 10_000
 Find = Callable[[int], Servable | None]
 """Returns the servable of a version of the model; None if there is none."""
 log = logs.get_logger("traffic")
+
+
+def find(catalog: Catalog, name: str, version: int) -> Servable | None:
+    """Return a version of a model; None if it is not there."""
+    model = catalog.models.get(name)
+    return next((each for each in model.servables if each.version == version), None) if model is not None else None
 
 
 def bucket(name: str, value: str) -> int:
@@ -76,15 +83,15 @@ class ModelTraffic:
             ShadowTraffic(name, shadow, behind, metrics, changed) if shadow is not None and behind is not None else None
         )
 
-    def pick(self, default: Servable, value: str) -> Servable:
-        """Return what answers a request that names no version. value: of the sticky header, if there is one.
+    def pick(self, default: Servable, value: str, catalog: Catalog) -> Servable:
+        """Return what answers a request that names no version: `default`, or the canary while it is READY.
 
-        The canary answers only while it is READY.
+        value: of the sticky header, if there is one. catalog: that of `default`; no request sees parts of two.
         """
         canary = self._canary
         if canary is None or canary.version == default.version or not canary.takes(value):
             return default
-        found = self._find(canary.version)
+        found = find(catalog, default.name, canary.version)
         return found if found is not None and found.state is State.READY else default
 
     def sample(

@@ -15,7 +15,7 @@ from tableside.serving.comparisons import FOLDER, ComparisonId, Counts, ids
 from tableside.serving.judgement import judge_all
 from tableside.serving.servable import Servable
 from tableside.serving.shadow import Replays
-from tableside.serving.traffic import ModelTraffic
+from tableside.serving.traffic import ModelTraffic, find
 from tableside.settings import Settings
 from tableside.telemetry import logs
 from tableside.telemetry.metrics import Metrics
@@ -73,9 +73,7 @@ class WorkerTraffic:
         return self._counts[wanted]
 
     def _find(self, name: str, version: int) -> Servable | None:
-        model = self._catalog().models.get(name)
-        servables = model.servables if model is not None else ()
-        return next((each for each in servables if each.version == version), None)
+        return find(self._catalog(), name, version)
 
     def _note_change(self) -> None:
         self._is_changed = True

@@ -104,7 +104,8 @@ class RequestContext(msgspec.Struct):
         traffic = found.traffic
         if traffic is not None and version is None and spec == found.name:
             self.trace.watch = traffic
-            found = traffic.pick(found, self.environ.get(traffic.header, "") if traffic.header else "")
+            value = self.environ.get(traffic.header, "") if traffic.header else ""
+            found = traffic.pick(found, value, catalog)
         return found
 
     def header(self, key: str) -> str:

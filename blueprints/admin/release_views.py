@@ -17,7 +17,7 @@ from tableside.repository import paths, release_edits, traffic_edits, version_re
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.paths import DEFAULT
 from tableside.repository.traffic_config import CanaryConfig, ShadowConfig
-from tableside.serving import changes, traffic_report, trial_check
+from tableside.serving import changes, traffic_report
 from tableside.web.extensions import catalog, settings
 
 ACTIONS = ("promote", "rollback", "alias", "retire", "delete", "load", "unload")
@@ -140,9 +140,9 @@ def set_traffic(name: str) -> Response:
     percent = asked.percent if asked.percent is not None or now is None else now.percent
     if version is None or percent is None:
         raise RequestRejected('say which version gets how much: {"version": 2, "percent": 5}, or {"stop": true}')
-    if not asked.breaking:
-        trial_check.refuse_differences(_root(), name, version)
-    edit = partial(traffic_edits.set_canary, _root(), name, version, percent, asked.sticky, _now())
+    edit = partial(
+        traffic_edits.set_canary, _root(), name, version, percent, asked.sticky, _now(), breaking=asked.breaking
+    )
     return make("traffic", name, Plan(edit, [(name, version)], before=before, result=f"canary {version} {percent:g} %"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
 
+from tableside.publishing.publish import publish
+from tableside.repository import paths
 from tests import misbehaving_estimators, skewed_environment
-from tests.e2e.conftest import PROJECT, Stack
+from tests.e2e.conftest import PROJECT, Stack, until
 
 pytestmark = pytest.mark.e2e
 WORKERS = 2
@@ -266,3 +271,75 @@ def test_the_repository_api_is_on_the_control_plane_and_wants_the_key(skew_stack
     block = rendered[rendered.index("location ^~ /v2/repository/") :].split("}")[0]
     assert "proxy_next_upstream off" in block
     assert f"proxy_read_timeout {TIMEOUT_S + 60}s" in block
+
+
+def ask_unnamed(stack: Stack, name: str, rows: list[list[float]], times: int) -> list[int]:
+    body = {"instances": rows}
+    return [stack.call(f"/v1/models/{name}:predict", body)[0] for _ in range(times)]
+
+
+def judged(stack: Stack, rows: list[list[float]], outcome: str) -> str:
+    """The judgement of the shadow of iris after so much traffic that it comes to this outcome."""
+
+    def look() -> str:
+        assert set(ask_unnamed(stack, "iris", rows, 4)) == {200}
+        found = str(stack.admin_call("/admin/api/models/iris/shadow")["judgement"])
+        return found if found.startswith(outcome) else ""
+
+    return until(look)
+
+
+def test_a_good_candidate_is_promoted_and_a_bad_one_is_not(skew_stack: Stack) -> None:
+    """The shadow of an equal model becomes ready, that of one with other labels fails, and a pipeline follows that."""
+    stack, root = skew_stack, models(skew_stack)
+    rows = load_iris(as_frame=True).data.to_numpy().tolist()
+    assert stack.cli("promote", "iris/1").returncode == 0
+    good, bad = skewed_environment.next_version(root, "iris"), paths.versions(root, "iris")[-1] + 1
+    sample = load_iris(as_frame=True).data
+    publish("iris", DummyClassifier().fit(sample, ["virginica"] * len(sample)), sample, repository=root, quick=True)
+    with (root / "iris" / "model.toml").open("a") as file:
+        file.write("[rules]\nrows = 300\n")
+    done = stack.cli("shadow", f"iris/{good.name}", "--percent", "100", "--cpu-share", "1")
+    assert done.returncode == 0, done.stderr
+    assert judged(stack, rows, "ready") == "ready to promote"
+    done = stack.cli("promote", f"iris/{good.name}", "--if-ready")
+    assert done.returncode == 0, done.stderr
+    assert "shadow" not in (root / "iris" / "model.toml").read_text()
+    done = stack.cli("shadow", f"iris/{bad}", "--percent", "100", "--cpu-share", "1")
+    assert done.returncode == 0, done.stderr
+    failing = judged(stack, rows, "failing")
+    assert re.fullmatch(r"failing: flips 6\d % \(limit 0.2 %\)", failing), failing
+    done = stack.cli("promote", f"iris/{bad}", "--if-ready")
+    assert done.returncode == 1
+    assert f"not promoted: iris/{bad} is failing: flips " in done.stderr
+    assert listed(stack)["iris", bad]["traffic"].startswith("shadow 100 %: failing: flips ")
+
+
+def test_a_canary_that_burns_is_taken_out(skew_stack: Stack) -> None:
+    """Half of the callers get errors until one worker ends the canary, for all workers; the others never notice."""
+    stack, root = skew_stack, models(skew_stack)
+    for _ in range(2):
+        misbehaving_estimators.publish_misbehaving(root, "sums", "none")
+    assert stack.cli("promote", "sums/1").returncode == 0
+    done = stack.cli("traffic", "sums", "--canary", "2", "--percent", "50")
+    assert done.returncode == 0, done.stderr
+    assert set(ask_unnamed(stack, "sums", [[1.0, 2.0]], 20)) == {200}
+    misbehaving_estimators.set_behaviour(root, "sums", "predict raise", 2)
+    before = (root / "sums" / "model.toml").read_text()
+    statuses: set[int] = set()
+
+    def has_ended() -> bool:
+        statuses.update(ask_unnamed(stack, "sums", [[1.0, 2.0]], 20))
+        assert stack.call("/v1/models/sums/versions/1:predict", {"instances": [[1.0, 2.0]]})[0] == 200
+        return "canary" not in (root / "sums" / "model.toml").read_text()
+
+    assert until(has_ended)
+    assert statuses == {200, 500}
+    assert (root / "sums" / "model.toml").read_text().rstrip() == before[: before.index("[canary]")].rstrip()
+    assert until(lambda: set(ask_unnamed(stack, "sums", [[1.0, 2.0]], 20)) == {200})
+    audit = [json.loads(line) for line in (stack.run_dir / "log" / "audit.log").read_text().splitlines()]
+    lines = [line for line in audit if line["event"] == "canary_rolled_back"]
+    assert [(line["state"], line["key"], line["model"], line["version"]) for line in lines] == [
+        ("begun", "tableside", "sums", 2), ("done", "tableside", "sums", 2),
+    ]  # fmt: skip
+    assert listed(stack)["sums", 2]["traffic"].endswith(lines[0]["reason"])

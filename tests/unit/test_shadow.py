@@ -12,10 +12,11 @@ import pytest
 
 from tableside.contract.schema import Column, Contract, Input, Output
 from tableside.contract.table import Table
+from tableside.contract.table_fit import input_differences, output_differences
 from tableside.process.offload import ThreadOffload
 from tableside.runtimes.base import Runtime
 from tableside.serving import answer_comparison, shadow
-from tableside.serving.answer_comparison import compare, input_differences, output_differences
+from tableside.serving.answer_comparison import compare
 from tableside.serving.cpu_budget import CpuBudget
 from tableside.serving.servable import Servable
 from tableside.serving.shadow import MAX_ROWS, MAX_WAITING, Drop, InputFit, Job, Record, Replayed, Replays, Sample

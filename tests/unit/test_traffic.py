@@ -84,9 +84,9 @@ def counted(registry: Registry) -> Counts:
 def test_the_canary_answers_only_while_it_is_ready(registry: Registry) -> None:
     """Then the default answers everything; and a request that names a version is never divided."""
     default = registry.wait_servable("iris", None, 0.0)
-    assert traffic(registry).pick(default, "").version == 2
+    assert traffic(registry).pick(default, "", registry.catalog).version == 2
     registry.wait_servable("iris", "2", 0.0).unload()
-    assert traffic(registry).pick(default, "") is default
+    assert traffic(registry).pick(default, "", registry.catalog) is default
 
 
 def test_a_model_without_a_trial_has_no_traffic(registry: Registry, small_repository: Path) -> None:
