@@ -20,7 +20,7 @@ from tableside.process.file_locks import try_lock
 from tableside.repository import model_toml, traffic_edits
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig
-from tableside.serving import changes, comparisons
+from tableside.serving import comparisons
 from tableside.serving.comparisons import FOLDER, ids
 from tableside.serving.judgement import burns
 from tableside.settings import Settings
@@ -66,6 +66,8 @@ def roll_back_if_it_burns(settings: Settings, name: str, config: ModelConfig) ->
 
 
 def _roll_back(settings: Settings, name: str, canary: CanaryConfig, why: str) -> None:
+    from tableside.serving import changes  # here: commands that show the notes of this module do without scikit-learn
+
     audit, now = AuditLog(settings.run_dir, settings.log.max_bytes), datetime.now(UTC).isoformat()
     line: dict[str, object] = {
         "time": now, "level": "warning", "source": "audit", "event": EVENT, "model": name, "version": canary.version,

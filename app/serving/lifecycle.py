@@ -14,6 +14,9 @@ class State(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+UNLOADED = "unloaded: enabled is false in model.toml"
+"""The reason of every version of a model that the operator has turned off."""
+
 NEXT: dict[State, frozenset[State]] = {
     State.LOADING: frozenset((State.READY, State.UNAVAILABLE)),
     State.READY: frozenset((State.UNLOADING,)),

@@ -15,13 +15,10 @@ from tableside.preflight.results import Fingerprint, VersionFiles
 from tableside.repository import consent_file, integrity, model_toml, paths
 from tableside.serving import desired
 from tableside.serving.catalog import Catalog, Model
-from tableside.serving.lifecycle import State
+from tableside.serving.lifecycle import UNLOADED, State
 from tableside.serving.servable import Servable
 from tableside.serving.statement import Key, ModelStatement, Refusal, Statement
 from tableside.settings import Repository
-
-UNLOADED = "unloaded: enabled is false in model.toml"
-"""The reason of every version of a model that the operator has turned off."""
 
 
 @dataclass(frozen=True)

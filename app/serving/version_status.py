@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tableside.errors import ContractBroken, FailureKind
 from tableside.repository import model_toml, paths
-from tableside.serving.lifecycle import State
-from tableside.serving.scan import UNLOADED
-from tableside.serving.servable import Servable
+from tableside.serving.lifecycle import UNLOADED, State
+
+if TYPE_CHECKING:  # commands read statuses too, and do without scikit-learn
+    from tableside.serving.servable import Servable
 
 
 class VersionStatus(msgspec.Struct, frozen=True):

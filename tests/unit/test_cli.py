@@ -222,6 +222,17 @@ def test_help_is_quick() -> None:
     assert not [name for name in ("'sklearn'", "'pandas'", "'numpy'", "'rich'") if name in loaded]
 
 
+@pytest.mark.processes
+@pytest.mark.parametrize("words", [["list"], ["show", "iris"], ["show", "iris", "--curl"]], ids=" ".join)
+def test_what_reads_contracts_only_imports_no_library_of_models(repository: Path, words: list[str]) -> None:
+    """`list` and `show` answer in a fraction of the time that scikit-learn and pandas take to import."""
+    code = f"import sys; from tableside.cli import main; main({[*words, '--repository', str(repository)]})"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    assert "iris" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"tableside.cli"} == imported & {"tableside.cli", "sklearn", "pandas", "scipy"}
+
+
 def test_config_shows_the_settings_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """`config` prints the settings in force as TOML or JSON; an unknown setting is named."""
     monkeypatch.setenv("TABLESIDE__SERVER__WORKERS", "7")
