@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tableside.cli import render
+from tableside.cli.local_audit import audited
 from tableside.cli.options import json_option, repository_option, repository_path
 from tableside.contract.consent_digest import consent_digest, is_pickle, needs_consent
 from tableside.contract.schema import Contract
@@ -25,6 +26,7 @@ from tableside.settings import Settings, load
 @click.option("--list", "as_list", is_flag=True, help="List every version to which this host consents.")
 @repository_option
 @json_option
+@audited("consent", "model", lambda given: not given["as_list"])
 def consent(
     model: str | None, text: bool, yes: bool, revoke: bool, as_list: bool, repository: Path | None, as_json: bool
 ) -> None:

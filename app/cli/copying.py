@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tableside.cli import release_steps
+from tableside.cli.local_audit import audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.reload import ReloadedWorker
@@ -32,6 +33,7 @@ sign_option = click.option(
 @sign_option
 @repository_option
 @json_option
+@audited("copy", "to")
 def copy(model: str, to: str, breaking: bool, sign: Path | None, repository: Path | None, as_json: bool) -> None:
     """Copy MODEL as the model TO: NAME/VERSION as its next version, NAME with all versions and its model.toml."""
     from tableside.publishing import copies
@@ -56,6 +58,7 @@ def copy(model: str, to: str, breaking: bool, sign: Path | None, repository: Pat
 @sign_option
 @repository_option
 @json_option
+@audited("rename", "name")
 def rename(name: str, to: str, yes: bool, sign: Path | None, repository: Path | None, as_json: bool) -> None:
     """Give the model NAME the name TO: all versions with their numbers, and model.toml.
 

@@ -55,7 +55,7 @@ def audit(limit: int, to: str | None, key_file: Path | None, as_json: bool) -> N
     rows = [
         (
             str(each.get("time", ""))[:19], each.get("key") or each.get("who", ""), each.get("event"),
-            each.get("model", ""), each.get("state"), _change_in_words(each),
+            each.get("model") or each.get("name", ""), each.get("state"), _change_in_words(each),
         )
         for each in _rows(content, "lines")
     ]  # fmt: skip

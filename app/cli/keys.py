@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tableside.access_keys import AccessKey, KeysFile, Scope, parse_duration
-from tableside.cli import render
+from tableside.cli import local_audit, render
 from tableside.deployment import running_stack
 from tableside.settings import Settings, load
 
@@ -36,7 +36,8 @@ def add(name: str, scope: str, expires: str | None) -> None:
     settings = load()
     lifetime = parse_duration(expires) if expires else None
     file = _file(settings)
-    token = file.add(name, Scope(scope), datetime.now(UTC), lifetime)
+    with local_audit.recorded("keys add", name, is_model=False):
+        token = file.add(name, Scope(scope), datetime.now(UTC), lifetime)
     click.echo(token)
     click.echo(
         f"made the key {name} in {file.path}. It is shown only now. Send it as the header 'Authorization: Bearer KEY'",
@@ -71,5 +72,6 @@ def _row(key: AccessKey, now: datetime) -> render.Row:
 def revoke(name: str) -> None:
     """Remove the key NAME. A running stack refuses it within a second."""
     settings = load()
-    removed = _file(settings).revoke(name)
+    with local_audit.recorded("keys revoke", name, is_model=False):
+        removed = _file(settings).revoke(name)
     click.echo(f"revoked the key {name} (scope {removed.scope})")

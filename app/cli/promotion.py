@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tableside.cli import release_steps, remote_commands
+from tableside.cli.local_audit import audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.remote_commands import at_server_change
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @repository_option
 @json_option
 @at_server_change(remote_commands.promote)
+@audited("promote", "model")
 def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
 
@@ -48,6 +50,7 @@ def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None,
 @repository_option
 @json_option
 @at_server_change(remote_commands.rollback)
+@audited("rollback", "name")
 def rollback(name: str, repository: Path | None, as_json: bool) -> None:
     """Point `default` of the model NAME back at the version that it named before.
 
@@ -73,6 +76,7 @@ def rollback(name: str, repository: Path | None, as_json: bool) -> None:
 @repository_option
 @json_option
 @at_server_change(remote_commands.alias)
+@audited("alias", "name")
 def alias(
     name: str, alias: str, version: str | None, remove: bool, breaking: bool, repository: Path | None, as_json: bool
 ) -> None:

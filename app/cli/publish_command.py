@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from tableside.cli import consent, manifest, publish_options, render, signing, step_progress
+from tableside.cli.local_audit import audited
 from tableside.cli.manifest import Entry
 from tableside.cli.options import breaking_option, json_option, repository_option, repository_path, served_elsewhere
 from tableside.cli.publish_options import PublishOptions
@@ -115,6 +116,7 @@ class Published(NamedTuple):
 @click.option("--reload", "wait", is_flag=True, help="Make the running stack serve it, and wait until all workers do.")
 @repository_option
 @json_option
+@audited("publish", lambda given: str(given["name"] or given["manifest_file"] or ""))
 def publish(
     name: str | None, estimator: Path | None, manifest_file: Path | None, wait: bool, repository: Path | None,
     as_json: bool, **given: object,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tableside.cli import release_steps, remote_commands
+from tableside.cli.local_audit import audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.reload import ReloadedWorker, find_stack
@@ -22,6 +23,7 @@ from tableside.errors import StackError
 @repository_option
 @json_option
 @at_server_change(remote_commands.retire)
+@audited("retire", "model")
 def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Do not serve MODEL, which is NAME/VERSION, any more. Its files stay, and --undo serves it again.
 
@@ -56,6 +58,7 @@ def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_j
 @repository_option
 @json_option
 @at_server_change(remote_commands.delete)
+@audited("delete", "model")
 def delete(model: str, yes: bool, repository: Path | None, as_json: bool) -> None:
     """Delete MODEL, which is NAME/VERSION, with its files. Its number is never used again.
 

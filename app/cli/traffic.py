@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tableside.cli import release_steps, remote_commands, render
+from tableside.cli.local_audit import Given, audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.remote_commands import at_server_change
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 PERCENT = click.FloatRange(0, 100)
 
 
+def changes_trial(given: Given) -> bool:
+    """Return whether a command changes the traffic, and does not only show it."""
+    return any(given.get(name) is not None for name in ("canary", "percent", "sticky", "cpu_share")) or bool(
+        given["stop"]
+    )
+
+
 @click.command()
 @click.argument("name")
 @click.option("--canary", metavar="VERSION", help="The version that answers a part of the requests: number or alias.")
@@ -32,6 +40,7 @@ PERCENT = click.FloatRange(0, 100)
 @repository_option
 @json_option
 @at_server_change(remote_commands.traffic)
+@audited("traffic", "name", changes_trial)
 def traffic(
     name: str, canary: str | None, percent: float | None, sticky: str | None, stop: bool, breaking: bool,
     repository: Path | None, as_json: bool,
@@ -78,6 +87,7 @@ def traffic(
 @repository_option
 @json_option
 @at_server_change(remote_commands.shadow)
+@audited("shadow", "model", changes_trial)
 def shadow(
     model: str, percent: float | None, cpu_share: float | None, stop: bool, repository: Path | None, as_json: bool
 ) -> None:
