@@ -246,6 +246,8 @@ class FailureKind(StrEnum):
     """The process of the preflight crashed while it loaded the version."""
     TIMEOUT = "timeout"
     """The version did not load within `repository.load_timeout_s`."""
+    MEMORY = "memory"
+    """The version does not fit into the memory that is free, or that a setting allows."""
     CONTRACT = "contract"
     """contract.json or model.toml cannot be read, or contradicts itself."""
     QUARANTINED = "quarantined"

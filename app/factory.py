@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
             settings.run_dir / SHARED_STORE_FOLDER,
             partial(known, settings),
             settings.run_dir / CHECKED_ARTIFACTS_FOLDER,
+            settings.server.workers,
         )
         registry = Registry(settings, counters, loading, preflights)
     app = FastDispatchFlask(__name__, static_folder=None, prefix=settings.server.path_prefix)

@@ -46,7 +46,7 @@ def memory_bytes(below: Path | None = None) -> tuple[int, str]:
     read. below: as `root`.
     """
     below = below or root()
-    limits = [(_machine_bytes(below), "the memory of this machine")]
+    limits = [(_meminfo_bytes(below, "MemTotal:"), "the memory of this machine")]
     for folder in _groups(below, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             limit = _number(folder / name)
@@ -55,16 +55,45 @@ def memory_bytes(below: Path | None = None) -> tuple[int, str]:
     return min((pair for pair in limits if pair[0] > 0), default=(0, ""))
 
 
+def free_bytes(below: Path | None = None) -> tuple[int, str]:
+    """Return how many bytes of memory this process may still take, and what says so, for a message.
+
+    It is the smallest of what the machine has available and what the control group and its parents leave; files that
+    the kernel may forget count as free. 0 if nothing can be read. below: as `root`.
+    """
+    below = below or root()
+    found = [(_meminfo_bytes(below, "MemAvailable:"), "the memory of this machine")]
+    for folder in _groups(below, "memory"):
+        for limit_name, used_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, used = _number(folder / limit_name), _number(folder / used_name)
+            if limit is not None and used is not None and limit < UNLIMITED:
+                left = int(limit - used) + _inactive_files(folder)
+                found.append((max(1, left), f"{limit_name} of this control group"))
+    return min((pair for pair in found if pair[0] > 0), default=(0, ""))
+
+
+def _inactive_files(folder: Path) -> int:
+    """Return the bytes of cached files that the kernel gives up first."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in (folder / "memory.stat").read_text().splitlines():
+            if line.startswith(("inactive_file ", "total_inactive_file ")):
+                return int(line.split()[1])
+    return 0
+
+
 def open_files() -> int:
     """Return how many files a process of this stack may open: the hard limit, at most 65536."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
 
 
-def _machine_bytes(below: Path) -> int:
+def _meminfo_bytes(below: Path, name: str) -> int:
     with suppress(OSError, ValueError, IndexError):
         for line in (below / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemTotal:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     return 0
 

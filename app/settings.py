@@ -61,6 +61,8 @@ class Repository(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """File that lists the versions whose own code or pickle may be loaded. It must be outside of the repository."""
     load_timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 120.0
     """Seconds that the first load of a version and its golden rows may take."""
+    memory_budget_mb: Annotated[int, Meta(ge=0)] = 0
+    """Memory that all versions may take in all workers (in millions of bytes); 0: what the machine has free."""
     shared_memory_above_mb: Annotated[int, Meta(ge=0)] = 64
     """Forests larger than this (in millions of bytes) are held in memory once for all workers; 0 means never."""
 

@@ -20,6 +20,8 @@ import msgspec
 
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.confinement import confine
+from tableside.preflight.memory_need import Budget, Held, held_now
+from tableside.preflight.results import measured
 from tableside.settings import Environment, Repository
 
 START_S = 180.0
@@ -35,7 +37,8 @@ class PreflightJob(msgspec.Struct, frozen=True):
     """The argument of a preflight process.
 
     root: the repository. parent: the pid of the starting process. store, checked: the folders of the shared store and
-    of checked artifacts; empty for none. environments: those that models may name.
+    of checked artifacts; empty for none. environments: those that models may name. workers: those that will load the
+    versions; 0 checks no memory. results: the folder of the results of other versions.
     """
 
     root: str
@@ -44,17 +47,21 @@ class PreflightJob(msgspec.Struct, frozen=True):
     store: str = ""
     environments: dict[str, Environment] = {}
     checked: str = ""
+    workers: int = 0
+    results: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line on stdout: the process waits for its first version, or is done with one.
 
-    failure_kind, reason: the result of a version that is done; NONE and an empty string if it passed.
+    failure_kind, reason: the result of a version that is done; NONE and an empty string if it passed. held: the memory
+    that its load took.
     """
 
     done: bool = False
     failure_kind: FailureKind = FailureKind.NONE
     reason: str = ""
+    held: Held = Held()
 
 
 def main() -> None:
@@ -71,13 +78,13 @@ def main() -> None:
 
     warm_up()
     _sweep(job)
-    check = _checker(job)
+    check, budget = _checker(job), _budget(job)
     _write(messages, Message())
     signal.setitimer(signal.ITIMER_REAL, 0)
     for line in versions:
         signal.setitimer(signal.ITIMER_REAL, job.policy.load_timeout_s)
         name, number = msgspec.json.decode(line, type=tuple[str, int])
-        message = _result(partial(check, name, number))
+        message = _result(partial(check, name, number), partial(budget.admit, (name, number)))
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(messages, message)
     os._exit(0)  # without running destructors of models, which could crash
@@ -108,9 +115,18 @@ def _sweep(job: PreflightJob) -> None:
             checked.sweep(contract.artifact.sha256 for contract in published(root))
 
 
-def _result(check: Callable[[], object]) -> Message:
+def _budget(job: PreflightJob) -> Budget:
+    served = measured(Path(job.results)) if job.workers and job.policy.memory_budget_mb else {}
+    return Budget(job.workers, job.policy.memory_budget_mb, served)
+
+
+def _result(check: Callable[[], object], admit: Callable[[Held], object]) -> Message:
+    before = held_now()
     try:
-        check()
+        loaded = check()
+        held = held_now().since(before)  # while it is loaded
+        admit(held)
+        del loaded
     except ContractBroken as problem:
         return Message(True, problem.failure_kind, str(problem))
     except MemoryError:
@@ -119,7 +135,7 @@ def _result(check: Callable[[], object]) -> Message:
         return Message(True, FailureKind.OTHER, f"{type(problem).__name__}: {problem}")
     except BaseException as problem:  # noqa: BLE001 - for example SystemExit, which would end a worker
         return Message(True, FailureKind.CRASHED, f"the version raised {type(problem).__name__} while it was loaded")
-    return Message(True)
+    return Message(True, held=held)
 
 
 def _write(fd: int, line: Message) -> None:

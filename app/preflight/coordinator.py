@@ -28,18 +28,21 @@ class PreflightCoordinator:
     def __init__(
         self, folder: Path, offload: Offload, store: Path | None = None,
         environments: Callable[[], Mapping[str, Environment]] = dict, checked: Path | None = None,
+        workers: int = 0,
     ) -> None:  # fmt: skip
         """Make a coordinator; it starts nothing.
 
         folder: the folder of the results. offload: reads and writes files in native threads. store: the folder of the
         shared store, which preflights fill; None for none. environments: returns those that models may name. checked:
-        the folder of checked artifacts, which they fill too.
+        the folder of checked artifacts, which they fill too. workers: how many load what has passed; 0 does not look
+        whether it fits into memory.
         """
         self._folder = folder
         self._offload = offload
         self._store = store
         self._environments = environments
         self._checked = checked
+        self._workers = workers
 
     def rounds(
         self, root: Path, policy: Repository, find: Callable[[], Sequence[VersionFiles]],
@@ -93,7 +96,9 @@ class PreflightCoordinator:
             """What requests of this worker wait for, then those of the host's other workers."""
             return [*asked(), *self._offload.call(lambda: result_store.asked(missing))]
 
-        for found in runner.run(root, missing, policy, self._store, self._environments(), self._checked, first):
+        for found in runner.run(
+            root, missing, policy, self._store, self._environments(), self._checked, first, self._workers, self._folder
+        ):
             if found is not None:
                 files, result = found
                 known[files] = result
@@ -116,4 +121,4 @@ def _log_result(files: VersionFiles, result: PreflightResult) -> None:
             stderr=result.stderr_tail,
         )
     else:
-        log.info("preflight_passed", **labels)
+        log.info("preflight_passed", **labels, memory_mb=round((result.held.own + result.held.shared) / 1e6, 1))

@@ -22,6 +22,7 @@ import orjson
 from tableside import __version__
 from tableside.contract.environment import environment
 from tableside.errors import FailureKind
+from tableside.preflight.memory_need import Held
 from tableside.process.file_locks import try_lock
 from tableside.settings import Repository
 
@@ -55,13 +56,14 @@ class PreflightResult(msgspec.Struct, frozen=True):
 
     failure_kind: NONE if the version may be loaded. reason: what is wrong. stderr_tail: the end of what the process
     wrote to stderr, for the log. is_permanent: whether the version itself is the cause; results of passing causes, such
-    as a process that could not be started, are not kept.
+    as a process that could not be started, are not kept. held: the memory that the load took in the preflight process.
     """
 
     failure_kind: FailureKind
     reason: str = ""
     stderr_tail: str = ""
     is_permanent: bool = True
+    held: Held = Held()
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class ResultStore:
         content = {
             "name": files.name, "version": files.version, "time": time.time(),
             "failure_kind": result.failure_kind.value, "reason": result.reason,
+            "held": {"own": result.held.own, "shared": result.held.shared},
         }  # fmt: skip
         path = self.path(files)
         draft = path.with_suffix(f".{os.getpid()}")
@@ -148,6 +151,28 @@ class ResultStore:
             return try_lock(self._folder / "lock")
         except OSError:
             return -1
+
+
+def measured(folder: Path) -> dict[tuple[str, int], Held]:
+    """Return what the versions that have passed take in memory, by name and number: of each the newest result."""
+    found: dict[tuple[str, int], tuple[float, Held]] = {}
+    for file in folder.glob("*.json"):
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+            kept = msgspec.json.decode(file.read_bytes(), type=_Kept)
+            key = (kept.name, kept.version)
+            if not kept.failure_kind and kept.time >= found.get(key, (0.0, None))[0]:
+                found[key] = (kept.time, kept.held)
+    return {key: held for key, (_, held) in found.items()}
+
+
+class _Kept(msgspec.Struct):
+    """What is read of a result file."""
+
+    name: str
+    version: int
+    time: float
+    failure_kind: str = ""
+    held: Held = Held()
 
 
 def forget_failures(folder: Path, name: str | None = None) -> None:

@@ -30,19 +30,23 @@ GRACE_S = 2.0
 def run(
     root: Path, wanted: Sequence[VersionFiles], policy: Repository, store: Path | None = None,
     environments: Mapping[str, Environment] | None = None, checked: Path | None = None,
-    first: Callable[[], Sequence[VersionFiles]] = tuple,
+    first: Callable[[], Sequence[VersionFiles]] = tuple, workers: int = 0, kept: Path | None = None,
 ) -> Iterator[tuple[VersionFiles, PreflightResult] | None]:  # fmt: skip
     """Run the preflights of the versions in `wanted`: those that `first` returns now, then the others in their order.
 
     There is a process for each processor, up to MAX_PROCESSES and for at least FEW versions each, because a process
     takes a second to start. If all are busy with one version for longer than SLOW_S, another is started. A version that
     ends its process gets that as its result. store, checked: the folders of the shared store and of checked artifacts.
-    environments: those that models may name.
+    environments: those that models may name. workers: those that will load the versions, whose memory they must fit
+    into; 0 does not look at it. kept: the folder of the results of other versions.
 
     Yields each version with its result, and None after each POLL_S seconds without one. The caller must be a greenlet
     of the hub's thread or a plain thread, because the generator sleeps.
     """
-    job = PreflightJob(str(root), policy, os.getpid(), str(store or ""), dict(environments or {}), str(checked or ""))
+    job = PreflightJob(
+        str(root), policy, os.getpid(), str(store or ""), dict(environments or {}), str(checked or ""), workers,
+        str(kept or ""),
+    )  # fmt: skip
     pool = _Pool(job, list(wanted), first)
     try:
         while not pool.is_over:
@@ -160,7 +164,7 @@ class _Preflight:
         for message in self._process.lines():
             self.has_started = True
             if message.done and self.version is not None:
-                found.append((self.version, PreflightResult(message.failure_kind, message.reason)))
+                found.append((self.version, PreflightResult(message.failure_kind, message.reason, held=message.held)))
                 self.version = None
         if ended:
             self.is_over = True
