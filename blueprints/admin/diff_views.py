@@ -16,6 +16,9 @@ from tableside.repository import integrity, live_versions, model_toml, paths
 from tableside.web import response
 from tableside.web.extensions import settings
 
+ASKING_S = 60.0
+"""How long the versions may take for the golden rows, once both are loaded."""
+
 
 def mount(blueprint: Blueprint) -> None:
     """Add the route."""
@@ -42,5 +45,5 @@ def diff(name: str) -> Response:
         raise Conflict(str(problem)) from problem
     if request.args.get("answers") == "true":
         job = ComparisonJob(str(root), (name, old), (name, new), policy, os.getpid(), "", dict(known(settings())))
-        found = msgspec.structs.replace(found, answers=process.compare(job))
+        found = msgspec.structs.replace(found, answers=process.compare(job, 2 * policy.load_timeout_s + ASKING_S))
     return response.json_response(msgspec.to_builtins(found))

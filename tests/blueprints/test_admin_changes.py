@@ -144,6 +144,14 @@ def test_two_versions_are_compared(root: Path, worker: Flask) -> None:
     assert get(worker, "models/iris/diff?old=1&new=9").status_code == 404
 
 
+@pytest.mark.slow
+def test_two_versions_answer_the_same_rows(root: Path, worker: Flask) -> None:
+    """Their golden rows are answered by a process of their own, and the versions are the same."""
+    answered = get(worker, "models/iris/diff?old=default&new=2&answers=true").get_json()["answers"]
+    assert (answered["problem"], answered["compared"] > 0) == ("", True)
+    assert all(output["equal_rows"] == output["rows"] for output in answered["outputs"])
+
+
 @pytest.mark.parametrize("action", ["promote", "alias", "retire", "delete", "traffic", "shadow", "rollback", "load"])
 def test_a_change_that_is_not_understood_changes_nothing(root: Path, worker: Flask, action: str) -> None:
     """Unknown members, versions and models; and a change that cannot be recorded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,7 @@ def test_versions_are_compared_in_a_process_of_their_own(tmp_path: Path, root: P
     assert "a 20" in done.stdout and "ratio p50" in done.stdout
     job = ComparisonJob(str(root), ("m", 1), ("m", 2), load().repository, 1)
     assert process.compare(job).problem.startswith("the process that compares the versions ended: exit code 1")
+    assert process.compare(but(job, parent=os.getpid()), limit_s=0.1).problem == "it took longer than 0.1 s"
     artifact = root / "m" / "2" / "model.skops"
     artifact.chmod(0o644)
     artifact.write_bytes(artifact.read_bytes()[:-9])
