@@ -68,6 +68,7 @@ class Registry(Served):
         """How the requests of models are divided, of which another version is tried."""
         self._quarantine = QuarantineReports(self.hand, self._reports)
         self._on_change: Callable[[], None] = lambda: None
+        self._problems: Mapping[Key, Refusal] = {}
         self._reload_lock = threading.Lock()
         self._status = Paced(lambda: self._on_change())
         self.draining = False
@@ -183,14 +184,19 @@ class Registry(Served):
         had_any = bool(self._switched)
         while self._switched:
             before, prepared = self._switched.pop(0)
-            for model, was in changed_models(before, prepared.catalog):
+            models, problems = prepared.catalog.models, prepared.problems
+            changed = {name: was for name, _, was in changed_models(before, prepared.catalog)}
+            ill = {name for name, _ in (*problems, *self._problems)}
+            self._problems = problems
+            for name in changed.keys() | ill:
+                model = models.get(name)
                 for servable in model.servables if model is not None else ():
                     if servable.state is State.READY:
                         servable.report_warning()
-                        problem = prepared.problems.get((servable.name, servable.version))
+                        problem = problems.get((servable.name, servable.version))
                         if problem is not None:
                             servable.report_problem(problem.reason, problem.kind)
-                self._reports.report(was, model)
+                self._reports.report(changed.get(name, model), model)
                 time.sleep(0)
             self._tell()
         return had_any

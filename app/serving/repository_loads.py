@@ -114,10 +114,9 @@ def with_prepared(served: Catalog, prepared: Prepared | None) -> Catalog:
     return Catalog(served.generation, models, served.statement)
 
 
-def changed_models(before: Catalog, now: Catalog) -> Iterator[tuple[Model | None, Model | None]]:
-    """Yield each model in which two catalogs differ: as it is now, and as it was; None where it is missing."""
-    for name, model in now.models.items():
-        if model is not before.models.get(name):
-            yield model, before.models.get(name)
-    for name in before.models.keys() - now.models.keys():
-        yield None, before.models[name]
+def changed_models(before: Catalog, now: Catalog) -> Iterator[tuple[str, Model | None, Model | None]]:
+    """Yield the name of each model in which two catalogs differ, the model now, and as it was; None where it is not."""
+    for name in now.models.keys() | before.models.keys():
+        model, was = now.models.get(name), before.models.get(name)
+        if model is not was:
+            yield name, model, was

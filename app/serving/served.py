@@ -144,7 +144,7 @@ class Served(ABC):
             if self._prepared is not prepared:  # another thread was faster
                 return False
             self._prepared = None
-            for model, was in changed_models(before, prepared.catalog):
+            for _, model, was in changed_models(before, prepared.catalog):
                 if was is not None and model is not None and was.config != model.config:
                     for servable in (each for each in model.servables if each in was.servables):
                         self._configure(servable, model.config)
