@@ -57,7 +57,7 @@ def check_version(
 
 def load_contracted(
     root: Path, contract: Contract, policy: Repository, store: SharedStore | None = None,
-    environments: Environments | None = None, checked: CheckedArtifacts | None = None,
+    environments: Environments | None = None, checked: CheckedArtifacts | None = None, environment: str | None = None,
 ) -> Runtime:  # fmt: skip
     """Load the version of a contract that was read with `policy.trusted_keys`, and return its runtime.
 
@@ -65,14 +65,16 @@ def load_contracted(
     the types in the skops file, the golden rows, the checksums. Nothing is imported before the consent is checked.
     Checksums come last because a golden row shows better what is wrong. A version whose forest is in the shared store
     skips the check of types: another process of this host has made it when it wrote the entry.
-    A version whose model.toml names an environment is loaded in a model process of it, from `environments`.
+    environment: the one that the version runs in, from `environments`, in a model process; empty for this one's, and
+    None for what the model.toml on disk says.
     checked: where artifacts whose types have been audited are kept for later loads; None reads each artifact itself.
     Raises ContractBroken for the first check that fails.
     """
     name, artifact = contract.name, integrity.check_artifact(root, contract)
     trusted = trusted_types.expand(policy.trusted_types, policy.trusted_libraries)
     policy = msgspec.structs.replace(policy, trusted_types=trusted)
-    environment = model_toml.environment_of(name, model_toml.read(root, name), policy)
+    if environment is None:
+        environment = model_toml.environment_of(name, model_toml.read(root, name), policy)
     if environment:
         return _load_in_environment(root, contract, artifact, policy, environments or private({}, 1.0), environment)
     integrity.check_environment(contract, policy.environment_skew)

@@ -129,17 +129,19 @@ class Loader:
                 raise ContractBroken(result.reason, result.failure_kind)
             if fingerprint(self._root, fresh.name, fresh.version, self._policy) != fresh.fingerprint:
                 raise ContractBroken(CHANGED, FailureKind.OTHER)
-            self._load(fresh, started_s)
+            self._load(fresh, started_s, pending.environment)
         except ContractBroken as problem:
             fresh.fail(str(problem), problem.failure_kind)
         except Exception as problem:  # noqa: BLE001 - a broken artifact may raise anything; other versions still load
             fresh.fail(f"{type(problem).__name__}: {problem}", FailureKind.OTHER)
         return fresh
 
-    def _load(self, fresh: Servable, started_s: float) -> None:
+    def _load(self, fresh: Servable, started_s: float, environment: str) -> None:
         contract = integrity.read_contract(self._root, fresh.name, fresh.version, self._policy.trusted_keys)
         fresh.contract = contract
-        runtime = load_contracted(self._root, contract, self._policy, self._store, self._environments, self._checked)
+        runtime = load_contracted(
+            self._root, contract, self._policy, self._store, self._environments, self._checked, environment
+        )
         if contract.size_bytes > LARGE_BYTES:
             release_free_memory()
         warning = self._warning(contract, runtime)

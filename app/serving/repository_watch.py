@@ -65,8 +65,13 @@ class RepositoryWatch:
                     pause_s = max(interval_s if is_settled else min(interval_s, SETTLED_S), min(least_s, 60.0))
             except Exception as problem:  # noqa: BLE001 - the next look may succeed, and nobody else would look
                 log.error("watch_failed", reason=f"{type(problem).__name__}: {problem}")
-        if self._fd is not None:
-            os.close(self._fd)
+        self.release()
+
+    def release(self) -> None:
+        """Let another worker watch."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _is_watcher(self) -> bool:
         if self._fd is None:

@@ -26,12 +26,13 @@ class PendingVersion:
     """A version that has to be loaded: it is new, or its files or its environment have changed.
 
     old: what is served until then, and after it if the new files do not load. is_newest: whether requests that name no
-    version get it.
+    version get it. environment: the name of the environment in which it runs; empty for the worker's own.
     """
 
     files: VersionFiles
     old: Servable | None
     is_newest: bool
+    environment: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -92,7 +93,8 @@ def _scan_model(
     if not config.enabled:
         return Model(name, tuple(_failed(name, number, UNLOADED) for number in entry.versions), entry.aliases)
     kept = _served_before(before, name)
-    environment = _stamp(model_toml.environment_of(name, config, policy), environments)
+    environment = model_toml.environment_of(name, config, policy)
+    stamp = _stamp(environment, environments)
     aliased = entry.aliases.values()
     servables = []
     for number in entry.versions:
@@ -103,11 +105,11 @@ def _scan_model(
             if goes_on:
                 problems[name, number] = Refusal(refusal.kind, still_serving(refusal.reason))
             continue
-        files = VersionFiles(name, number, fingerprint(root, name, number, policy), environment)
+        files = VersionFiles(name, number, fingerprint(root, name, number, policy), stamp)
         if old is not None and _is_unchanged(old, files):
             servables.append(old)
             continue
-        pending.append(PendingVersion(files, old, number == entry.versions[-1] or number in aliased))
+        pending.append(PendingVersion(files, old, number == entry.versions[-1] or number in aliased, environment))
         servables.append(old if old is not None and _stands_in(old, files) else Servable(name, number))
     if entry.problem:
         kind = entry.problem_kind
