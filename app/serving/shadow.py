@@ -27,7 +27,9 @@ from tableside.serving.answer_comparison import Differences
 from tableside.serving.cpu_budget import CpuBudget
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
+from tableside.telemetry import logs
 
+log = logs.get_logger("traffic")
 MAX_ROWS = 512
 """Of a larger request the first rows are compared: a call must not keep the interpreter for long."""
 MAX_WAITING = 4
@@ -58,6 +60,17 @@ class Sample(msgspec.Struct, frozen=True):
     answered: Mapping[str, Array]
     contract: Contract
     call_s: float | None
+
+
+def sample_of(
+    table: Table, outputs: Sequence[Output], answered: Mapping[str, Array], contract: Contract, call_s: float | None
+) -> Sample:
+    """Return an answered request as a sample. Of a large one the first rows are copied, so that the rest is freed."""
+    if table.rows > MAX_ROWS:
+        table = Table.concat([table.take(0, MAX_ROWS)])
+        answered = {name: array[:MAX_ROWS].copy() for name, array in answered.items()}
+        call_s = None
+    return Sample(table, outputs, answered, contract, call_s)
 
 
 class Replayed(msgspec.Struct):
@@ -132,7 +145,10 @@ class Replays:
     def _run(self, offload: Offload) -> None:
         try:
             while self._waiting:
-                self._replay(self._waiting[0], offload)
+                try:
+                    self._replay(self._waiting[0], offload)
+                except Exception as problem:  # noqa: BLE001 - the next samples are replayed nevertheless
+                    log.error("replay_failed", error=f"{type(problem).__name__}: {problem}")
                 self._waiting.popleft()
         finally:
             self._is_running = False
@@ -170,10 +186,10 @@ def replay(sample: Sample, runtime: Runtime, contract: Contract) -> Replayed:
     A call in a model process counts with all its seconds as CPU time, because it runs elsewhere.
     """
     cpu_s, started_s = time.thread_time(), time.monotonic()
-    rows, differences, error = min(sample.table.rows, MAX_ROWS), None, ""
+    rows, differences, error = sample.table.rows, None, ""
     call_s = 0.0
     try:
-        table = _table_for(contract, sample.table, rows)
+        table = Table(contract.input, rows, sample.table.arrays, sample.table.matrix)
         run = runtime.run
         if isinstance(runtime, RemoteRuntime):
             run = partial(runtime.run_until, started_s + REMOTE_TIMEOUT_S)
@@ -181,15 +197,9 @@ def replay(sample: Sample, runtime: Runtime, contract: Contract) -> Replayed:
         arrays = answers.collect(outputs, run, runtime.prepare(table))
         call_s = time.monotonic() - started_s
         tolerances = answer_comparison.tolerances_of(sample.outputs, (sample.contract, contract))
-        answered = {name: array[:rows] for name, array in sample.answered.items()}
-        differences = answer_comparison.compare(sample.outputs, answered, arrays, tolerances)
+        differences = answer_comparison.compare(sample.outputs, sample.answered, arrays, tolerances)
     except Exception as problem:  # noqa: BLE001 - what the candidate raises is what is counted
         error = type(problem).__name__
     if isinstance(runtime, RemoteRuntime):
         return Replayed(rows, differences, error, call_s, time.monotonic() - started_s)
     return Replayed(rows, differences, error, call_s, time.thread_time() - cpu_s)
-
-
-def _table_for(contract: Contract, table: Table, rows: int) -> Table:
-    part = table if rows == table.rows else table.take(0, rows)
-    return Table(contract.input, rows, part.arrays, part.matrix)

@@ -21,7 +21,7 @@ from tableside.serving.comparisons import Counts, Kind
 from tableside.serving.cpu_budget import CpuBudget
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Prediction, Servable
-from tableside.serving.shadow import MAX_ROWS, Drop, InputFit, Job, Record, Replayed, Replays, Sample
+from tableside.serving.shadow import Drop, InputFit, Job, Record, Replayed, Replays, Sample, sample_of
 from tableside.telemetry import logs
 from tableside.telemetry.metrics import Metrics
 from tableside.telemetry.request_trace import RequestTrace
@@ -103,8 +103,8 @@ class ModelTraffic:
             return None
         if not shadow.takes(servable.version):
             return None
-        call_s = None if prediction.cached or table.rows > MAX_ROWS else prediction.predict_s
-        return Sample(table, outputs, prediction.arrays, servable.contract, call_s)
+        call_s = None if prediction.cached else prediction.predict_s
+        return sample_of(table, outputs, prediction.arrays, servable.contract, call_s)
 
     def answered(self, trace: RequestTrace, status: int, seconds: float) -> None:
         """Count an answered request, and give its sample to the shadow. See `request_trace.Watch`."""

@@ -19,7 +19,7 @@ from tableside.serving import answer_comparison, shadow
 from tableside.serving.answer_comparison import compare
 from tableside.serving.cpu_budget import CpuBudget
 from tableside.serving.servable import Servable
-from tableside.serving.shadow import MAX_ROWS, MAX_WAITING, Drop, InputFit, Job, Record, Replayed, Replays, Sample
+from tableside.serving.shadow import MAX_ROWS, MAX_WAITING, Drop, InputFit, Job, Record, Replayed, Replays, sample_of
 from tests.fakes import FailingRuntime, FakeClock, SumRuntime, sum_contract
 from tests.waiting import wait_until
 
@@ -134,7 +134,8 @@ class Busy:
         served = more.pop("served", self.contract)
         table = Table(served.input, rows, None, matrix)
         arrays = {"predict": answered(matrix.sum(axis=1))}
-        sample = Sample(table, served.outputs[:1], arrays, served, 0.01)
+        sample = sample_of(table, served.outputs[:1], arrays, served, 0.01)
+        assert (sample.call_s is None) == (rows > MAX_ROWS)
         record = Record(lambda _, found: self.replayed.append(found), self.dropped.append)
         self.replays.add(
             Job(
@@ -173,6 +174,15 @@ def test_what_the_candidate_raises_is_an_error() -> None:
     worker.add()
     worker.wait(2)
     assert [(each.error, each.differences) for each in worker.replayed] == [("ZeroDivisionError", None)] * 2
+
+
+def test_a_mistake_of_ours_stops_no_later_sample() -> None:
+    """The loop logs what it did not expect, and goes on."""
+    worker = Busy(SumRuntime())
+    worker.add(candidate=7)
+    worker.add()
+    worker.wait(1)
+    assert [each.error for each in worker.replayed] == [""]
 
 
 def test_nothing_is_computed_while_a_request_is_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
