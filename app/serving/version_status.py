@@ -90,6 +90,14 @@ def all_versions(root: Path, entries: Sequence[VersionStatus]) -> list[VersionSt
     return [found[key] for key in sorted(found)]
 
 
+def versions_of(root: Path, name: str, entries: Sequence[VersionStatus]) -> list[VersionStatus]:
+    """Return the same as `all_versions` for one model, without reading the others. entries: those of this model."""
+    found = {entry.version: entry for entry in merge_statuses(entries).values()}
+    for entry in _unserved(root, name):
+        found.setdefault(entry.version, entry)
+    return [found[version] for version in sorted(found)]
+
+
 def _unserved(root: Path, name: str) -> Iterable[VersionStatus]:
     """The statuses that the versions on disk have if no worker knows them."""
     published = paths.versions(root, name)

@@ -14,7 +14,7 @@ from tableside.process import worker_slots
 from tableside.repository import integrity, model_toml, paths
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving.generations import Generations
-from tableside.serving.version_status import VersionStatus, all_versions, merge_statuses, read_statuses
+from tableside.serving.version_status import VersionStatus, merge_statuses, read_statuses, versions_of
 from tableside.web import response
 from tableside.web.extensions import catalog, settings
 
@@ -39,8 +39,7 @@ def model(name: str) -> Response:
     config, problem = _config(name)
     versions = [
         {"version": each.version, **_contract_facts(name, each.version), **_merged(each, reported)}
-        for each in all_versions(root, [entry for found in reported.values() for _, entry in found])
-        if each.name == name
+        for each in versions_of(root, name, [entry for key in reported if key[0] == name for _, entry in reported[key]])
     ]
     text = model_toml.text_of(root, name)
     content = {
