@@ -7,7 +7,6 @@ is refused before anything opens it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -17,6 +16,7 @@ from tableside.errors import RequestRejected
 from tableside.publishing import publish, sources, training_record
 from tableside.publishing.progress import Progress
 from tableside.settings import Settings
+from tableside.uploads.options import Options
 from tableside.uploads.version import NO_PICKLE
 
 PICKLES = frozenset((".joblib", ".pkl", ".pickle", ".cloudpickle", ".dill"))
@@ -26,20 +26,6 @@ HOW = (
     "Send a tar file with a whole version (contract.json and its files), or with one skops file and sample.csv or "
     "sample.parquet"
 )
-
-
-class Options(msgspec.Struct, frozen=True):
-    """How an estimator is published, as the options of `tableside publish` of the same names.
-
-    breaking: of a whole version, too.
-    """
-
-    target: str = ""
-    runtime: Literal["auto", "sklearn"] = "auto"
-    tolerance: float = 0.0
-    nullable: tuple[str, ...] = ()
-    quick: bool = False
-    breaking: bool = False
 
 
 def publish_artifact(

@@ -25,7 +25,7 @@ from tableside.process.file_locks import wait_for_lock
 from tableside.process.operations import Operation, RunningOperation
 from tableside.repository.refusals import BreaksClients
 from tableside.settings import Settings
-from tableside.uploads.artifact import Options
+from tableside.uploads.options import Options
 
 PUBLISH_S = 1800.0
 """The time limit for one upload, loading and comparing backends included. The kernel ends the process then."""

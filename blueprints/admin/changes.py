@@ -72,7 +72,7 @@ def make(action: str, name: str, plan: Plan) -> Response:
 
     Raises DiskFull, with nothing done, if it cannot be recorded.
     """
-    seconds, seen = wait_s(), _seen_generation()
+    seconds, seen = wait_s(), seen_generation()
     change = audit.begin(action, name, before=plan.before, after=plan.result)
     try:
         running = operations.begin(settings().run_dir, action, name, str(request.environ.get(KEY_NAME, "")))
@@ -86,7 +86,7 @@ def make(action: str, name: str, plan: Plan) -> Response:
     return answer(running.operation.id, seconds)
 
 
-def _seen_generation() -> int | None:
+def seen_generation() -> int | None:
     """Return the generation in If-Match; None without that header, or for `*`. Raises RequestRejected."""
     text = request.headers.get("If-Match", "*").strip()
     if text == "*":

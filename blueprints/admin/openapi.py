@@ -158,7 +158,7 @@ def _query(endpoint: str) -> list[Schema]:
 
 
 def _headers(endpoint: str) -> list[Schema]:
-    if BODIES.get(endpoint) is None:
+    if endpoint not in OPERATIONS:
         return []
     text = "The generation that was seen, as ETag has it. Another one that is served is 412."
     return [{"name": "If-Match", "in": "header", "required": False, "schema": _TEXT, "description": text}]

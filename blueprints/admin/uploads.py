@@ -12,15 +12,18 @@ from pathlib import Path
 import msgspec
 from flask import Blueprint, Response, request
 
+from tableside.blueprints.admin.changes import seen_generation
+from tableside.blueprints.admin.model_views import generation
 from tableside.blueprints.admin.operation_views import answer, wait_s
+from tableside.control_errors import GenerationChanged
 from tableside.disk_errors import DiskFull
 from tableside.errors import PublishFailed, RequestRejected
 from tableside.process import operations
 from tableside.repository import paths
 from tableside.uploads import start
 from tableside.uploads.archive import SETTING
-from tableside.uploads.artifact import Options
 from tableside.uploads.child import UploadJob
+from tableside.uploads.options import Options
 from tableside.web import audit
 from tableside.web.auth import KEY_NAME
 from tableside.web.extensions import extensions, settings
@@ -45,6 +48,7 @@ def publish(name: str) -> Response:
     with `wait` what has become of it.
     """
     seconds, renumber, options = wait_s(), _renumber(), _options()
+    _require_generation()
     digest = _digest()
     try:
         paths.check_name(name)
@@ -79,6 +83,13 @@ def _begin(name: str, archive: Path, digest: str, renumber: bool, options: Optio
         audit.abandoned(change, problem)
         raise DiskFull("an operation", os.sysconf("SC_PAGE_SIZE")) from problem
     return running.operation.id
+
+
+def _require_generation() -> None:
+    """Raise GenerationChanged if If-Match names another generation than the one that is served."""
+    seen = seen_generation()
+    if seen is not None and seen != (now := generation()):
+        raise GenerationChanged(str(seen), now)
 
 
 def _renumber() -> bool:

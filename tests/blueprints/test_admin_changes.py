@@ -87,6 +87,7 @@ def test_a_change_for_another_generation_is_refused(root: Path, worker: Flask) -
     late = post(worker, "promote", {"version": 1}, **{"If-Match": etag})
     assert late.status_code == 412
     assert answers(worker) == 2
+    assert post(worker, "versions", {}, **{"If-Match": etag}).status_code == 412
     now = get(worker, "models/iris").headers["ETag"]
     assert now != etag
     assert post(worker, "promote", {"version": 1}, **{"If-Match": now}).status_code == 200

@@ -28,8 +28,8 @@ from tableside.process.audit_log import FILE
 from tableside.process.file_locks import wait_for_lock
 from tableside.repository import integrity, version_record
 from tableside.uploads import child, start
-from tableside.uploads.artifact import Options
 from tableside.uploads.child import QUEUE, UploadJob
+from tableside.uploads.options import Options
 from tableside.uploads.publishing import publish_upload
 from tableside.web.extensions import EXTENSION_KEY
 from tests.conftest import BEARER, CONTROL, MakeApp, error_of
