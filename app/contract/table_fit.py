@@ -32,6 +32,8 @@ def output_differences(served: Sequence[Output], candidate: Contract) -> list[st
             found.append(f"the output {output.name!r} is gone")
         elif (other.width, other.flat) != (output.width, output.flat):
             found.append(f"the output {output.name!r} has {other.width} columns, and had {output.width}")
+        elif other.classes != output.classes:
+            found.append(f"the output {output.name!r} has other classes, or another order of them")
     return found
 
 

@@ -196,8 +196,8 @@ def replay(sample: Sample, runtime: Runtime, contract: Contract) -> Replayed:
         outputs = [found for each in sample.outputs if (found := contract.output(each.name)) is not None]
         arrays = answers.collect(outputs, run, runtime.prepare(table))
         call_s = time.monotonic() - started_s
-        tolerances = answer_comparison.tolerances_of(sample.outputs, (sample.contract, contract))
-        differences = answer_comparison.compare(sample.outputs, sample.answered, arrays, tolerances)
+        both = (sample.contract, contract)
+        differences = answer_comparison.compare(sample.outputs, sample.answered, arrays, both)
     except Exception as problem:  # noqa: BLE001 - what the candidate raises is what is counted
         error = type(problem).__name__
     if isinstance(runtime, RemoteRuntime):

@@ -25,9 +25,8 @@ from tests.waiting import wait_until
 
 LABEL, NUMBER = Output("predict", "BYTES", 1, flat=True), Output("predict", "FP64", 1, flat=True)
 
-
-def labels(*values: str) -> dict[str, Any]:
-    return {"predict": np.array(values, dtype=object)}
+BOTH = (sum_contract(), sum_contract())
+CLASSIFIER = msgspec.structs.replace(sum_contract(), kind="classifier")
 
 
 @pytest.mark.parametrize(
@@ -42,8 +41,16 @@ def labels(*values: str) -> dict[str, Any]:
 )
 def test_labels_flip_by_row(one: list[Any], other: list[Any], flips: int) -> None:
     """Texts of any width, integers and booleans; a label of another type is another label."""
-    found = compare([LABEL], {"predict": np.array(one)}, {"predict": np.array(other)}, [0.0])
+    found = compare([LABEL], {"predict": np.array(one)}, {"predict": np.array(other)}, BOTH)
     assert (found.flips, found.deltas) == (flips, {})
+
+
+def test_a_classifiers_numbers_are_labels() -> None:
+    """A model that was trained on 0.0 and 1.0 answers with them: another one is a flip, and no difference of 1."""
+    one, two = {"predict": np.array([0.0, 1.0, 1.0, np.nan])}, {"predict": np.array([0.0, 0.0, 1.0, np.nan])}
+    found = compare([NUMBER], one, two, (CLASSIFIER, CLASSIFIER))
+    assert (found.flips, found.deltas) == (1, {})
+    assert compare([NUMBER], one, two, BOTH).flips == 0
 
 
 def test_a_row_with_several_labels_flips_once() -> None:
@@ -51,19 +58,19 @@ def test_a_row_with_several_labels_flips_once() -> None:
     outputs = [Output("predict", "INT64", 2, flat=False), Output("other", "INT64", 1, flat=True)]
     one = {"predict": np.array([[1, 2], [3, 4], [5, 6]]), "other": np.array([1, 2, 3])}
     two = {"predict": np.array([[9, 9], [3, 4], [5, 6]]), "other": np.array([9, 2, 9])}
-    assert compare(outputs, one, two, [0.0, 0.0]).flips == 2
+    assert compare(outputs, one, two, BOTH).flips == 2
 
 
 def test_numbers_differ_beyond_the_tolerance() -> None:
     """Within it they are equal; a number in place of none is a flip, and none in place of none is not."""
     one = {"predict": np.array([1.0, 2.0, np.nan, np.nan, np.inf, 1e-9])}
     two = {"predict": np.array([1.0 + 1e-10, 2.5, np.nan, 1.0, np.inf, 2e-9])}
-    found = compare([NUMBER], one, two, [1e-9])
+    found = compare([NUMBER], one, two, BOTH)
     deltas = found.deltas["predict"]
     assert (found.flips, deltas.count, deltas.zeros) == (1, 5, 3)
     assert deltas.quantile(1.0) == pytest.approx(0.5, rel=0.06)
-    assert compare([NUMBER], one, one, [0.0]).deltas["predict"].zeros == 6
-    assert compare([NUMBER], {"predict": np.zeros(3)}, {"predict": np.zeros((3, 2))}, [0.0]).flips == 3
+    assert compare([NUMBER], one, one, BOTH).deltas["predict"].zeros == 6
+    assert compare([NUMBER], {"predict": np.zeros(3)}, {"predict": np.zeros((3, 2))}, BOTH).flips == 3
 
 
 def test_the_tolerance_is_what_both_contracts_allow() -> None:
@@ -93,6 +100,10 @@ def test_tables_fit_columns_of_the_same_names_and_types() -> None:
     contract = sum_contract()
     assert output_differences([Output("predict_proba", "FP64", 2, flat=False)], contract) == [
         "the output 'predict_proba' is gone"
+    ]
+    of_two = Output("predict", "FP64", 1, flat=True, classes=("a", "b"))
+    assert output_differences([of_two], contract) == [
+        "the output 'predict' has other classes, or another order of them"
     ]
     assert output_differences([*contract.outputs, Output("predict", "FP64", 3, flat=False)], contract) == [
         "the output 'predict' has 1 columns, and had 3"
