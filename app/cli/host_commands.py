@@ -10,7 +10,7 @@ import click
 from tableside.cli import remote, render
 from tableside.cli.options import json_option
 from tableside.cli.reload import find_stack
-from tableside.cli.remote import Content, Remote, remote_options
+from tableside.cli.remote import Remote, objects, remote_options
 from tableside.settings import load
 
 
@@ -37,7 +37,7 @@ def workers(to: str | None, key_file: Path | None, as_json: bool) -> None:
             _known(each.get("in_flight")), _known(each.get("hub_lag_s"), " s"), each.get("generation"),
             "yes" if each.get("ready") else "no", each.get("failure") or "",
         )
-        for each in _rows(content, "workers")
+        for each in objects(content.get("workers"))
     ]  # fmt: skip
     render.table(("pid", "instance", "age", "memory", "in flight", "lag", "generation", "ready", "problem"), rows)
 
@@ -57,7 +57,7 @@ def audit(limit: int, to: str | None, key_file: Path | None, as_json: bool) -> N
             str(each.get("time", ""))[:19], each.get("key") or each.get("who", ""), each.get("event"),
             each.get("model") or each.get("name", ""), each.get("state"), _change_in_words(each),
         )
-        for each in _rows(content, "lines")
+        for each in objects(content.get("lines"))
     ]  # fmt: skip
     render.table(("time", "who", "what", "model", "state", "change"), rows)
 
@@ -77,7 +77,7 @@ def operations(limit: int, to: str | None, key_file: Path | None, as_json: bool)
             str(each.get("started_at", ""))[:19], each.get("id"), each.get("by"), each.get("kind"), each.get("model"),
             each.get("state"), each.get("error") or each.get("step") or "",
         )
-        for each in _rows(content, "operations")
+        for each in objects(content.get("operations"))
     ]  # fmt: skip
     render.table(("started", "id", "who", "what", "model", "state", "note"), rows)
 
@@ -99,11 +99,6 @@ def resume(to: str | None, key_file: Path | None) -> None:
     server = _server(to, key_file)
     content = server.ask("POST", "resume").or_raise()
     click.echo(f"{server.name} {'is back' if content.get('was_drained') else 'was not drained'}")
-
-
-def _rows(content: Content, name: str) -> list[Mapping[str, object]]:
-    found = content.get(name)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _known(value: object, unit: str = "") -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import getpass
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import click
 from tableside.disk_errors import DiskFull
 from tableside.errors import ContractBroken, TablesideError
 from tableside.process.audit_log import END_BYTES, FILE, AuditLog, Line, now
+from tableside.process.os_user import current_user
 from tableside.settings import Settings, load
 
 Given = Mapping[str, object]
@@ -58,7 +57,7 @@ def recorded(action: str, name: str, repository: Path | None = None, *, is_model
         return
     log = AuditLog(settings.run_dir, settings.log.max_bytes)
     named = {"model" if is_model else "name": name[:MAX_TEXT_CHARS]}
-    change = {"level": "info", "source": "audit", "event": action, **named, "who": _user()}
+    change = {"level": "info", "source": "audit", "event": action, **named, "who": current_user()}
     before = _in_force(settings, repository, name) if is_model else {}
     try:
         log.begin({**now(), **change, **before, "state": "begun"})
@@ -84,15 +83,6 @@ def _failure(problem: BaseException) -> Line:
         return {"error": f"exit status {problem.code}"}
     reason = {"reason": str(problem)[:MAX_TEXT_CHARS]} if isinstance(problem, TablesideError) else {}
     return {"error": type(problem).__name__, **reason}
-
-
-def _user() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        name = f"uid {os.getuid()}"
-    caller = os.environ.get("SUDO_USER")
-    return f"{name} (sudo by {caller})" if caller else name
 
 
 def _in_force(settings: Settings, repository: Path | None, spec: str) -> dict[str, str]:

@@ -100,6 +100,11 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
     return Answer(response.status, content, {name.lower(): value for name, value in response.getheaders()})
 
 
+def objects(value: object) -> list[Content]:
+    """Return the objects of a list in an answer; none if it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def part(text: str) -> str:
     """Return a name as one part of a path."""
     return quote(text, safe="")

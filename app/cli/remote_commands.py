@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tableside.cli import remote, render, step_progress
-from tableside.cli.remote import Answer, Content, Remote, part, remote_options, wait_for_end
+from tableside.cli.remote import Answer, Content, Remote, objects, part, remote_options, wait_for_end
 from tableside.errors import StackError
 
 Given = Mapping[str, object]
@@ -187,8 +187,8 @@ def list_models(server: Remote, given: Given) -> None:
         render.as_json(content)
         return
     rows = []
-    for model in _dicts(content.get("models")):
-        for version in _dicts(model.get("versions")):
+    for model in objects(content.get("models")):
+        for version in objects(model.get("versions")):
             aliases = model.get("aliases")
             named = [alias for alias, number in aliases.items() if number == version.get("version")] if isinstance(
                 aliases, dict
@@ -212,14 +212,14 @@ def show(server: Remote, given: Given) -> None:
     if wanted:
         aliases = content.get("aliases")
         number = aliases.get(wanted, wanted) if isinstance(aliases, dict) else wanted
-        found = [each for each in _dicts(content.get("versions")) if str(each.get("version")) == str(number)]
+        found = [each for each in objects(content.get("versions")) if str(each.get("version")) == str(number)]
         if not found:
             raise StackError(f"model {name!r} has no version or alias {wanted!r} at {server.name}")
         content = {**content, "versions": found}
     if given["as_json"]:
         render.as_json(content)
         return
-    versions = _dicts(content.pop("versions"))
+    versions = objects(content.pop("versions"))
     text = str(content.pop("model_toml", "")).strip()
     for key, value in content.items():
         click.echo(f"{key}: {value if value not in ('', None) else '-'}")
@@ -273,7 +273,3 @@ def reload(server: Remote, given: Given) -> None:
         click.echo(f"  {problem}", err=True)
     if problems or answer.status != 200:
         raise SystemExit(1)
-
-
-def _dicts(value: object) -> list[Content]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

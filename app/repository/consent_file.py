@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pwd
 import socket
 import stat
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ import msgspec
 from tableside.contract.consent_digest import consent_digest, is_pickle, needs_consent
 from tableside.contract.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.process.os_user import current_user
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ def entry_of(contract: Contract, root: Path, how: Literal["publish", "consent"])
     """Return the entry that records this user's consent to a version, now."""
     return Entry(
         action="grant", sha256=consent_digest(contract), name=contract.name, version=contract.version,
-        repository=str(root.resolve()), how=how, by=_user(), host=socket.gethostname(),
+        repository=str(root.resolve()), how=how, by=current_user(), host=socket.gethostname(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         files=(contract.artifact, *contract.boosters, *contract.code),
     )  # fmt: skip
@@ -58,17 +58,9 @@ def entry_of(contract: Contract, root: Path, how: Literal["publish", "consent"])
 def revoked(entry: Entry) -> Entry:
     """Return the entry that revokes another one, by this user and now."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return msgspec.structs.replace(entry, action="revoke", how="consent", by=_user(), host=socket.gethostname(), at=now)
-
-
-def _user() -> str:
-    """The user's name; with sudo also the name of the user who called it."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user has no name
-        name = f"uid {os.getuid()}"
-    caller = os.environ.get("SUDO_USER")
-    return f"{name} (sudo by {caller})" if caller else name
+    return msgspec.structs.replace(
+        entry, action="revoke", how="consent", by=current_user(), host=socket.gethostname(), at=now
+    )
 
 
 def check_place(path: Path, root: Path) -> None:

@@ -53,13 +53,18 @@ def body(kind: type[T]) -> T:
 
 def require_model(name: str) -> ModelConfig:
     """Return the model.toml of a model. Raises ModelNotFound, or Conflict for a file that cannot be read."""
+    require_published(name)
+    try:
+        return model_toml.read(settings().repository_path, name)
+    except ContractBroken as problem:
+        raise Conflict(str(problem)) from problem
+
+
+def require_published(name: str) -> None:
+    """Raise ModelNotFound if the model has no version in the repository."""
     root = settings().repository_path
     if not paths.versions(root, name):
         raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(paths.models(root)[:20]) or 'none'}")
-    try:
-        return model_toml.read(root, name)
-    except ContractBroken as problem:
-        raise Conflict(str(problem)) from problem
 
 
 def version_of(name: str, config: ModelConfig, spec: int | str) -> int:

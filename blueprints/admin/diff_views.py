@@ -7,10 +7,11 @@ import os
 import msgspec
 from flask import Blueprint, Response, request
 
+from tableside.blueprints.admin.changes import require_published
 from tableside.comparison import process, report
 from tableside.comparison.child import ComparisonJob
 from tableside.control_errors import Conflict
-from tableside.errors import ContractBroken, ModelNotFound, RequestRejected
+from tableside.errors import ContractBroken, RequestRejected
 from tableside.model_process.known_environments import known
 from tableside.repository import integrity, live_versions, model_toml, paths
 from tableside.web import response
@@ -31,8 +32,7 @@ def diff(name: str) -> Response:
     With `answers=true` also their answers to the golden rows, which are computed in a process of their own.
     """
     root, policy = settings().repository_path, settings().repository
-    if not paths.versions(root, name):
-        raise ModelNotFound(f"no model {name[:100]!r}")
+    require_published(name)
     wanted = [request.args.get(side, "") for side in ("old", "new")]
     if not all(wanted):
         raise RequestRejected("say which versions: old=1&new=2, each a number or an alias")

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from flask import Blueprint, Response
 
+from tableside.blueprints.admin.changes import require_published
 from tableside.contract.schema import Contract
-from tableside.errors import ContractBroken, ModelNotFound
+from tableside.errors import ContractBroken
 from tableside.process import worker_slots
-from tableside.repository import integrity, model_toml, paths
+from tableside.repository import integrity, model_toml
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving.generations import Generations
 from tableside.serving.version_status import VersionStatus, merge_statuses, read_statuses, versions_of
@@ -32,9 +33,7 @@ def mount(blueprint: Blueprint) -> None:
 def model(name: str) -> Response:
     """One model: its versions on disk with their states in every worker, its aliases, and its model.toml."""
     root = settings().repository_path
-    published = paths.versions(root, name)
-    if not published:
-        raise ModelNotFound(f"no model {name[:100]!r}; there is {', '.join(paths.models(root)[:20]) or 'none'}")
+    require_published(name)
     reported = _by_version(_statuses())
     config, problem = _config(name)
     versions = [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tableside.cli import main, remote
 from tableside.errors import StackError
+from tests.certificates import Authority
 from tests.conftest import KEY
 
 pytestmark = pytest.mark.processes
@@ -18,6 +22,7 @@ def call(*words: str, key: str = KEY) -> Result:
     return CliRunner(env={"TABLESIDE_KEY": key}).invoke(main, list(words))
 
 
+@pytest.mark.slow
 def test_a_version_is_pushed_to_a_server(server: str, repository: Path, tmp_path: Path) -> None:
     """From the repository here, with its number; the command ends when it is served. The key is in no line."""
     done = call("push", "wine", "1", "--to", server, "--repository", str(repository))
@@ -82,3 +87,36 @@ def test_what_is_pushed_is_checked_here(repository: Path, tmp_path: Path) -> Non
     ):
         done = call(*words)
         assert (done.exit_code, said in done.stderr) == (2, True), done.output
+
+
+class Audit(BaseHTTPRequestHandler):
+    """Answers every request with an empty audit log."""
+
+    def do_GET(self) -> None:
+        body = b'{"lines": []}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_certificate_of_a_server_is_checked(tmp_path: Path) -> None:
+    """The key is sent to nobody whose certificate is not trusted; SSL_CERT_FILE names more that are."""
+    authority = Authority(tmp_path / "authority")
+    pair = authority.pair("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    with HTTPServer(("127.0.0.1", 0), Audit) as serving:
+        serving.socket = context.wrap_socket(serving.socket, server_side=True)
+        thread = threading.Thread(target=serving.serve_forever, daemon=True)
+        thread.start()
+        words = ["audit", "--json", "--to", f"https://localhost:{serving.server_port}"]
+        unknown = call(*words)
+        trusted = CliRunner(env={"TABLESIDE_KEY": KEY, "SSL_CERT_FILE": str(authority.root)}).invoke(main, words)
+        serving.shutdown()
+        thread.join()
+    assert (unknown.exit_code, "certificate verify failed" in unknown.stderr) == (2, True), unknown.output
+    assert trusted.exit_code == 0, trusted.output
