@@ -19,6 +19,7 @@ from tableside.contract import answers, table_fit
 from tableside.contract.array_type import Array
 from tableside.contract.schema import Contract, Input, Output
 from tableside.contract.table import Table
+from tableside.errors import DeadlineExceeded
 from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.process.offload import Offload
 from tableside.runtimes.base import Runtime
@@ -37,6 +38,8 @@ MAX_WAITING = 4
 MAX_AGE_S = 1.0
 POLL_S = 0.01
 REMOTE_TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
+"""A call that takes longer counts as an error."""
 
 
 class Drop(StrEnum):
@@ -165,7 +168,11 @@ class Replays:
         if reason is not None or candidate is None or candidate.runtime is None or candidate.contract is None:
             job.record.dropped(reason or Drop.NOT_READY)
             return
-        replayed = offload.call(partial(replay, sample, candidate.runtime, candidate.contract))
+        work = partial(replay, sample, candidate.runtime, candidate.contract)
+        try:
+            replayed = offload.call(work, time.monotonic() + TIMEOUT_S)
+        except DeadlineExceeded as problem:  # it goes on in its thread, and the next ones wait for that
+            replayed = Replayed(sample.table.rows, None, type(problem).__name__, 0.0, TIMEOUT_S)
         job.budget.spend(replayed.cpu_s)
         job.record.replayed(sample, replayed)
 

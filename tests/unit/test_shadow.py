@@ -187,6 +187,34 @@ def test_what_the_candidate_raises_is_an_error() -> None:
     assert [(each.error, each.differences) for each in worker.replayed] == [("ZeroDivisionError", None)] * 2
 
 
+class StuckRuntime(SumRuntime):
+    """A runtime that does not return before `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+
+    def run(self, method: str, data: Any) -> Any:
+        self.release.wait(60)
+        return super().run(method, data)
+
+
+def test_a_candidate_that_does_not_return_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its call counts as one that failed, and its budget is used up; later samples go on."""
+    monkeypatch.setattr(shadow, "TIMEOUT_S", 0.05)
+    runtime = StuckRuntime()
+    worker = Busy(runtime)
+    worker.add()
+    worker.wait(1)
+    assert [(each.error, each.differences) for each in worker.replayed] == [("DeadlineExceeded", None)]
+    runtime.release.set()
+    monkeypatch.setattr(shadow, "TIMEOUT_S", 60.0)
+    worker.budget.spend(-1.0)
+    worker.add()
+    worker.wait(2)
+    assert worker.replayed[1].error == ""
+
+
 def test_a_mistake_of_ours_stops_no_later_sample() -> None:
     """The loop logs what it did not expect, and goes on."""
     worker = Busy(SumRuntime())
