@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tableside.blueprints.admin import openapi
+from tableside.contract import schema
 from tableside.process import worker_slots
 from tableside.process.audit_log import FILE
 from tableside.repository import model_toml, paths
+from tests import skewed_environment
 from tests.conftest import BEARER, CONTROL
 from tests.unit.test_reloading import copy
 from tests.waiting import wait_until
@@ -135,6 +138,24 @@ def test_a_canary_and_a_shadow_by_api(root: Path, worker: Flask) -> None:
     assert (not_ready.status_code, "is not ready to promote" in not_ready.get_json()["error"]) == (409, True)
     assert post(worker, "shadow", {"stop": True}).status_code == 200
     assert post(worker, "traffic", {}).status_code == 400
+
+
+def test_a_trial_that_breaks_clients_is_a_conflict(root: Path, worker: Flask) -> None:
+    """A canary goes on with `breaking`; a shadow of other tables never does, because nothing could be compared."""
+
+    def without_a_column(contract: schema.Contract) -> schema.Contract:
+        columns = schema.Input(contract.input.form, contract.input.columns[1:])
+        return msgspec.structs.replace(contract, input=columns)
+
+    skewed_environment.rewrite(root / "iris" / "2", without_a_column)
+    for path in ("traffic", "shadow"):
+        refused = post(worker, path, {"version": 2, "percent": 5})
+        assert (refused.status_code, "column 'sepal length (cm)' is gone" in refused.get_json()["error"]) == (409, True)
+    assert model_toml.read(root, "iris").candidates == {}
+    refused = post(worker, "traffic", {"version": 2, "percent": 5, "breaking": True})
+    assert "sepal length" not in refused.get_json()["error"], "the edit is made, and the worker finds the damage"
+    assert refused.status_code == 409
+    assert model_toml.read(root, "iris").candidates == {}
 
 
 def test_two_versions_are_compared(root: Path, worker: Flask) -> None:
