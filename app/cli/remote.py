@@ -74,7 +74,7 @@ class Remote:
         if content is not None:
             data, sent["Content-Type"] = msgspec.json.encode(content), "application/json"
         if body is not None:
-            sent |= {"Content-Length": str(size), "Content-Type": "application/x-tar"}
+            sent = {"Content-Type": "application/x-tar", **sent, "Content-Length": str(size)}
         connection = self._connect()
         try:
             connection.request(method, url, data, sent)  # type: ignore[arg-type]

@@ -16,6 +16,8 @@ Given = Mapping[str, object]
 """The options and arguments of a command by name."""
 Send = Callable[[Remote, Given], None]
 Command = Callable[..., None]
+ROW_TYPES = {".csv": "text/csv", ".parquet": "application/vnd.apache.parquet", ".jsonl": "application/jsonlines"}
+"""The media types of files of rows."""
 NOT_THERE = ("repository",)
 """Options of files here, which say nothing to a server."""
 
@@ -232,22 +234,24 @@ def show(server: Remote, given: Given) -> None:
 
 
 def diff(server: Remote, given: Given) -> None:
-    """Do as `tableside diff`, at a server: on golden rows."""
+    """Do as `tableside diff`, at a server."""
     import msgspec
 
     from tableside.cli import diff_view
     from tableside.comparison.report import Comparison
 
-    if given["data"] is not None:
-        raise StackError("--data compares files here; with --to the golden rows are compared")
     name, old = version_of(str(given["old"]), "diff")
     other, new = version_of(str(given["new"]), "diff")
     if name != other:
         raise StackError(f"{given['old']} and {given['new']} are two models; with --to both are versions of one")
-    query = {"old": str(old), "new": str(new), "answers": "false" if given["contracts"] else "true"}
+    query, path = {"old": str(old), "new": str(new)}, f"models/{part(name)}/diff"
     with step_progress.progress() as step:
         step(f"{server.name} compares {given['old']} and {given['new']}")
-        content = server.ask("GET", f"models/{part(name)}/diff", query).or_raise()
+        if isinstance(given["data"], Path):
+            content = _send_rows(server, path, query, given["data"]).or_raise()
+        else:
+            answers = "false" if given["contracts"] else "true"
+            content = server.ask("GET", path, {**query, "answers": answers}).or_raise()
     found = msgspec.convert(content, Comparison)
     if given["as_json"]:
         render.as_json(content)
@@ -255,6 +259,15 @@ def diff(server: Remote, given: Given) -> None:
         diff_view.show(found)
     if found.breaking or (found.answers is not None and found.answers.problem):
         raise SystemExit(1)
+
+
+def _send_rows(server: Remote, path: str, query: Mapping[str, str], rows: Path) -> Answer:
+    kind = ROW_TYPES.get(rows.suffix)
+    if kind is None or not rows.is_file():
+        raise StackError(f"{rows} is no file of rows: {', '.join(ROW_TYPES)}")
+    with rows.open("rb") as file:
+        size = rows.stat().st_size
+        return server.ask("POST", path, query, body=file, size=size, headers={"Content-Type": kind})
 
 
 def reload(server: Remote, given: Given) -> None:

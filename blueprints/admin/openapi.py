@@ -7,7 +7,7 @@ is in `QUERIES` and `BODIES`; a test holds both to the routes that exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +17,7 @@ from werkzeug.routing import Rule
 
 from tableside import __version__
 from tableside.blueprints.admin import schemas
+from tableside.blueprints.admin.diff_views import SUFFIXES
 from tableside.process.operations import Operation
 from tableside.web import response
 
@@ -25,16 +26,19 @@ TAR, JSON = "application/x-tar", "application/json"
 BODIES: Mapping[str, type[msgspec.Struct] | None] = {
     "promote": schemas.Promote, "rollback": schemas.Nothing, "alias": schemas.Alias, "retire": schemas.Retire,
     "delete": schemas.Delete, "load": schemas.Nothing, "unload": schemas.Nothing, "set_traffic": schemas.Traffic,
-    "set_shadow": schemas.Shadow, "publish": None, "reload": None, "drain": None, "resume": None,
+    "set_shadow": schemas.Shadow, "publish": None, "reload": None, "drain": None, "resume": None, "diff_rows": None,
 }  # fmt: skip
 """The JSON body of each route that changes something; None for no body, or for one of another type."""
 OPERATIONS = frozenset(name for name, kind in BODIES.items() if kind is not None) | {"publish"}
 """Routes that begin an operation."""
+FILES: Mapping[str, Collection[str]] = {"publish": (TAR,), "diff_rows": SUFFIXES}
+"""The media types of the bodies that are files."""
 _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean", "default": False}
 _WAIT = ("wait", {"type": "number", "minimum": 0, "maximum": 100, "default": 0}, "Seconds to wait for the result.")
 _LIMIT = ("limit", {"type": "integer", "minimum": 1}, "How many.")
 _VERSION: Schema = {"type": "string", "description": "A version's number, or an alias."}
+_SIDES = (("old", _VERSION, "The version that clients use now."), ("new", _VERSION, "The other one."))
 QUERIES: Mapping[str, tuple[tuple[str, Schema, str], ...]] = {
     "publish": (
         ("sha256", {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}, "The SHA-256 of the body."),
@@ -50,13 +54,11 @@ QUERIES: Mapping[str, tuple[tuple[str, Schema, str], ...]] = {
     "operations": (_LIMIT,),
     "audit": (_LIMIT,),
     "workers": (("models", {"type": "boolean", "default": True}, "Whether to list what each worker serves."),),
-    "diff": (
-        ("old", _VERSION, "The version that clients use now."), ("new", _VERSION, "The other one."),
-        ("answers", _FLAG, "Compare the answers to the golden rows, too."),
-    ),
+    "diff": (*_SIDES, ("answers", _FLAG, "Compare the answers to the golden rows, too.")),
+    "diff_rows": _SIDES,
 }  # fmt: skip
 """Parameters of the query by route, beside `wait` of those that begin an operation."""
-_REQUIRED = frozenset((("diff", "old"), ("diff", "new")))
+_REQUIRED = frozenset((endpoint, side) for endpoint in ("diff", "diff_rows") for side in ("old", "new"))
 _ERRORS = {
     400: "The request is not valid.", 401: "The key is missing, wrong or expired.", 403: "This is not allowed.",
     404: "There is no such model, version or operation.", 409: "The change does not fit what the server has.",
@@ -140,8 +142,9 @@ def _operation(rule: Rule, endpoint: str) -> Schema:
     if kind is not None:
         schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
         made["requestBody"] = {"required": bool(kind.__struct_fields__), "content": {JSON: {"schema": schema}}}
-    if endpoint == "publish":
-        made["requestBody"] = {"required": True, "content": {TAR: {"schema": {"type": "string", "format": "binary"}}}}
+    if endpoint in FILES:
+        content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in FILES[endpoint]}
+        made["requestBody"] = {"required": True, "content": content}
     return made
 
 

@@ -163,6 +163,10 @@ def test_two_versions_are_compared(root: Path, worker: Flask) -> None:
     found = get(worker, "models/iris/diff?old=default&new=2").get_json()
     assert (found["old"], found["new"], found["breaking"]) == ("iris/1", "iris/2", False)
     assert get(worker, "models/iris/diff?old=1").status_code == 400
+    url = "/admin/api/models/iris/diff?old=1&new=2"
+    more: Any = {"headers": BEARER, "environ_overrides": CONTROL}
+    wrong = worker.test_client().post(url, data=b"x", content_type="text/plain", **more)
+    assert (wrong.status_code, "text/csv" in wrong.get_json()["error"]) == (415, True)
     assert get(worker, "models/iris/diff?old=1&new=9").status_code == 404
 
 
@@ -172,6 +176,18 @@ def test_two_versions_answer_the_same_rows(root: Path, worker: Flask) -> None:
     answered = get(worker, "models/iris/diff?old=default&new=2&answers=true").get_json()["answers"]
     assert (answered["problem"], answered["compared"] > 0) == ("", True)
     assert all(output["equal_rows"] == output["rows"] for output in answered["outputs"])
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_two_versions_are_compared_on_given_rows(root: Path, worker: Flask, trained: Any, tmp_path: Path) -> None:
+    """A process answers the rows of the body by both; nothing of the body is left."""
+    rows = trained["iris"][1].head(9).to_csv(index=False).encode()
+    url = "/admin/api/models/iris/diff?old=1&new=2"
+    more: Any = {"headers": BEARER, "environ_overrides": CONTROL}
+    found = worker.test_client().post(url, data=rows, content_type="text/csv", **more).get_json()
+    assert (found["answers"]["problem"], found["answers"]["rows"], found["answers"]["compared"]) == ("", 9, 9)
+    assert list((tmp_path / "run" / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("action", ["promote", "alias", "retire", "delete", "traffic", "shadow", "rollback", "load"])
