@@ -34,6 +34,7 @@ from tableside.repository import release_edits
 from tableside.serving import changes
 from tableside.serving.generations import Generations
 from tableside.settings import Settings, load
+from tableside.telemetry import logs
 
 CLIENTS = 6
 GIVE_UP_S = 240.0
@@ -70,6 +71,7 @@ class SwitchedModel:
 
         Raises what `changes.apply` raises.
         """
+        logs.configure("text", "warning")  # a line for each switch would hide the figures
         clients = [threading.Thread(target=self._client) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
@@ -133,6 +135,7 @@ class SwitchedModel:
             wrong = self._wrong(answer.status, served, generation, max(last, floor), content)
             self._note(served, generation, wrong, began_s)
             last = max(last, generation)
+        connection.close()
 
     def _wrong(self, status: int, served: str, generation: int, floor: int, content: object) -> str:
         if status != 200:
