@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tableside.contract.schema import Column
 from tableside.errors import ContractBroken
+from tableside.nearest_names import did_you_mean
 from tableside.repository import integrity, paths
 from tableside.repository.model_toml import ModelConfig
 
@@ -14,8 +15,8 @@ _MOST_NAMES = 12
 
 
 def contradictions(root: Path, name: str, config: ModelConfig) -> list[str]:
-    """Return a sentence for each name of a missing version, for each canary or shadow that is what `default` names, and
-    for each column whose `missing_words` have no effect.
+    """Return a sentence for each name of a missing version, for a misspelt `default`, for each canary or shadow that is
+    what `default` names, and for each column whose `missing_words` have no effect.
 
     Contracts are read only if there are such columns; those that cannot be read have a problem of their own.
     """
@@ -24,6 +25,11 @@ def contradictions(root: Path, name: str, config: ModelConfig) -> list[str]:
         f"alias {alias!r} in model.toml points at version {number}, which does not exist"
         for alias, number in sorted(config.aliases.items())
         if number not in published
+    ]
+    found += [
+        f"alias {alias!r} in model.toml does not answer requests without a version.{hint}"
+        for alias in sorted(config.aliases)
+        if paths.DEFAULT not in config.aliases and (hint := did_you_mean(alias, [paths.DEFAULT]))
     ]
     found += list(_of_candidates(config, published))
     if config.columns.missing_words:

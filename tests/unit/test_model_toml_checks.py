@@ -62,6 +62,14 @@ def test_a_column_in_which_words_have_no_effect(root: Path, column: str) -> None
     ]
 
 
+def test_a_misspelt_default(root: Path) -> None:
+    """It would be one alias more, and hold no traffic. Beside a `default` it is meant as it is."""
+    assert found(root, "[aliases]\ndefualt = 1\n") == [
+        "alias 'defualt' in model.toml does not answer requests without a version. Did you mean 'default'?"
+    ]
+    assert found(root, "[aliases]\ndefualt = 1\ndefault = 2\nbest = 2\n") == []
+
+
 def test_dangling_aliases_and_broken_contracts(root: Path) -> None:
     """An alias is reported beside columns; a contract that cannot be read has a problem of its own."""
     (root / "sums" / "1" / "contract.json").write_text("{")
