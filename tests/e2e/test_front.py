@@ -25,6 +25,8 @@ PLANES = 2
 """Each plane has an nginx of its own."""
 NGINX = (Role.NGINX_MASTER, Role.NGINX_WORKER)
 LOG_BYTES = 1_000_000
+SILENCE_S = 1.0
+"""The longest time in which the stack may answer nothing at all."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,8 @@ def test_a_killed_nginx_master_is_replaced(front: Stack, trained: dict[str, Any]
     for place in range(PLANES):
         old = found(front, *NGINX)
         master = [process for process in old if process.role is Role.NGINX_MASTER][place]
-        survive(front, trained, lambda: os.kill(master.pid, signal.SIGKILL), replaced(front, old))  # noqa: B023
+        traffic = survive(front, trained, lambda: os.kill(master.pid, signal.SIGKILL), replaced(front, old))  # noqa: B023
+        assert traffic.longest_silence_s < SILENCE_S
 
 
 def test_a_killed_keeper_is_replaced_with_its_nginx(front: Stack, trained: dict[str, Any]) -> None:
@@ -133,6 +136,7 @@ def test_dead_holders_come_back(front: Stack, trained: dict[str, Any]) -> None:
 
     traffic = survive(front, trained, event, lambda: len(set(found(front, Role.HOLDER)) - set(old)) == 2)
     assert traffic.failures == []
+    assert traffic.longest_silence_s < SILENCE_S
 
 
 def test_dead_holders_come_back_while_nginx_restarts(front: Stack, trained: dict[str, Any]) -> None:

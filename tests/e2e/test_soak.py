@@ -23,8 +23,9 @@ from benchmarks.soak.stack import Stack
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SILENCE_S = 1.0
 """The longest time in which the stack may answer nothing at all."""
-EVENTS = ("restart", "recycle", "kill-master", "kill-holders", "kill-nginx-master", "upgrade")
-"""A killed supervisord is in test_end_of_stack.py, a killed keeper in test_restarts.py."""
+EVENTS = ("restart", "recycle", "kill-master")
+"""Upgrades and a killed keeper are in test_restarts.py, killed holders and a killed nginx in test_front.py, a killed
+supervisord in test_end_of_stack.py."""
 
 
 def targets(trained: dict[str, Any]) -> list[Target]:
@@ -48,7 +49,7 @@ def short_path() -> Iterator[Path]:
 def test_no_event_fails_a_request_or_makes_the_stack_silent(
     published: Path, trained: dict[str, Any], short_path: Path
 ) -> None:
-    """Restart, reload, recycling, upgrade, and SIGKILL of a worker, the master, both holders and nginx's master."""
+    """Restart, recycling, and SIGKILL of the master."""
     shutil.copytree(published, short_path / "models")
     stack = Stack(
         short_path / "stack", short_path / "models", TABLESIDE__REPOSITORY__CONSENT_FILE=str(short_path / "consent")
