@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,24 @@ def shorter_publishing() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def trained() -> dict[str, tuple[Any, pd.DataFrame]]:
-    """By the name of each example: the fitted estimator and its sample."""
+@cache
+def train_examples() -> dict[str, tuple[Any, pd.DataFrame]]:
+    """Train each example once in this process."""
     return {name: make() for name, make in train.EXAMPLES.items()}
 
 
 @pytest.fixture(scope="session")
-def repository(trained: dict[str, tuple[Any, pd.DataFrame]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained() -> dict[str, tuple[Any, pd.DataFrame]]:
+    """By the name of each example: the fitted estimator and its sample."""
+    return train_examples()
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four examples as `publish_all` writes them. All tests share it: copy a model before changing it."""
     root = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
-        for name, pair in trained.items():  # do not train them twice
+        for name, pair in train_examples().items():
             patch.setitem(train.EXAMPLES, name, lambda pair=pair: pair)
         train.publish_all(root)
     return root
