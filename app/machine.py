@@ -70,18 +70,19 @@ def free_bytes(below: Path | None = None) -> tuple[int, str]:
         ):
             limit, used = _number(folder / limit_name), _number(folder / used_name)
             if limit is not None and used is not None and limit < UNLIMITED:
-                left = int(limit - used) + _inactive_files(folder)
+                left = int(limit - used) + _cached_files(folder)
                 found.append((max(1, left), f"{limit_name} of this control group"))
     return min((pair for pair in found if pair[0] > 0), default=(0, ""))
 
 
-def _inactive_files(folder: Path) -> int:
-    """Return the bytes of cached files that the kernel gives up first."""
+def _cached_files(folder: Path) -> int:
+    """Return the bytes of cached files of a control group, which the kernel gives up for other memory."""
+    fields: dict[str, int] = {}
     with suppress(OSError, ValueError, IndexError):
         for line in (folder / "memory.stat").read_text().splitlines():
-            if line.startswith(("inactive_file ", "total_inactive_file ")):
-                return int(line.split()[1])
-    return 0
+            fields[line.split()[0]] = int(line.split()[1])
+    prefix = "total_" if "total_inactive_file" in fields else ""  # cgroup v1: with the groups below
+    return fields.get(f"{prefix}inactive_file", 0) + fields.get(f"{prefix}active_file", 0)
 
 
 def open_files() -> int:

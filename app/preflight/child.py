@@ -22,6 +22,7 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.confinement import confine
 from tableside.preflight.memory_need import Budget, Held, held_now
 from tableside.preflight.results import measured
+from tableside.runtimes.malloc_trim import release_free_memory
 from tableside.settings import Environment, Repository
 
 START_S = 180.0
@@ -121,6 +122,7 @@ def _budget(job: PreflightJob) -> Budget:
 
 
 def _result(check: Callable[[], object], admit: Callable[[Held], object]) -> Message:
+    release_free_memory()  # a load would use again what the one before has freed, and seem to take nothing
     before = held_now()
     try:
         loaded = check()

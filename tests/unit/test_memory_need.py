@@ -40,7 +40,7 @@ def free_200_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         proc__meminfo="MemTotal: 16000000 kB\nMemAvailable: 8000000 kB",
         sys__fs__cgroup__memoryDOTmax=str(1000 * MB),
         sys__fs__cgroup__memoryDOTcurrent=str(900 * MB),
-        sys__fs__cgroup__memoryDOTstat=f"anon 5\ninactive_file {100 * MB}\nactive_file 7",
+        sys__fs__cgroup__memoryDOTstat=f"anon 5\ninactive_file {60 * MB}\nactive_file {40 * MB}",
     )
     monkeypatch.setenv(machine.CGROUP_ROOT, str(tmp_path))
 
@@ -69,6 +69,18 @@ def test_a_setting_limits_all_versions_together() -> None:
     budget.admit(C, Held(20 * MB))
     budget.admit(B, Held(10 * MB))
     refusal(budget, B, Held(11 * MB))
+
+
+def test_limits_of_cgroup_v1(tmp_path: Path) -> None:
+    """Its numbers of cached files are there twice: of the group, and with the groups below it."""
+    root = files(
+        tmp_path,
+        proc__self__cgroup="4:memory:/",
+        sys__fs__cgroup__memory__memoryDOTlimit_in_bytes=str(100 * MB),
+        sys__fs__cgroup__memory__memoryDOTusage_in_bytes=str(90 * MB),
+        sys__fs__cgroup__memory__memoryDOTstat=f"inactive_file 1\ntotal_inactive_file {20 * MB}\ntotal_active_file 5",
+    )
+    assert machine.free_bytes(root) == (30 * MB + 5, "memory.limit_in_bytes of this control group")
 
 
 def test_nothing_is_refused_where_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
