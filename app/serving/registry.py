@@ -69,6 +69,7 @@ class Registry(Served):
         self._quarantine = QuarantineReports(self.hand, self._reports)
         self._on_change: Callable[[], None] = lambda: None
         self._problems: Mapping[Key, Refusal] = {}
+        self._waiting: set[tuple[str, str, int, int | None]] = set()
         self._reload_lock = threading.Lock()
         self._status = Paced(lambda: self._on_change())
         self.draining = False
@@ -204,8 +205,10 @@ class Registry(Served):
     def _tell(self) -> None:
         self.metrics.generation.set(self.catalog.generation)
         self.hand.serves(self.catalog.generation)
-        for model, alias, target, serves in self.catalog.waiting_aliases():
+        waiting = set(self.catalog.waiting_aliases())
+        for model, alias, target, serves in sorted(waiting - self._waiting, key=str):
             log.warning("alias_not_moved", model=model, alias=alias, version=target, serves=serves)
+        self._waiting = waiting
         self._status.write(now=True)
 
     def reload(self, generation: int) -> None:
