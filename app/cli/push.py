@@ -93,7 +93,8 @@ def _files(name: str, what: str, sample: Path | None, repository: Path | None) -
     if sample is not None:
         raise PublishFailed(f"--sample goes with a skops file, and {what} is none")
     if not path.is_dir() or what.isdigit():
-        root, found, number = models.find(f"{name}/{what}", repository)
+        wanted = what.removeprefix(f"{name}/").removeprefix(f"{name}@")  # as other commands take it
+        root, found, number = models.find(f"{name}/{wanted}", repository)
         path = root / found / str(number)
     files = sorted(each for each in path.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
     if not files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -188,19 +188,25 @@ def list_models(server: Remote, given: Given) -> None:
     if given["as_json"]:
         render.as_json(content)
         return
-    rows = []
-    for model in objects(content.get("models")):
-        for version in objects(model.get("versions")):
-            aliases = model.get("aliases")
-            named = [alias for alias, number in aliases.items() if number == version.get("version")] if isinstance(
-                aliases, dict
-            ) else []  # fmt: skip
-            rows.append(
-                (model.get("name"), version.get("version"), ", ".join(named), version.get("state"),
-                 version.get("estimator"), str(version.get("sha256", ""))[:12], version.get("reason"))
-            )  # fmt: skip
-    render.table(("model", "version", "aliases", "state", "estimator", "sha256", "problem"), rows)
+    rows = [row for model in objects(content.get("models")) for row in _rows_of(model)]
+    headings = ["model", "version", "aliases", "state", "estimator", "sha256", "traffic", "problem"]
+    if not any(row[-2] for row in rows):
+        headings, rows = [*headings[:-2], "problem"], [(*row[:-2], row[-1]) for row in rows]
+    render.table(headings, rows)
     click.echo(f"generation {content.get('generation')}")
+
+
+def _rows_of(model: dict[str, object]) -> Iterator[tuple[object, ...]]:
+    """The row of each version. Its traffic is that of a canary or shadow, with the judgement."""
+    aliases, traffic = model.get("aliases"), model.get("traffic")
+    for version in objects(model.get("versions")):
+        number = version.get("version")
+        named = [alias for alias, target in aliases.items() if target == number] if isinstance(aliases, dict) else []
+        tried = traffic.get(str(number), "") if isinstance(traffic, dict) else ""
+        yield (
+            model.get("name"), number, ", ".join(named), version.get("state"), version.get("estimator"),
+            str(version.get("sha256", ""))[:12], tried, version.get("reason"),
+        )  # fmt: skip
 
 
 def show(server: Remote, given: Given) -> None:

@@ -134,7 +134,8 @@ def _is_there(root: Path, contract: Contract, content: bytes) -> bool:
     if published or (before is not None and before.contract_sha256 != digest):
         raise Conflict(
             f"{name}/{number} is another version that this server {'has' if published else 'had'}, and a number is "
-            f"never used twice. Send it with number=next, which gives it {version_record.next_number(root, name)}"
+            "never used twice. Send it with number=next (`tableside push --next`), which gives it "
+            f"{version_record.next_number(root, name)}"
         )
     return False
 

@@ -246,7 +246,7 @@ def test_a_number_is_used_once(worker: Flask, repository: Path, tmp_path: Path, 
     contract = json.loads((published / "contract.json").read_bytes())
     (published / "contract.json").write_text(json.dumps({**contract, "name": "iris"}))
     got = refused(worker, packed(files_of(published)), "iris")
-    assert (got.status, "number=next, which gives it 2" in got.error) == (409, True)
+    assert (got.status, "`tableside push --next`), which gives it 2" in got.error) == (409, True)
     version_record.append(tmp_path / "models", "iris", [version_record.Entry(2, "deleted", "0" * 64)])
     assert done(worker, "iris", first, renumber=True)["version"] == 3
 
