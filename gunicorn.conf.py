@@ -44,7 +44,8 @@ def _import_all():
 # Workers are forked from the master and do not import the code again, so that a worker that starts later runs the same
 # code as the others. New code needs a new master, which the web keeper starts (docs/decisions/0015-the-web-keeper.md).
 # Models load after the fork: if OpenMP runs before a fork, it hangs in the child.
-_import_all()
+if "TABLESIDE_ONLY_SETTINGS" not in os.environ:  # `tableside doctor` reads this file and forks nothing
+    _import_all()
 settings = importlib.import_module("tableside.settings").load()
 _run_dir = settings.run_dir
 _head_limits = importlib.import_module("tableside.server.head_limits")

@@ -17,6 +17,7 @@ from tableside.cli import (
     contract,
     copying,
     diff,
+    doctor,
     env_commands,
     host_commands,
     keys,
@@ -115,6 +116,7 @@ for command in (
     host_commands.audit,
     host_commands.drain,
     host_commands.resume,
+    doctor.doctor,
     signing.sign,
     signing.signing_key,
 ):

@@ -14,6 +14,7 @@ import orjson
 
 from tableside.contract.schema import Contract
 from tableside.deployment import disk_fit, memory_fit, own_connection
+from tableside.deployment.doctor import diagnosis
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, paths
@@ -122,4 +123,5 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
     problem = "" if state.get("ready") else str(state.get("reason", "no answer"))
     sys.stdout.write(text(settings, behind_nginx=behind_nginx, problem=problem))
     sys.stdout.flush()
+    sys.stderr.write(diagnosis.start_lines(settings))
     return 0

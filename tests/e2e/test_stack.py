@@ -91,6 +91,15 @@ def test_banner_shows_what_to_do_and_its_curl_works(stack: Stack) -> None:
     assert json.loads(done.stdout) == {"predictions": ["setosa"]}
 
 
+def test_the_doctor_finds_no_mistake_in_a_running_stack(stack: Stack) -> None:
+    """`tableside doctor` reads what runs, and has no error for it; nor had the start a line of one."""
+    done = stack.cli("doctor", "--json")
+    content = json.loads(done.stdout)
+    assert (done.returncode, content["errors"]) == (0, 0), content
+    assert [each for each in content["findings"] if each["about"] in ("settings", "timeouts", "keep-alive")] == []
+    assert "tableside: error" not in (stack.folder / "run.out").read_text()
+
+
 def test_supervisorctl_finds_the_stack(stack: Stack) -> None:
     """`supervisorctl -c supervisord.conf status` shows every program of the stack running."""
     assert until(lambda: "STARTING" not in stack.ctl("status"))

@@ -1,0 +1,49 @@
+"""What runs against what the settings say now: changes that wait for a restart, and settings that gunicorn refuses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from tableside.deployment import nginx
+from tableside.deployment.doctor import nginx_conf
+from tableside.deployment.doctor.finding import Finding, Level
+from tableside.deployment.doctor.set_up import SetUp
+
+ABOUT = "settings"
+_MOST = 3
+
+
+def check(set_up: SetUp) -> Iterator[Finding]:
+    """Yield settings that are not in force, or cannot be."""
+    if set_up.gunicorn_problem:
+        yield Finding(
+            Level.ERROR, ABOUT, "gunicorn.conf.py cannot be read", set_up.gunicorn_problem,
+            "gunicorn does not start; one that runs goes on", "Correct gunicorn.conf.py, or GUNICORN_CMD_ARGS",
+        )  # fmt: skip
+    refused = set_up.gunicorn.get("refused", [])
+    for line in refused if isinstance(refused, list) else ():
+        yield Finding(
+            Level.ERROR, ABOUT, "a setting of gunicorn is refused", str(line), "gunicorn does not start",
+            "Change it in gunicorn.conf.py, or in GUNICORN_CMD_ARGS",
+        )  # fmt: skip
+    for plane, text in set_up.nginx.items() if set_up.supervisord else ():
+        yield from _nginx(set_up, plane, text)
+
+
+def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
+    pid_file = nginx_conf.value(nginx_conf.parse(text), "pid")
+    wanted = nginx.render(set_up.settings, plane, pid_file)
+    if text == wanted:
+        return
+    changed = [
+        line[2:].strip()
+        for line in difflib.ndiff(text.splitlines(), wanted.splitlines())
+        if line.startswith("+ ") and line[2:].strip() and not line[2:].strip().startswith("#")
+    ]
+    yield Finding(
+        Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these",
+        f"{len(changed)} lines would change, such as `{'`, `'.join(changed[:_MOST])}`" if changed else "lines are gone",
+        "what was changed is not in force: tableside.toml, a variable of the environment, or the file itself",
+        "Run `tableside restart`, with the variables with which the stack was started",
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""The repository against this host: model.toml, libraries, and what the current generation refuses."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tableside.contract.environment import environment
+from tableside.contract.schema import Contract
+from tableside.deployment.doctor.finding import Finding, Level
+from tableside.deployment.doctor.set_up import SetUp
+from tableside.errors import ContractBroken
+from tableside.model_process.known_environments import LibrariesByName
+from tableside.process.generation_words import GenerationWords
+from tableside.repository import integrity, model_toml, model_toml_checks, paths
+from tableside.repository.model_toml import ModelConfig
+from tableside.serving.generations import FOLDER, Generations
+from tableside.serving.statement import EMPTY, Statement
+from tableside_contract.environment import same_minor
+
+MODELS, LIBRARIES, PYTHON = "models", "libraries", "Python"
+COMPARED = ("numpy", "pandas", "scipy", "skops", "joblib")
+"""Libraries whose minor version may change answers or what can be read; scikit-learn's must not differ at all."""
+OLDEST, NEWEST = (3, 11), (3, 14)
+"""The versions of Python that are tested."""
+
+
+def check(set_up: SetUp) -> Iterator[Finding]:
+    """Yield the problems of models and libraries."""
+    yield from _python(set_up)
+    root = set_up.settings.repository_path
+    if not root.is_dir():
+        yield Finding(
+            Level.ERROR, MODELS, "the model repository does not exist", str(root), "the stack does not start",
+            "Set repository.path, or publish a model into it",
+        )  # fmt: skip
+        return
+    libraries = LibrariesByName(set_up.settings)
+    differing: dict[str, list[str]] = {}
+    for name in paths.models(root):
+        try:
+            config = model_toml.read(root, name)
+        except ContractBroken as problem:
+            yield Finding(
+                Level.ERROR, MODELS, f"model.toml of {name} cannot be used", str(problem),
+                "the model is served as before the change, or not at all", f"Correct {root / name / paths.MODEL_TOML}",
+            )  # fmt: skip
+            continue
+        for line in model_toml_checks.contradictions(root, name, config):
+            yield Finding(
+                Level.WARNING, MODELS, f"model.toml of {name} contradicts the repository", line,
+                "that part of it has no effect", f"Correct {root / name / paths.MODEL_TOML}",
+            )  # fmt: skip
+        yield from _versions(set_up, name, config, libraries, differing)
+    for difference, versions in sorted(differing.items()):
+        yield Finding(
+            Level.NOTE, LIBRARIES, f"{len(versions)} versions were published with another library",
+            f"{difference}: {', '.join(versions[:5])}{', ...' * (len(versions) > 5)}",
+            "their golden rows are compared at each load, so that a version which answers differently is not served",
+            "Publish them again here, or serve them in their own environment",
+        )  # fmt: skip
+    yield from _refused(set_up)
+
+
+def _python(set_up: SetUp) -> Iterator[Finding]:
+    here = tuple(map(int, platform.python_version_tuple()[:2]))
+    if not OLDEST <= here <= NEWEST:
+        yield Finding(
+            Level.WARNING, PYTHON, "this version of Python is not tested", f"Python {platform.python_version()}",
+            "the stack may not start, or answer differently", "Use Python 3.11 to 3.14",
+        )  # fmt: skip
+    if set_up.environ.get("PYTHONOPTIMIZE"):
+        yield Finding(
+            Level.WARNING, PYTHON, "Python's checks are off", f"PYTHONOPTIMIZE={set_up.environ['PYTHONOPTIMIZE']}",
+            "assertions of libraries are left out, so that a mistake goes on unseen",
+            "Remove PYTHONOPTIMIZE from the environment of the stack",
+        )  # fmt: skip
+
+
+def _versions(
+    set_up: SetUp, name: str, config: ModelConfig, libraries: LibrariesByName, differing: dict[str, list[str]]
+) -> Iterator[Finding]:
+    """Yield the versions that are to be served and were made elsewhere. differing: other libraries are added to it."""
+    settings = set_up.settings
+    root = settings.repository_path
+    for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
+        key = f"{name}/{number}"
+        try:
+            contract = integrity.read_contract(root, name, number, settings.repository.trusted_keys)
+            here = libraries.find(model_toml.environment_of(name, config, settings.repository))
+            warning = integrity.check_environment(contract, settings.repository.environment_skew, here)
+        except ContractBroken as problem:
+            yield Finding(
+                Level.ERROR, LIBRARIES if problem.failure_kind == "environment" else MODELS, f"{key} cannot be served",
+                str(problem), "requests for it get 503", "Do what the message says, then run `tableside reload`",
+            )  # fmt: skip
+            continue
+        if warning:
+            yield Finding(
+                Level.WARNING, LIBRARIES, f"{key} runs with other libraries than it was trained with", warning,
+                "it is served, but slower or by libraries that it was not trained with", "Do what the message says",
+            )  # fmt: skip
+        for difference in _differences(contract, here or environment()):
+            differing.setdefault(difference, []).append(key)
+
+
+def _differences(contract: Contract, here: Mapping[str, str]) -> Iterator[str]:
+    for package in COMPARED:
+        then, now = contract.environment.get(package), here.get(package)
+        if then and now and not same_minor(then, now):
+            yield f"{package} {then} at publish, {now} here"
+
+
+def _refused(set_up: SetUp) -> Iterator[Finding]:
+    statement = current_statement(set_up.settings.run_dir, set_up)
+    for (name, number), refusal in sorted(statement.refusals.items()):
+        yield Finding(
+            Level.ERROR, MODELS, f"every worker refuses {name}/{number}",
+            f"generation {statement.generation}, {refusal.kind}: {refusal.reason}", "requests for it get 503",
+            "docs/guide/operate.md has the ways out by the reason; then run `tableside reload`",
+        )  # fmt: skip
+    for name, model in sorted(statement.models.items()):
+        if model.problem and not model.refused:
+            yield Finding(
+                Level.ERROR, MODELS, f"model.toml of {name} is not in force", model.problem,
+                "the model is served as before the change", "Correct the file; the workers read it by themselves",
+            )  # fmt: skip
+
+
+def current_statement(run_dir: Path, set_up: SetUp) -> Statement:
+    """Return the statement that most workers serve; an empty one without workers, or if it is lost."""
+    numbers = [number for each in set_up.statuses if isinstance(number := each.get("generation"), int) and number]
+    if not numbers:
+        return EMPTY
+    try:
+        return Generations(run_dir / FOLDER, GenerationWords.alone()).read(max(numbers, key=numbers.count))
+    except ContractBroken:
+        return EMPTY
