@@ -79,7 +79,8 @@ def _report(result: Result, described: dict[str, object], chosen: argparse.Names
         "the events of a round. `window` ends when the stack has its full capacity again and has settled.\n",
         measured.table(found) + "\n",
         *(f"- {count} x {event}: {text}" for (event, text), count in failed.most_common(20)),
-        *(f"- not over in time: {trouble}" for trouble in result.troubles),
+        f"- {result.switches} changes of the models meanwhile, which all workers made",
+        *(f"- not as it should be: {trouble}" for trouble in result.troubles),
         f"\n![latency of every request around each event]({chosen.name}.svg)",
     ]
     page = "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from benchmarks.soak.events import EVENTS
 from benchmarks.soak.measured import BASELINE, Sent, Window, read
 from benchmarks.soak.models import Target
 from benchmarks.soak.stack import SoakFailed, Stack
+from benchmarks.soak.switches import switching
 
 BEFORE_S = 1.0
 """Seconds before an event that belong to its window."""
@@ -28,12 +29,17 @@ class Plan(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a soak measured. troubles: events that were not over in time, with the reason."""
+    """What a soak measured.
+
+    troubles: events that were not over in time, and changes that were refused, with the reason. switches: how many
+    changes of the models all workers have made meanwhile.
+    """
 
     start_s: float
     sent: list[Sent]
     windows: list[Window]
     troubles: list[str]
+    switches: int = 0
 
 
 def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progress: Callable[[str], None]) -> Result:
@@ -44,7 +50,10 @@ def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progres
         progress("starting the stack")
         start_s = stack.start()
         progress(f"ready after {start_s:.1f} s")
-        with steady_client(stack.port, targets, plan.rate, out):
+        with (
+            steady_client(stack.port, targets, plan.rate, out),
+            switching(stack, targets[0].model, troubles) as switches,
+        ):
             for number in range(1, plan.rounds + 1):
                 windows.append(_window(BASELINE, number, lambda: time.sleep(plan.settle_s), 0))
                 for event in plan.events:
@@ -52,7 +61,7 @@ def soak(stack: Stack, targets: Sequence[Target], plan: Plan, out: Path, progres
                     windows.append(_window(event, number, lambda: _happen(event, stack, troubles), plan.settle_s))  # noqa: B023
     finally:
         stack.stop()
-    return Result(start_s, read(out), windows, troubles)
+    return Result(start_s, read(out), windows, troubles, switches.made)
 
 
 def _window(event: str, number: int, act: Callable[[], None], settle_s: float) -> Window:

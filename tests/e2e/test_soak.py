@@ -60,6 +60,7 @@ def test_no_event_fails_a_request_or_makes_the_stack_silent(
     silences = {each.event: measured.longest_silence_s(result.sent, each) for each in result.windows}
     print(measured.table(found), silences, result.troubles, sep="\n")  # noqa: T201 - pytest -s shows the table
     assert result.troubles == []
+    assert result.switches >= 5, "changes of the models, once a second beside the events"
     assert [row.event for row in found] == [BASELINE, *EVENTS]
     assert measured.failures(result.sent, result.windows) == {}
     assert all(row.requests >= 40 for row in found), "the client was not running"
