@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -182,6 +183,16 @@ HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
     },
+    "Served": {
+        "description": "The version that has answered, as NAME/VERSION.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Generation": {
+        "description": "The generation of the models that the answer is of. It grows with each change of them.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "RetryAfter": {"description": "Seconds to wait before a retry.", "schema": {"type": "integer", "minimum": 0}},
     "BinaryHeader": {
         "description": "In a response with binary data: the size in bytes of the JSON before it.",
@@ -203,6 +214,12 @@ PARAMETERS: dict[str, Schema] = {
     },
 }
 REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
+PREDICTED = {
+    **REQUEST_ID,
+    "X-Tableside-Served": {"$ref": "#/components/headers/Served"},
+    "X-Tableside-Generation": {"$ref": "#/components/headers/Generation"},
+}
+"""The headers of an answer with predictions."""
 
 
 def error_responses() -> dict[str, Schema]:
@@ -224,10 +241,17 @@ def _error(status: int, text: str) -> Schema:
     return {"description": text, "headers": {**REQUEST_ID, **retry_after}, "content": content}
 
 
-def success(schema: Schema, description: str, example: object = None) -> Schema:
+def success(
+    schema: Schema, description: str, example: object = None, headers: Mapping[str, Schema] = REQUEST_ID
+) -> Schema:
     """Return a response with status 200 and a JSON body."""
     content: Schema = {"schema": schema} | ({} if example is None else {"example": example})
-    return {"description": description, "headers": dict(REQUEST_ID), "content": {JSON: content}}
+    return {"description": description, "headers": dict(headers), "content": {JSON: content}}
+
+
+def predicted(schema: Schema, description: str, example: object = None) -> Schema:
+    """Return a response with predictions, and with the headers that say what has predicted."""
+    return success(schema, description, example, PREDICTED)
 
 
 def error_refs(statuses: tuple[int, ...]) -> dict[str, Schema]:

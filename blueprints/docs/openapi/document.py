@@ -27,11 +27,11 @@ from tableside.blueprints.docs.openapi.components import (
     JSON,
     LINES,
     NPY,
-    REQUEST_ID,
+    PREDICTED,
     error_refs,
+    predicted,
     read_path,
     shared_ref,
-    success,
 )
 from tableside.blueprints.docs.openapi.requests import model_ref
 from tableside.blueprints.docs.openapi.responses import infer_example, outputs, predict_example
@@ -208,7 +208,7 @@ def _posting(model: Described, operation: str, summary: str) -> Schema:
 def _predict(model: Described) -> Schema:
     contract = model.contract
     content = {JSON: {"schema": model_ref(contract, "PredictRequest"), "examples": examples.predict(contract)}}
-    response = success(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
+    response = predicted(model_ref(contract, "PredictResponse"), "One prediction per row", predict_example(contract))
     response["content"] |= _BY_ACCEPT
     operation = _posting(model, "predict", "Predict (V1)")
     operation["parameters"] += queries.output_query(contract)
@@ -225,9 +225,9 @@ def _infer(model: Described) -> Schema:
         JSON: {"schema": model_ref(contract, "InferRequest"), "examples": examples.infer(contract)},
         BINARY: {"schema": {"type": "string", "format": "binary", "description": _BINARY_BODY}},
     }
-    response = success(model_ref(contract, "InferResponse"), "The requested outputs", infer_example(contract))
+    response = predicted(model_ref(contract, "InferResponse"), "The requested outputs", infer_example(contract))
     response["headers"] = {
-        **REQUEST_ID,
+        **PREDICTED,
         "Inference-Header-Content-Length": {"$ref": "#/components/headers/BinaryHeader"},
     }
     response["content"][BINARY] = {"schema": {"type": "string", "format": "binary", "description": _BINARY_ANSWER}}
@@ -260,7 +260,7 @@ def _invocations(model: Described) -> Schema:
         "application/vnd.apache.arrow.stream": {"schema": _BYTES},
         "application/vnd.apache.parquet": {"schema": _BYTES},
     }
-    response = success(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
+    response = predicted(model_ref(contract, "Predictions"), "One prediction per row", predict_example(contract))
     response["content"] |= _BY_ACCEPT
     operation = _posting(model, "invocations", "Predict (MLflow and SageMaker)")
     operation["parameters"] += queries.output_query(contract)
