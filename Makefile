@@ -111,9 +111,12 @@ test-clients: programs $(VENV)/.dev ## real clients and generated ones in locked
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
 	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
 
-test-host: ## what needs a whole host: control groups, process 1 of a container, both commands on a new Debian (root, debootstrap)
+test-host: ## what needs a whole host: control groups, process 1, systemd, install.sh, the image, a new Debian (root, debootstrap)
 	bash tests/host/limits.sh
 	bash tests/host/process_one.sh
+	bash tests/host/service.sh
+	bash tests/host/install_script.sh
+	bash tests/host/image.sh
 	bash tests/host/fresh_machine.sh
 
 bench: $(VENV)/.base ## compare with other servers on this machine, about 40 minutes (benchmarks/README.md)

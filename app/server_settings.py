@@ -109,3 +109,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def stop_wait_s(self) -> int:
         """Seconds between supervisord's SIGTERM and its SIGKILL."""
         return self.proxy_read_timeout_s + math.ceil(self.lame_duck_s) + 5
+
+    @property
+    def stack_stop_s(self) -> int:
+        """Seconds that the end of the whole stack may take. What stops it from outside has to wait longer."""
+        return math.ceil(self.lame_duck_s) + 2 * self.stop_wait_s + 15

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from tableside.contract.schema import Contract
-from tableside.deployment import disk_fit, memory_fit, own_connection
+from tableside.deployment import disk_fit, memory_fit, own_connection, service_manager
 from tableside.deployment.doctor import diagnosis
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
@@ -104,10 +104,11 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
 
 
 def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
-    """Wait until the stack is ready and print the banner to stdout. Return the exit code of the waiting process.
+    """Wait until the stack is ready, print the banner to stdout and tell the service manager, if there is one.
 
-    Print the banner with the reason if the stack is not ready after START_TIMEOUT_S, or cannot become ready because
-    the repository has no model. Return 1, without a banner, if supervisord ended first.
+    Return the exit code of the waiting process. The banner has the reason if the stack is not ready after
+    START_TIMEOUT_S, or cannot become ready because the repository has no model. Return 1, without a banner, if
+    supervisord ended first.
     """
     parent, give_up_at_s = os.getppid(), time.monotonic() + START_TIMEOUT_S
     sys.stderr.write(memory_fit.warning(settings) + disk_fit.warning(settings))
@@ -123,5 +124,6 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
     problem = "" if state.get("ready") else str(state.get("reason", "no answer"))
     sys.stdout.write(text(settings, behind_nginx=behind_nginx, problem=problem))
     sys.stdout.flush()
+    service_manager.ready(f"has started but is not ready: {problem}" if problem else "serves", os.environ)
     sys.stderr.write(diagnosis.start_lines(settings))
     return 0

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tableside import private_files
-from tableside.deployment import banner, exposure, model_programs, running_stack, takeover, tls
+from tableside.deployment import banner, exposure, model_programs, running_stack, service_manager, takeover, tls
 from tableside.deployment.layout import (
     MAX_RUN_DIR_BYTES,
     PROJECT_VARIABLE,
@@ -61,6 +61,7 @@ def run(settings: Settings) -> int:
         code = banner.show_when_ready(settings, behind_nginx=nginx is not None)
         takeover.finish(settings, left)
         os._exit(code)
+    environ.pop(service_manager.VARIABLE, None)  # gunicorn would say that it is ready too, before its workers are
     project, python = environ[PROJECT_VARIABLE], environ[PYTHON_VARIABLE]
     os.chdir(project)
     supervisord = [python, "-m", "supervisor.supervisord", "-c", os.path.join(project, SUPERVISORD_CONF)]

@@ -37,7 +37,7 @@ def stop(settings: Settings) -> int:
     """
     run_dir = settings.run_dir
     supervisors = find_supervisors(run_dir)
-    limit_s = settings.server.lame_duck_s + 2 * settings.server.stop_wait_s + 15
+    limit_s = settings.server.stack_stop_s
     for pid in supervisors:
         try:
             os.kill(pid, signal.SIGTERM)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -133,17 +134,28 @@ def _become_subreaper() -> None:
 def test_supervisord_that_adopts_orphans_ends_as_well(
     make_stack: Callable[..., Stack], trained: dict[str, Any]
 ) -> None:
-    """Like process 1 of a container, supervisord inherits what guardians and killed masters leave. It still ends."""
+    """Like process 1 of a container, supervisord inherits what guardians and killed masters leave. It still ends.
+
+    Its service manager is told once that it serves: gunicorn, which knows that protocol too, says nothing.
+    """
     stack = make_stack(start=False)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(stack.environ.setdefault("NOTIFY_SOCKET", str(stack.folder / "notify")))
+    manager.settimeout(60)
     command = [sys.executable, "-m", "tableside.cli", "run"]
     with (stack.folder / "run.out").open("wb") as log:
         stack.process = subprocess.Popen(
             command, cwd=stack.project, env=stack.environ, stdout=log, stderr=log, preexec_fn=_become_subreaper
         )
     stack.wait_ready()
+    told = [manager.recv(4096), manager.recv(4096)]
     stack.ctl("restart", "nginx")
     stack.ctl("restart", "web:*")
     stack.wait_ready()
     os.kill(stack.process.pid, signal.SIGTERM)
     assert stack.process.wait(90) == 0
     assert until(lambda: find(stack.run_dir) == []), find(stack.run_dir)
+    manager.setblocking(False)
+    with manager, suppress(BlockingIOError):
+        told.append(manager.recv(4096))
+    assert told == [b"READY=1\nSTATUS=serves", b"BARRIER=1"]
