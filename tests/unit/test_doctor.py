@@ -230,6 +230,18 @@ WORKERS: list[dict[str, Any]] = [
 ]
 
 
+def status(state: str, **more: object) -> dict[str, object]:
+    """What a worker says of a version whose artifact was damaged."""
+    found = {
+        "name": "iris",
+        "version": 1,
+        "state": state,
+        "failure_kind": "damaged",
+        "reason": "model.skops is damaged",
+    }
+    return {**found, **more}
+
+
 def workers_are(*changes: Mapping[str, object], supervisord: int = 1) -> Callable[[SetUp], SetUp]:
     """Workers that have run for an hour under a supervisord, with other members of their status."""
 
@@ -344,7 +356,11 @@ SEEDED: dict[str, tuple[Callable[[SetUp], SetUp], Level, str, str, str]] = {
     "workers without supervisord": (workers_are({}, {}, supervisord=0), W, "stale files", "2 workers", "tableside run"),
     "old body": (
         does(lambda found: written(run(found) / "tmp/body/0000000001", changed_s=OLD_S)), W, "stale files", "1 files",
-        "tmp",
+        "tmp/body",
+    ),
+    "requests in hand of another release": (
+        does(lambda found: written(run(found) / "in_hand/requests.0", changed_s=OLD_S)), W, "stale files",
+        "in_hand/requests.0", "Remove",
     ),
     "old draft of a key": (
         does(lambda found: written(run(found) / "admin.key.77.new", changed_s=OLD_S)), W, "stale files",
@@ -412,6 +428,20 @@ SEEDED: dict[str, tuple[Callable[[SetUp], SetUp], Level, str, str, str]] = {
         does(lambda found: written(models(found) / "iris/1/contract.json", "{")), E, "models", "iris/1/contract.json",
         "tableside reload",
     ),
+    "a changed contract": (
+        does(lambda found: written(models(found) / "iris/1/checksums.sha256", "0  columns\n")), E, "models",
+        "does not match checksums.sha256", "tableside reload",
+    ),
+    "no artifact": (
+        does(lambda found: (models(found) / "iris/1/model.skops").unlink()), E, "models",
+        "iris/1/model.skops is missing", "tableside reload",
+    ),
+    "served until the next restart": (
+        workers_are({}, {"models": [status("READY", current=False)]}), E, "models", "is damaged", "tableside reload"
+    ),
+    "unavailable in one worker": (
+        workers_are({}, {"models": [status("UNAVAILABLE")]}), E, "models", "damaged: model.skops", "tableside reload"
+    ),
     "no repository": (does(lambda found: shutil.rmtree(models(found))), E, "models", "models", "repository.path"),
     "Python without checks": (
         lambda found: replace(found, environ={**found.environ, "PYTHONOPTIMIZE": "1"}), W, "Python", "=1",
@@ -461,6 +491,8 @@ def test_nothing_is_found_where_nothing_is_wrong(sound: SetUp) -> None:
     """The set-up in which the mistakes are seeded has none, with and without nginx."""
     assert diagnosis.examine(sound) == []
     assert diagnosis.examine(replace(sound, nginx={})) == []
+    written(run(sound) / layout.WEB_SOCKET)
+    assert diagnosis.examine(sound) == []  # a stack that ends in order leaves it
 
 
 HOST = ("room", "open files", "listen queues", "processors", "clock")

@@ -11,7 +11,8 @@ from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 
 ABOUT = "settings"
-_MOST = 3
+_MOST, _SHOWN = 3, 80
+"""Lines that a finding shows, and characters of each."""
 
 
 def check(set_up: SetUp) -> Iterator[Finding]:
@@ -41,9 +42,10 @@ def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
         for line in difflib.ndiff(text.splitlines(), wanted.splitlines())
         if line.startswith("+ ") and line[2:].strip() and not line[2:].strip().startswith("#")
     ]
+    shown = "`, `".join(each[:_SHOWN] for each in changed[:_MOST])
     yield Finding(
         Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these",
-        f"{len(changed)} lines would change, such as `{'`, `'.join(changed[:_MOST])}`" if changed else "lines are gone",
+        f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone",
         "what was changed is not in force: tableside.toml, a variable of the environment, or the file itself",
         "Run `tableside restart`, with the variables with which the stack was started",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.deployment.layout import CONTROL_SOCKET, WEB_SOCKET
-from tableside.process import operations
+from tableside.process import hand_file, operations
 from tableside.process.file_locks import is_locked
 from tableside.repository import paths
 
@@ -63,11 +63,12 @@ def _refusing(run_dir: Path) -> Iterator[Finding]:
 
 
 def _of_former_stack(run_dir: Path) -> Iterator[Finding]:
-    left = sorted(each.name for pattern in ("*.sock", "*.pid") for each in run_dir.glob(pattern))
-    if left:
+    """A stack that ends in order leaves sockets too, but no pid file of supervisord."""
+    if (run_dir / "supervisord.pid").exists():
+        left = sorted(each.name for pattern in ("*.sock", "*.pid") for each in run_dir.glob(pattern))
         yield Finding(
-            Level.NOTE, ABOUT, "an earlier stack has not removed its files", f"{', '.join(left)} in {run_dir}",
-            "it was killed; the next start removes them", "Run `tableside run`",
+            Level.NOTE, ABOUT, "an earlier stack was killed", f"{', '.join(left)} in {run_dir}",
+            "its files are left; the next start removes them", "Run `tableside run`",
         )  # fmt: skip
 
 
@@ -76,13 +77,15 @@ def _old_files(set_up: SetUp) -> Iterator[Finding]:
     candidates = [file for folder in PASSING for file in _files(run_dir / folder)]
     if not set_up.supervisord:
         candidates += [*run_dir.glob("*.new"), *(run_dir / operations.FOLDER).glob("*.draft")]
+        in_hand = (run_dir / hand_file.FOLDER).glob("requests.*")
+        candidates += [file for file in in_hand if file.name != hand_file.FILE]
     found = [file for file in candidates if 0 < _changed_s(file) < before_s]
     if found:
         size = sum(_size(file) for file in found)
         yield Finding(
-            Level.WARNING, ABOUT, "bodies and answers of killed processes are left",
+            Level.WARNING, ABOUT, "files of killed processes or of another release are left",
             f"{len(found)} files, {size / 1e6:.1f} MB, older than a day, such as {found[0]}",
-            "they take room on the disk that the stack needs", f"Remove them: they are in {run_dir / 'tmp'}",
+            "they take room on the disk that the stack needs", f"Remove them, in {found[0].parent} and its like",
         )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ from tableside.deployment.doctor.set_up import SetUp
 from tableside.errors import ContractBroken
 from tableside.model_process.known_environments import LibrariesByName
 from tableside.process.generation_words import GenerationWords
-from tableside.repository import integrity, model_toml, model_toml_checks, paths
+from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths, version_record
 from tableside.repository.model_toml import ModelConfig
 from tableside.serving.generations import FOLDER, Generations
+from tableside.serving.lifecycle import State
 from tableside.serving.statement import EMPTY, Statement
+from tableside.serving.version_status import merge_statuses, read_statuses
 from tableside_contract.environment import same_minor
 
 MODELS, LIBRARIES, PYTHON = "models", "libraries", "Python"
@@ -61,6 +63,7 @@ def check(set_up: SetUp) -> Iterator[Finding]:
             "Publish them again here, or serve them in their own environment",
         )  # fmt: skip
     yield from _refused(set_up)
+    yield from _served(set_up)
 
 
 def _python(set_up: SetUp) -> Iterator[Finding]:
@@ -87,7 +90,7 @@ def _versions(
     for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
         key = f"{name}/{number}"
         try:
-            contract = integrity.read_contract(root, name, number, settings.repository.trusted_keys)
+            contract = _contract(set_up, name, number)
             here = libraries.find(model_toml.environment_of(name, config, settings.repository))
             warning = integrity.check_environment(contract, settings.repository.environment_skew, here)
         except ContractBroken as problem:
@@ -105,6 +108,21 @@ def _versions(
             differing.setdefault(difference, []).append(key)
 
 
+def _contract(set_up: SetUp, name: str, number: int) -> Contract:
+    """Return the contract of a version. Raises ContractBroken as its load would, as far as that is seen without reading
+    the artifact: `tableside verify` reads it.
+    """
+    policy, root = set_up.settings.repository, set_up.settings.repository_path
+    contract = integrity.read_contract(root, name, number, policy.trusted_keys)
+    integrity.check_checksums(root, contract)
+    consent_file.check(root, contract, Path(policy.consent_file))
+    version_record.check(root, name, number)
+    if not (paths.version_folder(root, name, number) / contract.artifact.file).is_file():
+        missing = f"{name}/{number}/{contract.artifact.file}"
+        raise ContractBroken(f"{missing} is missing. Restore it from a copy, or publish the model again")
+    return contract
+
+
 def _differences(contract: Contract, here: Mapping[str, str]) -> Iterator[str]:
     for package in COMPARED:
         then, now = contract.environment.get(package), here.get(package)
@@ -112,8 +130,26 @@ def _differences(contract: Contract, here: Mapping[str, str]) -> Iterator[str]:
             yield f"{package} {then} at publish, {now} here"
 
 
+def _served(set_up: SetUp) -> Iterator[Finding]:
+    """Yield what the workers report of versions, beside what their generation refuses."""
+    refusals = current_statement(set_up).refusals
+    for (name, number), entry in sorted(merge_statuses(read_statuses(set_up.statuses)).items()):
+        if entry.state is State.READY and not entry.current:
+            yield Finding(
+                Level.ERROR, MODELS, f"{name}/{number} is served only until the next restart", entry.reason,
+                "workers that start later cannot load it: requests for it get 503 then",
+                "Do what the message says, then run `tableside reload`",
+            )  # fmt: skip
+        elif entry.state is State.UNAVAILABLE and entry.failure_kind and (name, number) not in refusals:
+            yield Finding(
+                Level.ERROR, MODELS, f"{name}/{number} is not served by every worker",
+                f"{entry.failure_kind}: {entry.reason}", "requests for it get 503",
+                "Do what the message says, then run `tableside reload`",
+            )  # fmt: skip
+
+
 def _refused(set_up: SetUp) -> Iterator[Finding]:
-    statement = current_statement(set_up.settings.run_dir, set_up)
+    statement = current_statement(set_up)
     for (name, number), refusal in sorted(statement.refusals.items()):
         yield Finding(
             Level.ERROR, MODELS, f"every worker refuses {name}/{number}",
@@ -128,12 +164,13 @@ def _refused(set_up: SetUp) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def current_statement(run_dir: Path, set_up: SetUp) -> Statement:
+def current_statement(set_up: SetUp) -> Statement:
     """Return the statement that most workers serve; an empty one without workers, or if it is lost."""
     numbers = [number for each in set_up.statuses if isinstance(number := each.get("generation"), int) and number]
     if not numbers:
         return EMPTY
     try:
-        return Generations(run_dir / FOLDER, GenerationWords.alone()).read(max(numbers, key=numbers.count))
+        generations = Generations(set_up.settings.run_dir / FOLDER, GenerationWords.alone())
+        return generations.read(max(numbers, key=numbers.count))
     except ContractBroken:
         return EMPTY
