@@ -26,7 +26,7 @@ def check(set_up: SetUp) -> Iterator[Finding]:
     """Yield what was left behind."""
     run_dir = set_up.settings.run_dir
     if set_up.supervisord:
-        yield from _refusing(run_dir)
+        yield from _refusing(run_dir) if set_up.behind_nginx else ()
     elif set_up.statuses:
         yield Finding(
             Level.WARNING, ABOUT, "workers run without supervisord", f"{len(set_up.statuses)} workers, no supervisord",
