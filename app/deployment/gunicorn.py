@@ -15,6 +15,7 @@ from tableside.deployment.socket_holder import fetch, for_gunicorn, pass_on
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.settings import load
 
+CONF = PROJECT / "gunicorn.conf.py"
 _FIRST_LISTEN_FD = 3
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     descriptors = for_gunicorn(fetch(settings.run_dir), os.environ.get("TABLESIDE_NGINX") == "true")
     pass_on(descriptors, _FIRST_LISTEN_FD)
     os.environ.update(LISTEN_FDS=str(len(descriptors)), LISTEN_PID=str(os.getpid()))
-    command = [sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py")]
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF)]
     os.execv(sys.executable, command)  # noqa: S606 - this process becomes gunicorn
 
 

@@ -460,6 +460,10 @@ SEEDED: dict[str, tuple[Callable[[SetUp], SetUp], Level, str, str, str]] = {
         workers_are({"failure": "disk full"}, {}), E, "workers", "disk full", "Do what the message says"
     ),
     "another release": (workers_are({"version": "0.0.1"}, {}), W, "workers", "0.0.1", "tableside restart"),
+    "a program that was stopped": (
+        lambda found: replace(found, programs={"nginx": {"statename": "STOPPED", "stopwaitsecs": "45"}}),
+        E, "workers", "STOPPED", "start 'nginx:*'",
+    ),
     "drained": (
         lambda found: replace(does(lambda each: drained.drain(run(each)))(found), supervisord=1), N, "workers",
         "drained", "tableside resume",

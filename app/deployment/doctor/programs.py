@@ -16,6 +16,9 @@ Programs = Mapping[str, Mapping[str, str]]
 """The settings of each program, by its name and theirs."""
 _VARIABLE = re.compile(r"%\(ENV_([A-Za-z0-9_]+)\)s")
 _PROGRAM = "program:"
+STATE = "statename"
+"""The key, of a program of a running supervisord, with the state of its processes: of one that is DOWN, if any is."""
+DOWN = ("STOPPED", "BACKOFF", "EXITED", "FATAL", "UNKNOWN")
 _TIMEOUT_S = 5.0
 
 
@@ -44,8 +47,15 @@ def of_supervisord(run_dir: Path) -> Programs:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
-        found = connect(run_dir).getAllConfigInfo()
-        return {str(each["group"]): {key: str(text) for key, text in each.items()} for each in found}
+        supervisor = connect(run_dir)
+        states = {(each["group"], each["name"]): each["statename"] for each in supervisor.getAllProcessInfo()}
+        found: dict[str, dict[str, str]] = {}
+        for each in supervisor.getAllConfigInfo():
+            program = found.setdefault(str(each["group"]), {key: str(text) for key, text in each.items()})
+            state = str(states.get((each["group"], each["name"]), ""))
+            if state in DOWN or STATE not in program:
+                program[STATE] = state
+        return found
     except (OSError, HTTPException, Error):
         return {}
     finally:

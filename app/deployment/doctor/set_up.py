@@ -21,7 +21,8 @@ from tableside.deployment import instances, layout, nginx, running_stack
 from tableside.deployment.doctor import programs
 from tableside.deployment.doctor.kernel_clock import is_synchronised
 from tableside.deployment.doctor.programs import Programs
-from tableside.deployment.layout import MODEL_PROGRAMS, PROJECT, PROJECT_VARIABLE, SUPERVISORD_CONF
+from tableside.deployment.gunicorn import CONF
+from tableside.deployment.layout import MODEL_PROGRAMS, PROJECT_VARIABLE, SUPERVISORD_CONF
 from tableside.process import worker_slots
 from tableside.settings import Settings
 
@@ -109,9 +110,7 @@ def _nginx(settings: Settings, is_used: bool, is_running: bool) -> tuple[dict[st
     return texts, files
 
 
-def read_gunicorn(
-    environ: Mapping[str, str], conf: Path = PROJECT / "gunicorn.conf.py"
-) -> tuple[dict[str, object], str]:
+def read_gunicorn(environ: Mapping[str, str], conf: Path = CONF) -> tuple[dict[str, object], str]:
     """Return gunicorn's settings, and why they are unknown; one of both is empty. environ: that gunicorn has."""
     command = [sys.executable, "-m", "tableside.deployment.doctor.gunicorn_child", "-c", str(conf)]
     try:

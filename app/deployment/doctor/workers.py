@@ -9,6 +9,7 @@ from datetime import datetime
 
 from tableside import __version__
 from tableside.deployment.doctor.finding import Finding, Level
+from tableside.deployment.doctor.programs import DOWN, STATE
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.process import drained
 from tableside.process.file_locks import is_locked
@@ -27,6 +28,7 @@ def check(set_up: SetUp) -> Iterator[Finding]:
             Level.NOTE, ABOUT, "the host is drained", str(settings.run_dir / drained.FILE),
             "readiness answers 503, so that load balancers send nothing", "Run `tableside resume`",
         )  # fmt: skip
+    yield from _programs(set_up)
     for each in set_up.statuses:
         if failure := each.get("failure"):
             yield Finding(
@@ -37,6 +39,16 @@ def check(set_up: SetUp) -> Iterator[Finding]:
         yield from _count(set_up)
         yield from _agreement(set_up)
         yield from _watch(set_up)
+
+
+def _programs(set_up: SetUp) -> Iterator[Finding]:
+    for name, program in sorted(set_up.programs.items()):
+        if program.get(STATE) in DOWN and (name != "nginx" or set_up.behind_nginx):
+            yield Finding(
+                Level.ERROR, ABOUT, f"the program {name} does not run", f"supervisord says {program[STATE]}",
+                "requests get no answer, or the next restart finds no sockets", f"Look into {set_up.settings.run_dir}"
+                f"/log/{name}.log, then run: supervisorctl -c supervisord.conf start '{name}:*'",
+            )  # fmt: skip
 
 
 def _youngest_s(set_up: SetUp) -> float:
