@@ -99,7 +99,11 @@ def test_an_archive_has_a_number_of_files_at_most(tmp_path: Path, monkeypatch: p
         unpack(tar_of(member("a"), member("b"), member("c")), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04zip", b"\x1f\x8bxx", b"x" * 2000, gzip.compress(b"no tar" * 300)])
+@pytest.mark.parametrize(
+    "content",
+    [b"PK\x03\x04zip", b"\x1f\x8bxx", b"x" * 2000, gzip.compress(b"no tar" * 300)],
+    ids=["zip", "cut-off-gzip", "text", "gzip-of-text"],
+)
 def test_what_is_no_tar_file_is_refused(tmp_path: Path, content: bytes) -> None:
     """With a line that says how to make one."""
     with pytest.raises(RequestRejected, match=r"tar -C FOLDER"):
