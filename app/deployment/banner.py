@@ -14,7 +14,6 @@ import orjson
 
 from tableside.contract.schema import Contract
 from tableside.deployment import disk_fit, memory_fit, own_connection, service_manager
-from tableside.deployment.doctor import diagnosis
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, paths
@@ -110,6 +109,8 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
     START_TIMEOUT_S, or cannot become ready because the repository has no model. Return 1, without a banner, if
     supervisord ended first.
     """
+    from tableside.deployment.doctor import diagnosis  # it imports much, and others need only `curl_line`
+
     parent, give_up_at_s = os.getppid(), time.monotonic() + START_TIMEOUT_S
     sys.stderr.write(memory_fit.warning(settings) + disk_fit.warning(settings))
     state: dict[str, object] = {}

@@ -150,8 +150,8 @@ class Loader:
             fresh.golden_difference = original.golden_difference
         fresh.ready(runtime, time.monotonic() - started_s, warning)
         if self._store is not None and not fresh.reason and not isinstance(runtime, RemoteRuntime):
-            unshared = shared_entries.unshared_warning(self._root, contract, self._policy, runtime)
-            fresh.report_problem(unshared, fresh.failure_kind)
+            fresh.notice = shared_entries.unshared_warning(self._root, contract, self._policy, runtime)
+            fresh.report_warning()
 
     def _warning(self, contract: Contract, runtime: Runtime) -> str:
         """What differs from publish where the version runs; empty if nothing does."""

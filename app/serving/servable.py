@@ -66,6 +66,8 @@ class Servable:
         self.reason = ""
         self.failure_kind = FailureKind.NONE
         self.warning = ""
+        self.notice = ""
+        """What is worth saying of a version that is served as it should be."""
         self.load_s = 0.0
         self.fingerprint: Fingerprint = None
         self.environment = ""
@@ -113,7 +115,7 @@ class Servable:
     def report_warning(self) -> None:
         """Report what is wrong with a version that answers: its environment, or a setting that does not fit it."""
         kind = FailureKind.ENVIRONMENT if self.warning else FailureKind.NONE
-        self.report_problem(self.warning or self.policy.problem, kind)
+        self.report_problem(self.warning or self.policy.problem or self.notice, kind)
 
     def unload(self) -> None:
         """Become UNAVAILABLE and release the cache.

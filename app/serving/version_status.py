@@ -35,7 +35,7 @@ class VersionStatus(msgspec.Struct, frozen=True):
 
 def status_of_servable(servable: Servable) -> VersionStatus:
     """Return the status of a version in this worker, as the worker writes it to its status file."""
-    current = servable.reason == servable.warning or servable.failure_kind is FailureKind.QUARANTINED
+    current = servable.reason in (servable.warning, servable.notice) or servable.failure_kind is FailureKind.QUARANTINED
     return VersionStatus(
         servable.name,
         servable.version,
