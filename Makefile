@@ -115,6 +115,7 @@ test-host: ## what needs a whole host: control groups, process 1, systemd, insta
 	bash tests/host/limits.sh
 	bash tests/host/process_one.sh
 	bash tests/host/service.sh
+	bash tests/host/booted.sh
 	bash tests/host/install_script.sh
 	bash tests/host/image.sh
 	bash tests/host/fresh_machine.sh

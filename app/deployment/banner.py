@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import orjson
@@ -102,9 +102,11 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
+def show_when_ready(settings: Settings, *, behind_nginx: bool, take_over: Callable[[], None]) -> int:
     """Wait until the stack is ready, print the banner to stdout and tell the service manager, if there is one.
 
+    take_over: ends what is left of an earlier stack. Until then that stack may be what answers, so that the service
+    manager is told afterwards.
     Return the exit code of the waiting process. The banner has the reason if the stack is not ready after
     START_TIMEOUT_S, or cannot become ready because the repository has no model. Return 1, without a banner, if
     supervisord ended first.
@@ -125,6 +127,7 @@ def show_when_ready(settings: Settings, *, behind_nginx: bool) -> int:
     problem = "" if state.get("ready") else str(state.get("reason", "no answer"))
     sys.stdout.write(text(settings, behind_nginx=behind_nginx, problem=problem))
     sys.stdout.flush()
+    take_over()
     service_manager.ready(f"has started but is not ready: {problem}" if problem else "serves", os.environ)
     sys.stderr.write(diagnosis.start_lines(settings))
     return 0

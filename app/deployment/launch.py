@@ -8,6 +8,7 @@ import secrets
 import shutil
 import socket
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tableside import private_files
@@ -58,14 +59,19 @@ def run(settings: Settings) -> int:
             write(settings, nginx, plane)
     _raise_file_limit()
     if os.fork() == 0:
-        code = banner.show_when_ready(settings, behind_nginx=nginx is not None)
-        takeover.finish(settings, left)
-        os._exit(code)
+        take_over = partial(_take_over, settings, left)
+        os._exit(banner.show_when_ready(settings, behind_nginx=nginx is not None, take_over=take_over))
     environ.pop(service_manager.VARIABLE, None)  # gunicorn would say that it is ready too, before its workers are
     project, python = environ[PROJECT_VARIABLE], environ[PYTHON_VARIABLE]
     os.chdir(project)
     supervisord = [python, "-m", "supervisor.supervisord", "-c", os.path.join(project, SUPERVISORD_CONF)]
     os.execve(python, supervisord, environ)  # noqa: S606 - this process becomes supervisord
+
+
+def _take_over(settings: Settings, left: list[StackProcess]) -> None:
+    if left:
+        service_manager.wait_longer(takeover.REPLACED_WITHIN_S, os.environ)
+        takeover.finish(settings, left)
 
 
 def prepare(settings: Settings) -> list[StackProcess]:

@@ -15,6 +15,8 @@ from contextlib import suppress
 
 VARIABLE = "NOTIFY_SOCKET"
 _BARRIER_WAIT_MS = 5000
+_MARGIN_S = 30.0
+"""What a process of the stack may need beyond its own time limits, on a busy machine."""
 
 
 def ready(status: str, environ: Mapping[str, str]) -> bool:
@@ -23,6 +25,11 @@ def ready(status: str, environ: Mapping[str, str]) -> bool:
     Return whether a service manager was told. Never raises: without one, or if it does not listen, the stack serves.
     """
     return _send(f"READY=1\nSTATUS={' '.join(status.split())}", environ)
+
+
+def wait_longer(seconds: float, environ: Mapping[str, str]) -> bool:
+    """Say that the stack may need so many seconds more until it is ready. Return and raise as `ready` does."""
+    return _send(f"EXTEND_TIMEOUT_USEC={int((seconds + _MARGIN_S) * 1e6)}", environ)
 
 
 def _send(message: str, environ: Mapping[str, str]) -> bool:

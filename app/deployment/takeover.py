@@ -20,7 +20,7 @@ from tableside.deployment.stack_processes import StackProcess, find, leaders, se
 from tableside.process import worker_slots
 from tableside.settings import Settings
 
-_REPLACED_WITHIN_S = 600.0
+REPLACED_WITHIN_S = 600.0
 """How long the new keepers may take to replace what serves: gunicorn's workers load all models first."""
 
 
@@ -66,7 +66,7 @@ def finish(settings: Settings, left: Sequence[StackProcess]) -> None:
         ready = [worker for worker in workers if worker.get("ready") and worker.get("pid") not in old]
         return os.getppid() != parent or len(ready) >= settings.server.workers
 
-    if wait_until(is_replaced, _REPLACED_WITHIN_S, poll_s=0.5) and os.getppid() == parent:
+    if wait_until(is_replaced, REPLACED_WITHIN_S, poll_s=0.5) and os.getppid() == parent:
         for process in leaders(left):
             send(process, signal.SIGTERM)
 

@@ -53,6 +53,13 @@ def test_a_service_manager_is_told_and_has_read_it_when_the_call_returns(kind: s
     assert told[1:] == ["BARRIER=1"]
 
 
+def test_a_service_manager_is_asked_for_more_time(tmp_path: Path) -> None:
+    """The time is in microseconds, and longer than the stack itself waits."""
+    with manager(str(tmp_path / "notify")) as told:
+        assert service_manager.wait_longer(600, {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert told[0] == "EXTEND_TIMEOUT_USEC=630000000"
+
+
 @pytest.mark.parametrize("address", ["", "relative", "/no/such/socket", "@tableside-nobody-listens"])
 def test_without_a_service_manager_nothing_happens(address: str) -> None:
     """A variable that is not set, or names no socket, stops no start."""
