@@ -20,6 +20,8 @@ from tableside.server_settings import Server
 from tableside.settings import Settings, split_address
 from tests.host.dockerfile import Stage, files, read
 
+pytestmark = pytest.mark.no_greenlets
+
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"
 STATE = "/var/lib/tableside"

@@ -14,6 +14,8 @@ import pytest
 
 from tableside.deployment import service_manager
 
+pytestmark = pytest.mark.no_greenlets
+
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
