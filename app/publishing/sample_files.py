@@ -38,6 +38,13 @@ def read(path: Path, estimator: object = None, target: str | None = None, types:
     return _typed(_frame(path, ending), estimator, target, types)
 
 
+def columns_of_csv(path: Path, target: str | None = None) -> list[str]:
+    """Return the names of a CSV sample's columns, without the target. Raises PublishFailed."""
+    if not path.is_file():
+        raise PublishFailed(f"{path}: no such file")
+    return sample.without_target(list(csv_samples.read_text(path)), target)
+
+
 def _frame(path: Path, ending: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path) if ending == ".parquet" else _sparse(path)

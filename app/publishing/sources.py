@@ -1,4 +1,5 @@
-"""Reads what is to be published: a joblib, pickle or skops file, an MLflow model directory, or a training record."""
+"""Reads what is to be published: a joblib, pickle or skops file, an ONNX graph, a booster's own file, an MLflow model
+directory, or a training record."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from tableside.publishing import (
     estimator_files,
     mlflow,
     mlflow_code,
+    native_files,
     sample_files,
     skew,
     trainers_answers,
@@ -91,6 +93,8 @@ def in_memory(
 def _from_file(path: Path, request: Request, settings: Repository, answers: TrainersAnswers | None) -> Prepared:
     if not path.is_file():
         raise PublishFailed(f"{path}: no such file")
+    if native_files.is_native(path):
+        return _from_native(path, request, answers)
     trained_with, versions = skew.written_with(path)
     skew.Gate(settings.environment_skew, answers is not None).check(str(path), versions)
     content = estimator_files.read(path) if request.as_pickle and not is_zip(path) else None
@@ -109,6 +113,19 @@ def _from_file(path: Path, request: Request, settings: Repository, answers: Trai
         estimator, found, notes=tuple(notes), code=request.code, content=content, trained_with=trained_with,
         answers=answers,
     )  # fmt: skip
+
+
+def _from_native(path: Path, request: Request, answers: TrainersAnswers | None) -> Prepared:
+    """An ONNX graph or a booster's own file. Neither says in which versions it was trained."""
+    if request.sample is None:
+        raise PublishFailed(f"{path} needs a sample; add --sample FILE with rows like the training data")
+    if isinstance(request.sample, (str, Path)) and Path(request.sample).suffix.lower() == ".csv":
+        names = sample_files.columns_of_csv(Path(request.sample), request.target)
+        request = dataclasses.replace(request, types={**native_files.types(path, names), **(request.types or {})})
+    found, _ = rows(None, request)
+    estimator = native_files.read(path, found)
+    found, notes = rows(estimator, request)
+    return Prepared(estimator, found, {"format": path.suffix.lower().removeprefix(".")}, tuple(notes), answers=answers)
 
 
 def rows(estimator: object, request: Request) -> Sample:

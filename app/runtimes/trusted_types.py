@@ -91,8 +91,10 @@ scipy.interpolate._bsplines._BSpline scipy.interpolate._interpolate.interp1d sci
 scipy.sparse._csc.csc_matrix scipy.sparse._csr.csr_matrix
 """
 
+_OWN = "tableside.runtimes.onnx_model.OnnxClassifier tableside.runtimes.onnx_model.OnnxRegressor"
+
 TRUSTED: frozenset[str] = frozenset(f"sklearn.{name}" for name in (_SKLEARN + _SCORERS + _OLDER).split()) | frozenset(
-    _OTHERS.split()
+    (_OTHERS + " " + _OWN).split()
 )
 
 

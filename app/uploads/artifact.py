@@ -1,7 +1,8 @@
-"""Publishes an uploaded estimator: a skops file with a sample, or a training record that holds one.
+"""Publishes an uploaded estimator: a skops file, an ONNX graph or a booster's own file with a sample, or a training
+record that holds a skops file.
 
-It does what `tableside publish` does, with one difference: nothing is read that runs code. A file that is no skops file
-is refused before anything opens it.
+It does what `tableside publish` does, with one difference: nothing is read that runs code. A file of another kind is
+refused before anything opens it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import msgspec
 from tableside.contract.schema import Contract
 from tableside.control_errors import Forbidden
 from tableside.errors import RequestRejected
-from tableside.publishing import publish, sources, training_record
+from tableside.publishing import native_files, publish, sources, training_record
 from tableside.publishing.progress import Progress
 from tableside.settings import Settings
 from tableside.uploads.options import Options
 from tableside.uploads.version import NO_PICKLE
 
 PICKLES = frozenset((".joblib", ".pkl", ".pickle", ".cloudpickle", ".dill"))
-OTHER_FORMATS = frozenset((".onnx", ".ubj", ".cbm", ".json", ".txt", ".model", ".bst"))
+OTHER_FORMATS = frozenset((".model", ".bst"))
 TABLES = (".csv", ".parquet")
 HOW = (
-    "Send a tar file with a whole version (contract.json and its files), or with one skops file and sample.csv or "
-    "sample.parquet"
+    "Send a tar file with a whole version (contract.json and its files), or with sample.csv or sample.parquet and one "
+    "model: .skops, .onnx, or of XGBoost (.ubj, .json), LightGBM (.txt) or CatBoost (.cbm)"
 )
 
 
@@ -61,16 +62,17 @@ def _find(folder: Path) -> tuple[Path, Path | None, Path | None]:
     for name, path in files.items():
         if path.suffix.lower() in PICKLES:
             raise Forbidden(f"{name[:100]!r}: {NO_PICKLE}")
-    artifacts = [path for path in files.values() if path.suffix.lower() == ".skops"]
+    artifacts = [path for path in files.values() if path.suffix.lower() == ".skops" or native_files.is_native(path)]
     if training_record.is_record(folder):
         artifact = folder / training_record.read(folder).artifact.file
         _require_skops(artifact)
         return folder, None, None
     if len(artifacts) != 1:
         other = next((name for name, path in files.items() if path.suffix.lower() in OTHER_FORMATS), "")
-        what = f"{other[:100]!r} alone says not which table it takes" if other else "there is no estimator"
-        raise RequestRejected(f"{what if len(artifacts) == 0 else 'there are several skops files'}. {HOW}")
-    _require_skops(artifacts[0])
+        what = f"{other[:100]!r} is in a format that is not read" if other else "there is no estimator"
+        raise RequestRejected(f"{what if len(artifacts) == 0 else 'there are several models'}. {HOW}")
+    if not native_files.is_native(artifacts[0]):
+        _require_skops(artifacts[0])
     sample, expect = (_table(files, name) for name in ("sample", "expect"))
     if sample is None:
         raise RequestRejected(f"there is no sample: rows like the training data. {HOW}")

@@ -41,8 +41,10 @@ def copy(root: Path, name: str, version: int = 1) -> Path:
     return folder
 
 
-def registry_for(root: Path) -> Registry:
-    settings = load({"TABLESIDE__REPOSITORY__PATH": str(root), "TABLESIDE__SERVER__RUN_DIR": str(root.parent / "run")})
+def registry_for(root: Path, **more: str) -> Registry:
+    """A registry of a repository. more: further settings, as environment variables."""
+    known = {"TABLESIDE__REPOSITORY__PATH": str(root), "TABLESIDE__SERVER__RUN_DIR": str(root.parent / "run")}
+    settings = load({**known, **more})
     return Registry(settings, metrics.make(), make_offload(THREADS))
 
 
