@@ -123,8 +123,8 @@ def publish(
 ) -> None:  # fmt: skip
     """Publish a fitted ESTIMATOR as the next version of model NAME.
 
-    ESTIMATOR is a joblib, pickle or skops file (with --sample), a training record, or an MLflow model directory with
-    the scikit-learn flavour.
+    ESTIMATOR is a joblib, pickle or skops file, an ONNX graph or a booster's own file (with --sample), a training
+    record, or an MLflow model directory with the scikit-learn flavour.
 
     Reading a joblib or pickle file runs the code in it, so publish only files that you trust. The server never reads
     such a file.

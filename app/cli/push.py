@@ -38,7 +38,7 @@ class _Counted:
 @click.command()
 @click.argument("name")
 @click.argument("what")
-@click.option("--sample", type=click.Path(path_type=Path), help="The sample for a skops file: .csv or .parquet.")
+@click.option("--sample", type=click.Path(path_type=Path), help="The sample for a file with a model: .csv or .parquet.")
 @click.option("--target", help="Name of the target column, which is dropped from the sample.")
 @click.option("--next", "renumber", is_flag=True, help="Give a version the model's next number, and not its own.")
 @breaking_option
@@ -51,8 +51,9 @@ def push(
 ) -> None:  # fmt: skip
     """Publish WHAT as a version of the model NAME on the server at --to.
 
-    WHAT is a version or an alias of NAME in the repository here, the folder of a version, a training record, or a skops
-    file with --sample. The server checks it as it would load it, and the command returns when its workers have decided.
+    WHAT is a version or an alias of NAME in the repository here, the folder of a version, a training record, or with
+    --sample a skops file, an ONNX graph or a booster's own file. The server checks it as it would load it, and the
+    command returns when its workers have decided.
     """
     if not to:
         raise StackError(f"say where to: --to https://HOST:PORT, or set {remote.URL_VARIABLE}")
@@ -91,7 +92,7 @@ def _files(name: str, what: str, sample: Path | None, repository: Path | None) -
             raise PublishFailed(f"{sample} is no .csv or .parquet file")
         return [(path, path.name), (sample, f"sample{sample.suffix}")]
     if sample is not None:
-        raise PublishFailed(f"--sample goes with a skops file, and {what} is none")
+        raise PublishFailed(f"--sample goes with a file that holds a model, and {what} is none")
     if not path.is_dir() or what.isdigit():
         wanted = what.removeprefix(f"{name}/").removeprefix(f"{name}@")  # as other commands take it
         root, found, number = models.find(f"{name}/{wanted}", repository)

@@ -28,7 +28,7 @@ def types(path: Path, names: Sequence[str]) -> dict[str, str]:
     try:
         return onnx_model.column_types(path.read_bytes(), names)
     except (ContractBroken, OSError) as problem:
-        raise PublishFailed(f"{path}: {problem}") from problem
+        raise PublishFailed(f"{path.name}: {problem}") from problem
 
 
 def read(path: Path, sample: pd.DataFrame) -> object:
@@ -41,13 +41,13 @@ def read(path: Path, sample: pd.DataFrame) -> object:
         return _READERS[path.suffix.lower()](path, sample)
     except ModuleNotFoundError as absent:
         raise PublishFailed(
-            f"{path} needs the package {absent.name}, which is not installed here. {_INSTALL}"
+            f"{path.name} needs the package {absent.name}, which is not installed here. {_INSTALL}"
         ) from absent
     except (ContractBroken, PublishFailed) as problem:
-        raise PublishFailed(f"{path}: {problem}") from problem
+        raise PublishFailed(f"{path.name}: {problem}") from problem
     except Exception as problem:  # each library has its own exceptions
         said = " ".join(str(problem).split())[:300]
-        raise PublishFailed(f"{path} cannot be read: {type(problem).__name__}: {said}") from problem
+        raise PublishFailed(f"{path.name} cannot be read: {type(problem).__name__}: {said}") from problem
 
 
 def _onnx(path: Path, sample: pd.DataFrame) -> object:

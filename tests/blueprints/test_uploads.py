@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 from unittest.mock import ANY
 
 import msgspec
+import numpy as np
 import pytest
 from flask import Flask
+from skl2onnx import to_onnx
 
 from tableside.contract import schema
 from tableside.errors import TablesideError
@@ -92,6 +94,21 @@ def test_an_estimator_is_published_with_its_sample(worker: Flask, repository: Pa
     assert ended["state"] == "done", ended
     assert (ended["result"]["version"], ended["result"]["state"]) == (1, "READY")
     answer = client.post("/v1/models/flowers:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+    assert answer.get_json() == {"predictions": ["setosa"]}
+
+
+@pytest.mark.slow
+def test_an_onnx_graph_is_published_with_its_sample(worker: Flask, trained: Any) -> None:
+    """As skl2onnx writes it; the answer is the graph's."""
+    estimator, sample = trained["iris"]
+    numbers = sample.to_numpy(np.float32)
+    graph = to_onnx(estimator, numbers[:1], options={"zipmap": False}).SerializeToString()
+    body = packed({"m.onnx": graph, "sample.csv": sample.to_csv(index=False).encode()})
+    response = send(worker, "graph", body, "quick=true")
+    client = worker.test_client()
+    ended = client.get(f"{response.headers['Location']}?wait=60", headers=BEARER, environ_overrides=CONTROL).get_json()
+    assert (ended["state"], ended["result"]["state"]) == ("done", "READY"), ended
+    answer = client.post("/v1/models/graph:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
     assert answer.get_json() == {"predictions": ["setosa"]}
 
 
@@ -195,7 +212,9 @@ def test_what_is_no_version_is_refused(worker: Flask, published: Path) -> None:
     assert "not a contract" in refused(worker, packed({"contract.json": b"{}"})).error
     assert "no estimator" in refused(worker, packed({"README": b""})).error
     assert "no sample" in refused(worker, packed({"m.skops": files["model.skops"]})).error
-    assert "says not which table" in refused(worker, packed({"m.onnx": b"", "sample.csv": b"a\n1\n"})).error
+    damaged = refused(worker, packed({"m.onnx": b"junk", "sample.csv": b"a\n1\n"}))
+    assert (damaged.status, damaged.error.startswith("m.onnx: the ONNX graph cannot be read")) == (400, True)
+    assert "a format that is not read" in refused(worker, packed({"m.bst": b"", "sample.csv": b"a\n1\n"})).error
 
 
 def test_a_pickle_is_never_read(worker: Flask, published: Path, tmp_path: Path) -> None:

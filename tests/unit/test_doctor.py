@@ -178,6 +178,8 @@ def does(act: Callable[[SetUp], object]) -> Callable[[SetUp], SetUp]:
 
 def written(path: Path, text: str = "x", mode: int = 0o600, changed_s: float | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.chmod(0o644)  # publish leaves files that nobody writes to
     path.write_text(text)
     path.chmod(mode)
     if changed_s is not None:
@@ -196,6 +198,7 @@ def contract_says(package: str, version: str) -> Callable[[SetUp], SetUp]:
         content = json.loads(path.read_bytes())
         content["environment"][package] = version
         content.get("trained_with", {}).pop(package, None)
+        path.chmod(0o644)
         path.write_bytes(json.dumps(content).encode())
 
     return does(act)

@@ -82,7 +82,7 @@ def test_what_is_pushed_is_checked_here(repository: Path, tmp_path: Path) -> Non
         (("push", "iris", "7", *to), "no version or alias"),
         (("push", "iris", artifact, *to), "needs a sample"),
         (("push", "iris", artifact, "--sample", artifact, *to), "no .csv or .parquet"),
-        (("push", "iris", "1", "--sample", artifact, *to), "goes with a skops file"),
+        (("push", "iris", "1", "--sample", artifact, *to), "goes with a file that holds a model"),
         (("push", "iris", str(tmp_path / "empty"), *to), "has no files"),
     ):
         done = call(*words)
@@ -113,7 +113,7 @@ def test_the_certificate_of_a_server_is_checked(tmp_path: Path) -> None:
         serving.socket = context.wrap_socket(serving.socket, server_side=True)
         thread = threading.Thread(target=serving.serve_forever, daemon=True)
         thread.start()
-        words = ["audit", "--json", "--to", f"https://localhost:{serving.server_port}"]
+        words = ["audit", "--json", "--to", f"https://127.0.0.1:{serving.server_port}"]
         unknown = call(*words)
         trusted = CliRunner(env={"TABLESIDE_KEY": KEY, "SSL_CERT_FILE": str(authority.root)}).invoke(main, words)
         serving.shutdown()
