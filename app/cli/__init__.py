@@ -32,6 +32,7 @@ from tableside.cli import (
     signing,
     traffic,
 )
+from tableside.cli.remote import remote_options
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -71,9 +72,16 @@ def stop() -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of TOML.")
-def config(as_json: bool) -> None:
-    """Print the settings in force: defaults, tableside.toml and environment variables combined."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@remote_options
+def config(as_json: bool, to: str | None, key_file: Path | None) -> None:
+    """Print the settings in force: defaults, tableside.toml and environment variables combined.
+
+    With --to, those of a server, each with its origin.
+    """
+    if to:
+        host_commands.show_settings(to, key_file, as_json)
+        return
     import msgspec
 
     found = msgspec.to_builtins(load())
@@ -116,6 +124,8 @@ for command in (
     host_commands.audit,
     host_commands.drain,
     host_commands.resume,
+    host_commands.load_model,
+    host_commands.unload_model,
     doctor.doctor,
     signing.sign,
     signing.signing_key,

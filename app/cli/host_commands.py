@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from tableside.cli import remote, render
+from tableside.cli import remote, remote_commands, render
 from tableside.cli.options import json_option
 from tableside.cli.reload import find_stack
 from tableside.cli.remote import Remote, objects, remote_options
+from tableside.cli.remote_commands import if_generation_option
 from tableside.settings import load
 
 
@@ -99,6 +100,43 @@ def resume(to: str | None, key_file: Path | None) -> None:
     server = _server(to, key_file)
     content = server.ask("POST", "resume").or_raise()
     click.echo(f"{server.name} {'is back' if content.get('was_drained') else 'was not drained'}")
+
+
+def change_enabled(action: str, to: str | None, given: Mapping[str, object]) -> None:
+    """Load or unload a model in every worker. given: `name`, `key_file` and the options of a change."""
+    key_file = given["key_file"]
+    server = _server(to, key_file if isinstance(key_file, Path) else None)
+    remote_commands.change(server, given, str(given["name"]), action, {})
+
+
+@click.command("load")
+@click.argument("name")
+@if_generation_option
+@remote_options
+@json_option
+def load_model(to: str | None, **given: object) -> None:
+    """Serve the model NAME again after `unload`, and try again what of it could not be served."""
+    change_enabled("load", to, given)
+
+
+@click.command("unload")
+@click.argument("name")
+@if_generation_option
+@remote_options
+@json_option
+def unload_model(to: str | None, **given: object) -> None:
+    """Stop serving the model NAME in every worker, until it is loaded again. Its files and aliases stay."""
+    change_enabled("unload", to, given)
+
+
+def show_settings(to: str, key_file: Path | None, as_json: bool) -> None:
+    """Print the settings in force on a server, each with its origin."""
+    content = remote.of_url(to, key_file).ask("GET", "settings").or_raise()
+    if as_json:
+        render.as_json(content)
+        return
+    rows = [(each.get("name"), each.get("value"), each.get("origin")) for each in objects(content.get("settings"))]
+    render.table(("setting", "value", "origin"), rows)
 
 
 def _known(value: object, unit: str = "") -> str:

@@ -22,6 +22,12 @@ NOT_THERE = ("repository",)
 """Options of files here, which say nothing to a server."""
 
 
+def if_generation_option(command: Command) -> Command:
+    """Add `--if-generation N` to a command that changes something."""
+    text = "With --to: only if the server still serves this generation."
+    return click.option("--if-generation", type=int, metavar="N", help=text)(command)
+
+
 def at_server(send: Send) -> Callable[[Command], Command]:
     """Add `--to` and `--key-file` to a command; with `--to`, `send` carries it out. Put it next to the function."""
 
@@ -59,10 +65,7 @@ def at_server_change(send: Send) -> Callable[[Command], Command]:
                 raise StackError("--key-file goes with --to URL")
             command(**given)
 
-        option = click.option(
-            "--if-generation", type=int, metavar="N", help="With --to: only if the server still serves this generation."
-        )
-        return option(remote_options(either))
+        return if_generation_option(remote_options(either))
 
     return decorate
 

@@ -88,6 +88,19 @@ def test_a_host_from_another_machine(root: Path, server: str) -> None:
         assert json.loads(said(command, "--json", "--to", server))
 
 
+def test_a_model_is_turned_off_and_on_at_a_server(root: Path, server: str) -> None:
+    """unload and load; the settings of the server, with their origin and without secrets."""
+    assert "iris:" in said("unload", "iris", "--to", server)
+    assert not model_toml.read(root, "iris").enabled
+    assert "iris:" in said("load", "iris", "--to", server)
+    assert model_toml.read(root, "iris").enabled
+    assert "no model 'iriss'" in call("load", "iriss", "--to", server).stderr
+    shown = said("config", "--to", server)
+    assert "repository.watch_interval_s" in shown
+    assert "variable" in shown
+    assert json.loads(said("config", "--json", "--to", server))["settings"]
+
+
 def test_what_a_server_refuses_is_said(root: Path, server: str) -> None:
     """With the reason; another generation, a version that is missing, a damaged one; and nothing has changed."""
     before = (root / "iris" / "model.toml").read_bytes()
