@@ -97,7 +97,7 @@ def test_a_model_is_turned_off_and_on_at_a_server(root: Path, server: str) -> No
     assert "no model 'iriss'" in call("load", "iriss", "--to", server).stderr
     shown = said("config", "--to", server)
     assert "repository.watch_interval_s" in shown
-    assert "variable" in shown
+    assert "default" in shown, "the origin"
     assert json.loads(said("config", "--json", "--to", server))["settings"]
 
 
