@@ -25,11 +25,11 @@ def rewrite(folder: Path, change: Callable[[Contract], Contract]) -> None:
     path.write_bytes(content)
 
 
-def next_version(root: Path, name: str) -> Path:
-    """A copy of a model's newest version under the next number."""
+def next_version(root: Path, name: str, of: int | None = None) -> Path:
+    """A copy of a model's version under the next number. of: which one; None for the newest."""
     newest = paths.versions(root, name)[-1]
     folder = root / name / str(newest + 1)
-    shutil.copytree(root / name / str(newest), folder)
+    shutil.copytree(root / name / str(of or newest), folder)
     rewrite(folder, lambda contract: msgspec.structs.replace(contract, version=newest + 1))
     return folder
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tableside.blueprints.predict.triton import STATS_AGE_S
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -44,8 +44,8 @@ def rows(trained: dict[str, Any], count: int = 9) -> Any:
 def test_server_and_model(client: Any) -> None:
     """The client's questions about server and model, before it infers, are answered."""
     assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("iris")
+    assert until(client.is_server_ready), "at a first start one worker may be ready before the other"
+    assert until(lambda: client.is_model_ready("iris"))
     assert not client.is_model_ready("rose")
     assert client.get_server_metadata()["name"] == "tableside"
     found = client.get_model_metadata("iris", "1")
