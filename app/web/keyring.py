@@ -11,6 +11,8 @@ from tableside.process.offload import run_native
 from tableside.telemetry import logs
 
 CHECK_EVERY_S = 1.0
+UNKNOWN_EVERY_S = 0.05
+"""How often a key that is not known makes the file be looked at: it may have been made just now."""
 log = logs.get_logger("keys")
 
 
@@ -27,12 +29,21 @@ class Keyring:
     def find(self, token: str) -> AccessKey | None:
         """The key that this text is, expired or not; None if it is no key.
 
-        Looks at the file at most once a second, in a native thread, because its disk may be slow. Requests that arrive
-        while one looks are checked with the keys from before.
+        Looks at the file at most once a second, in a native thread, because its disk may be slow; for a key that is not
+        known every UNKNOWN_EVERY_S. Requests that arrive while one looks are checked with the keys from before.
         """
-        if self._now_s() - self._looked_at_s >= CHECK_EVERY_S and not self._is_looking:
-            self._refresh()
-        return match(self._keys, token)
+        self._refresh_after(CHECK_EVERY_S)
+        found = match(self._keys, token)
+        if found is None and self._refresh_after(UNKNOWN_EVERY_S):
+            found = match(self._keys, token)
+        return found
+
+    def _refresh_after(self, pause_s: float) -> bool:
+        """Look at the file if the last look is so long ago. Return whether it was."""
+        if self._now_s() - self._looked_at_s < pause_s or self._is_looking:
+            return False
+        self._refresh()
+        return True
 
     def _refresh(self) -> None:
         self._is_looking = True

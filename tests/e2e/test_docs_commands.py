@@ -35,6 +35,7 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, make_stack: Callable
     (stack.folder / ".venv").symlink_to(BIN.parent)
     config = stack.folder / "tableside.toml"
     config.touch()
+    stack.environ["TABLESIDE__SERVER__KEYS_FILE"] = str(stack.folder / "keys.json")  # not in the project's folder
     stack.environ["TABLESIDE_CONFIG"] = str(config)  # a reader's file is in the folder of the project
     stack.environ["TABLESIDE__REPOSITORY__LOAD_TIMEOUT_S"] = "600"  # `reload` waits so long, also on a busy machine
     environ = {**stack.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROJECT / "client")}
