@@ -30,7 +30,7 @@ from tableside.errors import StackError
 from tableside.process import drained, lame_duck, worker_slots
 from tableside.process.audit_log import AuditLog
 from tableside.repository import version_record
-from tableside.serving import switching
+from tableside.serving import generations, switching
 from tableside.settings import Settings
 
 KEY_FILE = "admin.key"
@@ -112,7 +112,7 @@ def _make_run_dir(settings: Settings) -> None:
             "set a shorter path"
         )
     try:
-        for folder in (".", "log", "tmp", "worker_slots", "metrics", "generations"):
+        for folder in (".", "log", "tmp", "worker_slots", "metrics", generations.FOLDER):
             (run_dir / folder).mkdir(parents=True, exist_ok=True)
         run_dir.chmod(0o700)
         (run_dir / lame_duck.LOCK).touch()

@@ -95,11 +95,10 @@ class Switching:
             proposed = self._propose(wanted)
             participants = self._generations.words.serving(worker_slots.held(self._slots))
             try:
-                answers = self._answers(proposed.generation, participants, limit_s)
+                new = self._new_refusals(self._answers(proposed.generation, participants, limit_s), targets)
             except BaseException:
                 self._generations.give_up()
                 raise
-            new = self._new_refusals(answers, targets)
             if not new:
                 break
             refused |= new
