@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 from pathlib import Path
 
 import click
 import msgspec
 import orjson
 
-from tableside.cli import remote_commands
+from tableside.cli import remote, remote_commands
 from tableside.cli.remote_commands import at_server
-from tableside.deployment import own_connection, running_stack
+from tableside.deployment import running_stack
 from tableside.deployment.running_stack import RunningStack
 from tableside.errors import ContractBroken, StackError
 from tableside.settings import Settings, load
-
-TIMEOUT_S = 120.0
-"""The admin route waits until every worker has read the repository, which includes loading new versions."""
 
 
 class ReloadedModel(msgspec.Struct):
@@ -64,34 +60,6 @@ def find_stack(settings: Settings) -> RunningStack:
     return running_stack.find(settings) or running_stack.of_settings(settings)
 
 
-def _post(settings: Settings, stack: RunningStack, path: str) -> tuple[int, dict[str, object]]:
-    key_file = Path(stack.run_dir) / "admin.key"
-    try:
-        key = key_file.read_text(encoding="ascii").strip()
-    except OSError:
-        raise StackError(f"cannot read {key_file}: {start_hint(settings)}") from None
-    connection = own_connection.connect(settings, stack.admin_listen, TIMEOUT_S)
-    try:
-        connection.request("POST", path, headers={"Authorization": f"Bearer {key}"})
-        answer = connection.getresponse()
-        return answer.status, msgspec.json.decode(answer.read(), type=dict[str, object])
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
-        raise StackError(
-            f"no answer from {stack.admin_listen} (server.admin_listen): {problem}. Is the stack running?"
-        ) from problem
-    finally:
-        connection.close()
-
-
-def start_hint(settings: Settings) -> str:
-    """Return what to do when no stack runs in the run folder; stacks in other run folders are named."""
-    elsewhere = [
-        f"a stack runs in {other.run_dir}: set TABLESIDE__SERVER__RUN_DIR={other.run_dir}"
-        for other in running_stack.others(settings)
-    ]
-    return "; ".join(["start the stack with `tableside run`, or set server.run_dir", *elsewhere])
-
-
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
 @at_server(remote_commands.reload)
@@ -126,10 +94,8 @@ def _note_versions(root: Path) -> None:
 
 def ask(settings: Settings, stack: RunningStack) -> tuple[dict[str, object], bool]:
     """Ask for a reload. Return the server's answer, and whether every worker has finished. Raises StackError."""
-    status, content = _post(settings, stack, "/admin/api/reload")
-    if status not in (200, 202):
-        raise StackError(str(content.get("error", f"status {status}")))
-    return content, status == 200
+    answer = remote.of_stack(settings, stack).ask("POST", "reload")
+    return answer.or_raise(), answer.status == 200
 
 
 def result_of(content: dict[str, object]) -> ReloadResult:

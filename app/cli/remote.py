@@ -6,6 +6,7 @@ import http.client
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 import click
 import msgspec
 
-from tableside.deployment import own_connection
+from tableside.deployment import own_connection, running_stack
 from tableside.deployment.running_stack import RunningStack
 from tableside.errors import StackError
 from tableside.setting_texts import is_loopback
@@ -56,9 +57,14 @@ class Answer(msgspec.Struct, frozen=True):
 class Remote:
     """The admin API of one server. The key goes into a header, and into no message."""
 
-    def __init__(self, name: str, prefix: str, key: str, connect: Callable[[], http.client.HTTPConnection]) -> None:
-        """name: the server's, for messages. prefix: the path below which it is. connect: opens a connection."""
-        self.name, self._prefix, self._key, self._connect = name, prefix, key, connect
+    def __init__(
+        self, name: str, prefix: str, key: str, connect: Callable[[], http.client.HTTPConnection],
+        hint: str = "Is it the address of the admin plane?",
+    ) -> None:  # fmt: skip
+        """name: the server's, for messages. prefix: the path below which it is. connect: opens a connection. hint: what
+        may be wrong when it does not answer.
+        """
+        self.name, self._prefix, self._key, self._connect, self._hint = name, prefix, key, connect, hint
 
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, *, content: object = None,
@@ -82,9 +88,7 @@ class Remote:
         except BrokenPipeError:  # it has refused the body before it had read all of it
             return self._early(connection)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
-            raise StackError(
-                f"no answer from {self.name}: {problem}. Is it the address of the admin plane?"
-            ) from problem
+            raise StackError(f"no answer from {self.name}: {problem}. {self._hint}") from problem
         finally:
             connection.close()
 
@@ -172,11 +176,10 @@ def of_stack(settings: Settings, stack: RunningStack) -> Remote:
     try:
         key = key_file.read_text(encoding="ascii").strip()
     except OSError:
-        raise StackError(
-            f"cannot read {key_file}: start the stack with `tableside run`, or set server.run_dir"
-        ) from None
+        raise StackError(f"cannot read {key_file}: {running_stack.start_hint(settings)}") from None
     name = f"{stack.admin_listen} (server.admin_listen)"
-    return Remote(name, "", key, lambda: own_connection.connect(settings, stack.admin_listen, TIMEOUT_S))
+    connect = partial(own_connection.connect, settings, stack.admin_listen, TIMEOUT_S)
+    return Remote(name, "", key, connect, "Is the stack running?")
 
 
 def wait_for_end(server: Remote, content: Content, step: Callable[[str], None]) -> Content:

@@ -11,13 +11,15 @@ import msgspec
 
 from tableside.cli import step_progress
 from tableside.cli.options import served_elsewhere
-from tableside.cli.reload import TIMEOUT_S, ReloadedModel, ReloadedWorker, ask, find_stack, result_of, start_hint
+from tableside.cli.reload import ReloadedModel, ReloadedWorker, ask, find_stack, result_of
 from tableside.deployment import running_stack
 from tableside.deployment.running_stack import RunningStack
 from tableside.errors import StackError
 from tableside.settings import Settings
 
 POLL_S = 0.2
+TIMEOUT_S = 120.0
+"""How long to wait beyond `repository.load_timeout_s`, in which every worker reads the repository."""
 Objection = Callable[[ReloadedWorker], str]
 """Why a worker that has read the repository does not serve the change; an empty string if it does."""
 
@@ -30,7 +32,7 @@ def check_stack(settings: Settings, elsewhere: str) -> None:
     if elsewhere:
         raise StackError(elsewhere)
     if running_stack.find(settings) is None:
-        raise StackError(f"no stack runs in {settings.run_dir}: {start_hint(settings)}")
+        raise StackError(f"no stack runs in {settings.run_dir}: {running_stack.start_hint(settings)}")
 
 
 def nobody_follows(root: Path, settings: Settings) -> str:

@@ -125,3 +125,11 @@ def command_has(pid: int, word: str) -> bool:
         return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def start_hint(settings: Settings) -> str:
+    """Return what to do when no stack runs in the run folder; stacks in other run folders are named."""
+    elsewhere = [
+        f"a stack runs in {other.run_dir}: set TABLESIDE__SERVER__RUN_DIR={other.run_dir}" for other in others(settings)
+    ]
+    return "; ".join(["start the stack with `tableside run`, or set server.run_dir", *elsewhere])
