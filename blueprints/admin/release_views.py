@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.repository import paths, release_edits, traffic_edits, version_record
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.paths import DEFAULT
+from tableside.repository.release_edits import Change
 from tableside.repository.traffic_config import CanaryConfig, ShadowConfig
 from tableside.serving import changes, traffic_report
 from tableside.web.extensions import catalog, settings
@@ -131,35 +133,34 @@ def _enable(name: str, config: ModelConfig, enabled: bool, targets: list[tuple[s
 def set_traffic(name: str) -> Response:
     """Let a version answer a part of the requests that name none, change that part, or end it."""
     asked, config = body(schemas.Traffic), require_model(name)
-    now = config.canary
-    before = f"canary {now.version} {now.percent:g} %" if now is not None else "no canary"
-    if asked.stop:
-        edit = partial(traffic_edits.stop, _root(), name, "canary")
-        return make("traffic", name, Plan(edit, before=before, result="no canary"))
-    version = _tried(name, config, asked.version, now)
-    percent = asked.percent if asked.percent is not None or now is None else now.percent
-    if version is None or percent is None:
-        raise RequestRejected('say which version gets how much: {"version": 2, "percent": 5}, or {"stop": true}')
-    edit = partial(
-        traffic_edits.set_canary, _root(), name, version, percent, asked.sticky, _now(), breaking=asked.breaking
-    )
-    return make("traffic", name, Plan(edit, [(name, version)], before=before, result=f"canary {version} {percent:g} %"))
+    how = partial(traffic_edits.set_canary, sticky=asked.sticky, breaking=asked.breaking)
+    say = 'say which version gets how much: {"version": 2, "percent": 5}, or {"stop": true}'
+    return make("traffic", name, _trial(name, "canary", asked, config, how, say))
 
 
 def set_shadow(name: str) -> Response:
     """Let a version compute a part of the answered requests once more, change that part, or end it."""
     asked, config = body(schemas.Shadow), require_model(name)
-    now = config.shadow
-    before = f"shadow {now.version} {now.percent:g} %" if now is not None else "no shadow"
+    how = partial(traffic_edits.set_shadow, cpu_share=asked.cpu_share)
+    say = 'say which version and how many requests: {"version": 2, "percent": 20}'
+    return make("shadow", name, _trial(name, "shadow", asked, config, how, say))
+
+
+def _trial(
+    name: str, kind: traffic_edits.Kind, asked: schemas.Traffic | schemas.Shadow, config: ModelConfig,
+    how: Callable[..., Change], say: str,
+) -> Plan:  # fmt: skip
+    """Plan what begins, changes or ends a canary or a shadow. how: edits the file. say: what a request lacks."""
+    now = config.canary if kind == "canary" else config.shadow
+    before = f"{kind} {now.version} {now.percent:g} %" if now is not None else f"no {kind}"
     if asked.stop:
-        edit = partial(traffic_edits.stop, _root(), name, "shadow")
-        return make("shadow", name, Plan(edit, before=before, result="no shadow"))
+        return Plan(partial(traffic_edits.stop, _root(), name, kind), before=before, result=f"no {kind}")
     version = _tried(name, config, asked.version, now)
     percent = asked.percent if asked.percent is not None or now is None else now.percent
     if version is None or percent is None:
-        raise RequestRejected('say which version and how many requests: {"version": 2, "percent": 20}')
-    edit = partial(traffic_edits.set_shadow, _root(), name, version, percent, asked.cpu_share, _now())
-    return make("shadow", name, Plan(edit, [(name, version)], before=before, result=f"shadow {version} {percent:g} %"))
+        raise RequestRejected(say)
+    edit = partial(how, _root(), name, version, percent, now=_now())
+    return Plan(edit, [(name, version)], before=before, result=f"{kind} {version} {percent:g} %")
 
 
 def _tried(
