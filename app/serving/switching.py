@@ -117,7 +117,8 @@ class Switching:
         Nothing else changes. Raises what `switch` raises.
         """
         found = {key: Refusal(kind, reason) for key, (kind, reason) in problem.versions.items()}
-        self._noted = {key: refusal for key, refusal in found.items() if key not in self.before.sound}
+        sound = self.before.sound
+        self._noted = {key: refusal for key, refusal in found.items() if key not in sound}
         if self._noted:
             self.switch(f"refused: {', '.join(f'{name}/{number}' for name, number in self._noted)}")
 
@@ -126,14 +127,13 @@ class Switching:
 
     def _known_refusals(self) -> dict[Key, Refusal]:
         """What is left out now, and what no worker could load when it started."""
-        statuses = worker_slots.statuses(self._slots)
-        entries = [entry for entry in read_statuses(statuses) if (entry.name, entry.version) in self.before.sound]
-        failed = [entry for entry in entries if entry.state is State.UNAVAILABLE and entry.failure_kind]
-        served = {(entry.name, entry.version) for entry in entries} - {(each.name, each.version) for each in failed}
+        entries = read_statuses(worker_slots.statuses(self._slots))
+        served = {entry.key for entry in entries if entry.state is not State.UNAVAILABLE or not entry.failure_kind}
+        candidates = self.before.sound - served
         found = {
-            (each.name, each.version): Refusal(each.failure_kind, each.reason)
-            for each in failed
-            if (each.name, each.version) not in served and each.failure_kind is not FailureKind.QUARANTINED
+            entry.key: Refusal(entry.failure_kind, entry.reason)
+            for entry in entries
+            if entry.key in candidates and entry.failure_kind is not FailureKind.QUARANTINED
         }
         return {**found, **self.before.refusals}
 
@@ -181,7 +181,7 @@ class Switching:
 
     def _new_refusals(self, answers: list[WorkerRefusals], targets: Collection[Key]) -> dict[Key, Refusal]:
         """Return what all workers leave out from now on. Raises SwitchRefused if a target is among what is refused."""
-        reasons, found = [], dict[Key, Refusal]()
+        reasons, found, sound = [], dict[Key, Refusal](), self.before.sound
         bad: dict[Key, tuple[FailureKind, str]] = {}
         for answer in answers:
             for spec, why in answer.refused.items():
@@ -189,9 +189,9 @@ class Switching:
                 key = (name, int(number))
                 if key in targets:
                     bad[key] = (why.kind, why.reason)
-                    said = still_serving(why.reason) if key in self.before.sound else why.reason
+                    said = still_serving(why.reason) if key in sound else why.reason
                     reasons.append(WorkerReason(answer.pid, f"{spec}: {said}"))
-                elif key not in self.before.sound:  # what is served elsewhere goes on there
+                elif key not in sound:  # what is served elsewhere goes on there
                     found[key] = why
         if reasons:
             wanted = ", ".join(sorted(f"{name}/{number}" for name, number in targets))

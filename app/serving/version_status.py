@@ -32,6 +32,11 @@ class VersionStatus(msgspec.Struct, frozen=True):
     current: bool = True
     golden_difference: float = 0.0
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """The model's name and the version's number."""
+        return self.name, self.version
+
 
 def status_of_servable(servable: Servable) -> VersionStatus:
     """Return the status of a version in this worker, as the worker writes it to its status file."""
@@ -68,9 +73,9 @@ def merge_statuses(entries: Iterable[VersionStatus]) -> dict[tuple[str, int], Ve
     """
     worst: dict[tuple[str, int], VersionStatus] = {}
     for entry in entries:
-        known = worst.get((entry.name, entry.version))
+        known = worst.get(entry.key)
         if known is None or _severity(entry) > _severity(known):
-            worst[entry.name, entry.version] = entry
+            worst[entry.key] = entry
     return worst
 
 

@@ -151,6 +151,18 @@ def test_a_broken_version_holds_up_no_other_change(host: Host) -> None:
     assert host.promote(2).refused.keys() == {"iris/3"}
 
 
+def test_what_one_worker_could_not_load_is_served_by_the_others(host: Host) -> None:
+    """A failure of one worker, such as a lack of memory, is no reason for all to leave the version out."""
+    slot = worker_slots.acquire(host.settings.run_dir / "worker_slots")
+    failed = {"name": "iris", "version": 1, "state": "UNAVAILABLE", "failure_kind": "other", "reason": "no memory"}
+    slot.write_status({"pid": 424242, "models": [failed]})
+    copy(host.root, "other")
+    assert switching.switch(host.settings, "another model").refused == {}
+    for worker in host.workers:
+        assert worker.registry.wait_servable("iris", "1", 30.0).version == 1
+    slot.release()
+
+
 def test_a_hung_worker_is_a_timeout(host: Host, hung_worker: WorkerSlot) -> None:
     """It is named, and nobody switches; when it has ended, the same change is made."""
     with pytest.raises(
