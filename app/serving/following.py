@@ -15,7 +15,7 @@ from tableside.serving import statement
 from tableside.serving.generations import FOLDER, Generations
 from tableside.serving.registry import Registry
 from tableside.serving.repository_watch import RepositoryWatch
-from tableside.serving.statement import Refusal, Statement
+from tableside.serving.statement import Key, Refusal, Statement
 from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
 from tableside.settings import Settings
 from tableside.telemetry import logs
@@ -78,7 +78,7 @@ class Follower:
             self._registry.load(self._first(generations))
         except (OSError, ContractBroken, ModelNotReady) as problem:
             self._registry.failed(problem)
-        with suppress(Exception):  # reported, and tried again at each look
+        with suppress(Exception):  # `_step` tries it again, and reports it
             self._catch_up(generations)
         self._registry.complete()
         self._say_served(generations)
@@ -139,7 +139,7 @@ class Follower:
         except ContractBroken:  # given up
             self._registry.forget_prepared()
             return
-        refused: Mapping[tuple[str, int], Refusal] = {}
+        refused: Mapping[Key, Refusal] = {}
         failure = ""
         try:
             refused = self._registry.prepare(wanted)

@@ -187,9 +187,9 @@ class Registry(Served):
             before, prepared = self._switched.pop(0)
             models, problems = prepared.catalog.models, prepared.problems
             changed = {name: was for name, _, was in changed_models(before, prepared.catalog)}
-            ill = {name for name, _ in (*problems, *self._problems)}
+            with_problems = {name for name, _ in (*problems, *self._problems)}
             self._problems = problems
-            for name in changed.keys() | ill:
+            for name in changed.keys() | with_problems:
                 model = models.get(name)
                 for servable in model.servables if model is not None else ():
                     if servable.state is State.READY:
