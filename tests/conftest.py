@@ -206,7 +206,8 @@ def worker(make_app: MakeApp, tmp_path: Path) -> Iterator[Flask]:
     registry = registry_of(app)
     follower = start_worker(registry, slot, app.extensions[EXTENSION_KEY].settings, "test")
     registry.wait_loaded(30)
-    wait_until(lambda: registry.is_complete, 30)
+    words = GenerationWords.open(tmp_path / "run" / "generations")
+    assert wait_until(lambda: words.generation_of(slot.number), 30), "it says so after its status file was written"
     yield app
     follower.stop()
     slot.release()
