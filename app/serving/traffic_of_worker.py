@@ -12,7 +12,7 @@ from tableside.repository.model_toml import ModelConfig
 from tableside.serving import canary_rollback, comparisons
 from tableside.serving.catalog import Catalog
 from tableside.serving.comparisons import FOLDER, ComparisonId, Counts, ids
-from tableside.serving.judgement import judge_all
+from tableside.serving.judgement import Judgement, Outcome, judge_all
 from tableside.serving.servable import Servable
 from tableside.serving.shadow import Replays
 from tableside.serving.traffic import ModelTraffic, find
@@ -56,8 +56,9 @@ class WorkerTraffic:
             name, config, counts, partial(self._find, name), self.replays, self._metrics, self._note_change
         )
         if config.canary is not None:
-            share = config.canary.percent / 100
-            self._metrics.canary_share.labels(name, str(config.canary.version)).set(share)
+            share, labels = config.canary.percent / 100, (name, str(config.canary.version))
+            self._metrics.canary_share.labels(*labels).set(share)
+            self._metrics.canary_rollbacks.labels(*labels)  # 0 is shown, so that the first rollback is an increase
         self._models[name] = found
         return found
 
@@ -109,14 +110,18 @@ class WorkerTraffic:
         comparisons.write(self._folder, self._slot, self._counts.values())
 
     def act(self) -> None:
-        """Roll back canaries that burn, and set `tableside_release_ready` every JUDGE_EVERY_S."""
+        """Roll back canaries that burn, and judge every JUDGE_EVERY_S."""
         for name, traffic in list(self._models.items()):
             if self._has_failed_since(name, traffic.config):
-                canary_rollback.roll_back_if_it_burns(self._settings, name, traffic.config)
+                self._roll_back_if_it_burns(name, traffic.config)
         now_s = time.monotonic()
         if now_s >= self._next_judgement_s and (self._models or self._judged):
             self._next_judgement_s = now_s + JUDGE_EVERY_S
             self.judge()
+
+    def _roll_back_if_it_burns(self, name: str, config: ModelConfig) -> None:
+        if canary_rollback.roll_back_if_it_burns(self._settings, name, config) and config.canary is not None:
+            self._metrics.canary_rollbacks.labels(name, str(config.canary.version)).inc()
 
     def _has_failed_since(self, name: str, config: ModelConfig) -> bool:
         """Whether the canary has failed in this worker since the last look."""
@@ -126,19 +131,22 @@ class WorkerTraffic:
         return errors > before
 
     def judge(self) -> None:
-        """Set `tableside_release_ready` of each version that is tried, and of those that no longer are."""
-        now = dict(self._judgements())
+        """Set the metrics of the judgement of each version that is tried, and of those that no longer are."""
+        now = {(name, each.version): each for name, each in self._judgements()}
+        ready, failing = self._metrics.release_ready, self._metrics.release_failing
         for name, version in self._judged - now.keys():
-            self._metrics.release_ready.labels(name, str(version)).set(0)
-        for (name, version), is_ready in now.items():
-            self._metrics.release_ready.labels(name, str(version)).set(is_ready)
+            ready.labels(name, str(version)).set(0)
+            failing.labels(name, str(version)).set(0)
+        for (name, version), judgement in now.items():
+            ready.labels(name, str(version)).set(judgement.is_ready)
+            failing.labels(name, str(version)).set(judgement.outcome is Outcome.FAILING)
         self._judged = set(now)
 
-    def _judgements(self) -> Iterator[tuple[tuple[str, int], bool]]:
+    def _judgements(self) -> Iterator[tuple[str, Judgement]]:
         for name, traffic in list(self._models.items()):
             found = comparisons.merged(self._folder, ids(name, traffic.config).values())
             for judgement in judge_all(name, traffic.config, found):
-                yield (name, judgement.version), judgement.is_ready
+                yield name, judgement
 
 
 def _asks_the_same(one: ModelConfig, other: ModelConfig) -> bool:

@@ -165,6 +165,14 @@ class Metrics:
             "tableside_release_ready", "1 if the version that is tried is ready to be promoted, 0 if not.", BY_MODEL,
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
+        self.release_failing = Gauge(
+            "tableside_release_failing", "1 if a rule of the version that is tried fails, 0 if not.", BY_MODEL,
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.canary_rollbacks = Counter(
+            "tableside_canary_rollbacks", "Canaries that were ended because their requests failed.", BY_MODEL,
+            registry=registry,
+        )  # fmt: skip
 
 
 def use_worker_slot(slot: int, folder: Path) -> bool:

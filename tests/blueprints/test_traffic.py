@@ -142,17 +142,26 @@ def test_a_canary_that_burns_ends_itself(make_tried: MakeTried, small_repository
     """Its own requests fail, the others do not; one edit takes it out, with the figures in log, audit log and list."""
     app = make_tried("# Ours.\n[canary]\nversion = 2\npercent = 50\n")
     registry = registry_of(app)
+
+    def metric(name: str) -> float | None:
+        return registry.metrics.registry.get_sample_value(name, {"model": "iris", "version": "2"})
+
+    assert metric("tableside_canary_rollbacks_total") == 0.0, "a first value of 1 would be no increase"
     registry.wait_servable("iris", "2", 0.0).runtime = FailingRuntime(ZeroDivisionError("no"))
     statuses = ask(app, 20)
     registry.traffic.write()
     registry.traffic.act()
     assert model_toml.read(small_repository, "iris").canary is not None, "20 requests are too few"
+    assert (metric("tableside_release_failing"), metric("tableside_canary_rollbacks_total")) == (1.0, 0.0)
     statuses += ask(app, 150)
     assert set(statuses) == {200, 500}
     registry.traffic.write()
     registry.traffic.act()
     assert (small_repository / "iris" / MODEL_TOML).read_text() == DEFAULT + "# Ours.\n"
+    assert metric("tableside_canary_rollbacks_total") == 1.0
     registry.reload(2)
+    registry.traffic.judge()
+    assert metric("tableside_release_failing") == 0.0, "nothing is tried any more"
     assert ask(app, 20) == [200] * 20
     lines = [json.loads(line) for line in (tmp_path / "run" / "log" / "audit.log").read_text().splitlines()]
     assert [(line["event"], line["key"], line["state"], line["version"]) for line in lines] == [
