@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,56 +15,25 @@ from tableside.deployment import exposure
 from tableside.deployment.banner import START_TIMEOUT_S
 from tableside.deployment.layout import MAX_RUN_DIR_BYTES
 from tableside.server_settings import Server
-from tableside.settings import Settings, split_address
-from tests.host.dockerfile import Stage, files, read
+from tableside.settings import Settings
+from tests.deploy_files import (
+    CODE,
+    DEPLOY,
+    PROJECT,
+    STATE,
+    UID,
+    compose,
+    kubernetes,
+    last_stage,
+    pod,
+    ports,
+    seconds,
+    text,
+    unit,
+)
+from tests.host.dockerfile import files, read
 
 pytestmark = pytest.mark.no_greenlets
-
-PROJECT = Path(__file__).resolve().parents[2]
-DEPLOY = PROJECT / "deploy"
-STATE = "/var/lib/tableside"
-CODE = "/opt/tableside/current"
-UID = 10001
-
-
-def text(path: str) -> str:
-    return (DEPLOY / path).read_text()
-
-
-def unit() -> dict[str, list[str]]:
-    """The directives of the systemd unit, each with its values in order."""
-    found: dict[str, list[str]] = {}
-    for key, value in re.findall(r"^(\w+)=(.*)$", text("systemd/tableside.service"), re.MULTILINE):
-        found.setdefault(key, []).append(value)
-    return found
-
-
-def seconds(written: str) -> int:
-    assert re.fullmatch(r"\d+s?", written), written
-    return int(written.rstrip("s"))
-
-
-def kubernetes() -> dict[tuple[str, str], Any]:
-    """Every object of deploy/kubernetes by its kind and name."""
-    found = {}
-    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
-        for each in yaml.safe_load_all(file.read_text()):
-            key = (each["kind"], each["metadata"]["name"])
-            assert key not in found, file
-            found[key] = each
-    return found
-
-
-def pod() -> Any:
-    return kubernetes()["Deployment", "tableside"]["spec"]["template"]["spec"]
-
-
-def compose() -> Any:
-    return yaml.safe_load(text("docker/compose.yaml"))
-
-
-def last_stage() -> Stage:
-    return read(text("docker/Dockerfile"))[-1]
 
 
 @pytest.fixture(params=["VM", "container", "Kubernetes"])
@@ -78,10 +45,6 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     else:
         file = DEPLOY / ("tableside.toml" if request.param == "VM" else "docker/tableside.toml")
     return app_settings.load({}, file)
-
-
-def ports(settings: Settings) -> tuple[int, int]:
-    return split_address(settings.server.listen)[1], split_address(settings.server.admin_listen)[1]
 
 
 def test_the_settings_can_be_used_and_stay_in_the_state_folder(installed: Settings) -> None:
@@ -248,44 +211,6 @@ def test_prometheus_may_ask_by_the_name_that_it_uses() -> None:
         assert int(port) == ports(settings)[1]
     source = yaml.safe_load(text("docker/grafana/provisioning/datasources/prometheus.yaml"))["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
-
-
-def test_probes_ask_what_they_are_for() -> None:
-    """A slow start and a missing model end no pod, one 503 takes none out of the service; ports have names."""
-    container = pod()["containers"][0]
-    named = {each["name"]: each["containerPort"] for each in container["ports"]}
-    assert (named["predictions"], named["control"]) == ports(Settings())
-    probes = {name: container[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
-    paths = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
-    assert paths == {"startup": "/v2/health/live", "readiness": "/v2/health/ready", "liveness": "/v2/health/live"}
-    assert all(probe["httpGet"]["port"] == "predictions" for probe in probes.values())
-    assert probes["readiness"]["failureThreshold"] >= 2
-    assert probes["liveness"]["failureThreshold"] * probes["liveness"]["periodSeconds"] >= 60
-
-
-def test_the_objects_of_kubernetes_refer_to_each_other() -> None:
-    """Selectors, ports, claims and settings name what is there, and the pod may write where the stack does."""
-    objects = kubernetes()
-    labels = objects["Deployment", "tableside"]["spec"]["template"]["metadata"]["labels"]
-    assert objects["Deployment", "tableside"]["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    container = pod()["containers"][0]
-    named = {each["name"]: each["containerPort"] for each in container["ports"]}
-    hosts = tomllib.loads(objects["ConfigMap", "tableside"]["data"]["tableside.toml"])["server"]["allowed_hosts"]
-    for (kind, name), each in objects.items():
-        if kind == "Service":
-            assert each["spec"]["selector"].items() <= labels.items()
-            assert all(port["port"] == named[port["targetPort"]] for port in each["spec"]["ports"])
-            assert name in hosts, "a request to the service would get 421"
-    assert objects["Service", "tableside-control"]["spec"]["publishNotReadyAddresses"] is True
-    allowed = objects["NetworkPolicy", "tableside"]["spec"]["ingress"]
-    assert [port["port"] for rule in allowed for port in rule["ports"]] == list(named.values())
-    volumes = {each["name"]: each for each in pod()["volumes"]}
-    mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
-    assert mounts.keys() == {"/etc/tableside", STATE, f"{STATE}/models", "/tmp"}
-    assert ("ConfigMap", mounts["/etc/tableside"]["configMap"]["name"]) in objects
-    assert ("PersistentVolumeClaim", mounts[f"{STATE}/models"]["persistentVolumeClaim"]["claimName"]) in objects
-    assert mounts[STATE]["emptyDir"] == {}, "the run folder belongs to one pod"
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_logrotate_renames_only_the_log_that_the_stack_leaves_to_it() -> None:
