@@ -8,6 +8,7 @@ folder of the last stage. It knows what the Dockerfile uses, and refuses what it
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
 import shlex
@@ -32,6 +33,11 @@ class Stage:
     def last(self, word: str) -> str:
         """The text of the last instruction of this kind; empty without one."""
         return next((text for each, text in reversed(self.steps) if each == word), "")
+
+    def words(self, word: str) -> list[str]:
+        """The command of the last instruction of this kind (CMD or HEALTHCHECK), which has the form of a JSON list."""
+        text = self.last(word)
+        return [str(each) for each in json.loads(text[text.index("[") :])]
 
     def environment(self) -> dict[str, str]:
         """The variables of its ENV instructions."""

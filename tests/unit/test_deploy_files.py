@@ -143,11 +143,11 @@ def test_the_image_has_one_user_and_the_ports_of_its_settings() -> None:
     assert all(owner == f"{UID}:{UID}" for _, step in stage.steps for owner in re.findall(r"--chown=(\S+)", step))
     assert (pod()["securityContext"]["runAsUser"], pod()["securityContext"]["runAsGroup"]) == (UID, UID)
     assert stage.last("EXPOSE") == f"{data} {control}"
-    assert f"http://127.0.0.1:{data}/v2/health/ready" in stage.last("HEALTHCHECK")
+    assert f"http://127.0.0.1:{data}/v2/health/ready" in stage.words("HEALTHCHECK")[-1]
     assert stage.last("STOPSIGNAL") == "SIGTERM"
     assert stage.last("VOLUME") == stage.last("WORKDIR") == STATE
     assert stage.environment()["TABLESIDE_CONFIG"] == "/etc/tableside/tableside.toml"
-    assert stage.last("CMD") == f'["sh", "{CODE}/deploy/docker/start.sh"]'
+    assert stage.words("CMD") == ["sh", f"{CODE}/deploy/docker/start.sh"]
     assert f"{settings.run_dir}/log" in text("docker/start.sh")
 
 
