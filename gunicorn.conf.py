@@ -18,6 +18,7 @@ OPTIONAL_LIBRARIES = ("treelite.sklearn",)
 OWN_MODULES = (
     "tableside.factory", "tableside.serving.worker_status", "tableside.process.worker_slots",
     "tableside.process.settling", "tableside.process.deaths", "tableside.telemetry.metrics",
+    "tableside.telemetry.metric_reader",
     "tableside.web.any_server",  # wsgi.py, which each worker loads after the fork, imports it
 )  # fmt: skip
 

@@ -9,7 +9,6 @@ metrics of that label stay in the worker's memory: they miss in `/metrics`, and 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 
 from tableside.telemetry import logs
+from tableside.telemetry.metric_heads import HEAD, HEAD_BYTES, STAMP_AT
 
 FIRST_BYTES = 1 << 16
 """Size of a new file."""
@@ -25,12 +25,13 @@ TYPES = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemi
 """The first part of each file's name: the types of the metrics that Tableside has."""
 _ENTRY_BYTES = 4 + 8 + 16
 """An entry has the length of its key, the key, up to 8 bytes of padding, and two doubles."""
-_HEAD_BYTES = 8
 log = logs.get_logger("metrics")
 
 
 class MetricFiles:
     """The metric files of one worker slot. Make it before the first metric.
+
+    Each new file gets a stamp by chance in its padding, which tells it from a former file of the same name and inode.
 
     lost: how many label sets have found no room and are only in memory.
     """
@@ -69,9 +70,11 @@ class MetricFiles:
             return False
         used = 0
         try:
-            head = os.pread(fd, 4, 0)
-            used = struct.unpack("i", head)[0] if len(head) == 4 else 0
-            self._reserve(kind, fd, max(used, _HEAD_BYTES) + entry_bytes)
+            head = os.pread(fd, HEAD_BYTES, 0)
+            used, stamp = HEAD.unpack(head) if len(head) == HEAD_BYTES else (0, 0)
+            self._reserve(kind, fd, max(used, HEAD_BYTES) + entry_bytes)
+            if not stamp:
+                os.pwrite(fd, os.urandom(4), STAMP_AT)
         except OSError:
             if not used:  # an empty file could not be read
                 with suppress(OSError):

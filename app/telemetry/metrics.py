@@ -10,23 +10,28 @@ from __future__ import annotations
 import math
 import os
 import platform
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, values
 
 from tableside import __version__
+from tableside.telemetry import logs
 from tableside.telemetry.metric_files import MetricFiles
+from tableside.telemetry.metric_totals import total_key
+
+if TYPE_CHECKING:
+    from tableside.telemetry.metric_reader import MetricReader
 
 NO_MODEL = "-"
 """Label of a request that named no model of the repository."""
 
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536)
-LIVE_GAUGE_FILES = "gauge_live*_*.db"
-"""File names of live gauges, as prometheus-client makes them (undocumented). The last part is the slot."""
 BY_MODEL = ("model", "version")
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -36,6 +41,7 @@ Totals = Mapping[tuple[str, str, str], float]
 Two labels stay apart, as a suffix of the name: `tableside_stage_seconds_sum:predict` for the stage and
 `tableside_requests_total:200` for the code 200.
 """
+log = logs.get_logger("metrics")
 
 
 class Metrics:
@@ -45,6 +51,10 @@ class Metrics:
         self.registry = registry
         self.recent_totals: tuple[float, Totals] = (-math.inf, {})
         """When `totals` was last called, in seconds of the monotonic clock, and what it returned."""
+        self.reader: MetricReader | None = None
+        """What reads the files of all workers; made by the first scrape."""
+        self.reading = threading.Lock()
+        """Held while `reader` is used. The caller takes it in the event loop's thread, never in a native one."""
         self._add_request_metrics(registry)
         self._add_queue_metrics(registry)
         self._add_state_metrics(registry)
@@ -208,37 +218,42 @@ def render(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> 
     """Return the metrics in Prometheus's text format (`CONTENT_TYPE`).
 
     folder: the metric files of all workers; None for the metrics of this process alone.
-    held_slots: the slots of living workers. The live gauges of all other slots are removed first; otherwise the
-    requests in flight of a killed worker would be counted for ever.
+    held_slots: the slots of living workers. The live gauges of all other slots are left out; otherwise the requests in
+    flight of a killed worker would be counted for ever. Gauges of files that do not end in a number are those of other
+    programs, and always count.
+
+    One thread at a time may call this or `totals` for a folder (`metrics.reading`). Files that cannot be read are left
+    out: `log_problems` tells which.
     """
-    return generate_latest(_merged(metrics, folder, held_slots))
+    if folder is None:
+        return generate_latest(metrics.registry)
+    return _reader(metrics, folder).render(held_slots)
 
 
 def totals(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> Totals:
-    """Sum up all samples that have the labels model and version. The arguments are those of `render`."""
+    """Sum up all samples that have the labels model and version. The arguments and rules are those of `render`."""
+    if folder is not None:
+        return _reader(metrics, folder).totals(held_slots)
     sums: dict[tuple[str, str, str], float] = {}
-    for family in _merged(metrics, folder, held_slots).collect():
+    for family in metrics.registry.collect():
         for sample in family.samples:
-            labels = sample.labels
-            if "model" in labels and "version" in labels and "le" not in labels:
-                detail = labels.get("stage") or ("200" if labels.get("code") == "200" else "")
-                name = f"{sample.name}:{detail}" if detail else sample.name
-                key = (name, labels["model"], labels["version"])
+            if key := total_key(sample.name, sample.labels):
                 sums[key] = sums.get(key, 0.0) + sample.value
     return sums
 
 
-def _merged(metrics: Metrics, folder: Path | None, held_slots: Iterable[int]) -> CollectorRegistry:
-    if folder is None:
-        return metrics.registry
-    alive = set(held_slots)
-    for file in folder.glob(LIVE_GAUGE_FILES):
-        slot = int(file.stem.rpartition("_")[2])
-        if slot not in alive:
-            _forget_live_gauges(folder, slot)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    return registry
+def log_problems(metrics: Metrics) -> None:
+    """Log which metric files could not be read, each once. Call it in the event loop's thread."""
+    for problem in metrics.reader.take_problems() if metrics.reader is not None else ():
+        log.warning("metrics_left_out", file=str(problem.file), reason=problem.reason)
+
+
+def _reader(metrics: Metrics, folder: Path) -> MetricReader:
+    if metrics.reader is None or metrics.reader.folder != folder:
+        from tableside.telemetry.metric_reader import MetricReader  # numpy: programs that only write need none
+
+        metrics.reader = MetricReader(folder)
+    return metrics.reader
 
 
 def folder() -> Path | None:

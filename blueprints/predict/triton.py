@@ -6,18 +6,15 @@ Sources: triton-inference-server/server, docs/protocol/extension_model_configura
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from flask import Blueprint, Response
 
 from tableside.contract.schema import Contract
 from tableside.decoding.tensors import inputs
-from tableside.process import worker_slots
-from tableside.process.offload import run_native
 from tableside.serving.servable import Servable
 from tableside.telemetry import metrics
 from tableside.telemetry.metrics import Totals
-from tableside.web import response
+from tableside.web import host_metrics, response
 from tableside.web.extensions import Extensions, catalog, extensions, servable
 
 MAX_BATCH_SIZE = 65536
@@ -68,13 +65,9 @@ def stats(name: str | None = None, version: str | None = None) -> Response:
 
 def _totals(parts: Extensions) -> Totals:
     """The sums of the metrics, at most STATS_AGE_S old: reading all metric files takes longer than a prediction."""
-    folder = metrics.folder()
-    if folder is None:  # the metrics of this process alone
-        return metrics.totals(parts.metrics, None, ())
     read_at_s, found = parts.metrics.recent_totals
-    if time.monotonic() - read_at_s > STATS_AGE_S:
-        held = worker_slots.held(parts.settings.run_dir / "worker_slots")
-        found = run_native(partial(metrics.totals, parts.metrics, folder, held))
+    if time.monotonic() - read_at_s > STATS_AGE_S or metrics.folder() is None:
+        found = host_metrics.totals(parts)
         parts.metrics.recent_totals = (time.monotonic(), found)
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tableside.telemetry import metrics
+from tableside.telemetry.metric_entries import kind_of
 from tests.small_disks import on_small_disks
 
 ROOT = Path(__file__).parents[2]
@@ -62,12 +63,12 @@ def test_counters_outlive_workers_and_live_gauges_do_not(tmp_path: Path) -> None
 
 
 def test_files_are_named_after_the_slot(tmp_path: Path) -> None:
-    """prometheus-client ends each file's name with the slot, and `LIVE_GAUGE_FILES` matches those of live gauges."""
+    """prometheus-client ends each file's name with the slot, and the names say which files have live gauges."""
     worker(7, 1, tmp_path)
-    assert {"counter_7.db", "histogram_7.db", "gauge_livesum_7.db"} <= {file.name for file in tmp_path.iterdir()}
-    live = {file.name for file in tmp_path.glob(metrics.LIVE_GAUGE_FILES)}
-    assert "gauge_livesum_7.db" in live
-    assert all(name.endswith("_7.db") for name in live)
+    kinds = {file.name: kind_of(file.name) for file in tmp_path.iterdir()}
+    assert {"counter_7.db", "histogram_7.db", "gauge_livesum_7.db"} <= kinds.keys()
+    assert all(kind is not None and kind.writer == "7" for kind in kinds.values())
+    assert {name for name, kind in kinds.items() if kind.is_live} == {name for name in kinds if "_live" in name}
 
 
 def test_without_a_folder_metrics_stay_in_memory(tmp_path: Path) -> None:
