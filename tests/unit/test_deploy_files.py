@@ -202,14 +202,14 @@ def test_compose_gives_a_read_only_root_and_ports_of_this_machine() -> None:
 
 def test_prometheus_may_ask_by_the_name_that_it_uses() -> None:
     """The target is the control plane, under a name of server.allowed_hosts: else the answer would be 421."""
-    config = yaml.safe_load(text("docker/prometheus.yml"))
+    config = yaml.safe_load(text("prometheus/prometheus.yml"))
     settings = app_settings.load({}, DEPLOY / "docker/tableside.toml")
     for target in config["scrape_configs"][0]["static_configs"][0]["targets"]:
         host, port = target.split(":")
         assert host in compose()["services"]
         assert host in settings.server.allowed_hosts
         assert int(port) == ports(settings)[1]
-    source = yaml.safe_load(text("docker/grafana/provisioning/datasources/prometheus.yaml"))["datasources"][0]
+    source = yaml.safe_load(text("grafana/provisioning/datasources/prometheus.yaml"))["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
 
 
