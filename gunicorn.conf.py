@@ -167,3 +167,4 @@ def post_worker_init(worker):
     start_worker = importlib.import_module("tableside.serving.worker_status").start_worker
     instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
     start_worker(registry, worker.slot, extensions.settings, instance, worker.cfg.workers)
+    importlib.import_module("tableside.web.host_metrics").read_ahead(extensions)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from tableside.telemetry.metric_heads import HEAD, HEAD_BYTES
 
 Doubles = NDArray[np.float64]
 _LENGTH = struct.Struct("i")
+_JSON_BEGINS = int.from_bytes(b'["', "little")
 
 
 class Merge(IntEnum):
@@ -108,17 +108,54 @@ def read(path: Path) -> Content:
         os.close(fd)
 
 
-def entries(content: Content, start: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the key of each entry from the byte `start` on, and the place of its value in `content.doubles`.
+class Entries(NamedTuple):
+    """Entries of a file, one after the other.
 
-    Raises DamagedFile at the first entry that does not end within the used part.
+    places: where in `Content.doubles` each value is. end: the byte behind the last entry. problem: why it is the last
+    one, if not because the used part ends there.
     """
-    data, position, used = content.doubles[start // 8 :].tobytes(), 0, content.used - start
-    length_at = _LENGTH.unpack_from
+
+    keys: list[bytes]
+    places: NDArray[np.int32]
+    end: int
+    problem: str = ""
+
+
+def entries(content: Content, start: int) -> Entries:
+    """Return the entries from the byte `start` on, up to the first that does not end within the used part."""
+    return _all_at_once(content, start) or _one_by_one(content, start)
+
+
+def _all_at_once(content: Content, start: int) -> Entries | None:
+    """Find all entries in a few numpy calls: ten times as fast as one by one. None if that does not work out.
+
+    A key is a JSON list that begins with a text, so entries begin where a length is followed by `["`. If each of these
+    places is exactly behind the entry at the place before, they are the entries and there are no others.
+    """
+    lengths, first_bytes = content.doubles[start // 8 :].view(np.int32).reshape(-1, 2).T
+    begins = np.flatnonzero((first_bytes & 0xFFFF) == _JSON_BEGINS) * 8 + start
+    found = lengths[(begins - start) // 8].astype(np.int64)
+    places = begins + 4 + found + 8 - (found + 4) % 8
+    ends = places + 16
+    if not (len(begins) and begins[0] == start and ends[-1] == content.used and (ends[:-1] == begins[1:]).all()):
+        return None
+    data = content.doubles.data.cast("B")
+    text = data[start : content.used].tobytes()
+    key_begins = begins + 4 - start
+    keys = [text[at:end] for at, end in zip(key_begins.tolist(), (key_begins + found).tolist(), strict=True)]
+    return Entries(keys, (places // 8).astype(np.int32), content.used)
+
+
+def _one_by_one(content: Content, start: int) -> Entries:
+    data, position, used = content.doubles.data.cast("B"), start, content.used
+    keys, places, problem = [], [], ""
     while position < used:
-        (length,) = length_at(data, position)
+        (length,) = _LENGTH.unpack_from(data, position)
         place = position + 4 + length + 8 - (length + 4) % 8
         if length <= 0 or place + 16 > used:
-            raise DamagedFile(f"the entry at byte {start + position} has the length {length}")
-        yield data[position + 4 : position + 4 + length], (start + place) // 8
+            problem = f"the entry at byte {position} has the length {length}"
+            break
+        keys.append(data[position + 4 : position + 4 + length].tobytes())
+        places.append(place // 8)
         position = place + 16
+    return Entries(keys, np.array(places, np.int32), position, problem)

@@ -47,13 +47,14 @@ class _File:
         self.known = HEAD_BYTES
         self.parts: dict[int, tuple[Numbers, Numbers]] = {}
 
-    def add(self, places: list[int], rows: list[int], merges: NDArray[np.int8]) -> None:
-        new_places, new_rows = np.array(places, np.int32), np.array(rows, np.int32)
-        for merge in np.unique(merges).tolist():
-            chosen = merges == merge
+    def add(self, places: Numbers, rows: Numbers, merges: NDArray[np.int8]) -> None:
+        """Keep the places of more values, with their rows. merges: those of all rows."""
+        of_entries = np.where(rows == UNUSED, np.int8(Merge.COUNTED), merges[rows])
+        for merge in set(of_entries.tolist()) - {Merge.COUNTED}:
+            chosen = of_entries == merge
             old_places, old_rows = self.parts.get(merge, (_NONE, _NONE))
             self.parts[merge] = (
-                np.concatenate((old_places, new_places[chosen])), np.concatenate((old_rows, new_rows[chosen])),
+                np.concatenate((old_places, places[chosen])), np.concatenate((old_rows, rows[chosen])),
             )  # fmt: skip
 
 
@@ -163,20 +164,15 @@ class MetricReader:
         if content.used == file.seen:
             return file, content.doubles
         self._order = None
-        places, rows = [], []
-        try:
-            for key, place in entries(content, file.known):
-                row = row_of_key.get(key)
-                if row is None:
-                    row = row_of_key[key] = self._row_of(name, key, kind)
-                if row != UNUSED:
-                    places.append(place)
-                    rows.append(row)
-                file.known = place * 8 + 16
-        except DamagedFile as problem:
-            self._report(name, str(problem))
-        file.seen = content.used
-        file.add(places, rows, np.array(self._rows.merges, np.int8)[np.array(rows, np.int32)])
+        new = entries(content, file.known)
+        if new.problem:
+            self._report(name, new.problem)
+        rows = [row_of_key.get(key) for key in new.keys]
+        for number, (row, key) in enumerate(zip(rows, new.keys, strict=True)):
+            if row is None:
+                rows[number] = row_of_key[key] = self._row_of(name, key, kind)
+        file.seen, file.known = content.used, new.end
+        file.add(new.places, np.array(rows, np.int32), np.array(self._rows.merges, np.int8))
         return file, content.doubles
 
     def _row_of(self, name: str, key: bytes, kind: FileKind) -> int:

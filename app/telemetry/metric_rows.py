@@ -35,6 +35,20 @@ class Order(NamedTuple):
     last_buckets: Numbers
 
 
+class _Child(NamedTuple):
+    """A histogram with its labels: its buckets mostly come one after the other, so the last one is kept.
+
+    before_bound, after_bound: the line of a bucket up to its bound, and behind it.
+    """
+
+    family: int
+    labels: dict[str, str]
+    group: int
+    count_line: bytes
+    before_bound: str
+    after_bound: str
+
+
 class Rows:
     """A row for each sample. Rows are never removed; the reader begins anew when too many are unused.
 
@@ -53,6 +67,8 @@ class Rows:
         self._count_of_group = array("i")
         self._family, self._group = array("i"), array("i")
         self._rank, self._bound = array("b"), array("d")
+        self._child = _Child(UNUSED, {}, UNUSED, b"", "", "")
+        self._bounds: dict[str, tuple[float, str]] = {}
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -78,25 +94,36 @@ class Rows:
 
     def _row_of_histogram(self, family: int, name: str, sample: str, labels: dict[str, str]) -> int:
         bound = labels.pop("le", None)
+        child = self._child
+        if child.family != family or child.labels != labels:
+            child = self._child = self._child_of(family, name, labels)
+        if bound is None:
+            line = _line(sample, labels)
+            if line == child.count_line:
+                return UNUSED
+            row = self._known.get(line)
+            if row is None:
+                row = self._add(line, Merge.SUM, family, child.group, _OTHER, total=total_key(sample, labels))
+            return row
+        if self._count_of_group[child.group] < 0:
+            self._count_of_group[child.group] = self._add(
+                child.count_line, Merge.COUNTED, family, child.group, _COUNT, total=total_key(f"{name}_count", labels)
+            )
+        upper = self._bounds.get(bound)
+        if upper is None:
+            upper = self._bounds[bound] = (float(bound), floatToGoString(bound))  # type: ignore[no-untyped-call]
+        line = f"{child.before_bound}{upper[1]}{child.after_bound}".encode()
+        row = self._known.get(line)
+        return self._add(line, Merge.SUM, family, child.group, _BUCKET, upper[0]) if row is None else row
+
+    def _child_of(self, family: int, name: str, labels: dict[str, str]) -> _Child:
         count_line = _line(f"{name}_count", labels)
         group = self._groups.get(count_line)
         if group is None:
             group = self._new_group(count_line)
-        if bound is None:
-            line = _line(sample, labels)
-            if line == count_line:
-                return UNUSED
-            row = self._known.get(line)
-            if row is None:
-                row = self._add(line, Merge.SUM, family, group, _OTHER, total=total_key(sample, labels))
-            return row
-        if self._count_of_group[group] < 0:
-            total = total_key(f"{name}_count", labels)
-            self._count_of_group[group] = self._add(count_line, Merge.COUNTED, family, group, _COUNT, total=total)
-        upper = float(bound)
-        line = _line(f"{name}_bucket", {**labels, "le": floatToGoString(upper)})  # type: ignore[no-untyped-call]
-        row = self._known.get(line)
-        return self._add(line, Merge.SUM, family, group, _BUCKET, upper) if row is None else row
+        before = "".join([f"{pair}," for pair in _pairs(labels) if pair < "le="])
+        after = "".join([f",{pair}" for pair in _pairs(labels) if pair > "le="])
+        return _Child(family, labels, group, count_line, f'{name}_bucket{{{before}le="', f'"{after}}} ')
 
     def _new_group(self, line: bytes) -> int:
         group = self._groups[line] = len(self._count_of_group)
@@ -150,8 +177,11 @@ def _line(sample: str, labels: Mapping[str, str]) -> bytes:
     """Return a sample's line up to its value, with labels in the order of their names."""
     if not labels:
         return f"{sample} ".encode()
-    listed = ",".join([f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)])
-    return f"{sample}{{{listed}}} ".encode()
+    return f"{sample}{{{','.join(_pairs(labels))}}} ".encode()
+
+
+def _pairs(labels: Mapping[str, str]) -> list[str]:
+    return [f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)]
 
 
 def _escaped(value: str) -> str:
