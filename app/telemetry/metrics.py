@@ -72,7 +72,7 @@ class Metrics:
             "tableside_request_seconds", "Seconds from the request's first line to its answer.", BY_MODEL,
             buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
-        self.rows = Counter("tableside_rows", "Rows predicted.", BY_MODEL, registry=registry)
+        self.rows = Counter("tableside_rows", "Rows that were predicted.", BY_MODEL, registry=registry)
         self.not_finite = Counter(
             "tableside_not_finite", "Predicted cells that were NaN or infinite.", BY_MODEL, registry=registry
         )
@@ -111,7 +111,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.in_flight = Gauge(
-            "tableside_in_flight", "Predictions being answered now.", ("model",), registry=registry,
+            "tableside_requests_in_flight", "Predictions being answered now.", ("model",), registry=registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
 
@@ -168,15 +168,15 @@ class Metrics:
             "tableside_shadow_cpu_seconds", "Seconds of CPU time that the shadow took.", BY_MODEL, registry=registry
         )
         self.canary_share = Gauge(
-            "tableside_canary_share", "The share of requests that the canary is to answer.", BY_MODEL,
+            "tableside_canary_ratio", "The share of requests that the canary is to answer.", BY_MODEL,
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.release_ready = Gauge(
-            "tableside_release_ready", "1 if the version that is tried is ready to be promoted, 0 if not.", BY_MODEL,
+            "tableside_release_ready", "Whether the version that is tried is ready to be promoted: 1 or 0.", BY_MODEL,
             registry=registry, multiprocess_mode="livemin",
         )  # fmt: skip
         self.release_failing = Gauge(
-            "tableside_release_failing", "1 if a rule of the version that is tried fails, 0 if not.", BY_MODEL,
+            "tableside_release_failing", "Whether a rule of the version that is tried fails: 1 or 0.", BY_MODEL,
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.canary_rollbacks = Counter(

@@ -90,7 +90,7 @@ class InFlight:
         self._set_later(self)
 
     def set_gauge(self) -> None:
-        """Set `tableside_in_flight` to the count."""
+        """Set `tableside_requests_in_flight` to the count."""
         self._gauge.set(self._count)
 
 

@@ -79,7 +79,7 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
     assert 'tableside_requests_total{code="400",model="iris",protocol="v1",version="1"} 1.0' in text
     assert 'tableside_rows_total{model="iris",version="1"} 3.0' in text
     assert 'tableside_model_state{model="iris",state="READY",version="1"} 1.0' in text
-    assert 'tableside_in_flight{model="iris"} 0.0' in text
+    assert 'tableside_requests_in_flight{model="iris"} 0.0' in text
     assert "invented" not in text
 
 

@@ -186,5 +186,5 @@ def test_a_request_whose_client_has_left_is_not_predicted(client: FlaskClient, r
     assert error_of(response)["title"] == "Client Closed Request"
     assert runtime.seen == []
     text = client.get("/metrics", environ_overrides=CONTROL).get_data(as_text=True)
-    assert 'tableside_in_flight{model="sums"} 0.0' in text
+    assert 'tableside_requests_in_flight{model="sums"} 0.0' in text
     assert 'tableside_requests_total{code="499",model="sums",protocol="v1",version="1"} 1.0' in text

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(folder: Path, slot: int, value: float) -> None:
     """Write a counter and a gauge into the files of a slot."""
-    for kind, name in (("counter", "tableside_rows"), ("gauge_livesum", "tableside_in_flight")):
+    for kind, name in (("counter", "tableside_rows"), ("gauge_livesum", "tableside_requests_in_flight")):
         file = MmapedDict(str(folder / f"{kind}_{slot}.db"))
         sample = name + "_total" * (kind == "counter")
         file.write_value(mmap_key(name, sample, ["model", "version"], ["iris", "1"], "Help."), value, 0)

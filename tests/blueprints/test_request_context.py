@@ -64,7 +64,7 @@ def test_a_context_reads_headers_and_the_query(app: Flask) -> None:
 
 
 def in_flight_value(made: Metrics) -> float | None:
-    return made.registry.get_sample_value("tableside_in_flight", {"model": "iris"})
+    return made.registry.get_sample_value("tableside_requests_in_flight", {"model": "iris"})
 
 
 @pytest.mark.parametrize("error", [None, KeyError("x"), RequestRejected("bad")])

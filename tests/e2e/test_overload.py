@@ -79,7 +79,7 @@ def busy(stack: Stack, message: bytes, clients: int, seconds: float) -> threadin
     """Start clients of the model `slow` in a thread. Return when predictions of it have begun."""
     thread = threading.Thread(target=closed_loop, args=(stack.data, message, clients, seconds, 90.0))
     thread.start()
-    assert until(lambda: metric(stack, "tableside_in_flight", model="slow") >= min(clients, 2))
+    assert until(lambda: metric(stack, "tableside_requests_in_flight", model="slow") >= min(clients, 2))
     return thread
 
 
@@ -175,7 +175,7 @@ def test_late_and_abandoned_requests_never_reach_the_estimator(stack: Stack, slo
     hung_up = [socket.create_connection(("127.0.0.1", stack.data)) for _ in range(4)]
     for connection in hung_up:
         connection.sendall(short)
-    assert until(lambda: metric(stack, "tableside_in_flight", model="slow") >= 8 + len(hung_up))
+    assert until(lambda: metric(stack, "tableside_requests_in_flight", model="slow") >= 8 + len(hung_up))
     for connection in hung_up:
         connection.close()
     thread.join(60)

@@ -154,7 +154,7 @@ def test_a_file_that_was_made_anew_is_read_anew(tmp_path: Path) -> None:
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0
         found = {line: value for line, value in iris(reader).items() if "in_flight" in line}
-        assert found == {f'tableside_in_flight{{model="{model}"}}': value}
+        assert found == {f'tableside_requests_in_flight{{model="{model}"}}': value}
 
 
 def test_unused_rows_are_forgotten(tmp_path: Path) -> None:

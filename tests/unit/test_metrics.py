@@ -53,12 +53,12 @@ def test_counters_outlive_workers_and_live_gauges_do_not(tmp_path: Path) -> None
     worker(0, 3, tmp_path)
     worker(1, 4, tmp_path)
     found = values(tmp_path, {0, 1})
-    assert (found["tableside_rows_total"], found["tableside_in_flight"]) == (7.0, 7.0)
+    assert (found["tableside_rows_total"], found["tableside_requests_in_flight"]) == (7.0, 7.0)
     worker(0, 2, tmp_path)
     found = values(tmp_path, {0, 1})
-    assert (found["tableside_rows_total"], found["tableside_in_flight"]) == (9.0, 6.0)
+    assert (found["tableside_rows_total"], found["tableside_requests_in_flight"]) == (9.0, 6.0)
     found = values(tmp_path, {0})
-    assert (found["tableside_rows_total"], found["tableside_in_flight"]) == (9.0, 2.0)
+    assert (found["tableside_rows_total"], found["tableside_requests_in_flight"]) == (9.0, 2.0)
     assert found["tableside_stage_seconds_count"] == 3.0
 
 

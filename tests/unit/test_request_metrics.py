@@ -104,7 +104,7 @@ def test_the_gauge_of_requests_in_flight_is_set_once_in_each_turn() -> None:
     """A request that was answered within its turn never shows; one that is still being answered does."""
     made, turn = metrics.make(), Turn()
     counting = RequestMetrics(made, None, turn)
-    gauge = 'tableside_in_flight{model="wine"}'
+    gauge = 'tableside_requests_in_flight{model="wine"}'
     counting.in_flight("wine").enter()
     assert counting.in_flight("wine") is counting.in_flight("wine")
     counting.record(served(), "POST", "/v1/models/wine:predict", 200, 0.01)

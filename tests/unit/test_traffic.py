@@ -148,7 +148,7 @@ def test_the_metrics_say_share_and_readiness(registry: Registry, small_repositor
     def metric(name: str) -> float | None:
         return registry.metrics.registry.get_sample_value(name, {"model": "iris", "version": "2"})
 
-    assert metric("tableside_canary_share") == 1.0
+    assert metric("tableside_canary_ratio") == 1.0
     registry.traffic.judge()
     assert metric("tableside_release_ready") == 0.0
     (small_repository / "iris" / "model.toml").write_text(CANARY.format(100) + "[rules]\nrows = 9\n")
@@ -160,7 +160,7 @@ def test_the_metrics_say_share_and_readiness(registry: Registry, small_repositor
     (small_repository / "iris" / "model.toml").write_text("[aliases]\ndefault = 1\n")
     registry.reload(3)
     registry.traffic.judge()
-    assert (metric("tableside_release_ready"), metric("tableside_canary_share")) == (0.0, 0.0)
+    assert (metric("tableside_release_ready"), metric("tableside_canary_ratio")) == (0.0, 0.0)
 
 
 def test_nothing_is_asked_for_without_tables() -> None:
