@@ -51,7 +51,7 @@ def test_live_gauges_are_those_of_held_slots(make_app: Callable[..., Flask], fol
     slot = worker_slots.acquire(folder.parent / "worker_slots")
     for number, value in ((slot.number, 3), (slot.number + 1, 4)):
         write(folder, number, value)
-    assert scrape(app) == {SAMPLE: 7, SAMPLE.replace("rows_total", "in_flight"): 3}
+    assert scrape(app) == {SAMPLE: 7, SAMPLE.replace("rows_total", "requests_in_flight"): 3}
     slot.release()
     assert scrape(app) == {SAMPLE: 7}
 
