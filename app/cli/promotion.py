@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from tableside.cli.local_audit import audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.remote_commands import at_server_change
-from tableside.cli.stack_wait import not_named
 
 if TYPE_CHECKING:
     from tableside.repository.release_edits import Change
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None, as_json: bool) -> None:
     """Make MODEL, which is NAME/VERSION or NAME@ALIAS, answer the requests that name no version.
 
-    The alias `default` is pointed at it. The version must be loaded in every worker of the running stack; without one,
-    it is loaded here and its golden rows are replayed. The command returns when every worker answers with it. A version
+    The alias `default` is pointed at it when every worker of the running stack has loaded it; without a stack, it is
+    loaded here and its golden rows are replayed. The command returns when every worker answers with it. A version
     that breaks the clients of the one that answers now is refused without --breaking. With --if-ready, the exit code is
     1 and nothing changes unless `tableside list` shows `ready to promote`.
     """
@@ -41,7 +41,7 @@ def promote(model: str, if_ready: bool, breaking: bool, repository: Path | None,
     name, version = release_steps.find_version(place, model, "promote")
     if if_ready:
         _require_judgement(place, name, version)
-    release_steps.require_ready(place, name, version)
+    release_steps.require_sound(place, name, version)
     _move(place, name, DEFAULT, version, as_json, breaking=breaking)
 
 
@@ -62,9 +62,9 @@ def rollback(name: str, repository: Path | None, as_json: bool) -> None:
     place = release_steps.find_place(repository)
     name = release_steps.find_model(place, name)
     _, version = release_edits.former_default(place.root, name)
-    release_steps.require_ready(place, name, version)
-    change = release_steps.written(lambda: release_edits.roll_back(place.root, name, version))
-    _finish(place, change, DEFAULT, version, as_json, went_back=True)
+    release_steps.require_sound(place, name, version)
+    edit = partial(release_edits.roll_back, place.root, name, version)
+    _finish(place, name, edit, DEFAULT, version, as_json, went_back=True)
 
 
 @click.command()
@@ -82,9 +82,9 @@ def alias(
 ) -> None:
     """Point ALIAS of the model NAME at VERSION, a number or another alias.
 
-    An alias that exists moves only to a version that every worker has loaded. A new alias loads its version.
+    All workers load the version first, if they have not, and then move the alias in the same moment.
     """
-    from tableside.repository import model_toml, paths, release_edits
+    from tableside.repository import paths, release_edits
 
     place = release_steps.find_place(repository)
     if remove == (version is not None):
@@ -92,15 +92,11 @@ def alias(
     name = release_steps.find_model(place, name)
     if remove:
         removed = partial(release_edits.remove_alias, place.root, name, alias, breaking=breaking)
-        change = release_steps.written(removed)
-        _finish(place, change, alias, None, as_json)
+        _finish(place, name, removed, alias, None, as_json)
         return
     paths.check_alias(alias)
     _, number = release_steps.find_version(place, f"{name}/{version}", f"alias {name} {alias}")
-    if alias == paths.DEFAULT or alias in model_toml.read(place.root, name).aliases:
-        release_steps.require_ready(place, name, number)
-    else:
-        release_steps.require_sound(place, name, number)
+    release_steps.require_sound(place, name, number)
     _move(place, name, alias, number, as_json, breaking=breaking)
 
 
@@ -128,17 +124,17 @@ def _move(place: Place, name: str, alias: str, version: int, as_json: bool, *, b
 
     answered = release_steps.answers_now(place, name)
     moved = partial(release_edits.move_alias, place.root, name, alias, version, answered, breaking=breaking)
-    change = release_steps.written(moved)
-    _finish(place, change, alias, version, as_json)
+    _finish(place, name, moved, alias, version, as_json)
 
 
 def _finish(
-    place: Place, change: Change, alias: str, version: int | None, as_json: bool, *, went_back: bool = False
-) -> None:
-    """Wait until every worker has moved the alias. If one cannot, put the file back as it was, and exit with 1."""
-    name = change.name
+    place: Place, name: str, edit: Callable[[], Change], alias: str, version: int | None, as_json: bool, *,
+    went_back: bool = False,
+) -> None:  # fmt: skip
+    """Move or remove an alias, and print what has changed. If a worker cannot, nothing changes, and exit with 1."""
     what = f"{name}@{alias} = {version}" if version is not None else f"{name} without the alias {alias}"
-    workers = release_steps.wait_or_restore(place, change, what, lambda worker: not_named(worker, name, alias, version))
+    targets = [(name, version)] if version is not None else []
+    change, workers = release_steps.make(place, name, edit, what, targets)
     back = _back(place, change, alias, version, went_back)
     release_steps.report(
         place, as_json, workers, _sentence(change, alias, version, back),

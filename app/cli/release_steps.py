@@ -1,29 +1,22 @@
-"""What the release commands share: whom a change concerns, what must hold before it, and the wait after it."""
+"""What the release commands share: whom a change concerns, what must hold before it, how it is made and reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 import click
+import msgspec
 
 from tableside.cli import render, step_progress
 from tableside.cli.options import repository_path
 from tableside.cli.reload import find_stack
-from tableside.cli.stack_wait import (
-    Objection,
-    nobody_follows,
-    not_served,
-    say_loudly,
-    state_in,
-    wait_for,
-    wait_shown,
-    workers_of,
-)
-from tableside.errors import StackError
+from tableside.cli.stack_wait import nobody_follows, not_served, say_loudly, workers_of
+from tableside.errors import ModelNotReady, StackError
 from tableside.repository.refusals import ReleaseRefused
 from tableside.settings import Settings, load
+from tableside.switch_errors import SwitchRefused
 
 if TYPE_CHECKING:
     from tableside.repository.release_edits import Change
@@ -78,34 +71,13 @@ def find_version(place: Place, spec: str, command: str) -> tuple[str, int]:
     return name, paths.find(place.root, spec, model_toml.read(place.root, name).aliases)
 
 
-def require_ready(place: Place, name: str, version: int) -> None:
-    """Require that an alias may move to a version: every worker of the stack has loaded it.
-
-    The stack reads the repository first. Without a stack, see `require_sound`. Raises ReleaseRefused with the reason.
-    """
-    if place.unfollowed:
-        require_sound(place, name, version)
-        return
-    try:
-        wait_shown(place.settings, f"{name}/{version}", lambda worker: not_served(worker, name, version))
-    except StackError as problem:
-        left_out = state_in_any(place, name, version) is None
-        hint = (
-            f"Load it under an alias of its own first: `tableside alias {name} candidate {version}`"
-            if left_out
-            else "Nothing has changed"
-        )
-        refuse(f"an alias moves only to a version that every worker has loaded: {problem}. {hint}")
-
-
-def state_in_any(place: Place, name: str, version: int) -> object:
-    """Return the state of a version in the first worker that knows it; None if none does."""
-    found = [state_in(worker, name, version) for worker in workers_of(find_stack(place.settings))]
-    return next((state for state in found if state is not None), None)
-
-
 def require_sound(place: Place, name: str, version: int) -> None:
-    """Require that a version can be loaded here and answers its golden rows. Raises ReleaseRefused with the reason."""
+    """Without a stack, require that a version can be loaded here and answers its golden rows.
+
+    The workers of a running stack find that out themselves before they switch. Raises ReleaseRefused with the reason.
+    """
+    if not place.unfollowed:
+        return
     from tableside.model_process.known_environments import known
     from tableside.preflight import runner
     from tableside.preflight.results import VersionFiles
@@ -145,25 +117,36 @@ def written(make: Callable[[], Made]) -> Made:
         )
 
 
-def wait_or_restore(place: Place, change: Change, what: str, objection: Objection) -> int:
-    """Wait until every worker serves a change of model.toml. Returns the number of workers; 0 without a stack.
+def make(
+    place: Place, name: str, edit: Callable[[], Made], what: str, targets: Collection[tuple[str, int]] = (),
+    failed: str = "not changed",
+) -> tuple[Made, int]:  # fmt: skip
+    """Edit the files of a model, and return what the edit returned when every worker of the stack serves what they say.
 
-    If one cannot, put the file back, make the workers read it, and exit with 1.
+    It is the change that the admin API makes: one generation, of all workers or of none. The second value is the number
+    of workers; 0 without a stack. what: the change in a sentence. targets: versions that must be served afterwards.
+    If a worker cannot, the files are as before, `failed` is printed with the reason, and the exit status is 1. Raises
+    what `edit` raises, and ReleaseRefused where the repository cannot be written.
     """
-    from tableside.repository import model_toml_edits
-
     if place.unfollowed:
-        return 0
+        return written(edit), 0
+    from tableside.serving import changes
+    from tableside.telemetry import logs
+
+    stack = find_stack(place.settings)
+    repository = msgspec.structs.replace(place.settings.repository, path=stack.repository)
+    settings = msgspec.structs.replace(place.settings, repository=repository)
+    logs.append_to(settings.run_dir / "log" / "web.log", settings.log.format, settings.log.level)
     try:
-        return wait_shown(place.settings, what, objection)
-    except StackError as problem:
-        click.echo(f"tableside: not changed: {problem}", err=True)
-    if change.after is not None and change.after != change.before:
-        if model_toml_edits.restore(place.root, change.name, change.before, change.after):
-            wait_for(place.settings, "what it served before", lambda worker: "")
-        else:
-            say_loudly(f"{change.name}/model.toml was changed by somebody else meanwhile, and stays as it is now")
-    raise SystemExit(1)
+        if not workers_of(stack):
+            raise StackError("no worker of the stack answers yet; `tableside workers` shows when one does")
+        with step_progress.progress() as step:
+            step(f"waiting until every worker serves {what}")
+            applied = written(lambda: changes.apply(settings, name, edit, f"{what}, by a command", targets))
+    except (StackError, SwitchRefused, ModelNotReady) as problem:
+        click.echo(f"tableside: {failed}: {problem}", err=True)
+        raise SystemExit(1) from None
+    return applied.made, applied.outcome.workers
 
 
 def notes_for_clients(place: Place, change: Change) -> list[str]:

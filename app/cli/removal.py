@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,10 +11,9 @@ from tableside.cli import release_steps, remote_commands
 from tableside.cli.local_audit import audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
-from tableside.cli.reload import ReloadedWorker, find_stack
+from tableside.cli.reload import find_stack
 from tableside.cli.remote_commands import at_server_change
-from tableside.cli.stack_wait import not_served, still_served, wait_shown, workers_of
-from tableside.errors import StackError
+from tableside.cli.stack_wait import workers_of
 
 
 @click.command()
@@ -35,15 +35,9 @@ def retire(model: str, undo: bool, breaking: bool, repository: Path | None, as_j
     name, version = release_steps.find_version(place, model, "retire")
     if not undo:
         _refuse_in_use(place, name, version, "retire")
-    change = release_steps.written(
-        lambda: release_edits.retire(place.root, name, version, undo=undo, breaking=breaking)
-    )
-
-    def objection(worker: ReloadedWorker) -> str:
-        return not_served(worker, name, version) if undo else still_served(worker, name, version)
-
-    what = f"{name}/{version}" if undo else f"{name} without {version}"
-    workers = release_steps.wait_or_restore(place, change, what, objection)
+    edit = partial(release_edits.retire, place.root, name, version, undo=undo, breaking=breaking)
+    what, targets = (f"{name}/{version}", [(name, version)]) if undo else (f"{name} without {version}", [])
+    _, workers = release_steps.make(place, name, edit, what, targets)
     sentence = (
         f"{name}/{version} is served again"
         if undo
@@ -73,8 +67,9 @@ def delete(model: str, yes: bool, repository: Path | None, as_json: bool) -> Non
     if not is_last:
         _refuse_in_use(place, name, version, "delete")
     _confirm(f"{name}/{version}" + (f", the last version of {name}," if is_last else ""), yes, place)
-    hidden = release_steps.written(lambda: release_edits.delete(place.root, name, version))
-    workers = _wait_gone(place, name, version)
+    edit = partial(release_edits.delete, place.root, name, version)
+    what, failed = f"{name} without {version}", f"{name}/{version} is deleted, but"
+    hidden, workers = release_steps.make(place, name, edit, what, failed=failed)
     release_edits.remove_folders([hidden])
     release_steps.report(
         place, as_json, workers, f"{name}/{version} is deleted, and its number is never used again",
@@ -108,16 +103,3 @@ def _refuse_in_use(place: Place, name: str, version: int, command: str) -> None:
                     f"{name}/{version} still answers under the alias {alias}, whose new target {name}/"
                     f"{config.aliases[alias]} is not ready. `tableside list` says why"
                 )
-
-
-def _wait_gone(place: Place, name: str, version: int) -> int:
-    """Wait until no worker serves a deleted version. If one does, exit with 1; the version is deleted all the same."""
-    if place.unfollowed:
-        return 0
-    try:
-        return wait_shown(
-            place.settings, f"{name} without {version}", lambda worker: still_served(worker, name, version)
-        )
-    except StackError as problem:
-        click.echo(f"tableside: {name}/{version} is deleted, but: {problem}", err=True)
-        raise SystemExit(1) from None

@@ -94,20 +94,6 @@ def not_served(worker: ReloadedWorker, name: str, version: int) -> str:
     return ""
 
 
-def not_named(worker: ReloadedWorker, name: str, alias: str, version: int | None) -> str:
-    """Return why an alias does not name the version in a worker, None for no alias; an empty string if it does."""
-    now = worker.aliases.get(name, {}).get(alias)
-    if now == version:
-        return ""
-    where = f"names {name}/{now}" if now is not None else "names nothing"
-    return f"alias {alias!r} {where} in worker {worker.pid}"
-
-
-def still_served(worker: ReloadedWorker, name: str, version: int) -> str:
-    """Return that a worker still has a version; an empty string if it has not."""
-    return f"worker {worker.pid} still serves {name}/{version}" if state_in(worker, name, version) is not None else ""
-
-
 def workers_of(stack: RunningStack) -> Sequence[ReloadedWorker]:
     """Return the status of every worker of the stack."""
     from tableside.process import worker_slots

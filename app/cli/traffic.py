@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from tableside.cli.local_audit import Given, audited
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.release_steps import Place
 from tableside.cli.remote_commands import at_server_change
-from tableside.cli.stack_wait import not_served
 
 if TYPE_CHECKING:
     from tableside.repository.release_edits import Change
@@ -123,21 +123,17 @@ def _now() -> datetime:
 
 
 def _begin(place: Place, name: str, version: int, as_json: bool, make: Callable[[], Change], sentence: str) -> None:
-    """Write a canary or shadow, and wait until every worker has loaded its version. If one cannot, put all back."""
-    if place.unfollowed:
-        release_steps.require_sound(place, name, version)
-    change = release_steps.written(make)
-    workers = release_steps.wait_or_restore(
-        place, change, f"{name}/{version}", lambda worker: not_served(worker, name, version)
-    )
+    """Begin or change a canary or shadow when every worker has loaded its version. If one cannot, nothing changes."""
+    release_steps.require_sound(place, name, version)
+    change, workers = release_steps.make(place, name, make, f"the trial of {name}/{version}", [(name, version)])
     release_steps.report(place, as_json, workers, sentence, {"name": name, "version": version, "before": change.former})
 
 
 def _stop(place: Place, name: str, kind: Kind, as_json: bool) -> None:
     from tableside.repository import traffic_edits
 
-    change = release_steps.written(lambda: traffic_edits.stop(place.root, name, kind))
-    workers = release_steps.wait_or_restore(place, change, f"{name} without a {kind}", lambda worker: "")
+    edit = partial(traffic_edits.stop, place.root, name, kind)
+    change, workers = release_steps.make(place, name, edit, f"{name} without a {kind}")
     sentence = f"{name}/{change.former} is not the {kind} any more"
     release_steps.report(place, as_json, workers, sentence, {"name": name, "version": change.former, "stopped": kind})
 

@@ -115,6 +115,7 @@ class Generations:
         spare = self.folder / _SPARE
         fd = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            _give_to_owner(fd, self.folder)
             offset = 0
             while offset < len(content):
                 offset += os.pwrite(fd, content[offset:], offset)
@@ -130,9 +131,18 @@ class Generations:
         with suppress(OSError):
             fd = os.open(self.folder / _SPARE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                _give_to_owner(fd, self.folder)
                 os.posix_fallocate(fd, 0, max(size_bytes, _SPARE_BYTES))
             finally:
                 os.close(fd)
+
+
+def _give_to_owner(fd: int, folder: Path) -> None:
+    """Let a file that root writes belong to the owner of the folder: the workers, which run as that user, read it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with suppress(OSError):
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def newest(folder: Path) -> int:

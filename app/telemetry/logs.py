@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -165,6 +167,46 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     root = logging.getLogger()
     root.handlers[:] = [out]
     root.setLevel(max(number, logging.INFO))
+
+
+class _FileOfOthers:
+    """A log file that another program writes and renames, so it is opened for each line. It is not created."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, line: str | bytes) -> int:
+        """Append a line if that is possible."""
+        with suppress(OSError):
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(fd, line.encode() if isinstance(line, str) else line)
+            finally:
+                os.close(fd)
+        return len(line)
+
+    def flush(self) -> None:
+        """Do nothing. structlog calls this."""
+
+
+def append_to(path: Path, style: Format, level: str) -> None:
+    """Let this process, a command, write its lines into the log of the stack, and none to standard output.
+
+    style, level: as for `configure`; `auto` is JSON, as in a stack. Raises KeyError for an unknown level.
+    """
+    file = _FileOfOthers(path)
+    written: Format = "text" if style == "text" else "json"
+    factory: Callable[..., WrappedLogger] = (
+        structlog.PrintLoggerFactory(file=file)  # type: ignore[arg-type]
+        if written == "text"
+        else structlog.BytesLoggerFactory(file=file)  # type: ignore[arg-type]
+    )
+    structlog.configure(
+        processors=[*_shared_processors(), *_renderers(written, as_bytes=True)],
+        wrapper_class=structlog.make_filtering_bound_logger(_NUMBERS[level]),
+        logger_factory=factory,
+        cache_logger_on_first_use=False,
+    )
 
 
 class LineBuffer:

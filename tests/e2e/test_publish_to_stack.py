@@ -120,16 +120,46 @@ def test_a_release_is_one_command_each(stack: Stack) -> None:
     done = stack.cli("rollback", "m", "--json")
     assert (done.returncode, json.loads(done.stdout)["workers"]) == (0, 2), done.stderr
     assert served(stack) == "1"
+    rolled_back = config.read_text()
     damaged = stack.folder / "models" / "m" / str(new) / "model.skops"
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes()[:-9])
     done = stack.cli("promote", f"m/{new}")
-    assert done.returncode == 2
-    assert "an alias moves only to a version that every worker has loaded" in done.stderr
+    assert done.returncode == 1
+    assert f"tableside: not changed: m/{new} cannot be served; nothing has changed: worker " in done.stderr
+    assert config.read_text() == rolled_back
     assert served(stack) == "1"
     done = stack.cli("delete", f"m/{new}", "--yes")
     assert done.returncode == 0, done.stderr
     assert stack.call(f"/v2/models/m/versions/{new}/ready")[0] == 404
+
+
+def generation(stack: Stack) -> int:
+    status, content, _ = stack.call("/admin/api/models", admin=True, headers={"Authorization": f"Bearer {stack.key}"})
+    assert status == 200, content
+    return int(content["generation"])
+
+
+def test_each_command_is_one_generation(stack: Stack) -> None:
+    """A command edits and switches in one step, as the admin API does, and the log of the stack has what it did."""
+    assert stack.cli("copy", "iris/1", "steps").returncode == 0
+    assert stack.cli("copy", "iris/1", "steps").returncode == 0
+    commands = (
+        ("promote", "steps/1"), ("promote", "steps/2"), ("rollback", "steps"), ("alias", "steps", "candidate", "2"),
+        ("traffic", "steps", "--canary", "2", "--percent", "5"), ("traffic", "steps", "--stop"),
+        ("alias", "steps", "candidate", "--remove"), ("retire", "steps/2"), ("delete", "steps/2", "--yes"),
+    )  # fmt: skip
+    took = {}
+    for words in commands:
+        before = generation(stack)
+        done = stack.cli(*words)
+        assert done.returncode == 0, done.stderr
+        assert "(2 workers)" in done.stdout
+        took[" ".join(words)] = generation(stack) - before
+    assert set(took.values()) == {1}, took
+    lines = [json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "{" in line]
+    reasons = [line["reason"] for line in lines if line.get("event") == "generation_switched"]
+    assert "steps@default = 2, by a command" in reasons
 
 
 def test_a_version_is_pushed_through_nginx(stack: Stack, words: list[str], tmp_path: Path) -> None:

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tableside.cli import main, release_steps
-from tableside.cli.release_steps import Place
-from tableside.errors import StackError
+from tableside.cli import main
 from tableside.repository import integrity, model_toml, paths, release_edits, traffic_notes
-from tableside.settings import load
 from tests.unit.test_reloading import copy, registry_for
 
 
@@ -125,24 +122,6 @@ def test_copies_and_renames_keep_numbers_and_settings(root: Path) -> None:
     assert {(each.name, each.version): each.state.value for each in registry.catalog} == {
         ("lilies", 1): "READY", ("roses", 1): "READY", ("roses", 2): "READY",
     }  # fmt: skip
-
-
-def test_a_change_that_a_worker_refuses_is_taken_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the stack does not serve a change after all, model.toml is as before, and the exit status is 1."""
-    waited: list[str] = []
-
-    def fail(settings: object, what: str, objection: object) -> int:
-        raise StackError("worker 7 is stuck")
-
-    monkeypatch.setattr(release_steps, "wait_shown", fail)
-    monkeypatch.setattr(release_steps, "wait_for", lambda settings, what, objection: waited.append(what))
-    place = Place(load(), root, "")
-    change = release_edits.move_alias(root, "iris", "default", 1)
-    with pytest.raises(SystemExit) as ended:
-        release_steps.wait_or_restore(place, change, "iris@default = 1", lambda worker: "")
-    assert ended.value.code == 1
-    assert not (root / "iris" / "model.toml").exists()
-    assert waited == ["what it served before"]
 
 
 def test_list_says_what_is_retired(root: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
+from click.testing import CliRunner, Result
 
+from tableside.cli import main
 from tableside.control_errors import GenerationChanged
 from tableside.errors import FailureKind
 from tableside.process import worker_slots
@@ -116,6 +119,48 @@ def test_a_change_reaches_all_workers_at_once(host: Host) -> None:
     assert "# mine" in host.toml
     host.promote(1)
     assert host.workers[0].registry.wait_servable("iris", None, 1.0) is kept, "nothing was loaded again"
+
+
+@pytest.fixture
+def command(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Run a command beside the workers of the host. It may set up the logging of its process."""
+    monkeypatch.setenv("TABLESIDE__SERVER__RUN_DIR", str(host.settings.run_dir))
+    monkeypatch.setenv("TABLESIDE__REPOSITORY__PATH", "elsewhere")
+    logging = structlog.get_config()
+    yield lambda *words: CliRunner().invoke(main, list(words))
+    structlog.configure(**logging)
+
+
+def test_a_command_makes_one_generation(host: Host, command: Callable[..., Result]) -> None:
+    """A command on the host switches as the admin API does. Its line is in the log of the stack, not in its output."""
+    log = host.settings.run_dir / "log" / "web.log"
+    log.parent.mkdir(exist_ok=True)
+    log.touch()
+    before = words_of(host).current
+    done = command("promote", "iris/2")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == (
+        "iris: default names 2 now, and named 1 before. Requests without a version get iris/2. "
+        "Back: `tableside rollback iris` (2 workers)\n"
+    )
+    assert words_of(host).current == before + 1
+    assert host.unnamed == [2, 2]
+    line = msgspec.json.decode(log.read_bytes())
+    assert (line["event"], line["reason"]) == ("generation_switched", "iris@default = 2, by a command")
+    assert Generations.open(host.settings.run_dir).current().repository == str(host.root)
+
+
+def test_a_command_that_a_worker_refuses_changes_nothing(host: Host, command: Callable[..., Result]) -> None:
+    """The exit status is 1, with the reason of the workers; the file and what is served are as before."""
+    copy(host.root, "iris", 3)
+    flip_a_bit(host.root / "iris" / "3")
+    before = host.toml
+    for words in (("promote", "iris/3"), ("shadow", "iris/3", "--percent", "5"), ("alias", "iris", "next", "3")):
+        done = command(*words)
+        assert (done.exit_code, done.stdout) == (1, ""), done.output
+        assert "tableside: not changed: iris/3 cannot be served; nothing has changed: worker " in done.stderr
+    assert host.toml == before
+    assert host.unnamed == [1, 1]
 
 
 def test_nothing_new_is_no_generation(host: Host) -> None:
