@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz test-clients publish-examples lock clean programs test-host
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz test-clients publish-examples lock clean programs test-host dist
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -29,6 +29,7 @@ $(VENV)/.installer: requirements/installer.txt | $(BIN)/pip
 $(VENV)/.base: requirements/base.txt pyproject.toml $(VENV)/.installer
 	$(INSTALL) -r requirements/base.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/supervisorctl || $(INSTALL) --force-reinstall -r requirements/base.txt # an older release had a command of this name
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.base
@@ -132,6 +133,11 @@ ROUNDS ?= 3
 soak: $(VENV)/.base ## restart, kill and upgrade a stack of 200 models beside a steady client: ROUNDS=3, about 40 minutes
 	@sh deploy/need.sh nginx:nginx-light
 	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
+
+dist: $(VENV)/.dev ## build the wheel and the source distribution into dist/
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --quiet .
+	@ls -l dist
 
 publish-examples: $(VENV)/.base ## train the example models and publish each as its next version
 	$(BIN)/python -m examples.train models

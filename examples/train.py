@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -20,18 +20,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tableside.contract.schema import Contract
+from tableside.publishing.example_model import iris
 from tableside.publishing.publish import publish
 
 SEED = 20
 TrainedModel = tuple[BaseEstimator, pd.DataFrame]
 """A fitted estimator, and its training data as the sample."""
-
-
-def iris() -> TrainedModel:
-    """Predict the name of one of three species from four lengths: scaling and a logistic regression."""
-    data = load_iris(as_frame=True)
-    names = np.asarray(data.target_names)[data.target]
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.data, names), data.data
 
 
 def breast_cancer() -> TrainedModel:

@@ -20,6 +20,7 @@ from tableside.cli import (
     doctor,
     env_commands,
     host_commands,
+    init,
     keys,
     log_viewer,
     models,
@@ -96,6 +97,7 @@ def config(as_json: bool, to: str | None, key_file: Path | None) -> None:
 
 
 for command in (
+    init.init,
     publish_command.publish,
     push.push,
     contract.contract,

@@ -13,6 +13,7 @@ from tableside.cli.release_check import MODULE, Report
 from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
 from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_socket import Request
+from tableside.deployment.layout import supervisorctl
 from tableside.deployment.releases import Release
 from tableside.errors import StackError
 from tableside.process import worker_slots
@@ -57,7 +58,7 @@ def _check_holders(settings: Settings) -> None:
     except TimeoutError as problem:
         raise StackError(
             f"no socket holder runs in {settings.run_dir}, so new workers would get no sockets. Start them with "
-            "`supervisorctl -c supervisord.conf start 'sockets:*'`"
+            f"`{supervisorctl(settings.run_dir, 'start', 'sockets:*')}`"
         ) from problem
     for descriptor in descriptors.values():
         os.close(descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from tableside.deployment.layout import supervisorctl
 from tableside.deployment.releases import Release
 from tableside.errors import StackError
 
@@ -130,7 +131,7 @@ def ask(run_dir: Path, request: Request, patience_s: float = PATIENCE_S) -> Iter
         if began or time.monotonic() >= give_up_at_s:
             raise StackError(
                 f"no answer from the web keeper in {run_dir} ({problem}): see log/web.log there, or start it with "
-                "`tableside run` or `supervisorctl -c supervisord.conf start web`"
+                f"`tableside run` or `{supervisorctl(run_dir, 'start', 'web')}`"
             )
         time.sleep(RETRY_S)
 

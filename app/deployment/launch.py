@@ -21,6 +21,7 @@ from tableside.deployment.layout import (
     addresses,
     environment,
     find_nginx,
+    write_supervisorctl_conf,
 )
 from tableside.deployment.nginx import CONF, write
 from tableside.deployment.releases import RECORD
@@ -90,6 +91,7 @@ def prepare(settings: Settings) -> list[StackProcess]:
     make_key(settings.run_dir)
     AuditLog(settings.run_dir).prepare()
     model_programs.write(settings)
+    write_supervisorctl_conf(settings.run_dir)
     running_stack.record(settings)
     switching.begin(settings)
     return left

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 import shutil
 import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 
 from tableside import machine
@@ -18,10 +20,14 @@ from tableside.settings import Settings, split_address
 
 WEB_SOCKET, CONTROL_SOCKET = "web.sock", "ctl.sock"
 MODEL_PROGRAMS = "model_programs.conf"
+SUPERVISORCTL_CONF = "supervisorctl.conf"
 DATA, ADMIN = "data", "admin"
-PROJECT = Path(__file__).resolve().parents[2]
 SUPERVISORD_CONF = "supervisord.conf"
-TEMPLATE = PROJECT / "deploy" / "nginx" / "nginx.conf.j2"
+_STACK = Path(str(files("tableside"))) / "stack"
+"""The files of the stack. In a checkout they are links to where the files are (docs/decisions/0009)."""
+PROJECT = (_STACK / SUPERVISORD_CONF).resolve().parent
+"""The folder in which the programs of the stack run. It has supervisord.conf, gunicorn.conf.py and wsgi.py."""
+TEMPLATE = _STACK / "nginx.conf.j2"
 MAX_RUN_DIR_BYTES = 80
 """Longest path of a run folder. A unix socket's path has at most 107 bytes (unix(7)), and supervisor appends
 `/supervisor.sock.` and a pid.
@@ -38,19 +44,31 @@ def project_folder(environ: Mapping[str, str], command: str) -> Path:
     at another release, the next process starts from there.
     """
     here = environ.get("PWD", "")
-    script = Path(here, command)  # FOLDER/.venv/bin/tableside, or with -m FOLDER/src/tableside/cli/__main__.py
-    for written in (environ.get(PROJECT_VARIABLE, ""), *map(str, script.parents), here):
+    # FOLDER/.venv/bin/tableside, or with -m FOLDER/src/tableside/cli/__main__.py; installed ENVIRONMENT/bin/tableside
+    script = Path(here, command)
+    above = list(map(str, script.parents))
+    installed = (os.path.join(each, _in_environment()) for each in above)
+    for folder in (environ.get(PROJECT_VARIABLE, ""), *above, here, *installed):
         with suppress(OSError):
-            if os.path.isabs(written) and os.path.samefile(written, PROJECT):
-                return Path(written)
+            if os.path.isabs(folder) and os.path.samefile(folder, PROJECT):
+                return Path(folder)
     return PROJECT
 
 
+def _in_environment() -> str:
+    """The path of PROJECT inside of this interpreter's environment; of a checkout a path that does not exist."""
+    return os.path.relpath(PROJECT, sys.prefix) if PROJECT.is_relative_to(sys.prefix) else "not-installed"
+
+
 def _python(project: Path) -> str:
-    """The path of this interpreter, through the link of the project's folder where the environment is in it."""
-    own = project / ".venv"
-    is_own = project != PROJECT and Path(sys.prefix) == PROJECT / ".venv"
-    return str(own / "bin" / "python") if is_own else sys.executable
+    """The path of this interpreter, through the link of the project's folder where the one is inside of the other."""
+    if project == PROJECT:
+        return sys.executable
+    if Path(sys.prefix) == PROJECT / ".venv":
+        return str(project / ".venv" / "bin" / "python")
+    if PROJECT.is_relative_to(sys.prefix):
+        return str(Path(str(project).removesuffix(_in_environment())) / "bin" / "python")
+    return sys.executable
 
 
 def moved(value: str, old: Path, new: Path) -> str:
@@ -114,6 +132,18 @@ def _folder(environ: Mapping[str, str]) -> dict[str, str]:
     """
     here = environ.get(FOLDER_VARIABLE) or os.getcwd()
     return {} if os.path.samefile(here, PROJECT) else {FOLDER_VARIABLE: here}
+
+
+def write_supervisorctl_conf(run_dir: Path) -> None:
+    """Write the file with which supervisor's own `supervisorctl -c` finds the stack. Raises OSError."""
+    socket_path = str(run_dir / "supervisor.sock").replace("%", "%%")
+    text = f"; Written at each start of the stack.\n[supervisorctl]\nserverurl=unix://{socket_path}\nprompt=tableside\n"
+    (run_dir / SUPERVISORCTL_CONF).write_text(text, encoding="utf-8")
+
+
+def supervisorctl(run_dir: Path, *words: str) -> str:
+    """Return the shell command that asks the supervisord of the stack in this run folder."""
+    return shlex.join(["supervisorctl", "-c", str(run_dir / SUPERVISORCTL_CONF), *words])
 
 
 def as_pattern(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Error, ServerProxy
 
-from tableside.deployment.layout import MODEL_PROGRAMS
+from tableside.deployment.layout import MODEL_PROGRAMS, supervisorctl
 from tableside.model_process.known_environments import CHILD, known, process_count, socket_path, state_path
 from tableside.settings import Environment, Settings
 
@@ -90,8 +90,8 @@ def update(settings: Settings) -> None:
             supervisor.addProcessGroup(name)
     except (OSError, HTTPException, Error) as problem:
         sys.stderr.write(
-            f"tableside: supervisord does not take the model processes ({problem}); try `supervisorctl -c "
-            "supervisord.conf update`\n"
+            f"tableside: supervisord does not take the model processes ({problem}); try "
+            f"`{supervisorctl(settings.run_dir, 'update')}`\n"
         )
 
 

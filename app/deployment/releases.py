@@ -41,12 +41,18 @@ def running(environ: Mapping[str, str]) -> Release:
 
 
 def in_folder(folder: Path) -> Release:
-    """Return the release in a folder. Raises StackError if it has no code of Tableside or no interpreter."""
+    """Return the release in a folder: a checkout with its environment, or an environment with Tableside installed.
+
+    Raises StackError if the folder has no code of Tableside or no interpreter.
+    """
     project = folder.absolute()
+    for installed in sorted(project.glob("lib/python3*/site-packages/tableside/stack")):
+        return Release(str(installed), str(project / "bin" / "python"))
     for needed, why in (("supervisord.conf", "it is no release of Tableside"), (".venv/bin/python", "it has no .venv")):
         if not (project / needed).exists():
             raise StackError(
-                f"{project}: {why} ({project / needed} does not exist). Name a folder where `make run` works"
+                f"{project}: {why} ({project / needed} does not exist). Name a folder where `make run` works, or an "
+                "environment with Tableside installed"
             )
     return Release(str(project), str(project / ".venv" / "bin" / "python"))
 

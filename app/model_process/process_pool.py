@@ -183,8 +183,8 @@ class SupervisedProcesses:
                     return path, connection
             if time.monotonic() + LOOK_EVERY_S >= give_up_at_s:
                 raise ModelNotReady(
-                    f"no model process of the environment {self.name!r} is running; see `supervisorctl -c "
-                    f"supervisord.conf status` and log/model_{self.name}.log in the run folder"
+                    f"no model process of the environment {self.name!r} is running; see `supervisorctl "
+                    f"status` and log/model_{self.name}.log in the run folder"
                 )
             self.setbacks += 1
             plain_sockets.pause(LOOK_EVERY_S)

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 COPIED = (
     "app",
     "blueprints",
+    "client",
     "deploy",
     "src",
     "training",
@@ -111,7 +112,12 @@ class Stack:
 
     def supervisorctl(self, *words: str) -> str:
         """Run `supervisorctl` and return what it prints. Raises SoakFailed if it fails."""
-        command = [str(self.current / ".venv" / "bin" / "supervisorctl"), "-c", "supervisord.conf", *words]
+        command = [
+            str(self.current / ".venv" / "bin" / "supervisorctl"),
+            "-c",
+            str(self.run_dir / "supervisorctl.conf"),
+            *words,
+        ]
         done = subprocess.run(
             command, cwd=self.current, env=self._environ(), capture_output=True, text=True, timeout=600
         )

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from flask.testing import FlaskClient
-from tableside_client.rows import answered
 
+from tableside_client.rows import answered
 from tests.conftest import cells, error_of
 
 Trained = dict[str, tuple[Any, pd.DataFrame]]

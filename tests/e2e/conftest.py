@@ -113,7 +113,7 @@ class Stack:
         return content
 
     def ctl(self, *words: str) -> str:
-        command = [str(BIN / "supervisorctl"), "-c", "supervisord.conf", *words]
+        command = [str(BIN / "supervisorctl"), "-c", str(self.run_dir / "supervisorctl.conf"), *words]
         done = subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=600)
         return done.stdout + done.stderr
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tableside_client import Client, RequestFailed, ServerFailed, Unreachable
 
+from tableside_client import Client, RequestFailed, ServerFailed, Unreachable
 from tests.e2e.conftest import PROJECT, Stack, until
 
 pytestmark = pytest.mark.e2e

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tableside_client
-from tableside_client import BadPlace, Client, RequestFailed, ServerFailed, Unavailable, Unreachable, nan_for_null
 
+import tableside_client
 from benchmarks.free_ports import free_port
+from tableside_client import BadPlace, Client, RequestFailed, ServerFailed, Unavailable, Unreachable, nan_for_null
 
 
 @dataclass

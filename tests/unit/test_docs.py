@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from flask import Flask
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from tableside_client import Client
 
 from tableside.cli import main
 from tableside.contract import schema
@@ -21,6 +20,7 @@ from tableside.settings import Environment, Settings
 from tableside.telemetry.metrics import Metrics
 from tableside.web.auth import Access, access_of
 from tableside.web.error_replies import STATUS
+from tableside_client import Client
 from tests.docs_commands import matches, read_blocks, read_steps
 from tests.estimator_zoo import NOT_SERVED
 

@@ -102,7 +102,7 @@ def test_restart_needs_somebody_who_has_the_sockets(folder: Path, stack: Path) -
     done = call("restart")
     assert done.exit_code == 2
     assert f"tableside: no socket holder runs in {folder / 'run'}" in done.stderr
-    assert "supervisorctl -c supervisord.conf start 'sockets:*'" in done.stderr
+    assert f"supervisorctl -c {folder / 'run'}/supervisorctl.conf start 'sockets:*'" in done.stderr
 
 
 @pytest.mark.processes

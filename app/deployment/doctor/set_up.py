@@ -102,7 +102,7 @@ def _nginx(settings: Settings, is_used: bool, is_running: bool) -> tuple[dict[st
     texts, files = {}, {}
     for plane, name in nginx.CONF.items() if is_used else ():
         path = settings.run_dir / name
-        files[plane] = f"{path}, which each start writes from deploy/nginx/nginx.conf.j2"
+        files[plane] = f"{path}, which each start writes from {layout.TEMPLATE.resolve()}"
         with suppress(OSError):
             if is_running:
                 texts[plane] = path.read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from tableside import __version__
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.programs import DOWN, STATE
 from tableside.deployment.doctor.set_up import SetUp
+from tableside.deployment.layout import supervisorctl
 from tableside.process import drained
 from tableside.process.file_locks import is_locked
 from tableside.serving import generations, repository_watch
@@ -47,7 +48,7 @@ def _programs(set_up: SetUp) -> Iterator[Finding]:
             yield Finding(
                 Level.ERROR, ABOUT, f"the program {name} does not run", f"supervisord says {program[STATE]}",
                 "requests get no answer, or the next restart finds no sockets", f"Look into {set_up.settings.run_dir}"
-                f"/log/{name}.log, then run: supervisorctl -c supervisord.conf start '{name}:*'",
+                f"/log/{name}.log, then run: {supervisorctl(set_up.settings.run_dir, 'start', f'{name}:*')}",
             )  # fmt: skip
 
 
