@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz test-clients publish-examples lock clean programs test-host dist
+.PHONY: help run stop test check format lint types imports unit unit-libraries unit-slow unit-gevent unit-haswell unit-nehalem environments test-environments e2e bench bench-quick soak attacks audit fuzz test-clients publish-examples lock clean programs test-host dist test-oldest
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -104,6 +104,9 @@ environments: programs $(VENV)/.dev ## run the tests against two older releases 
 
 test-environments: programs $(VENV)/.dev ## the same with every Python found (PATH, TABLESIDE_TEST_PYTHONS) and every release
 	TABLESIDE_TEST_ALL_ENVIRONMENTS=1 $(BIN)/python -m pytest tests/environments -n 2
+
+test-oldest: programs $(VENV)/.dev ## the unit tests with the lowest versions of the libraries that the wheel accepts, in an environment of their own
+	sh tests/oldest.sh
 
 test-clients: programs $(VENV)/.dev ## real clients and generated ones in locked environments of their own; writes docs/reference/clients.md
 	@sh deploy/need.sh ab:apache2-utils javac:default-jdk-headless || true

@@ -47,10 +47,8 @@ prompt=tableside
 
 @click.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--example/--no-example", default=True, help="Publish the example model iris. Default: if there is no model."
-)
-def init(folder: Path, example: bool) -> None:
+@click.option("--no-example", is_flag=True, help="Publish no example model.")
+def init(folder: Path, no_example: bool) -> None:
     """Make a folder for a server: settings, a model repository and an example model.
 
     Files that exist already stay as they are. Start the server in the folder with `tableside run`.
@@ -62,7 +60,7 @@ def init(folder: Path, example: bool) -> None:
     for name in FILES:
         click.echo(f"{'wrote' if name in written else 'kept '} {folder / name}")
     root = folder / MODELS
-    if example and not _has_models(root):
+    if not no_example and not _has_models(root):
         _publish_example(root)
     go = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     click.echo(f"\nStart the server:\n  {go}tableside run")

@@ -14,6 +14,7 @@ import orjson
 
 from tableside.contract.schema import Contract
 from tableside.deployment import disk_fit, memory_fit, own_connection, service_manager
+from tableside.deployment.layout import PROJECT
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, paths
@@ -83,6 +84,8 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
     server, root = settings.server, settings.repository_path
     reason = "server.nginx is off" if server.nginx == "off" else "nginx is not installed: apt-get install nginx-light"
     scheme = own_connection.scheme(settings)
+    in_checkout = (PROJECT / "Makefile").exists()
+    command = ".venv/bin/tableside" if in_checkout else "tableside"
     front = "nginx" if behind_nginx else f"gunicorn without nginx ({reason})"
     lines = [
         "",
@@ -93,8 +96,8 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
         f"    metrics      {scheme}://{server.admin_listen}/metrics",
         f"    models       {', '.join(paths.models(root)) or 'none yet'}   from {root}",
         *(f"    NOT SERVED   {line}" for line in _not_served(settings)),
-        f"    logs         .venv/bin/tableside logs -f   ({settings.run_dir / 'log'})",
-        "    stop         Ctrl-C, or make stop",
+        f"    logs         {command} logs -f   ({settings.run_dir / 'log'})",
+        f"    stop         Ctrl-C, or {'make stop' if in_checkout else f'{command} stop'}",
     ]
     contract = _first_contract(root, settings.repository.trusted_keys)
     if contract is not None:

@@ -128,9 +128,8 @@ def test_a_prepared_run_folder_is_private_and_has_nothing_stale(load: Load, tmp_
     launch.prepare(load())
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
     assert sorted(path.name for path in run_dir.iterdir()) == [
-        "admin.key", "generations", "lame_duck.lock", "log", "metrics", "model_programs.conf", "stack.json", "supervisorctl.conf",
-            "tmp",
-        "worker_slots",
+        "admin.key", "generations", "lame_duck.lock", "log", "metrics", "model_programs.conf", "stack.json",
+        "supervisorctl.conf", "tmp", "worker_slots",
     ]  # fmt: skip
     assert list((run_dir / "metrics").iterdir()) == []
 
