@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -48,16 +49,18 @@ prompt=tableside
 @click.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--no-example", is_flag=True, help="Publish no example model.")
-def init(folder: Path, no_example: bool) -> None:
+@click.option("--monitoring", is_flag=True, help="Also write Prometheus' rules and alerts, and Grafana's dashboard.")
+def init(folder: Path, no_example: bool, monitoring: bool) -> None:
     """Make a folder for a server: settings, a model repository and an example model.
 
     Files that exist already stay as they are. Start the server in the folder with `tableside run`.
     """
+    files = {**FILES, **(dict(_monitoring()) if monitoring else {})}
     try:
-        written = _write_files(folder)
+        written = _write_files(folder, files)
     except OSError as problem:
         raise StackError(f"cannot write {problem.filename or folder}: {problem.strerror}") from problem
-    for name in FILES:
+    for name in files:
         click.echo(f"{'wrote' if name in written else 'kept '} {folder / name}")
     root = folder / MODELS
     if not no_example and not _has_models(root):
@@ -68,11 +71,24 @@ def init(folder: Path, no_example: bool) -> None:
         click.echo("Publish a model:\n  tableside publish NAME MODEL.joblib --sample ROWS.csv")
 
 
-def _write_files(folder: Path) -> set[str]:
+def _monitoring() -> Iterator[tuple[str, str]]:
+    """Yield the files of the folder `monitoring` and their texts. The scrape asks the control plane of this host."""
+    from tableside.deployment.layout import MONITORING
+
+    for source in MONITORING:
+        for path in sorted(each for each in source.rglob("*") if each.is_file()):
+            text = path.read_text(encoding="utf-8")
+            if path.name == "prometheus.yml":
+                text = text.replace('targets: ["tableside:8081"]', 'targets: ["127.0.0.1:8081"]')
+            yield f"monitoring/{source.name}/{path.relative_to(source)}", text
+
+
+def _write_files(folder: Path, files: dict[str, str]) -> set[str]:
     """Write the files that are missing, and return their names. Raises OSError."""
     written = set()
     (folder / MODELS).mkdir(parents=True, exist_ok=True)
-    for name, text in FILES.items():
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             with (folder / name).open("x", encoding="utf-8") as file:
                 file.write(text)

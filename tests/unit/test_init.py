@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from tableside import settings
 from tableside.cli import main
 from tableside.cli.init import FILES
+from tableside.deployment.layout import MONITORING
 from tableside.repository import paths
 
 
@@ -54,3 +55,15 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["init", str(tmp_path)])
     assert done.exit_code == 2
     assert f"tableside: cannot write {tmp_path / 'models'}: " in done.output
+
+
+def test_monitoring_is_written_on_request(tmp_path: Path) -> None:
+    """The files are those of deploy/, and the scrape asks this host: no host is called tableside."""
+    done = CliRunner().invoke(main, ["init", str(tmp_path), "--no-example", "--monitoring"])
+    assert done.exit_code == 0, done.output
+    for source in MONITORING:
+        for path in (each for each in source.rglob("*") if each.is_file()):
+            written = (tmp_path / "monitoring" / source.name / path.relative_to(source)).read_text()
+            same = written.replace("127.0.0.1:8081", "tableside:8081") if path.name == "prometheus.yml" else written
+            assert same == path.read_text()
+    assert 'targets: ["127.0.0.1:8081"]' in (tmp_path / "monitoring" / "prometheus" / "prometheus.yml").read_text()
