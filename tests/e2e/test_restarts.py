@@ -18,6 +18,7 @@ import pytest
 
 from tableside.deployment import instances
 from tests.e2e.conftest import BIN, PROJECT, Stack, until
+from tests.e2e.scrapes import Scrapes, complaints
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
@@ -166,6 +167,35 @@ def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: T
     )  # fmt: skip
     # A request whose worker was killed after counting and before answering counts once more on its retry.
     assert 0 <= total() - before - traffic.answered <= 4
+
+
+def test_scrapes_go_on_through_restarts_and_deaths(stack: Stack, trained: Trained) -> None:
+    """Old, new and killed workers at once: each scrape is answered soon, no counter goes back, promtool accepts all."""
+    with Scrapes(stack) as scrapes:
+        under_traffic(stack, trained, lambda: stack.ctl("restart", "web:*"))
+        victim = workers(stack)[0]
+        under_traffic(
+            stack, trained, lambda: os.kill(victim, signal.SIGKILL),
+            lambda: victim not in workers(stack) and len(workers(stack)) == 2,
+        )  # fmt: skip
+    assert set(scrapes.outcomes) == {"200"}
+    assert scrapes.outcomes["200"] > 20
+    assert scrapes.backwards == []
+    assert scrapes.slowest_s < SILENCE_S
+    assert complaints(scrapes.text) == ""
+
+
+def test_a_hung_worker_holds_no_scrape_up(stack: Stack) -> None:
+    """A worker that has stopped answers nothing; scrapes are answered by the other one, with the counts of both."""
+    hung = workers(stack)[0]
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        with Scrapes(stack) as scrapes:
+            assert until(lambda: scrapes.outcomes.total() >= 20, 60), scrapes.outcomes
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    assert set(scrapes.outcomes) == {"200"}
+    assert scrapes.backwards == []
 
 
 def test_stop_web_stops_it(stack: Stack) -> None:
