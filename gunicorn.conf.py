@@ -17,8 +17,8 @@ OPTIONAL_LIBRARIES = ("treelite.sklearn",)
 # The application, and what the hooks below use. Modules that these import come with them.
 OWN_MODULES = (
     "tableside.factory", "tableside.serving.worker_status", "tableside.process.worker_slots",
-    "tableside.process.settling", "tableside.process.deaths", "tableside.telemetry.metrics",
-    "tableside.telemetry.metric_reader",
+    "tableside.process.settling", "tableside.process.deaths", "tableside.process.worker_lives",
+    "tableside.telemetry.metrics", "tableside.telemetry.metric_reader",
     "tableside.web.any_server",  # wsgi.py, which each worker loads after the fork, imports it
 )  # fmt: skip
 
@@ -110,10 +110,11 @@ def when_ready(server):
 
 
 def post_fork(server, worker):
-    """Take a worker slot."""
-    worker_slots, metrics = (
+    """Take a worker slot, and count the start."""
+    worker_slots, metrics, lives = (
         importlib.import_module("tableside.process.worker_slots"),
         importlib.import_module("tableside.telemetry.metrics"),
+        importlib.import_module("tableside.process.worker_lives"),
     )
     try:
         worker.slot = worker_slots.acquire(_run_dir / "worker_slots")
@@ -121,6 +122,8 @@ def post_fork(server, worker):
         worker.slot = worker_slots.unlisted()
         server.log.error("no worker slot: %s. The worker serves, but /metrics and `tableside list` lack it", problem)
         return
+    finally:
+        lives.began(_run_dir, worker.slot.number, worker.pid)
     if not metrics.use_worker_slot(worker.slot.number, _run_dir / "metrics"):
         server.log.error(
             "cannot write %s: /metrics will lack this worker. Check the folder's permissions and free space",
@@ -129,27 +132,51 @@ def post_fork(server, worker):
 
 
 def child_exit(server, worker):
-    """Find out which requests a worker that has died had in hand."""
+    """Find out why a worker has ended and which requests it had in hand; count the end, unless the worker did."""
+    settled = _settle(server)
+    lives = importlib.import_module("tableside.process.worker_lives")
+    ending = server.log.take_ending(worker.pid)
+    cause = lives.ended(_run_dir, worker.pid, ending, worker.aborted)
+    if cause is not None:
+        in_hand = next((str(each.in_hand) for each in settled if each.pid == worker.pid), "unknown")
+        what = f"{cause}, {f'exit code {ending}' if isinstance(ending, int) else ending}"
+        server.log.error("worker (pid %s) has ended: %s. Requests in hand: %s", worker.pid, what, in_hand)
+
+
+def _settle(server):
+    """Settle the requests of the workers that have died, log what follows, and return what was found."""
     settling, hand_file = (
         importlib.import_module("tableside.process.settling"),
         importlib.import_module("tableside.process.hand_file"),
     )
     if not _keep_s:
-        return
+        return []
     try:
         file = hand_file.HandFile(_run_dir)
     except OSError:  # a full or read-only disk: nothing was recorded
-        return
-    for settled in settling.settle_ended(file, _keep_s):
+        return []
+    found = settling.settle_ended(file, _keep_s)
+    for settled in found:
         for line in settling.lines(settled):
             server.log.error("%s", line)
     file.close()
+    return found
 
 
 def worker_exit(server, worker):
-    """Write what the worker has counted of versions that are tried."""
+    """Count the end of this worker, and write what it has counted of versions that are tried."""
+    if worker.pid != os.getpid():
+        return  # gunicorn's master calls this too, for a worker that it finds gone
     if application := getattr(worker, "wsgi", None):
         application.extensions["tableside"].registry.traffic.stop()
+    ended_by = sys.exc_info()[1]  # gunicorn calls this while it raises SystemExit
+    code = ended_by.code if isinstance(ended_by, SystemExit) else 0
+    lives = importlib.import_module("tableside.process.worker_lives")
+    cause = lives.ended(
+        _run_dir, worker.pid, code if isinstance(code, int) else 0, recycled=getattr(worker, "is_recycled", False)
+    )
+    if cause is not None:
+        worker.log.info("worker (pid %s) has ended: %s, after %s requests", worker.pid, cause, worker.nr)
 
 
 def post_worker_init(worker):

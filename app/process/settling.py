@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from tableside.process import deaths, process_table, suspects
+from tableside.process import deaths, process_table, suspects, worker_lives
 from tableside.process.deaths import Death
 from tableside.process.hand_file import HandFile
 from tableside.process.process_table import Process
@@ -18,12 +18,19 @@ from tableside.process.suspects import Suspect
 
 
 class Settled(NamedTuple):
-    """What was found out about a worker that has died. suspects: the requests that it computed."""
+    """What was found out about a worker that has died.
+
+    suspects: the requests that it computed. in_hand: how many requests it had in all.
+    """
 
     slot: int
     pid: int
     death: Death
     suspects: list[Suspect]
+    in_hand: int = 0
+
+
+_LIVES = {deaths.Cause.FAULT: worker_lives.Cause.CRASHED, deaths.Cause.MEMORY: worker_lives.Cause.MEMORY}
 
 
 def settle(file: HandFile, slot: int, keep_s: float) -> Settled | None:
@@ -40,9 +47,9 @@ def settle(file: HandFile, slot: int, keep_s: float) -> Settled | None:
         if holder is None or not process_table.is_ending(Process(holder.pid, holder.started)):
             return None
         death = deaths.how(fault, holder, deaths.oom_kills())
-        entries = file.entries(slot) if death.cause else []
-        ledger, blamed = suspects.blame(suspects.parse(text), entries, time.time(), keep_s)
-        settled = Settled(slot, holder.pid, death, blamed)
+        entries = file.entries(slot)
+        ledger, blamed = suspects.blame(suspects.parse(text), entries if death.cause else [], time.time(), keep_s)
+        settled = Settled(slot, holder.pid, death, blamed, len(entries))
         return suspects.encode(ledger) if blamed else None
 
     def free() -> None:
@@ -53,6 +60,8 @@ def settle(file: HandFile, slot: int, keep_s: float) -> Settled | None:
 
     # The slot is freed when the ledger says what was in it: a worker that no longer finds a request here reads there.
     file.update_ledger(change, free)
+    if settled is not None and settled.death.cause in _LIVES:
+        worker_lives.note(file.folder.parent, settled.pid, _LIVES[settled.death.cause])
     return settled
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from gevent import sleep, spawn
 
 from tableside.process import worker_slots
-from tableside.process.file_locks import try_lock
+from tableside.process.file_locks import is_locked, try_lock
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.server.accepting import AcceptingWorker
 
@@ -35,6 +35,8 @@ class RecyclingWorker(AcceptingWorker):
         self._recycle_after: int = self.max_requests
         self.max_requests = sys.maxsize
         self._lock: int | None = None
+        self.is_recycled = False
+        """Whether this worker ends because another one replaces it."""
 
     def notify(self) -> None:
         """Send the heartbeat, and ask for a successor when it is time. gunicorn calls this once a second."""
@@ -43,8 +45,15 @@ class RecyclingWorker(AcceptingWorker):
         if is_due and self.alive and self.ppid == os.getppid():
             self._recycle()
 
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Handle SIGTERM. While a worker is replaced, it comes from SIGTTOU: the master has chosen this one."""
+        with suppress(OSError):
+            self.is_recycled = self.slot is not None and is_locked(self.slot.run_dir / LOCK)
+        super().handle_exit(sig, frame)
+
     def _recycle(self) -> None:
         if self.slot is None:  # it has no status file, and would not see whether its successor is ready
+            self.is_recycled = True
             self.begin_drain()
             return
         with suppress(OSError):  # it cannot be made: another time

@@ -77,6 +77,12 @@ NAMES = (
         "extended: leaves the text of a request out",
         ("self", "msg", "args", "kwargs"),
     ),
+    UndocumentedName(
+        "gunicorn.glogging.Logger.info", "extended: how workers have ended", ("self", "msg", "args", "kwargs")
+    ),
+    UndocumentedName(
+        "gunicorn.glogging.Logger.error", "extended: how workers have ended", ("self", "msg", "args", "kwargs")
+    ),
     UndocumentedName(f"{_SERVER}.do_read", "extended: leaves connections to other workers", ("self",)),
     UndocumentedName(f"{_SERVER}.stop_accepting", "called: the worker is ahead", ("self",)),
     UndocumentedName(f"{_SERVER}.start_accepting", "called: the worker accepts again", ("self",)),
@@ -99,7 +105,7 @@ NAMES = (
 )
 
 ATTRIBUTES = {
-    "gunicorn.workers.ggevent.GeventWorker": ("age", "alive", "cfg", "log", "max_requests", "nr", "ppid"),
+    "gunicorn.workers.ggevent.GeventWorker": ("aborted", "age", "alive", "cfg", "log", "max_requests", "nr", "ppid"),
     "gunicorn.http.wsgi.Response": ("chunked", "headers", "headers_sent", "req", "sock"),
     "gunicorn.http.message.Request": ("peer_addr", "unreader"),
     "gunicorn.http.unreader.Unreader": ("buf",),

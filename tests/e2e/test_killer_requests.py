@@ -99,16 +99,26 @@ def problems(stack: Stack) -> str:
     return "\n".join(line for line in log if '"level":"info"' not in line)[-6000:]
 
 
+def ends(stack: Stack) -> dict[str, int]:
+    """Return the workers that have ended so far, by cause. They and those that run are all that were started."""
+    text, found = stack.call("/metrics", admin=True)[1], {}
+    for cause, count in re.findall(r'^tableside_worker_ends_total\{cause="(\w+)"\} (\d+)', text, re.MULTILINE):
+        found[cause] = int(count)
+    return found
+
+
 def quarantine_lines(stack: Stack) -> list[str]:
     log = (stack.run_dir / "log" / "web.log").read_text()
     return [line for line in log.splitlines() if "quarantined: it has ended two workers" in line]
 
 
-@pytest.mark.parametrize(("model", "row"), [("faulty", 150.0), ("hungry", 250.0)])
-def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack, model: str, row: float) -> None:
+@pytest.mark.parametrize(("model", "row", "cause"), [("faulty", 150.0, "crashed"), ("hungry", 250.0, "memory")])
+def test_a_request_that_kills_takes_two_workers_and_no_neighbour(
+    killers: Stack, model: str, row: float, cause: str
+) -> None:
     """The client gets 502 with its id, later 500; every other request of the same model is answered rightly."""
     ready_again(killers)
-    pids = Pids(killers)
+    pids, counted = Pids(killers), ends(killers)
     with Traffic(killers, model) as traffic:
         assert until(lambda: traffic.answers[200] >= 100, 60)
         status, content = send(killers, model, row)
@@ -121,6 +131,8 @@ def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack,
         assert until(lambda: traffic.answers[200] >= before + 100, 60)
     assert set(traffic.answers) == {200}, traffic.answers
     assert pids.lost() <= 2
+    assert ends(killers) == {**counted, cause: counted[cause] + 2}, problems(killers)
+    assert f"has ended: {cause}, SIG" in problems(killers)
     assert until(lambda: f"model {model}/1" in "".join(quarantine_lines(killers)), 30), problems(killers)
     lines = quarantine_lines(killers)
     assert len([line for line in lines if f"model {model}/1" in line]) == 1, lines
@@ -132,7 +144,7 @@ def test_a_request_that_kills_takes_two_workers_and_no_neighbour(killers: Stack,
 def test_an_operators_kill_is_no_reason(killers: Stack) -> None:
     """A worker that is killed while it serves: nothing fails, nothing is quarantined."""
     ready_again(killers)
-    lines = quarantine_lines(killers)
+    lines, counted = quarantine_lines(killers), ends(killers)
     with Traffic(killers, "faulty") as traffic:
         assert until(lambda: traffic.answers[200] >= 50, 60)
         victim = workers(killers)[0]
@@ -140,12 +152,13 @@ def test_an_operators_kill_is_no_reason(killers: Stack) -> None:
         assert until(lambda: victim not in workers(killers) and len(workers(killers)) == 2, 60)
     assert set(traffic.answers) == {200}, traffic.answers
     assert quarantine_lines(killers) == lines
+    assert ends(killers) == {**counted, "killed": counted["killed"] + 1}, problems(killers)
 
 
 def test_a_call_that_never_returns_takes_two_workers_and_no_neighbour(killers: Stack) -> None:
     """On the event loop it ends its worker by the heartbeat; alone, in a thread, it ends at its deadline with 504."""
     ready_again(killers)
-    pids = Pids(killers)
+    pids, counted = Pids(killers), ends(killers)
     with Traffic(killers, "stuck") as traffic:
         assert until(lambda: traffic.answers[200] >= 100, 60)
         began_s = time.monotonic()
@@ -156,6 +169,7 @@ def test_a_call_that_never_returns_takes_two_workers_and_no_neighbour(killers: S
         assert send(killers, "stuck", 350.0)[0] == 500
     assert set(traffic.answers) == {200}, traffic.answers
     assert pids.lost() <= 2
+    assert ends(killers)["timeout"] > counted["timeout"], problems(killers)
 
 
 def test_three_requests_stop_their_model_until_a_reload(killers: Stack) -> None:

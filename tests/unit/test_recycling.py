@@ -82,7 +82,8 @@ def test_it_is_ended_when_one_more_worker_is_ready(
     settle()
     assert sent[1:] == [(os.getppid(), signal.SIGTTOU)]
     assert is_locked(tmp_path / LOCK)
-    worker.begin_drain()  # the master ends the oldest one with SIGTERM, which is this one
+    worker.handle_exit(signal.SIGTERM, None)  # the master ends the oldest one, which is this one
+    assert worker.is_recycled
     settle()
     assert not is_locked(tmp_path / LOCK)
     successor.release()
@@ -112,11 +113,17 @@ def test_one_that_was_not_the_oldest_asks_again(
     successor.release()
 
 
+def test_a_worker_that_is_asked_to_end_is_not_recycled(worker: RecyclingWorker) -> None:
+    """While no worker is replaced, SIGTERM is a restart, or the end of the stack."""
+    worker.handle_exit(signal.SIGTERM, None)
+    assert (worker.alive, worker.is_recycled) == (False, False)
+
+
 def test_a_worker_without_a_slot_drains(worker: RecyclingWorker, sent: list[tuple[int, int]], tmp_path: Path) -> None:
     """It has no status file, in which a successor could be seen; it ends as gunicorn's own workers do."""
     worker.nr = LIMIT
     worker.slot, slot = None, worker.slot
     worker.notify()
     settle()
-    assert (sent, worker.alive) == ([], False)
+    assert (sent, worker.alive, worker.is_recycled) == ([], False, True)
     worker.slot = slot

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from gevent.server import StreamServer
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http import RequestParser, wsgi
@@ -19,7 +20,7 @@ from gunicorn.workers import base_async
 from gunicorn.workers.ggevent import GeventWorker
 from gunicorn.workers.gthread import ThreadWorker
 
-from tableside.server import worker
+from tableside.server import gunicorn_log, worker
 from tableside.server.accept_balancer import BalancedServer
 from tableside.server.gunicorn_log import GunicornLog
 from tableside.server.one_send_response import OneSendResponse
@@ -108,6 +109,8 @@ def test_gunicorn_looks_up_the_replaced_names() -> None:
     assert re.search(r"\bResponse\b", source(wsgi.create))
     assert "util.write_error(" in source(GeventWorker.handle_error)
     assert "wsgi.create(" in source(base_async.AsyncWorker.handle_request)
+    assert f'"{gunicorn_log.SIGNALLED}"' in source(Arbiter.reap_workers)
+    assert f'"{gunicorn_log.EXITED}"' in source(Arbiter.reap_workers)
     assert "with self.timeout_ctx():" in source(base_async.AsyncWorker.handle)
     assert "self.server_class(" in source(GeventWorker.run)
     assert ThreadWorker.check_config.__func__ is not TablesideWorker.check_config.__func__
