@@ -11,6 +11,7 @@ import jinja2
 
 from tableside import machine
 from tableside.deployment.layout import ADMIN, CONTROL_SOCKET, DATA, TEMPLATE, WEB_SOCKET, addresses
+from tableside.deployment.nginx_answers import FILES
 from tableside.deployment.nginx_guard import STATUS_PATH
 from tableside.deployment.tls import PEM
 from tableside.errors import StackError
@@ -56,6 +57,7 @@ def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE
         log_percent=sampling.percent(settings.log.access_one_in or 1),
         status_path=STATUS_PATH,
         status_socket=status_socket(pid_file),
+        answers=FILES[plane],
         tls=PEM if settings.server.tls_certificate else "",
         listen=listen,
         line_bytes=max(settings.server.max_header_bytes, settings.server.max_url_bytes + LINE_SPARE_BYTES),
@@ -110,7 +112,7 @@ def write(settings: Settings, nginx: str, plane: str = DATA, pid_file: str = CHE
     path = settings.run_dir / CONF[plane]
     draft = path.with_suffix(".new")
     try:
-        for folder in ("tmp", "log"):
+        for folder in ("tmp", "log", "metrics"):
             (settings.run_dir / folder).mkdir(parents=True, exist_ok=True)
         draft.write_text(render(settings, plane, pid_file), encoding="utf-8")
     except OSError as problem:

@@ -26,7 +26,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tableside.deployment import exposure, supervision, tls
+from tableside.deployment import exposure, nginx_answers, supervision, tls
 from tableside.deployment import nginx as configuration
 from tableside.deployment.end_of_service import EndOfService
 from tableside.deployment.guardian import STOPPED_S
@@ -97,6 +97,7 @@ class NginxKeeper:
                     return self._end(started)
                 self._pass_on(number)
             self._follow_certificate()
+            nginx_answers.collect(run_dir)
             for due in self._nginx_guard.check(time.monotonic(), partial(children, started[DATA].pid)):
                 self._send(due, *([DATA] if due == signal.SIGHUP else ()))
         _say(f"nginx has ended with status {[child.returncode for child in started.values()]}")
