@@ -7,6 +7,8 @@ import time
 from tableside.batching.queue import DropReason
 from tableside.model_process.environment_pools import Environments
 from tableside.model_process.process_pool import SupervisedProcesses
+from tableside.serving.lifecycle import State
+from tableside.serving.servable import Servable
 from tableside.telemetry.metrics import Metrics
 
 PROCESSES_EVERY_S = 1.0
@@ -50,6 +52,12 @@ class PrometheusCacheMetrics:
     def held(self, more_bytes: int) -> None:
         """Add to `tableside_cache_bytes`."""
         self._bytes.inc(more_bytes)
+
+
+def count_load(metrics: Metrics, loaded: Servable) -> None:
+    """Count a version that was loaded, or that has a problem, in `tableside_model_loads_total`."""
+    result = "loaded" if loaded.state is State.READY else "refused"
+    metrics.model_loads.labels(loaded.name, str(loaded.version), result).inc()
 
 
 class ProcessMetrics:

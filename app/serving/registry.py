@@ -22,7 +22,12 @@ from tableside.serving import readiness
 from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import with_servable
-from tableside.serving.model_metrics import ProcessMetrics, PrometheusBatchMetrics, PrometheusCacheMetrics
+from tableside.serving.model_metrics import (
+    ProcessMetrics,
+    PrometheusBatchMetrics,
+    PrometheusCacheMetrics,
+    count_load,
+)
 from tableside.serving.policy import make_policy
 from tableside.serving.quarantine import QuarantineReports
 from tableside.serving.repository_loads import RepositoryLoads, changed_models, with_prepared
@@ -59,7 +64,7 @@ class Registry(Served):
         self.worker_number = 0
         """The number of this worker's slot: workers with different numbers prefer different model processes."""
         self._environments = environments or supervised(settings, lambda: self.worker_number)
-        self._loads = RepositoryLoads(settings, loading, preflights, self._environments)
+        self._loads = RepositoryLoads(settings, loading, preflights, self._environments, partial(count_load, metrics))
         self._process_metrics = ProcessMetrics(metrics, self._environments)
         self._reports = VersionReports(metrics)
         self.hand = WorkerHand()

@@ -35,11 +35,17 @@ class Prepared:
 
 
 class RepositoryLoads:
-    """Scans and loads of one worker. preflights: runs the preflights of new versions; None skips them."""
+    """Scans and loads of one worker.
+
+    preflights: runs the preflights of new versions; None skips them. count: is given each version that was loaded, or
+    that has a problem.
+    """
 
     def __init__(
-        self, settings: Settings, loading: Offload, preflights: PreflightCoordinator | None, environments: Environments
-    ) -> None:
+        self, settings: Settings, loading: Offload, preflights: PreflightCoordinator | None,
+        environments: Environments, count: Callable[[Servable], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._count = count
         self._settings = settings
         self._loading = loading
         self._preflights = preflights
@@ -59,7 +65,12 @@ class RepositoryLoads:
     def begin(self, found: Scan, adopt: Adopt) -> tuple[Reload, Iterator[PreflightResults] | None]:
         """Return the loads of a scan and the results of their preflights as they come, for `Reload.run`."""
         settings, check = self._settings, self._preflights
-        reload = Reload(found.pending, loader_of(settings, self._environments), self._loading, adopt)
+
+        def counted(pending: PendingVersion, fresh: Servable) -> None:
+            self._count(fresh)
+            adopt(pending, fresh)
+
+        reload = Reload(found.pending, loader_of(settings, self._environments), self._loading, counted)
         files = [each.files for each in found.pending]
         if check is None:
             return reload, None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from tableside import __version__
-from tableside.process import worker_slots
+from tableside.process import loop_lag, worker_slots
 from tableside.process.instance_names import INSTANCE_ID
 from tableside.serving import readiness
 from tableside.serving.following import Follower, follow
@@ -54,4 +54,5 @@ def start_worker(
     registry.worker_number = slot.number
     registry.traffic.start(slot.number)
     acknowledge()
+    loop_lag.watch(registry.metrics.event_loop_lag.observe)
     return follow(registry, settings, acknowledge, slot.is_listed, os.getpid())

@@ -31,6 +31,7 @@ NO_MODEL = "-"
 """Label of a request that named no model of the repository."""
 
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536)
 BY_MODEL = ("model", "version")
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -119,6 +120,13 @@ class Metrics:
         self.load_seconds = Gauge(
             "tableside_model_load_seconds", "Seconds the last load took, golden rows included.", BY_MODEL,
             registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.model_loads = Counter(
+            "tableside_model_loads", "Loads of a version by the workers.", (*BY_MODEL, "result"), registry=registry
+        )
+        self.event_loop_lag = Histogram(
+            "tableside_event_loop_lag_seconds", "Seconds that the event loops of the workers were late.",
+            buckets=LAG_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.model_state = Gauge(
             "tableside_model_state", "Workers that hold the version in this state.", (*BY_MODEL, "state"),

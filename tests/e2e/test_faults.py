@@ -111,6 +111,9 @@ def test_full_disks_change_no_answer(small: SmallDisks) -> None:
         assert stack.call("/v1/models/wine:predict", {"instances": [{"alcohol": "x"}]})[0] == 400
         status, text, _ = stack.call("/metrics", admin=True)
         assert (status, 'tableside_requests_total{code="200",model="iris"' in text) == (200, True)
+        assert 'tableside_worker_ends_total{cause="killed"} 2.0' in text
+        assert "tableside_workers_ready 2.0" in text
+        assert float(text.partition('tableside_disk_free_bytes{folder="run"} ')[2].split()[0]) < 1 << 20
         status, content, headers = stack.call("/v1/models/iris:predict", LARGE)
         assert (status, content["status"], headers["Retry-After"]) == (507, 507, "1")
         assert "disk of the run folder is full" in content["error"]

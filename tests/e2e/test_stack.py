@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -109,10 +110,53 @@ def test_supervisorctl_finds_the_stack(stack: Stack) -> None:
 
 
 def test_nginx_restarts_on_the_same_sockets(stack: Stack) -> None:
-    """After `restart 'nginx:*'` the data plane answers on the same sockets."""
+    """After `restart 'nginx:*'` the data plane answers on the same sockets, and its errors are counted on."""
+
+    def refused() -> bool:
+        return stack.call("/v2", method="TRACE")[0] == 405
+
+    before = sample(stack, 'nginx_answers_total{code="405",plane="data"}')
+    assert refused()
+    stack.ctl("signal", "HUP", "nginx")
+    assert refused()
     assert "started" in stack.ctl("restart", "nginx:*")
     stack.wait_ready()
     assert stack.call("/v2")[1]["name"] == "tableside"
+    assert refused()
+    assert until(lambda: sample(stack, 'nginx_answers_total{code="405",plane="data"}') == before + 3, 20)
+
+
+def sample(stack: Stack, name: str) -> float:
+    """Return the value of a metric, by its name and labels as a scrape shows them; -1 if it has no sample."""
+    lines = stack.call("/metrics", admin=True)[1].splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(f"tableside_{name} ")), -1.0)
+
+
+def test_the_metrics_of_the_whole_stack(stack: Stack) -> None:
+    """Processes, their files, disks, workers and the event loop, as the kernel and the workers say."""
+    stack.wait_loaded()
+    assert until(lambda: sample(stack, "workers_ready") == 2)
+    assert sample(stack, "workers_wanted") == 2
+    assert {
+        program: sample(stack, f'processes{{program="{program}"}}')
+        for program in ("supervisord", "sockets", "web", "gunicorn", "worker", "model")
+    } == {"supervisord": 1, "sockets": 2, "web": 1, "gunicorn": 1, "worker": 2, "model": 0}
+    assert sample(stack, 'processes{program="nginx"}') >= 5, "a keeper, and a master and a worker of each plane"
+    assert sample(stack, 'process_memory_bytes{program="worker"}') > 50e6
+    assert 10 < sample(stack, 'process_open_files{program="worker"}') < sample(stack, "open_files_limit")
+    for folder, label in ((stack.run_dir, "run"), (stack.folder / "models", "models")):
+        assert sample(stack, f'disk_size_bytes{{folder="{label}"}}') == shutil.disk_usage(folder).total
+        free = sample(stack, f'disk_free_bytes{{folder="{label}"}}')
+        assert 0 < free < shutil.disk_usage(folder).total
+    assert stack.process is not None
+    assert abs(sample(stack, "start_timestamp_seconds") - (stack.folder / "run.out").stat().st_ctime) < 600
+    beats = sample(stack, "event_loop_lag_seconds_count")
+    assert until(lambda: sample(stack, "event_loop_lag_seconds_count") >= beats + 4, 30)
+    assert sample(stack, 'model_loads_total{model="iris",result="loaded",version="1"}') >= 2
+    alive = sample(stack, 'processes{program="worker"}')
+    lines = stack.call("/metrics", admin=True)[1].splitlines()
+    ended = sum(float(line.split()[-1]) for line in lines if line.startswith("tableside_worker_ends_total"))
+    assert sample(stack, "worker_starts_total") == alive + ended
 
 
 def test_planes_are_apart(stack: Stack) -> None:
@@ -203,6 +247,8 @@ def test_stacks_run_side_by_side_and_without_nginx(bare: Stack, stack: Stack, tr
     assert bare.call("/health")[0] == 200
     assert bare.call("/metrics")[0] == 404
     assert bare.call("/metrics", admin=True)[0] == 200
+    assert until(lambda: sample(bare, "workers_ready") == 2)
+    assert sample(bare, 'nginx_answers_total{code="502",plane="data"}') == -1
     assert stack.call("/v1/models/iris:predict", body)[1] == {"predictions": ["setosa"]}
     for one in (bare, stack):
         for sent, (status, named) in MISTAKES.items():

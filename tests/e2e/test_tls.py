@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,6 +119,9 @@ def test_keys_work_within_a_second_and_commands_know_tls(stack: Stack) -> None:
     assert until(lambda: all(stack.call(PREDICT, BODY, headers=caller)[0] == 200 for _ in range(20)), 60)
     assert until(lambda: stack.call("/metrics", admin=True, headers=metrics)[0] == 200, 60)
     assert stack.call("/metrics", admin=True, headers=caller)[0] == 403
+    scraped = stack.call("/metrics", admin=True, headers=metrics)[1]
+    expires_s = float(scraped.partition("\ntableside_certificate_expiry_timestamp_seconds ")[2].split()[0])
+    assert expires_s > time.time()
     assert stack.cli("reload").returncode == 0
     assert stack.cli("keys", "revoke", "caller").returncode == 0
     assert until(lambda: all(stack.call(PREDICT, BODY, headers=caller)[0] == 401 for _ in range(20)), 60)

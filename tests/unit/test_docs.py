@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tableside.cli import main
 from tableside.contract import schema
+from tableside.deployment import stack_metrics
 from tableside.factory import create_app
 from tableside.repository.model_toml import ModelConfig
 from tableside.settings import Environment, Settings
@@ -87,6 +88,10 @@ def test_every_metric_has_its_line() -> None:
     metrics = vars(Metrics(registry)).values()
     assert len(rows) == len(listed)
     kinds = {family.name + "_total" * (family.type == "counter"): family.type for family in registry.collect()}
+    for name, (_, labels) in (*stack_metrics.COUNTERS.items(), *stack_metrics.GAUGES.items()):
+        is_counter = name in stack_metrics.COUNTERS
+        kinds[name + "_total" * is_counter] = "counter" if is_counter else "gauge"
+        assert tuple(listed.get(name + "_total" * is_counter, ("", ()))[1]) == labels, name
     assert {name: kind for name, (kind, _) in listed.items()} == kinds
     for metric in (each for each in metrics if isinstance(each, (Counter, Gauge, Histogram))):
         family = metric.describe()[0]
@@ -94,7 +99,7 @@ def test_every_metric_has_its_line() -> None:
         if labels:
             metric.labels(**dict.fromkeys(labels, "x"))  # raises ValueError for other labels than the metric's own
         else:
-            metric.inc(0)  # raises ValueError for a metric with labels
+            (metric.observe if isinstance(metric, Histogram) else metric.inc)(0)  # raises ValueError with labels
 
 
 def test_every_key_of_model_toml_has_its_line() -> None:
