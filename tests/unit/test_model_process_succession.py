@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,51 @@ def test_a_killed_keeper_takes_nothing_away(stack: Stack) -> None:
             os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: stack.are_replaced(old), 300)
     assert calls.setbacks == 0
+
+
+def test_keepers_killed_in_a_row_leave_no_process_behind(stack: Stack) -> None:
+    """A keeper killed while its process loads leaves that one too. In the end each keeper has one process, and no
+    more than one process more than usual has taken memory at any time.
+    """
+    old, most = stack.servers(), 0
+
+    def are_others(killed: list[int]) -> bool:
+        return len(stack.keepers()) == PROCESSES and not {*stack.keepers()} & {*killed}
+
+    def is_settled() -> bool:
+        nonlocal most
+        most = max(most, len(stack.using_memory()))
+        parents = sorted(parent_of(pid) for pid in stack.servers())
+        return parents == sorted(stack.keepers()) and stack.are_replaced(old)
+
+    with Calls(stack) as calls:
+        for _ in range(3):
+            keepers = stack.keepers()
+            for pid in keepers:
+                os.kill(pid, signal.SIGKILL)
+            assert wait_until(partial(are_others, keepers), 60)
+        assert wait_until(is_settled, 300), (old, stack.servers(), stack.keepers())
+    assert calls.setbacks == 0
+    assert most <= PROCESSES + 1
+
+
+def test_what_killed_keepers_have_left_is_stopped_too(stack: Stack) -> None:
+    """`supervisorctl stop` ends processes without a keeper, those that serve and those that wait to load."""
+    for pid in stack.keepers():
+        os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: len(stack.servers()) > PROCESSES, 60), "the next ones beside those that were left"
+    stack.stop_processes()
+    assert wait_until(lambda: not stack.servers(), 60)
+    stack.start_processes()
+    stack.call()
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def test_killed_model_processes_come_back(stack: Stack) -> None:
