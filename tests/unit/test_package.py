@@ -21,6 +21,15 @@ def test_the_wheel_needs_what_the_locked_file_is_made_of() -> None:
     assert declared == [line for line in lines if line and not line.startswith("#")]
 
 
+@pytest.mark.parametrize(("extra", "file"), [("onnx", "onnx"), ("libraries", "libraries")])
+def test_the_extras_are_what_their_locked_files_are_made_of(extra: str, file: str) -> None:
+    """The same for what is optional."""
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    lines = (PROJECT / "requirements" / f"{file}.in").read_text().splitlines()
+    assert extras[extra] == [line for line in lines if line and not line.startswith(("#", "-"))]
+    assert set(extras["boosters"]) < set(extras["libraries"])
+
+
 def test_each_dependency_has_a_lowest_version() -> None:
     """`make test-oldest` installs it."""
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
