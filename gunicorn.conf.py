@@ -195,3 +195,6 @@ def post_worker_init(worker):
     instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
     start_worker(registry, worker.slot, extensions.settings, instance, worker.cfg.workers)
     importlib.import_module("tableside.web.host_metrics").read_ahead(extensions)
+    if worker.slot.is_listed:
+        history = importlib.import_module("tableside.serving.request_history")
+        history.Recorder(_run_dir, worker.slot.number, extensions.request_metrics.take_activity).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from tableside.blueprints.admin.page_views import blueprint as page
 from tableside.blueprints.admin.views import blueprint as admin
 from tableside.blueprints.docs.views import blueprint as docs
 from tableside.blueprints.health.views import blueprint as health
@@ -18,4 +19,4 @@ from tableside.blueprints.repository.views import blueprint as repository
 
 __all__ = ["BLUEPRINTS", "FAST_ENDPOINTS"]
 
-BLUEPRINTS: tuple[Blueprint, ...] = (health, predict, docs, metrics, repository, admin)
+BLUEPRINTS: tuple[Blueprint, ...] = (health, predict, docs, metrics, repository, admin, page)

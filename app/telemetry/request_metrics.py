@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter as Counting
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -115,6 +117,23 @@ class Answered(NamedTuple):
     seconds: float
 
 
+@dataclass
+class Activity:
+    """The requests of one model since the last `take_activity`. errors: those answered with 5xx. seconds: of each."""
+
+    requests: int = 0
+    errors: int = 0
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, requests: Sequence[Answered]) -> None:
+        """Count answered requests."""
+        self.requests += len(requests)
+        for request in requests:
+            self.seconds.append(request.seconds)
+            if request.status >= 500:
+                self.errors += 1
+
+
 class RequestMetrics:
     """Counts and logs the requests of one application.
 
@@ -132,6 +151,7 @@ class RequestMetrics:
         self._metrics = metrics
         self._sampling = Sampling(log_one_in)
         self._counts: dict[tuple[str, str], VersionMetrics] = {}
+        self._activity: dict[str, Activity] | None = None
         self._in_flight: dict[str, InFlight] = {}
         self._entered_or_left: set[InFlight] = set()
         self._lines = logs.LineBuffer(log_later)
@@ -169,12 +189,22 @@ class RequestMetrics:
                 by_version[request.trace.model, request.trace.version].append(request)
         for version, requests in by_version.items():
             self._version_metrics(*version).add(requests)
+            if self._activity is not None:
+                self._activity.setdefault(version[0], Activity()).add(requests)
         for request in answered:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"
             if self._lines.is_enabled(level) and self._is_sampled(request):
                 self._lines.write(level, access_log.fields(*request, level))
         if lost := logs.dropped_lines():
             self._metrics.log_lines_dropped.inc(lost)
+
+    def take_activity(self) -> dict[str, Activity]:
+        """Return what each model has answered since the last call; nothing at the first one, which begins to count.
+
+        Whoever has called it once has to go on: the time of each request takes memory until it is taken.
+        """
+        taken, self._activity = self._activity or {}, {}
+        return taken
 
     def _is_sampled(self, request: Answered) -> bool:
         sampling = self._sampling

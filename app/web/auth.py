@@ -31,12 +31,14 @@ _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 class Access(Enum):
     """Which key a route needs.
 
-    OPEN: none, whatever the settings say. PREDICT: where keys are needed, one with the scope predict. METRICS: the same
-    with the scope metrics, and only on the control plane. ADMIN: always a key with the scope admin, and only on the
-    control plane.
+    OPEN: none, whatever the settings say. PAGE: none, but only on the control plane: the status page asks for a key
+    itself, and its session opens nothing else. PREDICT: where keys are needed, one with the scope predict. METRICS:
+    the same with the scope metrics, and only on the control plane. ADMIN: always a key with the scope admin, and only
+    on the control plane.
     """
 
     OPEN = "open"
+    PAGE = "page"
     PREDICT = "predict"
     METRICS = "metrics"
     ADMIN = "admin"

@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 from flask import Flask, request
 from werkzeug.exceptions import NotFound
 
-from tableside.access_keys import KeysFile, Scope
+from tableside.access_keys import KeysFile, Scope, digest
 from tableside.errors import CrossSite, Unauthorized, WrongHost, WrongScope
 from tableside.head_errors import UrlTooLong
 from tableside.process.offload import run_native
@@ -50,6 +50,8 @@ class Guard:
             return
         if access is not Access.PREDICT and plane(environ, self._settings.server) != "control":
             raise NotFound  # 404 and not 403: the data plane does not reveal which control routes exist
+        if access is Access.PAGE:
+            return
         if access is not Access.METRICS or self._needs_keys:
             self._check_key(environ, _SCOPES[access])
 
@@ -85,17 +87,30 @@ class Guard:
         token = credentials.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized(scope)
+        environ[KEY_NAME] = self.key_name(token, scope)
+
+    def key_name(self, token: str, scope: Scope) -> str:
+        """Return the name of the key that this text is. Raises Unauthorized, or WrongScope for another scope's key."""
         key = self._keyring.find(token)
         if key is None:
             if not self._is_admin_key(token):
                 raise Unauthorized(scope, "wrong")
-            environ[KEY_NAME] = KEY_FILE
-        elif key.has_expired(datetime.now(UTC)):
+            return KEY_FILE
+        if key.has_expired(datetime.now(UTC)):
             raise Unauthorized(scope, "expired")
-        elif not key.allows(scope):
+        if not key.allows(scope):
             raise WrongScope(key.scope, scope)
-        else:
-            environ[KEY_NAME] = key.name
+        return key.name
+
+    def admin_keys(self) -> dict[str, str]:
+        """Return the keys that open the admin routes now: the name of each by its SHA-256."""
+        now = datetime.now(UTC)
+        found = {
+            key.sha256: key.name for key in self._keyring.all() if key.scope is Scope.ADMIN and not key.has_expired(now)
+        }
+        if own := run_native(lambda: read_key(self._settings.run_dir)):
+            found[digest(own)] = KEY_FILE
+        return found
 
     def _is_admin_key(self, token: str) -> bool:
         """Whether the text is the key in the run folder, which is read each time: an operator may write another one."""

@@ -38,6 +38,11 @@ class Keyring:
             found = match(self._keys, token)
         return found
 
+    def all(self) -> tuple[AccessKey, ...]:
+        """The keys of the file, expired ones too. Looks at the file as `find` does."""
+        self._refresh_after(CHECK_EVERY_S)
+        return self._keys
+
     def _refresh_after(self, pause_s: float) -> bool:
         """Look at the file if the last look is so long ago. Return whether it was."""
         if self._now_s() - self._looked_at_s < pause_s or self._is_looking:

@@ -11,6 +11,7 @@ from tableside import __version__
 from tableside.errors import FailureKind
 from tableside.serving import readiness
 from tableside.serving.lifecycle import State
+from tableside.web import front_page
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import registry
 from tableside.web.response import json_response, text_response
@@ -21,8 +22,13 @@ allow(blueprint, Access.PREDICT)
 
 @blueprint.get("/")
 def root() -> Response:
-    """Liveness, at the path that KServe's V1 client uses."""
-    return json_response({"status": "alive"})
+    """Liveness, at the path that KServe's V1 client uses. On the control plane a browser gets the status page."""
+    if (page := front_page.for_browser()) is not None:
+        return page
+    response = json_response({"status": "alive"})
+    if front_page.is_control():
+        response.vary.add("Accept")
+    return response
 
 
 @blueprint.get("/v2/health/live")

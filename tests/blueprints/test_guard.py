@@ -27,6 +27,8 @@ NOW = datetime.now(UTC)
 ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
 PREDICT = "/v1/models/iris:predict"
 DATA = {"tableside.plane": "data"}
+FORMS = ("/admin/sign-in", "/admin/sign-out")
+"""Where the status page sends its forms: they refuse whoever has not loaded the page."""
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -76,8 +78,11 @@ def test_every_route_is_open_on_purpose_or_refuses_without_its_key(locked: Flask
         walked.append((method, path))
         plane = DATA if access is Access.PREDICT else CONTROL
         without = status(client, method, path, plane, {})
-        if access is Access.OPEN:
-            assert without not in (401, 403), (method, path)
+        if access in (Access.OPEN, Access.PAGE):
+            assert without != 401, (method, path)
+            assert without != 403 or path in FORMS, (method, path)
+            if access is Access.PAGE:
+                assert status(client, method, path, DATA, {}) == 404, (method, path)
             continue
         assert without == 401, (method, path)
         assert status(client, method, path, plane, bearer("tableside_made-up")) == 401, (method, path)
@@ -96,6 +101,13 @@ def test_the_open_routes_are_the_probes_and_the_page(locked: Flask) -> None:
     """The list of open routes is written here once more: to open another one is to change this test."""
     assert {rule.rule for rule in locked.url_map.iter_rules() if rule.endpoint in OPEN_ENDPOINTS} == {
         "/", "/v2/health/live", "/v2/health/ready", "/ping", "/health", "/docs", "/docs/", "/docs/static/<path:name>",
+    }  # fmt: skip
+
+
+def test_the_routes_of_the_status_page(locked: Flask) -> None:
+    """They need no key and are on the control plane only; the list is written here once more, as that of open ones."""
+    assert {rule.rule for rule in locked.url_map.iter_rules() if access_of(rule.endpoint) is Access.PAGE} == {
+        "/admin", "/admin/", "/admin/static/<path:name>", *FORMS,
     }  # fmt: skip
 
 

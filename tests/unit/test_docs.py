@@ -214,7 +214,7 @@ def test_the_plane_and_key_of_every_route_are_true(application: Flask) -> None:
     """http.md says of each route on which planes it is, and the scope of the key that it needs."""
     words = {
         Access.OPEN: ["both", "none"], Access.PREDICT: ["both", "predict"], Access.METRICS: ["control", "metrics"],
-        Access.ADMIN: ["control", "admin"],
+        Access.ADMIN: ["control", "admin"], Access.PAGE: ["control", "none"],
     }  # fmt: skip
     rows = table_rows(section((REFERENCE / "http.md").read_text(), "## Routes"))
     listed = {path: row[2:4] for row in rows for path in code_in(row[0])}

@@ -1,0 +1,225 @@
+"""The status page at `/` of the control plane, and signing in to it with a key of the scope admin.
+
+The page needs no script. It changes nothing: its session opens this page and no route of an API.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from flask import Blueprint, Response, redirect, render_template, request, send_from_directory
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from tableside import __version__
+from tableside.access_keys import Scope, digest
+from tableside.blueprints.admin import page_content
+from tableside.blueprints.admin.page_query import PageQuery
+from tableside.disk_errors import DiskFull
+from tableside.errors import Overloaded, TablesideError, Unauthorized, WrongScope
+from tableside.process.offload import run_native
+from tableside.telemetry import logs
+from tableside.web import audit, front_page, path_prefix, sessions
+from tableside.web.auth import KEY_NAME, Access, allow
+from tableside.web.extensions import extensions, registry, settings
+from tableside.web.sessions import Session
+
+STATIC = Path(__file__).parent / "static"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",  # without a referrer a form would have the origin `null`
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+MAX_FORM_BYTES = 4096
+ATTEMPTS = 4
+"""How many attempts to sign in a worker checks at once. Others wait for them."""
+WRONG_KEY_S = 1.0
+"""How long an attempt with a wrong key takes."""
+WAIT_S = 10.0
+"""How long an attempt waits for others at most."""
+_attempts = threading.BoundedSemaphore(ATTEMPTS)
+log = logs.get_logger("status_page")
+
+blueprint = Blueprint("page", __name__, url_prefix="/admin", template_folder="templates")
+allow(blueprint, Access.PAGE)
+
+
+def page() -> Response:
+    """The status page for those who are signed in, and the form to sign in for others."""
+    session = _session()
+    if session is None:
+        return _sign_in_page()
+    query = PageQuery.of(request.args)
+    content = page_content.collect(query, extensions(), time.time())
+    token = request.cookies.get(_cookie_name(), "")
+    response = _html(
+        "admin/status.html", content=content, query=query, session=session, form_token=sessions.form_token(token)
+    )
+    if query.refresh_s:
+        response.headers["Refresh"] = str(query.refresh_s)
+    return response
+
+
+front_page.provide(page)
+
+
+@blueprint.get("")
+@blueprint.get("/")
+def moved() -> WerkzeugResponse:
+    """Redirect to the page, which is at the root."""
+    return redirect(_base() or "./", 302)
+
+
+@blueprint.get("/static/<path:name>")
+def static(name: str) -> Response:
+    """The page's style sheet and icon. They are the same on every server of one release."""
+    request.environ.pop("HTTP_RANGE", None)  # a part of a file would not leave through an answer file
+    response = send_from_directory(STATIC, name)
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> WerkzeugResponse:
+    """Begin a session with a key of the scope admin, and redirect to the page."""
+    request.max_content_length = MAX_FORM_BYTES
+    form = request.form
+    if not sessions.is_form_token(form.get("form_token", ""), request.cookies.get(_cookie_name("form"), "")):
+        return _sign_in_page("The form is too old, or the browser keeps no cookies. Try again.", 403)
+    token = form.get("key", "").strip()
+    try:
+        name = _checked(token)
+    except (Unauthorized, WrongScope, Overloaded) as problem:
+        return _refused(problem)
+    request.environ[KEY_NAME] = name
+    now_s = time.time()
+    try:
+        with audit.recorded("sign_in"):
+            begun = run_native(partial(_begin, settings().run_dir, name, digest(token), now_s))
+    except DiskFull as problem:
+        return _sign_in_page(f"{str(problem).capitalize()}.", 507)
+    response = _to_page()
+    _set_cookie(response, _cookie_name(), begun, sessions.LIFE_S)
+    response.delete_cookie(_cookie_name("form"), secure=_is_secure(), httponly=True, samesite="Strict")
+    return response
+
+
+def _begin(run_dir: Path, name: str, sha256: str, now_s: float) -> str:
+    try:
+        return sessions.begin(run_dir, name, sha256, now_s)
+    except OSError as problem:
+        raise DiskFull("a session", 4096) from problem
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> WerkzeugResponse:
+    """End the session, for every worker, and redirect to the form."""
+    request.max_content_length = MAX_FORM_BYTES
+    token, session = request.cookies.get(_cookie_name(), ""), _session()
+    if session is not None:
+        if not sessions.is_form_token(request.form.get("form_token", ""), token):
+            return _sign_in_page("The form is too old. You are still signed in: open the page again.", 403)
+        request.environ[KEY_NAME] = session.key
+        run_native(partial(sessions.end, settings().run_dir, token))
+        with audit.recorded("sign_out"):
+            pass
+    response = _to_page()
+    response.delete_cookie(_cookie_name(), secure=_is_secure(), httponly=True, samesite="Strict")
+    return response
+
+
+def _session() -> Session | None:
+    """Return the session of this request, if its key still opens the admin routes."""
+    token = request.cookies.get(_cookie_name(), "")
+    if not token:
+        return None
+    found = run_native(partial(sessions.find, settings().run_dir, token, time.time()))
+    return found if found is not None and found.sha256 in extensions().guard.admin_keys() else None
+
+
+def _checked(token: str) -> str:
+    """Return the name of an admin key. Raises Unauthorized or WrongScope, late, or Overloaded.
+
+    A few attempts are checked at once and each wrong one takes a while, so that keys cannot be tried quickly.
+    """
+    if not _attempts.acquire(timeout=WAIT_S):
+        raise Overloaded("others try to sign in at this moment")
+    try:
+        return extensions().guard.key_name(token, Scope.ADMIN)
+    except (Unauthorized, WrongScope):
+        time.sleep(WRONG_KEY_S)
+        raise
+    finally:
+        _attempts.release()
+
+
+def _refused(problem: TablesideError) -> Response:
+    log.warning("sign_in_refused", reason=problem.problem if isinstance(problem, Unauthorized) else str(problem))
+    if isinstance(problem, Overloaded):
+        response = _sign_in_page("Too many attempts to sign in at once. Try again in some seconds.", 429)
+        response.headers["Retry-After"] = "10"
+        return response
+    if isinstance(problem, WrongScope):
+        return _sign_in_page(f"This key has the scope {problem.scope}. The page needs one with the scope admin.", 403)
+    expired = isinstance(problem, Unauthorized) and problem.problem == "expired"
+    response = _sign_in_page("This key has expired." if expired else "This is no key of this server.", 401)
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _sign_in_page(problem: str = "", status: int = 200) -> Response:
+    """The page for those who are not signed in. It names no model."""
+    secret = request.cookies.get(_cookie_name("form"), "") or secrets.token_urlsafe(32)
+    response = _html(
+        "admin/sign_in.html", status, problem=problem, form_token=sessions.form_token(secret),
+        not_ready=registry().not_ready(), is_open=bool(extensions().guard.admin_keys()),
+    )  # fmt: skip
+    _set_cookie(response, _cookie_name("form"), secret, sessions.LIFE_S)
+    return response
+
+
+def _html(template: str, status: int = 200, **values: object) -> Response:
+    text = render_template(
+        template, base=_base(), version=__version__, has_docs=settings().server.docs,
+        needs_keys=settings().needs_keys, **values,
+    )  # fmt: skip
+    response = Response(text, status, HEADERS, content_type="text/html; charset=utf-8")
+    response.vary.update(("Accept", "Cookie"))
+    return response
+
+
+def _to_page() -> WerkzeugResponse:
+    response = redirect(_base(), 303)
+    response.headers.extend(HEADERS)
+    return response
+
+
+def _base() -> str:
+    """The path of the root, for links. It is relative where no proxy has a prefix that is known here."""
+    prefix = path_prefix.of(request.environ, settings().server)
+    return f"{prefix}/" if prefix else "../" * (request.path.count("/") - 1)
+
+
+def _is_secure() -> bool:
+    return bool(settings().server.tls_certificate)
+
+
+def _cookie_name(kind: str = "session") -> str:
+    """The name of a cookie. Cookies know no ports, so that the name has it: stacks of one host keep theirs apart."""
+    port = settings().server.admin_listen.rpartition(":")[2]
+    return f"{'__Host-' if _is_secure() else ''}tableside_{kind}_{port}"
+
+
+def _set_cookie(response: WerkzeugResponse, name: str, value: str, life_s: int) -> None:
+    response.set_cookie(name, value, max_age=life_s, path="/", secure=_is_secure(), httponly=True, samesite="Strict")
