@@ -34,6 +34,7 @@ from tableside.cli import (
     traffic,
 )
 from tableside.cli.remote import remote_options
+from tableside.cli.top import command as top
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -119,6 +120,7 @@ for command in (
     restart.restart,
     client.client,
     log_viewer.logs,
+    top.top,
     env_commands.env,
     keys.keys,
     host_commands.workers,

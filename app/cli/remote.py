@@ -92,6 +92,20 @@ class Remote:
         finally:
             connection.close()
 
+    def get_text(self, path: str) -> str:
+        """Return the text that the control plane answers to GET of a path, such as `metrics`. Raises StackError."""
+        connection = self._connect()
+        try:
+            connection.request("GET", f"{self._prefix}/{path}", headers={"Authorization": f"Bearer {self._key}"})
+            response = connection.getresponse()
+            if response.status >= 400:
+                _answer(response).or_raise()
+            return response.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
+            raise StackError(f"no answer from {self.name}: {problem}. {self._hint}") from problem
+        finally:
+            connection.close()
+
     def _early(self, connection: http.client.HTTPConnection) -> Answer:
         try:
             return _answer(connection.getresponse())
@@ -125,8 +139,11 @@ def remote_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-def of_url(url: str, key_file: Path | None) -> Remote:
-    """Return the server at a URL. Raises StackError for a URL or a key that is not usable."""
+def of_url(url: str, key_file: Path | None, timeout_s: float = TIMEOUT_S) -> Remote:
+    """Return the server at a URL. Raises StackError for a URL or a key that is not usable.
+
+    timeout_s: how long an answer may take.
+    """
     found = _parsed(url)
     key = _read_key(key_file)
     host, port = str(found.hostname), found.port
@@ -134,13 +151,13 @@ def of_url(url: str, key_file: Path | None) -> Remote:
         context = ssl.create_default_context()
         return Remote(
             url, found.path.rstrip("/"), key,
-            lambda: http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context),
+            lambda: http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context),
         )  # fmt: skip
     if not is_loopback(host):
         click.secho(
             f"warning: {url} has no TLS: everybody on the way can read the key", err=True, bold=True, fg="yellow"
         )
-    return Remote(url, found.path.rstrip("/"), key, lambda: http.client.HTTPConnection(host, port, timeout=TIMEOUT_S))
+    return Remote(url, found.path.rstrip("/"), key, lambda: http.client.HTTPConnection(host, port, timeout=timeout_s))
 
 
 def _parsed(url: str) -> SplitResult:
@@ -170,15 +187,18 @@ def _read_key(key_file: Path | None) -> str:
     return key
 
 
-def of_stack(settings: Settings, stack: RunningStack) -> Remote:
-    """Return the stack of the run folder on this host, with the key that lies there. Raises StackError without it."""
+def of_stack(settings: Settings, stack: RunningStack, timeout_s: float = TIMEOUT_S) -> Remote:
+    """Return the stack of the run folder on this host, with the key that lies there. Raises StackError without it.
+
+    timeout_s: how long an answer may take.
+    """
     key_file = Path(stack.run_dir) / "admin.key"
     try:
         key = key_file.read_text(encoding="ascii").strip()
     except OSError:
         raise StackError(f"cannot read {key_file}: {running_stack.start_hint(settings)}") from None
     name = f"{stack.admin_listen} (server.admin_listen)"
-    connect = partial(own_connection.connect, settings, stack.admin_listen, TIMEOUT_S)
+    connect = partial(own_connection.connect, settings, stack.admin_listen, timeout_s)
     return Remote(name, "", key, connect, "Is the stack running?")
 
 

@@ -53,6 +53,12 @@ def started(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
+def cpu_s(pid: int) -> float | None:
+    """Return the seconds of processor time that the process has taken, in all its threads; None if it has ended."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
 def find(word: str, variable: str) -> Iterator[Found]:
     """Yield this user's processes that have `word` in their command line and `variable` in their environment."""
     for entry in os.listdir("/proc"):

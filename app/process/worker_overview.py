@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tableside.process import process_table
 from tableside.process.hand_file import Pulse
 
 Status = Mapping[str, object]
 
 
 def rows(statuses: Iterable[Status], pulses: Mapping[int, Pulse], now: datetime) -> list[dict[str, object]]:
-    """Return one row for each worker: the status with age, memory, requests in hand and the lag of its event loop.
+    """Return one row for each worker: the status with age, processor time, memory, requests in hand and lag.
 
     pulses: by worker slot. What cannot be known is null.
     """
@@ -24,6 +25,7 @@ def _row(status: Status, pulses: Mapping[int, Pulse], now: datetime) -> dict[str
     pulse = pulses.get(slot) if isinstance(slot, int) else None
     more: dict[str, object] = {
         "age_s": _age_s(status.get("started_at"), now),
+        "cpu_s": process_table.cpu_s(pid) if isinstance(pid, int) else None,
         "pss_bytes": pss_bytes(pid) if isinstance(pid, int) else None,
         "in_flight": pulse.in_hand if pulse is not None else None,
         "hub_lag_s": pulse.lag_s(now.timestamp()) if pulse is not None else None,

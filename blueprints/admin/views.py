@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from flask import Blueprint, Response, request
 
@@ -19,13 +21,15 @@ from tableside.blueprints.admin import (
     uploads,
 )
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
-from tableside.process import worker_overview, worker_slots
+from tableside.process import host_overview, worker_overview, worker_slots
+from tableside.process.hand_file import Pulse
 from tableside.process.in_thread import InThread
 from tableside.process.offload import run_native
 from tableside.serving import switching
 from tableside.serving.catalog import Model
 from tableside.serving.generations import FOLDER, newest
 from tableside.serving.servable import Servable
+from tableside.telemetry import metrics, slot_counts
 from tableside.web import audit, response
 from tableside.web.auth import Access, allow
 from tableside.web.extensions import catalog, extensions, settings
@@ -80,13 +84,26 @@ def _describe_version(servable: Servable) -> dict[str, object]:
 def workers() -> Response:
     """Every living worker of this host: its age, memory, requests in hand, lag of the event loop, and what it serves.
 
-    `models=false` leaves out what it serves.
+    `models=false` leaves out what it serves. `host` is the machine and the stack.
     """
-    statuses = worker_slots.statuses(settings().run_dir / "worker_slots")
-    found = run_native(partial(worker_overview.rows, statuses, extensions().hand.pulses(), datetime.now(UTC)))
-    if request.args.get("models") == "false":
-        found = [{name: value for name, value in each.items() if name not in ("models", "aliases")} for each in found]
-    return response.json_response({"version": __version__, "workers": found})
+    with_models = request.args.get("models") != "false"
+    found, host = run_native(partial(_workers, settings().run_dir, extensions().hand.pulses(), with_models))
+    return response.json_response({"version": __version__, "workers": found, "host": host})
+
+
+def _workers(
+    run_dir: Path, pulses: Mapping[int, Pulse], with_models: bool
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    found = worker_overview.rows(worker_slots.statuses(run_dir / "worker_slots"), pulses, datetime.now(UTC))
+    files = metrics.folder()
+    for each in found:
+        slot = each.get("worker_slot")
+        counts = slot_counts.of_slot(files, slot) if files is not None and isinstance(slot, int) else None
+        each |= dict(zip(slot_counts.SlotCounts._fields, counts or (None,) * 3, strict=True))
+        if not with_models:
+            each.pop("models", None)
+            each.pop("aliases", None)
+    return found, host_overview.host(run_dir)
 
 
 @blueprint.post("/reload")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,26 @@ def test_workers_show_age_memory_and_lag(worker: Flask, tmp_path: Path) -> None:
     assert shown["age_s"] >= 0
     assert shown["pss_bytes"] > 1 << 20
     assert shown["in_flight"] == 1
+    assert shown["cpu_s"] > 0
+    assert shown["requests"] is None  # metrics are not in files here
     assert shown["hub_lag_s"] < 60
     assert shown["models"][0]["name"] == "iris"
     assert "models" not in get(worker, "workers?models=false")["workers"][0]
+
+
+def test_the_host_of_the_workers(worker: Flask, tmp_path: Path) -> None:
+    """What the machine has, how busy it is, and since when a stack runs: its supervisord is this process here."""
+    host = get(worker, "workers")["host"]
+    assert host["processors"] >= 1
+    assert 0 < host["processor_busy_s"] <= host["processor_s"]
+    assert 0 < host["memory_free_bytes"] <= host["memory_bytes"]
+    assert (host["stack_age_s"], host["drained"]) == (None, False)
+    (tmp_path / "run" / "supervisord.pid").write_text(f"{os.getpid()}\n")
+    post(worker, "drain")
+    host = get(worker, "workers?models=false")["host"]
+    assert 0 < host["stack_age_s"] < float(Path("/proc/uptime").read_text().split()[0])
+    assert host["drained"] is True
+    post(worker, "resume")
 
 
 def test_a_late_heartbeat_is_lag(tmp_path: Path) -> None:
