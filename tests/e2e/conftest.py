@@ -30,7 +30,7 @@ START_TIMEOUT_S = 400
 LONGEST_FILES = ("test_docs_commands.py", "test_restarts.py", "test_environment_skew.py", "test_estimators.py")
 SHARING = (
     "test_stack.py", "test_docs_page.py", "test_clients.py", "test_triton_client.py", "test_publish_to_stack.py",
-    "test_openapi_stack.py", "test_status_page.py",
+    "test_openapi_stack.py", "test_status_page.py", "test_top.py",
 )  # fmt: skip
 """The files that use `shared_stack`. They come last, so that it does not run beside the tests of other stacks."""
 T = TypeVar("T")

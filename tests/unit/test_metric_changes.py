@@ -102,13 +102,13 @@ def test_a_slot_has_its_own_counts(tmp_path: Path) -> None:
     run(COUNT, "0", "200", "5", str(tmp_path))
     run(COUNT, "0", "503", "2", str(tmp_path))
     run(COUNT, "1", "429", "3", str(tmp_path))
-    assert slot_counts.read(tmp_path, 0) == (7, 0, 2)
-    assert slot_counts.read(tmp_path, 1) == (3, 3, 0)
-    assert slot_counts.read(tmp_path, 2) is None
+    assert slot_counts.of_slot(tmp_path, 0) == (7, 0, 2)
+    assert slot_counts.of_slot(tmp_path, 1) == (3, 3, 0)
+    assert slot_counts.of_slot(tmp_path, 2) is None
 
 
 def test_a_damaged_metric_file_has_no_counts(tmp_path: Path) -> None:
     """The list of workers is shown all the same."""
     for content in (b"", b"abc", b"\xff\xff\x00\x00" + bytes(100)):
         (tmp_path / "counter_0.db").write_bytes(content)
-        assert slot_counts.read(tmp_path, 0) is None
+        assert slot_counts.of_slot(tmp_path, 0) is None

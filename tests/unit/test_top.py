@@ -55,7 +55,7 @@ def test_rates_are_those_between_two_looks() -> None:
     answer(metrics, 6)
     answer(metrics, 3, 429)
     answer(metrics, 1, 503)
-    answer(metrics, 10, 404, "-", "-")
+    answer(metrics, 10, 404, "gone", "4")
     metrics.queue_rows.labels("iris", "1").set(7)
     metrics.in_flight.labels("iris").set(2)
     view = between("here", before, sample(metrics, 14.0, [{"name": "iris", "versions": [READY]}, {"name": "wine"}]))
@@ -64,7 +64,7 @@ def test_rates_are_those_between_two_looks() -> None:
     assert (iris.requests, iris.requests_per_s, iris.client_errors, iris.server_errors) == (10, 2.5, 3, 1)
     assert (iris.queue_rows, iris.in_flight) == (7, 2)
     assert iris.p50_s == pytest.approx(0.00175)  # the middle of the bucket from 1 to 2.5 ms
-    assert (by_name["-"].requests, by_name["wine"].requests, by_name["wine"].p99_s) == (10, 0, None)
+    assert (by_name["gone"].requests, by_name["wine"].requests, by_name["wine"].p99_s) == (10, 0, None)
     assert (view.total.requests, view.total.requests_per_s, view.seconds) == (20, 5.0, 4.0)
 
 

@@ -9,8 +9,6 @@ from tableside.cli.top.view import ModelView, Numbers, VersionView
 
 SORTED = {"rate": "REQ/S", "errors": "5xx %", "p99": "p99 ms", "queue": "QUEUE", "model": "MODEL"}
 """The heading of the column by which models are sorted, by the name of the order."""
-_NO_MODEL = "-"
-"""The model of requests that named none of the repository, as in the metrics."""
 _REASON_LINES = 2
 
 
@@ -26,13 +24,16 @@ def block(model: ModelView, table: rows.Rows) -> list[Text]:
 
     Its versions have lines of their own if one is tried, or if several have answered something.
     """
-    of_interest = [each for each in model.versions if each.tried or each.numbers.requests]
-    if len(of_interest) > 1 or any(each.tried for each in of_interest):
-        lines = [_line(_label(model.name), model.numbers, table)]
+    is_divided = any(each.tried for each in model.versions)
+    of_interest = [
+        each for each in model.versions if each.tried or each.numbers.requests or (is_divided and _is_default(each))
+    ]
+    if is_divided or len(of_interest) > 1:
+        lines = [_line(model.name, model.numbers, table)]
         for each in of_interest:
             lines += _version(each, table)
     else:
-        lines = [_line(_label(model.name, _single(model, of_interest)), model.numbers, table)]
+        lines = [_line(f"{model.name}{_single(model, of_interest)}", model.numbers, table)]
     if model.reason:
         lines += table.note(model.reason, "red", _REASON_LINES)
     for each in model.versions:
@@ -66,17 +67,14 @@ def _line(name: str, numbers: Numbers, table: rows.Rows, name_style: str = "") -
     return table.line(name, cells, rows.error_styles(numbers.client_errors, numbers.server_errors), name_style)
 
 
-def _label(name: str, version: str = "") -> str:
-    if name == _NO_MODEL:
-        return "(no model of the repository)"
-    return f"{name}/{version}" if version else name
+def _is_default(version: VersionView) -> bool:
+    return "default" in version.aliases
 
 
 def _single(model: ModelView, of_interest: list[VersionView]) -> str:
-    """Return the number of the version that stands for the model in its only line; empty if it has none."""
+    """Return `/N`, the version that stands for the model in its only line; empty if it has none."""
     ready = [each for each in model.versions if each.state == "READY"]
-    default = [each for each in ready if "default" in each.aliases]
-    for chosen in (of_interest, default, ready[-1:], model.versions[-1:]):
+    for chosen in (of_interest, list(filter(_is_default, ready)), ready[-1:], model.versions[-1:]):
         if chosen:
-            return chosen[0].version
+            return f"/{chosen[0].version}"
     return ""

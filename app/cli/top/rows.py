@@ -31,10 +31,11 @@ class Rows:
 
     def heading(self, name: str, headings: Sequence[str], marked: str = "") -> Text:
         """Return the line with the headings. marked: the one by which the lines are sorted."""
-        line = Text(style="dim").append(_left(name, self._name_width))
+        line = Text(style="dim").append(name, "underline" if name == marked else "")
+        line.append(" " * (self._name_width - len(name)))
         for heading, width in zip(headings, _WIDTHS, strict=True):
-            line.append(self._gap + heading.rjust(width))
-        line.highlight_words([marked] if marked else [], "underline")
+            line.append(self._gap + " " * (width - len(heading)))
+            line.append(heading, "underline" if heading == marked else "")
         return line
 
     def line(self, name: str, cells: Sequence[str], styles: Mapping[int, str], name_style: str = "") -> Text:
