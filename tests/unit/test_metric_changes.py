@@ -109,6 +109,6 @@ def test_a_slot_has_its_own_counts(tmp_path: Path) -> None:
 
 def test_a_damaged_metric_file_has_no_counts(tmp_path: Path) -> None:
     """The list of workers is shown all the same."""
-    for content in (b"", b"abc", b"\xff\xff\x00\x00" + bytes(100)):
+    for content in (b"abc\x00", b"\x10\x00\x00\x00" + bytes(4), b"\xff\xff\x00\x00" + bytes(100)):
         (tmp_path / "counter_0.db").write_bytes(content)
         assert slot_counts.of_slot(tmp_path, 0) is None
