@@ -70,6 +70,7 @@ class MetricReader:
     def _forget(self) -> None:
         self._files: dict[str, _File] = {}
         self._rows = Rows()
+        self._row_of_key: dict[bytes, int] = {}
         self._texts: list[bytes] = []
         self._shown = np.empty(0, np.int64)
         self._order: Order | None = None
@@ -114,8 +115,11 @@ class MetricReader:
             self._forget()
         contents = self._read_all(alive)
         if self._order is None:
-            parts = [rows for file, _ in contents for _, rows in file.parts.values()]
-            self._arrange(self._rows.order(np.unique(np.concatenate(parts)) if parts else _NONE))
+            is_used = np.zeros(len(self._rows), bool)
+            for file, _ in contents:
+                for _, rows in file.parts.values():
+                    is_used[rows] = True
+            self._arrange(self._rows.order(np.flatnonzero(is_used).astype(np.int32)))
         assert self._order is not None
         values = self._sum(contents)
         for to, added in self._order.sums:
@@ -126,10 +130,9 @@ class MetricReader:
     def _read_all(self, alive: set[str]) -> list[tuple[_File, dict[int, tuple[Doubles, Doubles | None]]]]:
         """Return each file with its values now, and for MOST_RECENT with the moments at which they were set."""
         found = {}
-        row_of_key: dict[bytes, int] = {}
         for name in self._names(alive):
             try:
-                file, doubles = self._read(*name, row_of_key)
+                file, doubles = self._read(*name)
             except FileNotFoundError:  # it was removed after the folder was listed
                 continue
             except (OSError, DamagedFile) as problem:
@@ -148,15 +151,18 @@ class MetricReader:
         return list(found.values())
 
     def _names(self, alive: set[str]) -> list[tuple[str, FileKind]]:
-        with os.scandir(self.folder) as listed:
-            names = [(each.name, kind_of(each.name)) for each in listed]
+        try:
+            names = [(name, kind_of(name)) for name in os.listdir(self.folder)]
+        except OSError as problem:
+            self._report("", str(problem))
+            return []
         return [
             (name, kind)
             for name, kind in names
             if kind and not (kind.is_live and kind.writer.isdecimal() and kind.writer not in alive)
         ]
 
-    def _read(self, name: str, kind: FileKind, row_of_key: dict[bytes, int]) -> tuple[_File, Doubles]:
+    def _read(self, name: str, kind: FileKind) -> tuple[_File, Doubles]:
         content = read(self.folder / name)
         file = self._files.get(name)
         if file is None or file.identity != content.identity or content.used < file.known:
@@ -167,10 +173,13 @@ class MetricReader:
         new = entries(content, file.known)
         if new.problem:
             self._report(name, new.problem)
-        rows = [row_of_key.get(key) for key in new.keys]
-        for number, (row, key) in enumerate(zip(rows, new.keys, strict=True)):
-            if row is None:
-                rows[number] = row_of_key[key] = self._row_of(name, key, kind)
+        row_of_key = self._row_of_key
+        rows = list(map(row_of_key.get, new.keys))
+        if None in rows:
+            for key in new.keys:
+                if key not in row_of_key:
+                    row_of_key[key] = self._row_of(name, key, kind)
+            rows = list(map(row_of_key.get, new.keys))
         file.seen, file.known = content.used, new.end
         file.add(new.places, np.array(rows, np.int32), np.array(self._rows.merges, np.int8))
         return file, content.doubles
@@ -185,7 +194,7 @@ class MetricReader:
     def _sum(self, contents: list[tuple[_File, dict[int, tuple[Doubles, Doubles | None]]]]) -> Doubles:
         values = np.where(np.array(self._rows.merges, np.int8) == Merge.SUM, 0.0, np.nan)
         set_at_s = np.zeros(len(values))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             for file, found in contents:
                 for merge, (new, moments) in found.items():
                     rows = file.parts[merge][1]

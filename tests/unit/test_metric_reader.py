@@ -222,6 +222,13 @@ def test_files_that_are_being_made_are_empty(tmp_path: Path) -> None:
     assert reader.take_problems() == []
 
 
+def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
+    """Somebody has removed it under running workers: the scrape says nothing, and the log says why."""
+    reader = MetricReader(tmp_path / "missing")
+    assert reader.render([0]) == b""
+    assert [problem.file for problem in reader.take_problems()] == [tmp_path / "missing"]
+
+
 def test_a_sample_of_two_texts_has_one_line(tmp_path: Path) -> None:
     """The counters of a slot outlive an upgrade that changes their help text; Prometheus refuses a line twice."""
     write(tmp_path, 0, [rows(2)], "Rows.")
