@@ -31,14 +31,14 @@ def test_only_the_wanted_families_are_parsed() -> None:
     metrics.requests.labels('a"b\\c\nd', "1", "v1", "200").inc(3)
     metrics.request_seconds.labels("iris", "1").observe(0.002)
     metrics.in_flight.labels("iris").set(2)
-    found = metric_changes.parse(text_of(metrics), {"tableside_requests", "tableside_in_flight"})
+    found = metric_changes.parse(text_of(metrics), {"tableside_requests", "tableside_requests_in_flight"})
     labels = (("code", "200"), ("model", 'a"b\\c\nd'), ("protocol", "v1"), ("version", "1"))
     assert found[("tableside_requests_total", labels)] == 3.0
-    assert found[("tableside_in_flight", (("model", "iris"),))] == 2.0
+    assert found[("tableside_requests_in_flight", (("model", "iris"),))] == 2.0
     assert {name for name, _ in found} <= {
         "tableside_requests_total",
         "tableside_requests_created",
-        "tableside_in_flight",
+        "tableside_requests_in_flight",
     }
 
 

@@ -15,7 +15,7 @@ from tableside.telemetry import metric_changes
 from tableside.telemetry.metric_changes import Samples
 
 REQUESTS, REQUEST_SECONDS = "tableside_requests", "tableside_request_seconds"
-QUEUE_ROWS, IN_FLIGHT = "tableside_queue_rows", "tableside_in_flight"
+QUEUE_ROWS, IN_FLIGHT = "tableside_queue_rows", "tableside_requests_in_flight"
 FAMILIES = frozenset((REQUESTS, REQUEST_SECONDS, QUEUE_ROWS, IN_FLIGHT))
 Answer = TypeVar("Answer")
 
