@@ -92,7 +92,7 @@ def text(settings: Settings, *, behind_nginx: bool, problem: str = "") -> str:
         "  Tableside is ready." if not problem else f"  Tableside has started but is not ready: {problem}",
         f"    predictions  {scheme}://{server.listen}/v2   answered by {front}, {server.workers} workers",
         *([f"    docs         {scheme}://{server.listen}/docs"] if server.docs else []),
-        f"    control      {scheme}://{server.admin_listen}/admin/api/models   key in {settings.run_dir / 'admin.key'}",
+        f"    status page  {scheme}://{server.admin_listen}/   key in {settings.run_dir / 'admin.key'}",
         f"    metrics      {scheme}://{server.admin_listen}/metrics",
         f"    models       {', '.join(paths.models(root)) or 'none yet'}   from {root}",
         *(f"    NOT SERVED   {line}" for line in _not_served(settings)),

@@ -21,10 +21,12 @@ class Change:
 
 
 def changes(lines: Sequence[Mapping[str, object]]) -> list[Change]:
-    """Return the changes that lines of the audit log tell of, the newest first."""
+    """Return the changes that lines of the audit log tell of, the newest first. Sign-ins change nothing."""
     found: list[Change] = []
     ended: list[tuple[str, ...]] = []
     for line in reversed(lines):
+        if line.get("event") in ("sign_in", "sign_out"):
+            continue
         state, which = str(line.get("state", "")), tuple(str(line.get(name, "")) for name in _SAME)
         if state != "begun":
             ended.append(which)

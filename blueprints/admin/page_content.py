@@ -25,6 +25,8 @@ from tableside.web.extensions import Extensions
 
 MODELS_ON_PAGE = 50
 CHANGES = 10
+AUDIT_LINES = 200
+"""Lines of the audit log that are looked at: each change has two, and each sign-in too, which is no change."""
 _PID_FILE = "supervisord.pid"
 Status = Mapping[str, object]
 
@@ -42,6 +44,7 @@ class WorkerRow:
     memory: str
     in_flight: str
     lag: str
+    failure: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def collect(query: PageQuery, parts: Extensions, now_s: float) -> Content:
         state, kind, why, _facts(statuses, workers, settings.server.workers, run_dir, now_s, history),
         plot(history.rates(), "Requests per second, all models", request_history.SAMPLE_S, width=720, height=96),
         run_native(partial(rows_of, shown, run_dir, history)), len(chosen), len(found), problems, page, pages, workers,
-        page_audit.changes(parts.audit_log.newest(4 * CHANGES))[:CHANGES],
+        page_audit.changes(parts.audit_log.newest(AUDIT_LINES))[:CHANGES],
         f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%d %H:%M:%S} UTC",
     )  # fmt: skip
 
@@ -100,9 +103,9 @@ def _state(
     if workers and not ready:
         return "Not ready", "bad", "No worker is ready."
     if workers and ready < wanted:
-        return "Ready", "busy", f"{ready} of {wanted} workers are ready; the others load their models."
+        return "Partly ready", "busy", f"{ready} of {wanted} workers are ready; the others load their models."
     if problems:
-        return "Ready", "busy", f"{problems} model{'s have' if problems > 1 else ' has'} a problem."
+        return "Ready, with problems", "busy", f"{problems} model{'s have' if problems > 1 else ' has'} a problem."
     return "Ready", "good", ""
 
 
@@ -145,7 +148,7 @@ def _worker(row: Status) -> WorkerRow:
     if row.get("ready"):
         state, kind = "ready", "good"
     elif row.get("failure"):
-        state, kind = f"failed: {row['failure']}", "bad"
+        state, kind = "failed", "bad"
     elif row.get("generation"):
         state = "ending"
     memory, age, lag = row.get("pss_bytes"), row.get("age_s"), row.get("hub_lag_s")
@@ -155,4 +158,5 @@ def _worker(row: Status) -> WorkerRow:
         page_words.memory(memory) if isinstance(memory, int) else "not known",
         str(row["in_flight"]) if row.get("in_flight") is not None else "not known",
         f"{lag * 1000:.0f} ms" if isinstance(lag, float) else "not known",
+        str(row.get("failure") or ""),
     )  # fmt: skip

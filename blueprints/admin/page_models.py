@@ -17,19 +17,20 @@ from tableside.serving.lifecycle import State
 from tableside.serving.request_history import SAMPLE_S, History
 from tableside.serving.version_status import VersionStatus, merge_statuses, read_statuses, status_of_servable
 
+_NOT_SERVED = "docs/guide/operate.md#when-a-version-is-not-served"
 HELP = {
-    FailureKind.DAMAGED: "docs/guide/backup.md",
+    FailureKind.DAMAGED: _NOT_SERVED,
     FailureKind.ENVIRONMENT: "docs/guide/environments.md",
-    FailureKind.GOLDEN: "docs/reference/contract.md",
-    FailureKind.UNTRUSTED: "docs/guide/secure.md",
+    FailureKind.GOLDEN: _NOT_SERVED,
+    FailureKind.UNTRUSTED: _NOT_SERVED,
     FailureKind.CONSENT: "docs/guide/your-own-classes.md",
     FailureKind.SIGNATURE: "docs/guide/sign.md",
-    FailureKind.CRASHED: "docs/guide/operate.md",
-    FailureKind.TIMEOUT: "docs/guide/operate.md",
-    FailureKind.MEMORY: "docs/guide/operate.md",
-    FailureKind.CONTRACT: "docs/reference/model-toml.md",
-    FailureKind.QUARANTINED: "docs/guide/operate.md",
-    FailureKind.OTHER: "docs/guide/operate.md",
+    FailureKind.CRASHED: _NOT_SERVED,
+    FailureKind.TIMEOUT: _NOT_SERVED,
+    FailureKind.MEMORY: _NOT_SERVED,
+    FailureKind.CONTRACT: _NOT_SERVED,
+    FailureKind.QUARANTINED: "docs/guide/operate.md#requests-that-end-their-worker",
+    FailureKind.OTHER: _NOT_SERVED,
 }
 """The page of the documentation that helps with each class of problem."""
 
@@ -138,10 +139,16 @@ def _kind(status: VersionStatus) -> str:
 
 
 def _problems(summary: Summary) -> list[Problem]:
-    found = [Problem("", summary.model.reason, HELP[FailureKind.CONTRACT], True)] if summary.model.reason else []
+    found = (
+        [Problem("", _sentence(summary.model.reason), HELP[FailureKind.CONTRACT], True)] if summary.model.reason else []
+    )
     for status in summary.statuses:
         if status.reason:
-            found.append(
-                Problem(f"Version {status.version}", status.reason, HELP.get(status.failure_kind, ""), _is_bad(status))
-            )
+            help_page = HELP.get(status.failure_kind, "")
+            found.append(Problem(f"version {status.version}", _sentence(status.reason), help_page, _is_bad(status)))
     return found
+
+
+def _sentence(text: str) -> str:
+    """Return a reason with a full stop: more may follow."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

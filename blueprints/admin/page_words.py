@@ -23,7 +23,7 @@ def number(value: float) -> str:
         return "<0.01"
     if value < 1:
         return f"{value:.2g}"
-    if value < 10:
+    if value < 9.95:
         return f"{value:.1f}"
     return f"{value:,.0f}".replace(",", " ")
 

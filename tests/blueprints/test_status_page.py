@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,21 @@ def keys(tmp_path: Path) -> KeysFile:
 
 
 @pytest.fixture
-def signed_in(own: Flask) -> Iterator[FlaskClient]:
-    client = own.test_client()
+def signed_in(app: Flask) -> FlaskClient:
+    """A browser with a session, on the application that all tests share."""
+    return begin_session(app)
+
+
+@pytest.fixture
+def own_signed_in(own: Flask) -> FlaskClient:
+    """A browser with a session, on this test's application."""
+    return begin_session(own)
+
+
+def begin_session(app: Flask) -> FlaskClient:
+    client = app.test_client()
     assert sign_in(client).status_code == 303
-    yield client
+    return client
 
 
 @pytest.mark.parametrize(
@@ -100,9 +110,9 @@ def test_the_data_plane_has_no_page(client: FlaskClient, path: str) -> None:
     assert client.open(path, method=method, headers=BROWSER).status_code == 404
 
 
-def test_without_a_session_the_page_names_no_model(own: Flask) -> None:
+def test_without_a_session_the_page_names_no_model(app: Flask) -> None:
     """It says whether the server is ready, asks for a key, and links what is open."""
-    text = show(own.test_client()).text
+    text = show(app.test_client()).text
     assert "iris" not in text
     assert "READY" not in text
     assert '<input id="key" name="key" type="password"' in text
@@ -121,12 +131,12 @@ def test_without_a_key_the_page_says_how_to_make_one(own: Flask, tmp_path: Path,
     assert show(client).status_code == 200
 
 
-def test_a_key_signs_in_and_the_page_shows_models(signed_in: FlaskClient) -> None:
-    """Models with state and version, workers, changes: the sign-in itself is one, by the key's name."""
-    text = show(signed_in).text
+def test_a_key_signs_in_and_the_page_shows_models(own_signed_in: FlaskClient) -> None:
+    """Models with state and version; the key's name, and not the key."""
+    text = show(own_signed_in).text
     assert re.search(r"iris</th>\s*<td[^>]*><span class=\"chip good\">READY</span>", text)
     assert "Signed in with <b>admin.key</b>" in text
-    assert "sign in" in text
+    assert "Nothing was changed yet." in text
     assert KEY not in text
 
 
@@ -178,12 +188,12 @@ def test_an_expired_key_is_refused(own: Flask, keys: KeysFile) -> None:
     assert (refused.status_code, "This key has expired." in refused.text) == (401, True)
 
 
-def test_many_attempts_at_once_are_refused(own: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_attempts_at_once_are_refused(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """While others are checked, an attempt waits, and then is told to come later; the right key too."""
     monkeypatch.setattr(page_views, "WAIT_S", 0.01)
     for _ in range(page_views.ATTEMPTS):
         page_views._attempts.acquire()
-    client = own.test_client()
+    client = app.test_client()
     refused = sign_in(client)
     for _ in range(page_views.ATTEMPTS):
         page_views._attempts.release()
@@ -192,20 +202,20 @@ def test_many_attempts_at_once_are_refused(own: Flask, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("key", ["wrong", KEY])
-def test_attempts_give_back_their_place(own: Flask, key: str) -> None:
+def test_attempts_give_back_their_place(app: Flask, key: str) -> None:
     """However they end."""
-    client = own.test_client()
+    client = app.test_client()
     for _ in range(page_views.ATTEMPTS + 1):
         assert sign_in(client, key, **({"Cookie": ""} if key == "wrong" else {})).status_code in (401, 303, 403)
-        client = own.test_client()
+        client = app.test_client()
     assert all(page_views._attempts.acquire(blocking=False) for _ in range(page_views.ATTEMPTS))
     for _ in range(page_views.ATTEMPTS):
         page_views._attempts.release()
 
 
-def test_the_cookie_has_no_key_and_its_flags(own: Flask) -> None:
+def test_the_cookie_has_no_key_and_its_flags(app: Flask) -> None:
     """HttpOnly, SameSite=Strict, a short life; without TLS not Secure, so that browsers keep it."""
-    client = own.test_client()
+    client = app.test_client()
     made = sign_in(client).headers.getlist("Set-Cookie")
     session = next(each for each in made if each.startswith(f"{SESSION}="))
     assert KEY not in "".join(made)
@@ -213,10 +223,10 @@ def test_the_cookie_has_no_key_and_its_flags(own: Flask) -> None:
     assert "Secure" not in session
 
 
-def test_under_tls_the_cookies_are_secure(own: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_tls_the_cookies_are_secure(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """The prefix __Host- keeps other hosts and other paths from setting one of this name."""
     monkeypatch.setattr(page_views, "_is_secure", lambda: True)
-    client = own.test_client()
+    client = app.test_client()
     given = show(client).headers.getlist("Set-Cookie") + sign_in(client).headers.getlist("Set-Cookie")
     for each in given:
         assert each.startswith("__Host-tableside_"), each
@@ -224,10 +234,10 @@ def test_under_tls_the_cookies_are_secure(own: Flask, monkeypatch: pytest.Monkey
         assert "Domain" not in each
 
 
-def test_every_worker_knows_the_session(make_app: MakeApp, signed_in: FlaskClient) -> None:
+def test_every_worker_knows_the_session(make_app: MakeApp, own_signed_in: FlaskClient) -> None:
     """One that starts later, too."""
     other = make_app().test_client()
-    other.set_cookie(SESSION, cookie_of(signed_in))
+    other.set_cookie(SESSION, cookie_of(own_signed_in))
     assert "Signed in" in show(other).text
 
 
@@ -256,19 +266,19 @@ def test_a_session_ends_after_its_life(signed_in: FlaskClient, monkeypatch: pyte
     assert "Signed in" not in show(signed_in).text
 
 
-def test_another_admin_key_ends_the_session(signed_in: FlaskClient, tmp_path: Path) -> None:
+def test_another_admin_key_ends_the_session(own_signed_in: FlaskClient, tmp_path: Path) -> None:
     """The operator has written another one into admin.key."""
     (tmp_path / "run" / "admin.key").write_text("another-key")
-    assert "Signed in" not in show(signed_in).text
+    assert "Signed in" not in show(own_signed_in).text
 
 
-def test_sign_out_ends_the_session_everywhere(signed_in: FlaskClient, own: Flask, tmp_path: Path) -> None:
+def test_sign_out_ends_the_session_everywhere(own_signed_in: FlaskClient, own: Flask, tmp_path: Path) -> None:
     """The cookie is removed, and one that somebody has copied is worth nothing."""
-    copied = cookie_of(signed_in)
-    form = {"form_token": form_token(show(signed_in).text)}
-    done = signed_in.post("/admin/sign-out", data=form, headers=BROWSER, environ_overrides=CONTROL)
+    copied = cookie_of(own_signed_in)
+    form = {"form_token": form_token(show(own_signed_in).text)}
+    done = own_signed_in.post("/admin/sign-out", data=form, headers=BROWSER, environ_overrides=CONTROL)
     assert (done.status_code, done.headers["Location"]) == (303, "../")
-    assert signed_in.get_cookie(SESSION) is None
+    assert own_signed_in.get_cookie(SESSION) is None
     assert list((tmp_path / "run" / sessions.FOLDER).iterdir()) == []
     other = own.test_client()
     other.set_cookie(SESSION, copied)
@@ -278,27 +288,27 @@ def test_sign_out_ends_the_session_everywhere(signed_in: FlaskClient, own: Flask
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "é"])
-def test_forms_need_the_token_of_their_cookie(own: Flask, signed_in: FlaskClient, token: str) -> None:
+def test_forms_need_the_token_of_their_cookie(app: Flask, signed_in: FlaskClient, token: str) -> None:
     """403 for both forms without it; the session lives on."""
-    assert sign_in(own.test_client(), token=token).status_code == 403
+    assert sign_in(app.test_client(), token=token).status_code == 403
     refused = signed_in.post("/admin/sign-out", data={"form_token": token}, headers=BROWSER, environ_overrides=CONTROL)
     assert refused.status_code == 403
     assert "Signed in" in show(signed_in).text
 
 
-def test_the_token_of_another_browser_is_refused(own: Flask) -> None:
-    """Each browser has its own."""
-    token = form_token(show(own.test_client()).text)
-    assert sign_in(own.test_client(), token=token).status_code == 403
-    other = own.test_client()
+def test_the_token_of_another_browser_is_refused(app: Flask) -> None:
+    """Each browser has its app."""
+    token = form_token(show(app.test_client()).text)
+    assert sign_in(app.test_client(), token=token).status_code == 403
+    other = app.test_client()
     show(other)
     assert sign_in(other, token=token).status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_pages_of_other_sites_cannot_sign_in_or_out(own: Flask, headers: dict[str, str]) -> None:
+def test_pages_of_other_sites_cannot_sign_in_or_out(app: Flask, headers: dict[str, str]) -> None:
     """The guard refuses their forms before the page sees them."""
-    client = own.test_client()
+    client = app.test_client()
     assert sign_in(client, **headers).status_code == 403
     assert sign_in(client).status_code == 303
     form = {"form_token": form_token(show(client).text)}
@@ -313,15 +323,15 @@ def test_the_session_opens_no_api(signed_in: FlaskClient) -> None:
         assert signed_in.open(path, method=method, environ_overrides=CONTROL).status_code == 401
 
 
-def test_a_key_in_the_header_is_not_a_session(own: Flask) -> None:
+def test_a_key_in_the_header_is_not_a_session(app: Flask) -> None:
     """The page is for browsers; programs have the API."""
-    assert "Signed in" not in show(own.test_client(), **BEARER).text
+    assert "Signed in" not in show(app.test_client(), **BEARER).text
 
 
 @pytest.mark.parametrize("is_signed_in", [True, False])
-def test_headers_of_the_page(own: Flask, is_signed_in: bool) -> None:
+def test_headers_of_the_page(app: Flask, is_signed_in: bool) -> None:
     """Nothing is stored, framed, or loaded from elsewhere; no script runs."""
-    client = own.test_client()
+    client = app.test_client()
     if is_signed_in:
         sign_in(client)
     headers = show(client).headers
@@ -361,14 +371,14 @@ def test_admin_leads_to_the_page(client: FlaskClient, path: str, place: str) -> 
     assert (moved.status_code, moved.headers["Location"]) == (302, place)
 
 
-def test_a_refused_form_finds_its_style_sheet(own: Flask) -> None:
+def test_a_refused_form_finds_its_style_sheet(app: Flask) -> None:
     """Its URL is one folder deeper."""
-    assert 'href="../admin/static/status.css"' in sign_in(own.test_client(), "wrong").text
+    assert 'href="../admin/static/status.css"' in sign_in(app.test_client(), "wrong").text
 
 
-def test_a_large_form_is_refused(own: Flask) -> None:
+def test_a_large_form_is_refused(app: Flask) -> None:
     """413, before anything of it is looked at."""
-    assert sign_in(own.test_client(), "x" * 10_000).status_code == 413
+    assert sign_in(app.test_client(), "x" * 10_000).status_code == 413
 
 
 def test_a_full_disk_says_so(own: Flask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -390,7 +400,7 @@ def test_sessions_are_bounded(tmp_path: Path) -> None:
     assert len(list((tmp_path / sessions.FOLDER).iterdir())) == 1
 
 
-def test_names_and_reasons_are_escaped(own: Flask, signed_in: FlaskClient, tmp_path: Path) -> None:
+def test_names_and_reasons_are_escaped(own: Flask, own_signed_in: FlaskClient, tmp_path: Path) -> None:
     """A reason that quotes a column with HTML in its name, a search for it, and a line of the audit log."""
     evil = "<script>alert(1)</script>"
     registry = own.extensions["tableside"].registry
@@ -398,10 +408,10 @@ def test_names_and_reasons_are_escaped(own: Flask, signed_in: FlaskClient, tmp_p
     line = {"time": "2026-11-27T00:00:00", "event": evil, "model": evil, "key": evil, "state": "done", "after": evil}
     with (tmp_path / "run" / AUDIT_FILE).open("a") as file:
         file.write(json.dumps(line) + "\n")
-    text = show(signed_in).text
+    text = show(own_signed_in).text
     assert evil not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
-    assert evil not in show(signed_in, f"/?q={evil}&page={evil}&refresh={evil}&show={evil}").text
+    assert evil not in show(own_signed_in, f"/?q={evil}&page={evil}&refresh={evil}&show={evil}").text
 
 
 def test_a_problem_is_shown_with_its_reason_and_help(make_app: MakeApp, small_repository: Path) -> None:
@@ -422,7 +432,10 @@ def test_a_problem_is_shown_with_its_reason_and_help(make_app: MakeApp, small_re
 def test_every_class_of_problem_has_a_page_that_exists() -> None:
     """The documentation that the page names is there."""
     assert HELP.keys() == set(FailureKind) - {FailureKind.NONE}
-    assert [page for page in HELP.values() if not (PROJECT / page.partition("#")[0]).is_file()] == []
+    for page, _, anchor in (each.partition("#") for each in HELP.values()):
+        text = (PROJECT / page).read_text()
+        headings = {line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+        assert anchor in headings | {""}, page
 
 
 def test_an_empty_repository_says_what_to_do(make_app: MakeApp) -> None:
@@ -435,7 +448,7 @@ def test_an_empty_repository_says_what_to_do(make_app: MakeApp) -> None:
 
 
 def test_many_models_have_pages_and_a_filter(
-    own: Flask, signed_in: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    own: Flask, own_signed_in: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page has so many models; a number beyond the last one is the last one; the links keep the filter."""
     monkeypatch.setattr(page_content, "MODELS_ON_PAGE", 3)
@@ -446,14 +459,14 @@ def test_many_models_have_pages_and_a_filter(
     registry.catalog = sys.modules["dataclasses"].replace(catalog, models=models)
 
     def named(path: str) -> list[str]:
-        return re.findall(r'class="name">(m\d)</th>', show(signed_in, path).text)
+        return re.findall(r'class="name">(m\d)</th>', show(own_signed_in, path).text)
 
     assert named("/") == ["m0", "m1", "m2"]
     assert named("/?page=3") == named("/?page=99") == ["m6", "m7"]
     assert named("/?page=0") == named("/?page=-1") == named("/?page=x") == ["m0", "m1", "m2"]
     assert named("/?q=M7") == ["m7"]
     assert named("/?q=nobody") == []
-    assert 'href="?q=m&amp;page=2&amp;refresh=10#models"' in show(signed_in, "/?q=m&refresh=10").text
+    assert 'href="?q=m&amp;page=2&amp;refresh=10#models"' in show(own_signed_in, "/?q=m&refresh=10").text
 
 
 @pytest.mark.parametrize(("query", "header"), [("", None), ("?refresh=10", "10"), ("?refresh=60", "60"),
@@ -465,15 +478,15 @@ def test_the_page_loads_itself_again_only_if_asked(signed_in: FlaskClient, query
     assert "http-equiv" not in shown.text
 
 
-def test_what_was_served_is_plotted(own: Flask, signed_in: FlaskClient, tmp_path: Path) -> None:
+def test_what_was_served_is_plotted(own: Flask, own_signed_in: FlaskClient, tmp_path: Path) -> None:
     """Requests of the last minutes, by all workers, with a text for those who do not see the plot."""
     metrics = own.extensions["tableside"].request_metrics
     metrics.take_activity()
     for _ in range(30):
-        signed_in.post("/v1/models/iris:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
+        own_signed_in.post("/v1/models/iris:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]})
     recorder = request_history.Recorder(tmp_path / "run", 0, metrics.take_activity)
     recorder.sample(page_views.time.time() - request_history.SAMPLE_S)
-    text = show(signed_in).text
+    text = show(own_signed_in).text
     assert '<title id="plot-1-title">Requests per second of iris</title>' in text
     assert "The last 15 minutes: at most 3.0 per second, now 3.0." in text
     assert re.search(r'data-label="Errors" class="figure">0 %', text)

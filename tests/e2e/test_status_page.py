@@ -164,7 +164,7 @@ def test_problems_are_readable(make_app: MakeApp, small_repository: Path, serve:
     sign_in(page, serve(app), KEY)
     expect(page.get_by_text("Problem, version 2:").first).to_be_visible()
     expect(page.get_by_text("Note, version 1:").first).to_be_visible()
-    assert page.title() == "Ready – Tableside"
+    assert page.title() == "Ready, with problems – Tableside"
     check_looks(page)
     page.get_by_role("link", name="Show only models with problems").click()
     assert "show=problems" in page.url

@@ -89,6 +89,7 @@ REQUESTS: dict[str, tuple[str, bytes | None, dict[str, str]]] = {
     "ready": ("/v2/health/ready", None, {}),
     "closed routes": ("/admin/api/models", None, {}),
     "a wrong method": ("/v2/models/iris/infer", None, {}),
+    "a browser at the root": ("/", None, {"Accept": "text/html"}),
 }  # fmt: skip
 HEADERS = ("Content-Type", "Allow", "Inference-Header-Content-Length")
 
