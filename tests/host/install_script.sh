@@ -20,8 +20,7 @@ within "sh /checkout/deploy/install.sh --dry-run --examples" >"$root/out" || fai
 [ "$before" = "$(listing)" ] || fail "--dry-run changed something"
 grep -q "would run: useradd" "$root/out" || fail "--dry-run does not say what it would do"
 
-within "sh /checkout/deploy/install.sh --examples" >"$root/out" 2>&1 || fail "it failed"
-cat "$root/out"
+within "sh /checkout/deploy/install.sh --examples" 2>&1 | tee "$root/out" || fail "it failed"
 echo "== installed after $((SECONDS - began)) s"
 before=$(listing)
 within "sh /checkout/deploy/install.sh --examples" >"$root/out" 2>&1 || fail "the second run failed"
@@ -35,6 +34,7 @@ ready || { cat "$root/run.out"; fail "not ready"; }
 echo "== ready after $((SECONDS - began)) s"
 predict() { curl -s -m 20 http://127.0.0.1:18980/v1/models/iris:predict -d '{"instances": [[5.1, 3.5, 1.4, 0.2]]}'; }
 [ "$(predict)" = '{"predictions":["setosa"]}' ] || fail "prediction: $(predict)"
+echo "== the service user predicts: $(predict)"
 [ "$(stat -c %U "$root/var/lib/tableside/run/admin.key")" = "$(stat -c %U "$root/var/lib/tableside/models")" ] || fail "owner of the run folder"
 
 old=$(readlink "$root/opt/tableside/current")
@@ -46,12 +46,14 @@ moved() { curl -s http://127.0.0.1:18980/v2 | grep -q '"version":"9.9.9"'; }
 for _ in $(seq 300); do moved && break; sleep 0.2; done # the old workers answer until the new ones have taken over
 moved || fail "the workers did not move: $(curl -s http://127.0.0.1:18980/v2)"
 [ "$(predict)" = '{"predictions":["setosa"]}' ] || fail "prediction after the upgrade"
+echo "== upgraded after $((SECONDS - began)) s"
 
 sed -i 's/^__version__ = .*/__version__ = "9.9.10"/' "$root/checkout/app/__init__.py"
 echo 'raise SystemExit("broken")' >>"$root/checkout/app/serving/registry.py"
 if within "${here[*]} sh /checkout/deploy/install.sh" >"$root/out" 2>&1; then fail "a broken release was installed"; fi
 [ "$(readlink "$root/opt/tableside/current")" = "$new" ] || fail "a broken release is in force"
 [ "$(predict)" = '{"predictions":["setosa"]}' ] || fail "prediction after a refused upgrade"
+echo "== a broken release was refused after $((SECONDS - began)) s"
 
 within "${here[*]} tableside reload >/dev/null && apt-get install -y -qq logrotate >/dev/null 2>&1 && \
     install -m 0644 /checkout/deploy/logrotate/tableside /etc/logrotate.d/tableside && logrotate -f /etc/logrotate.d/tableside" || fail "logrotate failed"
