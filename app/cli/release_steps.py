@@ -125,7 +125,7 @@ def make(
 
     It is the change that the admin API makes: one generation, of all workers or of none. The second value is the number
     of workers; 0 without a stack. what: the change in a sentence. targets: versions that must be served afterwards.
-    If a worker cannot, the files are as before, `failed` is printed with the reason, and the exit status is 1. Raises
+    If a worker cannot, model.toml is as before, `failed` is printed with the reason, and the exit status is 1. Raises
     what `edit` raises, and ReleaseRefused where the repository cannot be written.
     """
     if place.unfollowed:
@@ -141,8 +141,13 @@ def make(
         if not workers_of(stack):
             raise StackError("no worker of the stack answers yet; `tableside workers` shows when one does")
         with step_progress.progress() as step:
-            step(f"waiting until every worker serves {what}")
-            applied = written(lambda: changes.apply(settings, name, edit, f"{what}, by a command", targets))
+
+            def edit_first() -> Made:
+                made = edit()
+                step(f"waiting until every worker serves {what}")
+                return made
+
+            applied = written(lambda: changes.apply(settings, name, edit_first, f"{what}, by a command", targets))
     except (StackError, SwitchRefused, ModelNotReady) as problem:
         click.echo(f"tableside: {failed}: {problem}", err=True)
         raise SystemExit(1) from None
