@@ -164,11 +164,14 @@ def _settle(server):
 
 
 def worker_exit(server, worker):
-    """Count the end of this worker, and write what it has counted of versions that are tried."""
+    """Count the end of this worker, write what it has counted of versions that are tried, and send its last spans."""
     if worker.pid != os.getpid():
         return  # gunicorn's master calls this too, for a worker that it finds gone
     if application := getattr(worker, "wsgi", None):
-        application.extensions["tableside"].registry.traffic.stop()
+        extensions = application.extensions["tableside"]
+        extensions.registry.traffic.stop()
+        if extensions.tracing:
+            extensions.tracing.stop()
     ended_by = sys.exc_info()[1]  # gunicorn calls this while it raises SystemExit
     code = ended_by.code if isinstance(ended_by, SystemExit) else 0
     lives = importlib.import_module("tableside.process.worker_lives")
@@ -191,6 +194,8 @@ def post_worker_init(worker):
         deaths.record_faults(deaths.fault_file(_run_dir / "in_hand", worker.slot.number))
     except OSError as problem:
         worker.log.error("requests in hand are not recorded: %s. A request that ends its worker is sent again", problem)
+    if extensions.tracing:
+        extensions.tracing.slot = str(worker.slot.number)
     start_worker = importlib.import_module("tableside.serving.worker_status").start_worker
     instance = os.environ.get("SUPERVISOR_PROCESS_NAME", "web")
     start_worker(registry, worker.slot, extensions.settings, instance, worker.cfg.workers)

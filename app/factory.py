@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -20,12 +21,18 @@ from tableside.serving.registry import Registry
 from tableside.serving.reloading import THREADS
 from tableside.settings import Settings, load
 from tableside.telemetry import logs, metrics
+from tableside.telemetry.metrics import Metrics
 from tableside.telemetry.request_metrics import RequestMetrics
+from tableside.telemetry.request_trace import RequestTrace
 from tableside.web import error_replies, guard, large_answers, request_lifecycle
 from tableside.web.auth import ACCESS_BY_BLUEPRINT
 from tableside.web.body_size import BytesInHand
 from tableside.web.dispatch import FastDispatchFlask
 from tableside.web.extensions import EXTENSION_KEY, Extensions
+from tableside.web.route_names import route_names
+
+if TYPE_CHECKING:
+    from tableside.telemetry.tracing import Tracing
 
 
 def create_app(settings: Settings | None = None, registry: Registry | None = None) -> Flask:
@@ -54,9 +61,7 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
     app = FastDispatchFlask(__name__, static_folder=None, prefix=settings.server.path_prefix)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.max_body_bytes
     threads = settings.server.predict_threads
-    request_metrics = RequestMetrics(
-        counters, make_call_later(), make_call_later(0.0), log_one_in=settings.log.access_one_in
-    )
+    request_metrics, tracing = _recording(settings, counters)
     registry.traffic.replays.is_busy = request_metrics.is_busy
     app.extensions[EXTENSION_KEY] = Extensions(
         settings,
@@ -69,6 +74,8 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
         guard.Guard(settings),
         AnswerFiles(settings.run_dir),
         AuditLog(settings.run_dir, settings.log.max_bytes),
+        new_trace=tracing.begin if tracing else RequestTrace,
+        tracing=tracing,
     )
     request_lifecycle.install(app)
     large_answers.install(app)  # before the request is recorded: hooks run in the reverse order
@@ -81,4 +88,17 @@ def create_app(settings: Settings | None = None, registry: Registry | None = Non
             )
         app.register_blueprint(blueprint)
     app.register_fast(FAST_ENDPOINTS)
+    if tracing:
+        tracing.route_of = route_names(app)
     return app
+
+
+def _recording(settings: Settings, counters: Metrics) -> tuple[RequestMetrics, Tracing | None]:
+    """Make what counts and logs requests, and what traces them. Without traces nothing of these is imported."""
+    later, soon, log_one_in = make_call_later(), make_call_later(0.0), settings.log.access_one_in
+    if not settings.tracing.endpoint:
+        return RequestMetrics(counters, later, soon, log_one_in), None
+    from tableside.telemetry.tracing import TracedRequestMetrics, Tracing
+
+    tracing = Tracing(settings, counters)
+    return TracedRequestMetrics(counters, later, soon, log_one_in, tracing), tracing

@@ -13,7 +13,7 @@ from tableside.errors import SettingsError
 from tableside.setting_variables import ENV_PREFIX
 from tableside.settings import Settings
 
-REDACTED = frozenset(("server.tls_key", "server.keys_file"))
+REDACTED = frozenset(("server.tls_key", "server.keys_file", "tracing.headers_file"))
 """Settings whose value is not shown: paths of files with keys."""
 HIDDEN = "***"
 

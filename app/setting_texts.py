@@ -29,6 +29,8 @@ LIBRARIES = ("xgboost", "lightgbm", "catboost", "imbalanced-learn", "feature-eng
 """Libraries with a reviewed list of types: the values of `repository.trusted_libraries`."""
 LIBRARY_PATTERN = rf"^({'|'.join(LIBRARIES)})\Z"
 MODEL_ENVIRONMENT_PATTERN = r"^[^\s=,]+=[a-z0-9][a-z0-9_.-]{0,31}\Z"
+URL_PATTERN = r"^(https?://[!-~]+)?\Z"
+RESOURCE_ATTRIBUTE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,254}=[ -~]{1,1000}\Z"
 TRUSTED_KEY_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9_.@-]{0,63}=)?ed25519:[A-Za-z0-9_-]{43}\Z"
 PATTERN_MESSAGES = {
     SHA256_PATTERN: "expected 64 hexadecimal digits, as sha256sum prints them",
@@ -38,6 +40,8 @@ PATTERN_MESSAGES = {
     ENVIRONMENT_PATTERN: "an environment's name has 1 to 32 lower-case letters, digits, '-', '_' and '.'",
     MODEL_ENVIRONMENT_PATTERN: "expected MODEL=ENVIRONMENT, such as churn=old",
     TRUSTED_KEY_PATTERN: "expected a public key as `tableside signing-key` prints it, such as NAME=ed25519:...",
+    URL_PATTERN: "expected a URL that begins with http:// or https://",
+    RESOURCE_ATTRIBUTE_PATTERN: "expected NAME=VALUE, such as deployment.environment.name=production",
     NETWORK_PATTERN: "expected an address or a network, such as 10.0.0.7, 10.0.0.0/8 or 2001:db8::/32",
     PREFIX_PATTERN: "expected a path that begins with / and does not end with it, such as /ml or /team/models",
     ORIGIN_PATTERN: "expected SCHEME://HOST or SCHEME://HOST:PORT in lower case, without a path, such as "

@@ -13,9 +13,11 @@ from tableside.setting_texts import (
     HOST_PATTERN,
     LIBRARY_PATTERN,
     MODEL_ENVIRONMENT_PATTERN,
+    RESOURCE_ATTRIBUTE_PATTERN,
     SHA256_PATTERN,
     TRUSTED_KEY_PATTERN,
     TYPE_PATTERN,
+    URL_PATTERN,
 )
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -27,6 +29,8 @@ HostName = Annotated[str, Meta(pattern=HOST_PATTERN)]
 EnvironmentName = Annotated[str, Meta(pattern=ENVIRONMENT_PATTERN)]
 Library = Annotated[str, Meta(pattern=LIBRARY_PATTERN)]
 ModelEnvironment = Annotated[str, Meta(pattern=MODEL_ENVIRONMENT_PATTERN)]
+ResourceAttribute = Annotated[str, Meta(pattern=RESOURCE_ATTRIBUTE_PATTERN)]
+Url = Annotated[str, Meta(pattern=URL_PATTERN)]
 Network = Annotated[str, Meta(pattern=NETWORK_PATTERN)]
 PathPrefix = Annotated[str, Meta(pattern=PREFIX_PATTERN, max_length=200)]
 Origin = Annotated[str, Meta(pattern=ORIGIN_PATTERN, max_length=250)]

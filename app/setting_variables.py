@@ -18,6 +18,7 @@ for its programs, which run in the folder of the project, when it was started in
 _PATHS = {
     "server": {"keys_file": "keys.json", "tls_certificate": "", "tls_key": "", "environments_dir": ""},
     "repository": {"consent_file": "consent.jsonl"},
+    "tracing": {"headers_file": ""},
 }
 """The settings that are paths, with their defaults, beside those that `tableside run` itself passes on absolute."""
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tableside import setting_front
+from tableside import setting_front, tracing_settings
 from tableside.errors import SettingsError
 from tableside.server_settings import Server as Server
 from tableside.setting_texts import check_file, explain, is_loopback, list_settings, refuse_no_keys
@@ -121,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: Repository = Repository()
     predict: Predict = Predict()
     log: Logs = Logs()
+    tracing: tracing_settings.Tracing = tracing_settings.Tracing()
     environments: dict[EnvironmentName, Environment] = {}
 
     @property
@@ -177,6 +178,7 @@ def load(environ: Mapping[str, str] | None = None, config: Path | None = None) -
     for address in (settings.server.listen, settings.server.admin_listen):
         split_address(address)
     setting_front.check(settings.server.path_prefix, settings.server.trusted_proxies, settings.server.cors_origins)
+    tracing_settings.check(settings.tracing)
     if settings.server.listen == settings.server.admin_listen:
         raise SettingsError(
             f"server.listen and server.admin_listen are both {settings.server.listen}: they need different addresses"

@@ -152,6 +152,10 @@ class Metrics:
             "tableside_log_lines_dropped", "Log lines that were dropped because they could not be written at once.",
             registry=registry,
         )  # fmt: skip
+        self.spans_sent = Counter("tableside_spans_sent", "Spans of traces that the receiver took.", registry=registry)
+        self.spans_dropped = Counter(
+            "tableside_spans_dropped", "Spans of traces that the receiver did not get.", ("reason",), registry=registry
+        )
         self.build_info = Gauge(
             "tableside_build_info", "Always 1; the labels are the running versions.", ("version", "python"),
             registry=registry, multiprocess_mode="livemax",

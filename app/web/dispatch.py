@@ -130,7 +130,7 @@ class FastDispatchFlask(Flask):
         """The reply, and the request's trace. Turns exceptions into replies, as Flask's error handlers do."""
         _, handler, values, access = route
         extensions: Extensions = self.extensions[EXTENSION_KEY]
-        trace = request_lifecycle.begin(environ, extensions.request_ids, extensions.settings.server)
+        trace = request_lifecycle.begin(environ, extensions)
         context = RequestContext(environ, extensions, trace)
         tokens = bind_contextvars(request_id=trace.request_id)
         try:

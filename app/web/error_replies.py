@@ -207,8 +207,7 @@ def handle(problem: Exception) -> Response:
     if isinstance(problem, HTTPException) and 300 <= (problem.code or 500) < 400:
         return Response(status=problem.code, headers=problem.get_headers())
     app_extensions = extensions()
-    server = app_extensions.settings.server
-    trace = g.get("trace") or begin(request.environ, app_extensions.request_ids, server)
+    trace = g.get("trace") or begin(request.environ, app_extensions)
     return as_response(to_reply(problem, RequestContext(request.environ, app_extensions, trace)))
 
 

@@ -5,6 +5,7 @@ This is the only module that reads `flask.current_app`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from tableside.serving.registry import Registry
 from tableside.serving.servable import Servable
 from tableside.settings import Settings
 from tableside.telemetry.metrics import Metrics
+from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.auth import Access, access_of
 from tableside.web.body_size import BytesInHand
 from tableside.web.request_ids import RequestIds
 
 if TYPE_CHECKING:
     from tableside.telemetry.request_metrics import RequestMetrics
+    from tableside.telemetry.tracing import Tracing
     from tableside.web.guard import Guard
 
 EXTENSION_KEY = "tableside"
@@ -38,7 +41,8 @@ class Extensions:
     predict_offload: threads for estimators. codec_offload: threads that decode large bodies and encode large answers.
     request_ids: makes the id of each request. bytes_in_hand: counts the bytes of the bodies that are held.
     guard: decides who may call a route. answer_files: large answers for nginx.
-    audit_log: who changed what.
+    audit_log: who changed what. new_trace: makes the trace of a request. tracing: exports spans; None without
+    `tracing.endpoint`.
     """
 
     settings: Settings
@@ -52,6 +56,8 @@ class Extensions:
     answer_files: AnswerFiles
     audit_log: AuditLog
     request_ids: RequestIds = field(default_factory=RequestIds)
+    new_trace: Callable[..., RequestTrace] = RequestTrace
+    tracing: Tracing | None = None
 
     @property
     def hand(self) -> WorkerHand:

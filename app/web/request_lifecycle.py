@@ -8,12 +8,10 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from flask import Flask, Response, g, request
 
-from tableside.settings import Server
 from tableside.telemetry import correlation
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.deadlines import age_s
-from tableside.web.extensions import extensions
-from tableside.web.request_ids import RequestIds
+from tableside.web.extensions import Extensions, extensions
 
 
 def current_trace() -> RequestTrace:
@@ -22,16 +20,15 @@ def current_trace() -> RequestTrace:
     return trace
 
 
-def begin(environ: WSGIEnvironment, ids: RequestIds, server: Server) -> RequestTrace:
+def begin(environ: WSGIEnvironment, parts: Extensions) -> RequestTrace:
     """A new trace. The request's time starts when nginx received it, where nginx is in front."""
-    waited_s = age_s(environ, server)
-    return RequestTrace(ids.of(environ), time.monotonic() - waited_s, waited_s, environ=environ)
+    waited_s = age_s(environ, parts.settings.server)
+    return parts.new_trace(parts.request_ids.of(environ), time.monotonic() - waited_s, waited_s, environ=environ)
 
 
 def begin_request() -> None:
     """`before_request` hook: begin a trace, and bind the request's id to every log line until the request ends."""
-    app_extensions = extensions()
-    g.trace = begin(request.environ, app_extensions.request_ids, app_extensions.settings.server)
+    g.trace = begin(request.environ, extensions())
     structlog.contextvars.bind_contextvars(request_id=g.trace.request_id)
 
 
