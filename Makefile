@@ -149,7 +149,7 @@ publish-examples: $(VENV)/.base ## train the example models and publish each as 
 UPGRADE := --upgrade
 LOCK_OPTIONS = $(UPGRADE) --generate-hashes --universal --python-version 3.11 --no-strip-extras --only-binary :all: --no-emit-index-url --no-header -q
 lock: $(VENV)/.dev ## resolve requirements/*.in to the newest versions and lock them
-	set -e; cd requirements; for each in installer base onnx dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
+	set -e; cd requirements; for each in installer base onnx tracing dev bench libraries; do ../$(BIN)/uv pip compile $$each.in -o $$each.txt $(LOCK_OPTIONS); done
 	set -e; cd requirements/clients; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(LOCK_OPTIONS); done
 	set -e; cd requirements/environments; for each in *.in; do ../../$(BIN)/uv pip compile $$each -o $${each%.in}.txt $(filter-out --python-version 3.11,$(LOCK_OPTIONS)) --python-version $$(sed -n 's/^# python //p' $$each); done
 

@@ -81,7 +81,7 @@ def test_the_lock_meets_every_requirement_of_what_it_locks(names: tuple[str, ...
 OF_TESTS = sorted(f"environments/{file.stem}" for file in (REQUIREMENTS / "environments").glob("*.in"))
 
 
-@pytest.mark.parametrize("name", ["installer", "base", "onnx", "dev", "bench", "libraries", *OF_TESTS])
+@pytest.mark.parametrize("name", ["installer", "base", "onnx", "tracing", "dev", "bench", "libraries", *OF_TESTS])
 def test_each_line_has_one_version_and_its_hashes(name: str) -> None:
     """`==` and at least one sha256 for each distribution, no address of an index, no option."""
     text = (REQUIREMENTS / f"{name}.txt").read_text()
@@ -97,7 +97,7 @@ def test_each_line_has_one_version_and_its_hashes(name: str) -> None:
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=label)
 def test_the_files_agree_with_each_other(environment: dict[str, str]) -> None:
     """A distribution that stands in two files has the same version in both: they are installed into one environment."""
-    for one, other in itertools.combinations(("base", "onnx", "dev", "libraries"), 2):
+    for one, other in itertools.combinations(("base", "onnx", "tracing", "dev", "libraries"), 2):
         first, second = locked(environment, one), locked(environment, other)
         for name in first.keys() & second.keys():
             assert first[name].specifier == second[name].specifier, name

@@ -21,7 +21,7 @@ def test_the_wheel_needs_what_the_locked_file_is_made_of() -> None:
     assert declared == [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(("extra", "file"), [("onnx", "onnx"), ("libraries", "libraries")])
+@pytest.mark.parametrize(("extra", "file"), [("onnx", "onnx"), ("tracing", "tracing"), ("libraries", "libraries")])
 def test_the_extras_are_what_their_locked_files_are_made_of(extra: str, file: str) -> None:
     """The same for what is optional."""
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
