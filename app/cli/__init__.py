@@ -22,7 +22,6 @@ from tableside.cli import (
     host_commands,
     init,
     keys,
-    log_viewer,
     models,
     promotion,
     publish_command,
@@ -33,8 +32,9 @@ from tableside.cli import (
     signing,
     traffic,
 )
+from tableside.cli.logs import command as logs_command
 from tableside.cli.remote import remote_options
-from tableside.cli.top import command as top
+from tableside.cli.top import command as top_command
 from tableside.errors import TablesideError
 from tableside.settings import load
 
@@ -119,8 +119,8 @@ for command in (
     reload.reload,
     restart.restart,
     client.client,
-    log_viewer.logs,
-    top.top,
+    logs_command.logs,
+    top_command.top,
     env_commands.env,
     keys.keys,
     host_commands.workers,

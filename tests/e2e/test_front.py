@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import pytest
 from benchmarks.free_ports import free_port
 from tableside.deployment.socket_holder import close, fetch
 from tableside.deployment.stack_processes import Role, StackProcess, find, runs
-from tests.e2e.conftest import Stack, until
+from tests.e2e.conftest import BIN, PROJECT, Stack, until
 from tests.e2e.traffic import Traffic
 
 pytestmark = pytest.mark.e2e
@@ -187,6 +191,51 @@ def test_nginx_reads_new_limits_at_a_hup_and_keeps_the_old_ones_if_they_are_wron
     assert found(front, Role.NGINX_MASTER) == master
 
 
+@contextmanager
+def followed(stack: Stack) -> Iterator[tuple[list[str], list[str]]]:
+    """Send requests with ids of their own while `tableside logs -f` follows them. Yield the ids and what it printed."""
+    ids: list[str] = []
+    lines: list[str] = []
+    is_over = threading.Event()
+    words = ["logs", "-f", "-n", "0", "--json", "--source", "web,nginx-access", "--request-id", "followed-"]
+    with subprocess.Popen(
+        [str(BIN / "tableside"), *words], cwd=PROJECT, env={**stack.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        output = process.stdout
+
+        def read() -> None:
+            for line in output:
+                lines.append(line)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+
+        def send() -> None:
+            while not is_over.wait(0.01):
+                ids.append(f"followed-{len(ids)}")
+                stack.call("/v2", headers={"X-Request-ID": ids[-1]})
+
+        def warm() -> bool:
+            stack.call("/v2", headers={"X-Request-ID": "followed-first"})
+            return bool(lines)
+
+        try:
+            assert until(warm)
+            sender = threading.Thread(target=send)
+            sender.start()
+            yield ids, lines
+            is_over.set()
+            sender.join()
+            until(lambda: len([line for line in lines if "followed-first" not in line]) >= 2 * len(ids), 20)
+        finally:
+            is_over.set()
+            process.terminate()
+            reader.join()
+    lines[:] = [line for line in lines if "followed-first" not in line]
+
+
 def test_logs_go_on_in_new_files_when_they_are_full(front: Stack, trained: dict[str, Any]) -> None:
     """nginx's keeper and supervisord rename logs above log.max_bytes, and later requests are in new files."""
     logs = [front.run_dir / "log" / name for name in ("nginx-access.log", "web.log")]
@@ -199,9 +248,12 @@ def test_logs_go_on_in_new_files_when_they_are_full(front: Stack, trained: dict[
             with log.open("ab") as file:
                 file.write(b"\n" * LOG_BYTES)
 
-    survive(front, trained, fill, lambda: all(file.exists() for file in renamed))
-    front.call("/v2", headers={"X-Request-ID": "after-the-rotation"})
-    assert until(lambda: all("after-the-rotation" in log.read_text() for log in logs))
+    with followed(front) as ids_and_lines:
+        survive(front, trained, fill, lambda: all(file.exists() for file in renamed))
+        front.call("/v2", headers={"X-Request-ID": "after-the-rotation"})
+        assert until(lambda: all("after-the-rotation" in log.read_text() for log in logs))
+    ids, lines = ids_and_lines
+    assert Counter(json.loads(line)["request_id"] for line in lines) == dict.fromkeys(ids, 2), "nginx's line and web's"
     assert all(LOG_BYTES < file.stat().st_size < 3 * LOG_BYTES for file in renamed)
 
 

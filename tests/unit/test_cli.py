@@ -19,7 +19,7 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from tableside.cli import main
-from tableside.cli.log_viewer import render
+from tableside.cli.logs.lines import render
 from tableside.repository import paths
 
 
@@ -163,9 +163,10 @@ def test_logs_are_merged_by_time_and_rendered(tmp_path: Path) -> None:
     with (folder / "web.log").open("a") as stream:
         stream.write('{"event":"newest","time":"2026-01-01T00:00:03Z"}\n')
     assert "newest" in call("logs", "--run-dir", tmp_path, "-n", "1").stdout
-    assert "no log line with request id nope in" in call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
+    none = call("logs", "--run-dir", tmp_path, "--request-id", "nope").stderr
+    assert "0 of 4 lines match; the first line is of 2026-01-01T00:00:01Z" in none
     only = call("logs", "--run-dir", tmp_path, "--request-id", "r1", "--json").stdout.splitlines()
-    assert [json.loads(line)["event"] for line in only] == ["later"]
+    assert [json.loads(only[0])["event"], *only[1:]] == ["later", "plain words"]
     assert "no log files in" in call("logs", "--run-dir", tmp_path / "none").stderr
 
 

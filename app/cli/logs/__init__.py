@@ -1,0 +1,1 @@
+"""`tableside logs`: merges the log files of a stack by time, and prints the lines that are asked for."""
