@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 
 LIBRARIES = (
@@ -123,7 +124,7 @@ def post_fork(server, worker):
         server.log.error("no worker slot: %s. The worker serves, but /metrics and `tableside list` lack it", problem)
         return
     finally:
-        lives.began(_run_dir, worker.slot.number, worker.pid)
+        lives.began(_run_dir, worker.pid, time.monotonic())
     if not metrics.use_worker_slot(worker.slot.number, _run_dir / "metrics"):
         server.log.error(
             "cannot write %s: /metrics will lack this worker. Check the folder's permissions and free space",
@@ -133,34 +134,35 @@ def post_fork(server, worker):
 
 def child_exit(server, worker):
     """Find out why a worker has ended and which requests it had in hand; count the end, unless the worker did."""
-    settled = _settle(server)
+    _settle(server)
     lives = importlib.import_module("tableside.process.worker_lives")
     ending = server.log.take_ending(worker.pid)
-    cause = lives.ended(_run_dir, worker.pid, ending, worker.aborted)
-    if cause is not None:
-        in_hand = next((str(each.in_hand) for each in settled if each.pid == worker.pid), "unknown")
-        what = f"{cause}, {f'exit code {ending}' if isinstance(ending, int) else ending}"
-        server.log.error("worker (pid %s) has ended: %s. Requests in hand: %s", worker.pid, what, in_hand)
+    end = lives.ended(_run_dir, worker.pid, ending, worker.aborted)
+    if end is None and not ending:
+        return  # the worker has logged and counted its end
+    cause, in_hand = end or lives.End(lives.cause_of(ending, worker.aborted))
+    what = f"exit code {ending}" if isinstance(ending, int) else ending
+    had = "not recorded" if in_hand is None else in_hand
+    log = server.log.info if cause is lives.Cause.STOPPED else server.log.error
+    log("worker (pid %s) has ended: %s, %s. Requests in hand: %s", worker.pid, cause, what, had)
 
 
 def _settle(server):
-    """Settle the requests of the workers that have died, log what follows, and return what was found."""
+    """Settle the requests of the workers that have died, and log what follows."""
     settling, hand_file = (
         importlib.import_module("tableside.process.settling"),
         importlib.import_module("tableside.process.hand_file"),
     )
     if not _keep_s:
-        return []
+        return
     try:
         file = hand_file.HandFile(_run_dir)
     except OSError:  # a full or read-only disk: nothing was recorded
-        return []
-    found = settling.settle_ended(file, _keep_s)
-    for settled in found:
+        return
+    for settled in settling.settle_ended(file, _keep_s):
         for line in settling.lines(settled):
             server.log.error("%s", line)
     file.close()
-    return found
 
 
 def worker_exit(server, worker):
@@ -175,11 +177,11 @@ def worker_exit(server, worker):
     ended_by = sys.exc_info()[1]  # gunicorn calls this while it raises SystemExit
     code = ended_by.code if isinstance(ended_by, SystemExit) else 0
     lives = importlib.import_module("tableside.process.worker_lives")
-    cause = lives.ended(
+    end = lives.ended(
         _run_dir, worker.pid, code if isinstance(code, int) else 0, recycled=getattr(worker, "is_recycled", False)
     )
-    if cause is not None:
-        worker.log.info("worker (pid %s) has ended: %s, after %s requests", worker.pid, cause, worker.nr)
+    if end is not None:
+        worker.log.info("worker (pid %s) has ended: %s, after %s requests", worker.pid, end.cause, worker.nr)
 
 
 def post_worker_init(worker):

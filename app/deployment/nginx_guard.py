@@ -50,6 +50,8 @@ class NginxGuard:
         self._connections, self._processes, self._busy = connections, processes, busy
         self._checked_at_s = self._renewed_at_s = float("-inf")
         self._accepting: set[int] = set()
+        self.reason = ""
+        """Why `check` has returned HUP the last time, for the log."""
 
     def check(self, now_s: float, workers: Callable[[], Sequence[int]]) -> list[signal.Signals]:
         """Return the signals that nginx's master needs now: USR1 to open its logs again, HUP to renew its workers.
@@ -67,6 +69,7 @@ class NginxGuard:
             has_died = bool(before & self._accepting) and not before <= set(running)
             if has_died or self._is_full(running):
                 self._renewed_at_s, self._accepting = now_s, set()
+                self.reason = "a worker of nginx has died" if has_died else "slow clients hold half of its connections"
                 signals.append(signal.SIGHUP)
         return signals
 

@@ -88,7 +88,9 @@ class NginxKeeper:
         started = self._start()
         found = {process.pid: process for process in find(run_dir, Role.NGINX_MASTER)}
         self._masters = {plane: found[child.pid] for plane, child in started.items()}
+        _say(f"nginx serves: {', '.join(f'{plane} (pid {child.pid})' for plane, child in started.items())}")
         for process in leaders(old):
+            _say(f"the earlier {process} ends when its requests are answered")
             send(process, signal.SIGQUIT)
         _remove_pid_files(run_dir)
         while all(child.poll() is None for child in started.values()):
@@ -99,6 +101,8 @@ class NginxKeeper:
             self._follow_certificate()
             nginx_answers.collect(run_dir)
             for due in self._nginx_guard.check(time.monotonic(), partial(children, started[DATA].pid)):
+                if due == signal.SIGHUP:
+                    _say(f"nginx gets new workers: {self._nginx_guard.reason}")
                 self._send(due, *([DATA] if due == signal.SIGHUP else ()))
         _say(f"nginx has ended with status {[child.returncode for child in started.values()]}")
         return 1  # supervisord starts the next keeper; workers that a killed nginx has left behind serve meanwhile

@@ -7,6 +7,7 @@ Counts come from files that outlive every process: `tableside.process.worker_liv
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -105,7 +106,7 @@ class StackMetrics(Collector):
             yield Sample("tableside_certificate_expiry_timestamp_seconds", (), expires_s)
 
     def _workers(self, statuses: Iterable[Mapping[str, object]]) -> Iterator[Sample]:
-        counts = worker_lives.counts(self._run_dir)
+        counts = worker_lives.counts(self._run_dir, time.monotonic())
         yield Sample("tableside_worker_starts", (), counts.starts)
         for cause, count in counts.ends.items():
             yield Sample("tableside_worker_ends", (cause.value,), count)

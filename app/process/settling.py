@@ -60,8 +60,9 @@ def settle(file: HandFile, slot: int, keep_s: float) -> Settled | None:
 
     # The slot is freed when the ledger says what was in it: a worker that no longer finds a request here reads there.
     file.update_ledger(change, free)
-    if settled is not None and settled.death.cause in _LIVES:
-        worker_lives.note(file.folder.parent, settled.pid, _LIVES[settled.death.cause])
+    if settled is not None:
+        cause = _LIVES.get(settled.death.cause) if settled.death.cause else None
+        worker_lives.note(file.folder.parent, settled.pid, cause, settled.in_hand)
     return settled
 
 

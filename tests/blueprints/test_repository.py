@@ -142,6 +142,8 @@ def test_a_load_that_fails_gives_the_reason_and_the_old_version_answers(
     assert client.post("/v1/models/iris:predict", json=body).status_code == 200
     metrics = client.get("/metrics", environ_overrides=CONTROL).get_data(as_text=True)
     assert 'tableside_model_problem{model="iris",reason="damaged",version="2"} 1.0' in metrics
+    assert 'tableside_model_loads_total{model="iris",result="loaded",version="1"} 1.0' in metrics
+    assert 'tableside_model_loads_total{model="iris",result="refused",version="2"} 1.0' in metrics
     shutil.rmtree(folder)
     skewed_environment.flip_a_bit(small_repository / "iris" / "1")
     status, content = ask("models/iris/load")

@@ -55,6 +55,7 @@ def test_workers_are_renewed_when_slow_clients_fill_them(
     files = open_files(HERE[0])
     watching = guard(tmp_path, int(table * files), busy)
     assert (watching.check(0.0, lambda: HERE) == [signal.SIGHUP]) is renews
+    assert ("slow clients" in watching.reason) is renews
 
 
 def test_workers_are_renewed_when_one_has_died(tmp_path: Path) -> None:
@@ -67,6 +68,7 @@ def test_workers_are_renewed_when_one_has_died(tmp_path: Path) -> None:
         one.kill()
         one.wait()
         assert watching.check(30.0, lambda: [*HERE, other.pid]) == [signal.SIGHUP]
+        assert "died" in watching.reason
         assert watching.check(40.0, lambda: [*HERE, other.pid]) == []
         other.kill()
 

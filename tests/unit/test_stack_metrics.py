@@ -73,8 +73,8 @@ def test_ready_workers_are_those_of_held_slots(run_dir: Path) -> None:
 
 def test_counts_of_the_run_folder_are_shown(run_dir: Path) -> None:
     """Starts, ends by cause, and nginx's answers by plane and code; what did not happen is 0."""
-    worker_lives.began(run_dir, 0, 100)
-    worker_lives.began(run_dir, 1, 101)
+    worker_lives.began(run_dir, 100, 0.0)
+    worker_lives.began(run_dir, 101, 0.0)
     worker_lives.ended(run_dir, 100, "SIGSEGV")
     found = samples(make_settings(run_dir))
     assert (found["worker_starts_total"], found['worker_ends_total{cause="crashed"}']) == (2, 1)

@@ -14,6 +14,9 @@ from tableside.process.worker_lives import Cause
 from tests.small_disks import on_small_disks
 
 ROOT = Path(__file__).parents[2]
+NOW_S = 1000.0
+GONE = 2**22 + 1
+"""A pid that no process has: it is above the kernel's limit."""
 
 
 @pytest.mark.parametrize(
@@ -42,41 +45,60 @@ def test_the_cause_follows_from_how_the_worker_ended(
     assert worker_lives.cause_of(ending, is_overdue, noted) is cause
 
 
-def ends(run_dir: Path) -> dict[str, int]:
-    return {cause.value: count for cause, count in worker_lives.counts(run_dir).ends.items() if count}
+def ends(run_dir: Path, now_s: float = NOW_S) -> dict[str, int]:
+    return {cause.value: count for cause, count in worker_lives.counts(run_dir, now_s).ends.items() if count}
 
 
 def test_an_end_counts_once(tmp_path: Path) -> None:
     """The worker counts it, or else the master: the one that comes second counts nothing."""
-    worker_lives.began(tmp_path, 0, 100)
-    worker_lives.began(tmp_path, 1, 101)
-    assert worker_lives.ended(tmp_path, 100, 0, recycled=True) is Cause.RECYCLED
+    worker_lives.began(tmp_path, 100, NOW_S)
+    worker_lives.began(tmp_path, 101, NOW_S)
+    assert worker_lives.ended(tmp_path, 100, 0, recycled=True) == (Cause.RECYCLED, None)
     assert worker_lives.ended(tmp_path, 100, "SIGKILL") is None
-    assert worker_lives.ended(tmp_path, 101, "SIGKILL", recycled=True) is Cause.KILLED
-    assert worker_lives.counts(tmp_path).starts == 2
+    worker_lives.note(tmp_path, 101, None, 3)
+    assert worker_lives.ended(tmp_path, 101, "SIGKILL", recycled=True) == (Cause.KILLED, 3)
+    assert worker_lives.counts(tmp_path, NOW_S).starts == 2
     assert ends(tmp_path) == {"recycled": 1, "killed": 1}
 
 
-def test_the_next_worker_of_a_slot_counts_an_end_that_nobody_has_counted(tmp_path: Path) -> None:
-    """As after the death of a master and its workers; what was noted of the death is its cause."""
-    for slot, pid in ((0, 100), (1, 101), (2, 102)):
-        worker_lives.began(tmp_path, slot, pid)
-    worker_lives.note(tmp_path, 101, Cause.CRASHED)
-    worker_lives.note(tmp_path, 999, Cause.CRASHED)
-    for slot, pid in ((0, 200), (1, 201)):
-        worker_lives.began(tmp_path, slot, pid)
-    assert worker_lives.counts(tmp_path).starts == 5
-    assert ends(tmp_path) == {"killed": 1, "crashed": 1}
+def test_an_end_that_no_master_counts_is_counted_later(tmp_path: Path) -> None:
+    """As after the death of a master and its workers. A master that is only slow still says why, within its time."""
+    alive = subprocess.Popen(["sleep", "60"])
+    worker_lives.began(tmp_path, GONE, NOW_S)
+    worker_lives.began(tmp_path, GONE + 1, NOW_S)
+    worker_lives.began(tmp_path, GONE + 2, NOW_S)
+    worker_lives.note(tmp_path, GONE + 1, Cause.CRASHED, 2)
+    worker_lives.note(tmp_path, 999, Cause.CRASHED, 1)
+    worker_lives.began(tmp_path, alive.pid, NOW_S)
+    assert ends(tmp_path, NOW_S + worker_lives.MASTER_S) == {}
+    assert worker_lives.ended(tmp_path, GONE + 2, "SIGABRT", is_overdue=True) == (Cause.TIMEOUT, None)
+    later_s = NOW_S + worker_lives.MASTER_S + 1
+    expected = {"timeout": 1, "killed": 1, "crashed": 1}
+    assert ends(tmp_path, later_s) == expected
+    worker_lives.began(tmp_path, GONE + 3, later_s)
+    assert ends(tmp_path, later_s) == expected
+    assert worker_lives.ended(tmp_path, GONE, "SIGKILL") is None
+    assert worker_lives.ended(tmp_path, alive.pid, 0) == (Cause.STOPPED, None)
+    assert worker_lives.counts(tmp_path, later_s).starts == 5
+    alive.kill()
+    alive.wait()
+
+
+def test_a_pid_that_is_given_again_is_another_worker(tmp_path: Path) -> None:
+    """The end of the first one counts when the second starts."""
+    worker_lives.began(tmp_path, GONE, NOW_S)
+    worker_lives.began(tmp_path, GONE, NOW_S)
+    assert (worker_lives.counts(tmp_path, NOW_S).starts, ends(tmp_path)) == (2, {"killed": 1})
 
 
 def test_a_missing_or_broken_file_counts_nothing(tmp_path: Path) -> None:
     """Counts begin anew, and nothing is raised."""
-    assert worker_lives.counts(tmp_path).starts == 0
+    assert worker_lives.counts(tmp_path, NOW_S).starts == 0
     assert worker_lives.ended(tmp_path, 1, 0) is None
     (tmp_path / worker_lives.FILE).write_bytes(b'{"starts":')
-    assert worker_lives.counts(tmp_path).starts == 0
-    worker_lives.began(tmp_path, 0, 100)
-    assert worker_lives.counts(tmp_path).starts == 1
+    assert worker_lives.counts(tmp_path, NOW_S).starts == 0
+    worker_lives.began(tmp_path, 100, NOW_S)
+    assert worker_lives.counts(tmp_path, NOW_S).starts == 1
 
 
 COUNT = """
@@ -123,15 +145,15 @@ from pathlib import Path
 from tableside.process import worker_lives
 from tests.small_disks import fill
 run_dir = Path(sys.argv[1])
-worker_lives.began(run_dir, 0, 100)
+worker_lives.began(run_dir, 100, 0.0)
 fill(run_dir)
-worker_lives.began(run_dir, 1, 101)
-assert worker_lives.ended(run_dir, 100, "SIGKILL") is worker_lives.Cause.KILLED
-assert worker_lives.counts(run_dir).starts == 2
+worker_lives.began(run_dir, 101, 0.0)
+assert worker_lives.ended(run_dir, 100, "SIGKILL").cause is worker_lives.Cause.KILLED
+assert worker_lives.counts(run_dir, 0.0).starts == 2
 (run_dir / worker_lives.FILE).unlink()
 fill(run_dir)
-worker_lives.began(run_dir, 2, 102)
-assert worker_lives.counts(run_dir).starts == 0
+worker_lives.began(run_dir, 102, 0.0)
+assert worker_lives.counts(run_dir, 0.0).starts == 0
 assert (run_dir / worker_lives.FILE).stat().st_size == 0
 """
 
