@@ -34,6 +34,17 @@ def test_a_proposal_is_served_after_its_switch(tmp_path: Path) -> None:
     assert mine.propose(WANTED).generation == 2
 
 
+def test_what_root_proposes_belongs_to_the_user_of_the_workers(tmp_path: Path) -> None:
+    """A command that root runs writes statements that the workers can read: the files belong to the folder's owner."""
+    made = Generations.open(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(made.folder, 12345, 12345)
+    made.propose(WANTED)
+    owner = made.folder.stat()
+    for file in (made.folder / "0000000001.json", made.folder / ".spare"):
+        assert (file.stat().st_uid, file.stat().st_gid) == (owner.st_uid, owner.st_gid), file
+
+
 def test_a_proposal_that_is_given_up_is_nothing(tmp_path: Path) -> None:
     """Workers see a newer number without a statement, and no later proposal has the number of the old one."""
     made = Generations.open(tmp_path)
