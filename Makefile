@@ -49,8 +49,9 @@ stop: ## stop the stack that `make run` started
 
 STEPS := format lint types imports unit unit-slow unit-gevent unit-haswell unit-nehalem environments e2e unit-libraries
 # The tests start these programs: nginx, a browser that opens /docs, curl, and openssl. libatomic is for Playwright, which drives the
-# browser; libgomp for LightGBM, whose package does not bring it; promtool checks /metrics and the rules in deploy/.
-PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl openssl:openssl libatomic.so.1:libatomic1 libgomp.so.1:libgomp1 promtool:prometheus
+# browser; libgomp for LightGBM, whose package does not bring it; prometheus scrapes the stack, and promtool checks
+# /metrics and the rules in deploy/.
+PROGRAMS := nginx:nginx-light chromium|google-chrome:chromium curl:curl openssl:openssl libatomic.so.1:libatomic1 libgomp.so.1:libgomp1 promtool:prometheus prometheus:prometheus
 
 programs:
 	@sh deploy/need.sh $(PROGRAMS:%='%')
