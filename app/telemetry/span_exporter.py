@@ -7,6 +7,7 @@ process that forks the workers. Nothing waits for it: when its queue is full, sp
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -26,6 +27,9 @@ MESSAGE_REQUESTS = 64
 """Requests in one message: encoding it takes about a millisecond, in which the event loop stands still."""
 RETRY_S = 30.0
 """How long one message is sent again while the receiver is away or busy."""
+END_S = 3.0
+"""Seconds that the end of a process waits for its last spans: less than the 5 s that gunicorn leaves a worker after the
+deadline of its last request."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _LOG_EVERY_S = 60.0
 
@@ -91,6 +95,7 @@ class SpanExporter:
             self._pid = os.getpid()
             self._begin()
         if self._thread is None and not self._stop.is_set():
+            atexit.register(self.stop, END_S)  # for servers without a hook at the end of a worker
             thread = self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
             try:
                 thread.start()

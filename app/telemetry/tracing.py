@@ -23,12 +23,9 @@ from tableside.telemetry.otlp_receiver import Receiver, read_headers
 from tableside.telemetry.request_metrics import PROBE_PATHS, Answered, RequestMetrics
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.telemetry.sampled_trace import SampledTrace
-from tableside.telemetry.span_exporter import SpanExporter
+from tableside.telemetry.span_exporter import END_S, SpanExporter
 from tableside.telemetry.trace_context import Sampler
 
-STOP_S = 3.0
-"""Seconds that the end of a worker waits for its last spans: less than the 5 s that gunicorn leaves it after its
-last request."""
 RouteOf = Callable[[str, str], str]
 """Returns the URL rule of a method and a path, such as `/v2/models/{name}/infer`; empty if none fits."""
 
@@ -79,7 +76,7 @@ class Tracing:
                 )
                 self._exporter.add(spans.of_request(trace, answer, epoch_s))
 
-    def stop(self, timeout_s: float = STOP_S) -> None:
+    def stop(self, timeout_s: float = END_S) -> None:
         """Send the spans that wait, for at most `timeout_s` seconds."""
         self._exporter.stop(timeout_s)
 

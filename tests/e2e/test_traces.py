@@ -127,6 +127,17 @@ def test_a_request_is_one_trace_through_all_of_it(stack: Stack, receiver: SpanRe
     assert until(line)["span_id"] == server.span
 
 
+def test_a_large_answer_names_its_span(stack: Stack, receiver: SpanReceiver) -> None:
+    """nginx sends it from a file, with the worker's header; body and answer pass through native threads."""
+    rows = 40_000
+    status, content, answer = stack.call(IRIS, {"instances": GOOD["instances"] * rows}, headers=headers(10))
+    assert (status, len(content["predictions"])) == (200, rows)
+    server, *stages = arrived(receiver, 10)
+    assert names(stages) == STAGES
+    assert server.attributes["tableside.rows"] == rows
+    assert answer["traceresponse"] == f"00-{10:032x}-{server.span}-01"
+
+
 def test_the_caller_and_chance_decide(stack: Stack, receiver: SpanReceiver) -> None:
     """A caller that is not sampled is followed although the ratio is 1; invalid and missing headers begin traces."""
     _, _, unsampled = stack.call(IRIS, GOOD, headers=headers(20, "00"))

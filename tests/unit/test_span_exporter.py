@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -227,6 +229,20 @@ def test_a_forked_process_sends_its_own_spans(receiver: SpanReceiver) -> None:
         assert wait_until(lambda: len(receiver.spans) >= 4)
         exporter.stop(10)
     assert sorted(span.trace[-1] for span in receiver.spans) == ["1", "1", "2", "2"]
+
+
+@pytest.mark.processes
+def test_a_process_that_ends_sends_its_spans(receiver: SpanReceiver) -> None:
+    """Servers other than gunicorn have no hook at the end of a worker."""
+    code = (
+        "import sys; from tests.unit.test_span_exporter import *\n"
+        "exporter = SpanExporter(Receiver(sys.argv[1], None, 5), encode, Counted(), 10, gather_s=60)\n"
+        "exporter.start(); exporter.add(request(1))\n"
+    )
+    project = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, receiver.url], cwd=project, timeout=120)
+    assert done.returncode == 0
+    assert len(receiver.spans) == 2
 
 
 @pytest.mark.parametrize(
