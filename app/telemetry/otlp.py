@@ -5,16 +5,16 @@ https://opentelemetry.io/docs/specs/otlp/. The messages are OpenTelemetry's own 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from tableside import __version__
@@ -24,6 +24,8 @@ PATH = "/v1/traces"
 """What follows the base URL of a receiver."""
 CONTENT_TYPE = "application/x-protobuf"
 _SCOPE = InstrumentationScope(name="tableside", version=__version__)
+_PAUSE_EVERY = 8
+"""After so many requests other greenlets run: 0.2 ms pass until then."""
 _LOCAL = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK | 1
 _REMOTE = _LOCAL | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
@@ -36,14 +38,21 @@ class Rejected(NamedTuple):
 
 
 def encode(resource: Mapping[str, str | int], requests: Iterable[TracedRequest]) -> bytes:
-    """Return an ExportTraceServiceRequest. resource: the attributes of what has made the spans."""
-    found: list[trace_pb2.Span] = []
-    for request in requests:
+    """Return an ExportTraceServiceRequest. resource: the attributes of what has made the spans.
+
+    Other threads, or greenlets, run in between.
+    """
+    message = ExportTraceServiceRequest()
+    group = message.resource_spans.add()  # built in place: each copy of a message takes as long as making it
+    _add_attributes(group.resource.attributes, resource)
+    scope = group.scope_spans.add(scope=_SCOPE)
+    for at, request in enumerate(requests, 1):
         trace_id = request.trace_id.to_bytes(16)
-        found.extend(_span(trace_id, request.state, span) for span in request.spans)
-    scope = trace_pb2.ScopeSpans(scope=_SCOPE, spans=found)
-    spans = trace_pb2.ResourceSpans(resource=Resource(attributes=_attributes(resource)), scope_spans=[scope])
-    return bytes(ExportTraceServiceRequest(resource_spans=[spans]).SerializeToString())
+        for span in request.spans:
+            _add_span(scope.spans, trace_id, request.state, span)
+        if at % _PAUSE_EVERY == 0:
+            time.sleep(0)
+    return bytes(message.SerializeToString())
 
 
 def rejected(answer: bytes) -> Rejected:
@@ -55,33 +64,33 @@ def rejected(answer: bytes) -> Rejected:
     return Rejected(max(0, partial.rejected_spans), partial.error_message)
 
 
-def _span(trace_id: bytes, state: str, span: Span) -> trace_pb2.Span:
-    made = trace_pb2.Span(
+def _add_span(found: Any, trace_id: bytes, state: str, span: Span) -> None:
+    made = found.add(
         trace_id=trace_id,
         span_id=span.span_id.to_bytes(8),
-        parent_span_id=span.parent_id.to_bytes(8) if span.parent_id else b"",
-        trace_state=state,
         flags=_REMOTE if span.is_server and span.parent_id else _LOCAL,
         name=span.name,
         kind=trace_pb2.Span.SPAN_KIND_SERVER if span.is_server else trace_pb2.Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=span.start_ns,
         end_time_unix_nano=span.end_ns,
-        attributes=_attributes(span.attributes),
     )
+    if span.parent_id:
+        made.parent_span_id = span.parent_id.to_bytes(8)
+    if state:
+        made.trace_state = state
     if span.is_error:
         made.status.code = trace_pb2.Status.STATUS_CODE_ERROR
-    return made
+    _add_attributes(made.attributes, span.attributes)
 
 
-def _attributes(values: Attributes) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
-
-
-def _value(value: str | int | float | bool) -> AnyValue:
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    return AnyValue(string_value=value)
+def _add_attributes(found: Any, values: Attributes) -> None:
+    for key, value in values.items():
+        made = found.add(key=key).value
+        if isinstance(value, bool):
+            made.bool_value = value
+        elif isinstance(value, int):
+            made.int_value = value
+        elif isinstance(value, float):
+            made.double_value = value
+        else:
+            made.string_value = value

@@ -24,7 +24,7 @@ log = logs.get_logger("tracing")
 GATHER_S = 1.0
 """How long spans wait for others, so that one message takes many."""
 MESSAGE_REQUESTS = 64
-"""Requests in one message: encoding it takes about a millisecond, in which the event loop stands still."""
+"""Requests in one message; 50 kB with all of their spans."""
 RETRY_S = 30.0
 """How long one message is sent again while the receiver is away or busy."""
 END_S = 3.0
@@ -112,6 +112,10 @@ class SpanExporter:
             self._wake.set()
         if len(self._queue) >= MESSAGE_REQUESTS and not self._full.is_set():
             self._full.set()
+
+    def lose(self, spans: int, problem: str) -> None:
+        """Count spans that could not be made."""
+        self._count_drop(FAILED, spans, problem)
 
     def stop(self, timeout_s: float) -> None:
         """Send what waits, for at most `timeout_s` seconds, and end the thread. What is left then is dropped."""

@@ -64,17 +64,21 @@ class Tracing:
         return SampledTrace(request_id, started_s, waited_s, environ=environ, context=context)
 
     def finish(self, requests: Sequence[Answered]) -> None:
-        """Export the spans of those requests that are traced."""
+        """Export the spans of those requests that are traced. Never raises."""
         epoch_s = 0.0
         for request in requests:
             trace = request.trace
             if isinstance(trace, SampledTrace):
                 epoch_s = epoch_s or time.time() - time.monotonic()
-                route = self.route_of(request.method, request.path)
-                answer = spans.Answer(
-                    request.method, request.path, route, self._scheme, request.status, request.seconds
-                )
-                self._exporter.add(spans.of_request(trace, answer, epoch_s))
+                try:
+                    self._exporter.add(self._spans_of(trace, request, epoch_s))
+                except Exception as problem:  # noqa: BLE001 - the request has its answer, and the others have theirs
+                    self._exporter.lose(1, type(problem).__name__)
+
+    def _spans_of(self, trace: SampledTrace, request: Answered, epoch_s: float) -> spans.TracedRequest:
+        method, path = request.method, request.path
+        answer = spans.Answer(method, path, self.route_of(method, path), self._scheme, request.status, request.seconds)
+        return spans.of_request(trace, answer, epoch_s)
 
     def stop(self, timeout_s: float = END_S) -> None:
         """Send the spans that wait, for at most `timeout_s` seconds."""

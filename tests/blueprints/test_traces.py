@@ -131,6 +131,19 @@ def test_the_access_line_has_the_ids(app: Flask, spans: Spans, capfd: pytest.Cap
     assert not {"trace_id", "span_id"} & set(other)
 
 
+def test_a_failure_to_make_spans_costs_no_answer(app: Flask, spans: Spans) -> None:
+    """The request is answered and counted all the same."""
+
+    def broken(method: str, path: str) -> str:
+        raise KeyError(path)
+
+    app.extensions[EXTENSION_KEY].tracing.route_of = broken
+    assert app.test_client().post(IRIS, json=GOOD, headers=SAMPLED).status_code == 200
+    assert spans() == []
+    text = app.test_client().get("/metrics", environ_overrides=CONTROL, headers={"Authorization": f"Bearer {KEY}"}).text
+    assert 'tableside_spans_dropped_total{reason="failed"} 1.0' in text
+
+
 def test_spans_are_counted(app: Flask, spans: Spans) -> None:
     """Metrics say how many spans arrived."""
     app.test_client().post(IRIS, json=GOOD, headers=SAMPLED)

@@ -195,6 +195,7 @@ def test_stop_does_not_try_again() -> None:
             exporter.add(request(trace))
         exporter.stop(10)
         assert counts.lost == {"unreachable": 200}
+    assert len(receiver.sent) == 2
     assert receiver.is_closed
 
 
