@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
-from tableside.deployment import model_programs
+from tableside.deployment import model_programs, setting_changes
 from tableside.deployment.layout import PROJECT
 from tableside.deployment.socket_holder import fetch, for_gunicorn, pass_on
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
 from tableside.settings import load
+from tableside.telemetry import logs
 
 CONF = PROJECT / "gunicorn.conf.py"
 _FIRST_LISTEN_FD = 3
@@ -25,6 +26,8 @@ def main() -> None:
     Raises TimeoutError if no socket holder answers.
     """
     settings = load()
+    logs.configure(settings.log.format, settings.log.level)
+    setting_changes.note(settings)
     forget_failures(
         settings.run_dir / PREFLIGHT_FOLDER
     )  # versions that crashed or hung are tried again after a restart

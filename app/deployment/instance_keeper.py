@@ -62,6 +62,7 @@ class Keeper:
         self._found: dict[str, Instance] = {}
         self._started = ("", Process(0, -1))
         self._told = ""
+        self._why = "web was started"
         self._master: Process | None = None
         self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -117,15 +118,18 @@ class Keeper:
         is_ours = newest is not None and newest.supervisor == self._supervisor and not is_restart
         adopted = named or (newest if is_ours else None)
         if adopted is not None and adopted.master is not None:
+            self._why = "it serves, and this keeper goes on with it"
             log.info("instance_adopted", instance=adopted.name, master=adopted.master.pid)
             self._succession.started(adopted.name, time.monotonic())
 
     def _take_requests(self) -> None:
         if self._replace_asked:
             self._replace_asked, self._is_asked, self._target = False, True, self._release
+            self._why = "SIGHUP asked for new workers"
             self._succession.replace()
         for request in self._reception.requests():
             self._is_asked, self._target = True, request.release or self._release
+            self._why = "`tableside restart` asked for new workers"
             self._succession.replace()
 
     def _step(self) -> None:
@@ -173,11 +177,15 @@ class Keeper:
         elif action.do is Do.FAILED:
             self._failed(action)
         elif action.name in self._found and action.do is Do.END:
-            log.info("instance_ends", instance=action.name)
+            log.info("instance_ends", instance=action.name, reason=self._why_it_ends(action.name))
             self._found[action.name].terminate()
         elif action.name in self._found:
             log.warning("instance_killed", instance=action.name, reason=f"it did not end within {self._grace_s:g} s")
             self._found[action.name].kill()
+
+    def _why_it_ends(self, name: str) -> str:
+        current = self._succession.current
+        return "it did not become ready" if name == current else f"{current} serves in its place"
 
     def _start(self) -> None:
         name = f"{time.monotonic_ns() // 1000:016d}-{os.getpid()}"
@@ -187,19 +195,24 @@ class Keeper:
             child = subprocess.Popen(command, cwd=self._target.project, env=environ, start_new_session=True)
             self._children[child.pid] = (name, child)
             self._started = (name, Process(child.pid, process_table.started(child.pid)))
-            log.info("instance_started", instance=name, master=child.pid, project=self._target.project)
+            log.info(
+                "instance_started", instance=name, master=child.pid, project=self._target.project, reason=self._why
+            )
         except OSError as problem:
             log.error("instance_not_started", reason=str(problem))
         self._told = ""
         self._succession.started(name, time.monotonic())
 
     def _succeeded(self, name: str) -> None:
-        log.info("instance_ready", instance=name)
+        log.info("instance_ready", instance=name, reason=self._why)
+        self._why = "gunicorn's master has ended"
         self._reception.finish(True, "the new instance serves")
         is_asked, self._is_asked = self._is_asked, False
         moved = self._target != self._release
         for other, instance in self._found.items():
             if other != name:
+                if is_asked or moved:  # this process is replaced below, and does not come to the action that says so
+                    log.info("instance_ends", instance=other, reason=f"{name} serves in its place")
                 instance.terminate()
         if moved:
             with suppress(OSError):  # a full disk: a later start of `web` begins in the release of `tableside run`

@@ -59,8 +59,15 @@ class RecyclingWorker(AcceptingWorker):
         with suppress(OSError):  # it cannot be made: another time
             self._lock = try_lock(self.slot.run_dir / LOCK)
         if self._lock is not None:
-            self.log.info("replacing a worker after %s requests", self.nr)
+            self.log.info("replacing worker %s: %s", os.getpid(), self._why_recycled())
             spawn(self._succeed, self.slot.run_dir / "worker_slots")
+
+    def _why_recycled(self) -> str:
+        if self._recycle_after == 0:
+            return "calls that never end hold its threads"
+        return (
+            f"it has answered {self.nr} requests, and may answer {self._recycle_after} (server.max_requests_per_worker)"
+        )
 
     def _succeed(self, folder: Path) -> None:
         """Wait for one more ready worker of this master, then let the master end the oldest one."""

@@ -17,7 +17,7 @@ import msgspec
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import worker_slots
 from tableside.process.offload import run_native
-from tableside.serving import desired, generations, statement
+from tableside.serving import desired, generations, statement, statement_changes
 from tableside.serving.generations import Generations
 from tableside.serving.lifecycle import State
 from tableside.serving.scan import still_serving
@@ -106,9 +106,9 @@ class Switching:
         self._generations.commit(proposed.generation)
         outcome = self._outcome(proposed, statement.changed(self.before, proposed), len(participants), started_s)
         self._wait_seen(proposed.generation, participants)
-        self.before = proposed
+        before, self.before = self.before, proposed
         if participants:
-            _log(outcome, reason)
+            _log(before, proposed, outcome, reason)
         return outcome
 
     def note(self, problem: SwitchRefused) -> None:
@@ -250,13 +250,13 @@ def begin(settings: Settings) -> None:
             switching.switch("start of the stack", retry=None, force=True)
 
 
-def _log(outcome: Outcome, reason: str) -> None:
+def _log(before: Statement, now: Statement, outcome: Outcome, reason: str) -> None:
     log.info(
         "generation_switched",
         generation=outcome.generation,
         reason=reason,
         models=", ".join(outcome.changed[:20]),
+        **statement_changes.in_words(before, now),
         workers=outcome.workers,
-        refused=", ".join(sorted(outcome.refused)[:20]),
         seconds=round(outcome.seconds, 3),
     )

@@ -42,7 +42,7 @@ def read_ahead(parts: Extensions) -> None:
 def _read(parts: Extensions, read: Callable[[Metrics, Path | None, Iterable[int]], T]) -> T:
     """Read the files of all workers in a native thread, one reading after the other.
 
-    A reading takes some 15 ms with 100 models and 8 workers, the first of a process 200 ms. A process that keeps its
+    A reading takes some 20 ms with 100 models and 8 workers, the first of a process 200 ms. A process that keeps its
     metrics in memory reads them on the event loop, because native threads must not touch their locks.
     """
     made, folder = parts.metrics, metrics.folder()

@@ -39,9 +39,10 @@ def write(folder: Path, slot: int, value: float) -> None:
 
 
 def scrape(app: Flask) -> dict[str, float]:
+    """The samples that have a model: not those of the stack."""
     answer = app.test_client().get("/metrics", environ_overrides=CONTROL)
     assert answer.status_code == 200
-    lines = re.findall(r"^(tableside\S*) (\S+)$", answer.get_data(as_text=True), re.MULTILINE)
+    lines = re.findall(r"^(tableside\w+{model=\S*) (\S+)$", answer.get_data(as_text=True), re.MULTILINE)
     return {name: float(value) for name, value in lines}
 
 

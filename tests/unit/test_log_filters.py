@@ -18,7 +18,7 @@ from tableside.cli.logs import files, filters
 from tableside.cli.logs.files import LogFile
 from tableside.cli.logs.filters import Filters
 from tableside.cli.logs.following import Follower
-from tableside.cli.logs.lines import head_of
+from tableside.cli.logs.lines import head_of, render
 from tableside.deployment.log_rotation import rotate
 
 NOON = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
@@ -315,3 +315,10 @@ def test_no_filter_holds_everything() -> None:
     assert head is not None
     assert Filters().holds(head, "supervisord", b"")
     assert not Filters(level=30).holds(head, "supervisord", b"")
+
+
+def test_times_are_shown_as_utc() -> None:
+    """nginx writes the local time with its offset, and workers write UTC: both look alike."""
+    assert render('{"time":"2026-11-27T13:00:05+01:00","source":"nginx"}').startswith("2026-11-27T12:00:05.000 info")
+    assert render('{"time":"2026-11-27T12:00:05.123456Z","event":"x"}').startswith("2026-11-27T12:00:05.123 info")
+    assert render('{"time":"soon","event":"x"}').startswith("soon  ")

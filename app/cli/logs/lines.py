@@ -95,11 +95,19 @@ def render(line: str) -> str:
     if event is None:
         return escape(line)
     rest = " ".join(f"{key}={_value(value)}" for key, value in event.items() if key not in (*_FIRST, "exception"))
-    text = f"{str(event.get('time', ''))[:23]:23} {event.get('level', 'info'):7} "
+    text = f"{_shown(event.get('time', '')):23} {event.get('level', 'info'):7} "
     text = escape(text + f"{event.get('source', '-')}: {event.get('event', '')} {rest}".rstrip())
     if "exception" not in event:
         return text
     return "\n".join((text, *(escape(part) for part in str(event["exception"]).split("\n"))))
+
+
+def _shown(time: object) -> str:
+    """A time as UTC with milliseconds; what is no time stays as it is."""
+    at_s = _seconds(time)
+    if at_s is None:
+        return str(time)[:23]
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")[:23]
 
 
 def escape(text: str) -> str:
