@@ -93,7 +93,7 @@ def test_workers_are_compared_by_slot() -> None:
     """A slot counts on when its worker was replaced; the processor time is that of the new process alone."""
     metrics = Metrics(CollectorRegistry())
     counts = {"client_errors": 0, "server_errors": 0}
-    before = [{"worker_slot": 0, "pid": 5, "requests": 100, "cpu_s": 50.0, "age_s": 90.0, **counts}]
+    before = [{"worker_slot": 0, "pid": 5, "requests": 100, "cpu_s": 0.4, "age_s": 90.0, **counts}]
     after = [
         {"worker_slot": 0, "pid": 6, "requests": 120, "cpu_s": 1.0, "age_s": 2.0, "ready": True, "instance_size": 3,
          "pss_bytes": 100, "client_errors": 5, "server_errors": 1},
