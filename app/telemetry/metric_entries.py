@@ -1,10 +1,11 @@
 """Reads the entries of prometheus-client's metric files where they stand.
 
 prometheus-client's own reader makes text and a tuple of each entry at each scrape. Here a file is read as numbers, and
-its keys only once. The format is that of prometheus-client 0.26 (`requirements/base.in` allows no other), as its
-class `MmapedDict` describes it: 4 bytes that say how many bytes are used, 4 bytes of padding, and entries. An entry is 4 bytes with the length of its key,
-the key (JSON) with spaces behind it up to a multiple of 8 bytes, the value, and the moment at which it was set; both
-are doubles. tests/unit/test_metric_reader.py writes files with the library and fails if it changes this.
+its keys only once. The format is that of prometheus-client 0.26 (`requirements/base.in` allows no other), as its class
+`MmapedDict` describes it: 4 bytes that say how many bytes are used, 4 bytes of padding, and entries. An entry is 4
+bytes with the length of its key, the key (JSON) with spaces behind it up to a multiple of 8 bytes, the value, and the
+moment at which it was set; both are doubles. tests/unit/test_metric_reader.py writes files with the library and fails
+if it changes this.
 """
 
 from __future__ import annotations
