@@ -1,15 +1,16 @@
 """Tableside: an HTTP server of scikit-learn models.
 
-`publish` puts an estimator into a model repository, and `Client` asks a server for predictions. Each is imported when
-it is used, so that importing one subpackage does not import the others.
+`publish` puts an estimator into a model repository, `contract` writes what publish needs where the estimator is
+trained, and `Client` asks a server for predictions. Each is imported when it is used, so that importing one subpackage
+does not import the others.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__", "publish"]
+__all__ = ["Client", "__version__", "contract", "publish"]
 
-_PLACES = {"publish": "tableside.publishing.publish", "Client": "tableside_client"}
+_PLACES = {"publish": "tableside.publishing.publish", "contract": "tableside_contract", "Client": "tableside_client"}
 """The public names and the modules that have them. Type checkers read __init__.pyi."""
 
 

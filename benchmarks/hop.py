@@ -32,7 +32,7 @@ from sklearn.dummy import DummyRegressor
 from benchmarks import single_row
 from benchmarks.free_ports import free_port
 from examples.train import EXAMPLES
-from tableside.contract.table import Table
+from tableside.contracts.table import Table
 from tableside.model_process.process_pool import HELLO, PrivateProcess, load_version
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish

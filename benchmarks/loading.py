@@ -29,8 +29,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.soak.stack import Stack
-from tableside.contract import schema
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.schema import Contract
 from tableside.preflight import checks
 from tableside.publishing.publish import publish
 from tableside.repository import integrity

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.publishing.example_model import iris
 from tableside.publishing.publish import publish
 

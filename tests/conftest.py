@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 
 from examples import train
 from tableside import settings as app_settings
-from tableside.contract.schema import Input
+from tableside.contracts.schema import Input
 from tableside.factory import create_app
 from tableside.model_process.environment_pools import Environments
 from tableside.process import worker_slots

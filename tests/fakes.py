@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tableside.batching.queue import DropReason
-from tableside.contract.schema import Artifact, Column, Contract, Golden, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts.schema import Artifact, Column, Contract, Golden, Input, Output
+from tableside.contracts.table import Table
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.publishing import sample
 from tableside.publishing.contract_learning import learn_contract
 from tableside.runtimes.sklearn import SklearnRuntime

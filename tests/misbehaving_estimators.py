@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.publishing.publish import publish
 from tableside.repository import paths
 

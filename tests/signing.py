@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from tableside.contract import schema
-from tableside.contract.environment import sha256
+from tableside.contracts import schema
+from tableside.contracts.environment import sha256
 from tableside.errors import FailureKind
 from tableside.publishing.version_signing import sign_version
 from tableside.repository import integrity, paths, signatures, signing_keys

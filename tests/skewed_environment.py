@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import skops.io
 
-from tableside.contract import schema
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.environment import sha256
+from tableside.contracts.schema import Contract
 from tableside.repository import paths
 from tableside.runtimes.trusted_types import TRUSTED
 

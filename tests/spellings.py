@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 
 HEADER = "Inference-Header-Content-Length"
 PACKED = {"FP64": "<f8", "FP32": "<f4", "BOOL": "?"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tableside.cli.models import find
-from tableside.contract.schema import Cell, Column, Contract, Output
+from tableside.contracts.schema import Cell, Column, Contract, Output
 from tableside.settings import load
 
 PYTHON_TYPES = {"FP64": "float", "FP32": "float", "INT64": "int", "BOOL": "bool", "BYTES": "str"}

@@ -11,8 +11,8 @@ import click
 from tableside.cli import render
 from tableside.cli.local_audit import audited
 from tableside.cli.options import json_option, repository_option, repository_path
-from tableside.contract.consent_digest import consent_digest, is_pickle, needs_consent
-from tableside.contract.schema import Contract
+from tableside.contracts.consent_digest import consent_digest, is_pickle, needs_consent
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken
 from tableside.repository import consent_file, integrity, paths, verified_files
 from tableside.settings import Settings, load

@@ -18,7 +18,7 @@ from tableside.cli.stack_wait import not_served, wait_shown
 from tableside.errors import StackError
 
 if TYPE_CHECKING:
-    from tableside.contract.schema import Contract
+    from tableside.contracts.schema import Contract
     from tableside.repository.signing_keys import Signer
 
 sign_option = click.option(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tableside.comparison.answers import OutputComparison
     from tableside.comparison.report import AnswerComparison, Comparison
     from tableside.comparison.row_sources import Refused
-    from tableside.contract.schema import Cell
+    from tableside.contracts.schema import Cell
 
 _MOST_CELLS = 6
 

@@ -20,7 +20,7 @@ from tableside.repository import traffic_notes
 from tableside.settings import Settings, load
 
 if TYPE_CHECKING:
-    from tableside.contract.schema import Contract
+    from tableside.contracts.schema import Contract
 
 Step = Callable[[str], None]
 WIDE = 1000

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import orjson
 
-from tableside.contract.consent_digest import is_pickle
-from tableside.contract.schema import Column, Contract, EquivalenceCheck
+from tableside.contracts.consent_digest import is_pickle
+from tableside.contracts.schema import Column, Contract, EquivalenceCheck
 from tableside.repository.consent_file import Entry
 
 Row = dict[str, object]

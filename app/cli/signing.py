@@ -10,7 +10,7 @@ import click
 from tableside.access_keys import check_name
 from tableside.cli import render
 from tableside.cli.options import repository_option, repository_path
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, KeysFailed, PublishFailed
 from tableside.settings import Settings, load
 

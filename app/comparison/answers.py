@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Contract, Output, plain
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Contract, Output, plain
+from tableside.contracts.table import Table
 from tableside.runtimes.golden import cells_of
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from tableside.contract.table import Table
+from tableside.contracts.table import Table
 
 MOST_BATCH_ROWS = 1000
 _CALLS = {True: 300, False: 40}

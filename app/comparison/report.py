@@ -11,11 +11,11 @@ from tableside.comparison import answers, latency, row_sources
 from tableside.comparison.answers import OutputComparison
 from tableside.comparison.latency import Latency
 from tableside.comparison.row_sources import Reading, Refused, RowSource
-from tableside.contract import answers as answering
-from tableside.contract.array_type import Array
-from tableside.contract.consent_digest import is_pickle
-from tableside.contract.schema import Contract
-from tableside.contract.table import Table
+from tableside.contracts import answers as answering
+from tableside.contracts.array_type import Array
+from tableside.contracts.consent_digest import is_pickle
+from tableside.contracts.schema import Contract
+from tableside.contracts.table import Table
 from tableside.errors import TablesideError
 from tableside.repository import compatibility
 from tableside.repository.compatibility import Difference

@@ -17,8 +17,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tableside.contract.schema import Cell, Contract, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Cell, Contract, Input
+from tableside.contracts.table import Table
 from tableside.decoding import arrow, csv_tables
 from tableside.decoding.json_tables import from_rows
 from tableside.decoding.rules import Rules

@@ -7,10 +7,10 @@ from operator import gt, lt
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Column, Input
-from tableside.contract.table import Anomalies, Table
-from tableside.contract.watched import Watched
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Column, Input
+from tableside.contracts.table import Anomalies, Table
+from tableside.contracts.watched import Watched
 
 _FEW_CELLS = 32
 UNKNOWN, OUTSIDE = "unknown_category", "outside_range"

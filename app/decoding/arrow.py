@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding import parquet_pages
 from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.dates import has_zone

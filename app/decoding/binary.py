@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.decoding.rules import malformed
 
 SIZES = {

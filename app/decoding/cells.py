@@ -13,8 +13,8 @@ from typing import cast
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Column
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Column
 from tableside.decoding import dates
 from tableside.decoding.rules import Problems, describe
 

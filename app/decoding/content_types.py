@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tableside.contract.schema import Column
+from tableside.contracts.schema import Column
 from tableside.decoding.rules import Cells, malformed
 from tableside.errors import CellError, RequestRejected
 

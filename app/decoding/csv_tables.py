@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import InputWithId, model_of, of_width
-from tableside.contract.schema import Cell, Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import InputWithId, model_of, of_width
+from tableside.contracts.schema import Cell, Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding import dates, missing_words
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import from_columns, names

@@ -15,8 +15,8 @@ from functools import partial
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Column
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Column
 from tableside.decoding.rules import Problems, describe
 
 PATTERN = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(?:(Z|z)|([+-])(\d\d):?(\d\d))?)?"

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import msgspec
 
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding import json_place, json_size, json_words
 from tableside.decoding.json_tables import from_rows
 from tableside.decoding.rules import Rules, malformed

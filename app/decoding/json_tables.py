@@ -14,10 +14,10 @@ from typing import cast
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import IdColumn, InputWithId, RowIds, model_of, of_width
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import IdColumn, InputWithId, RowIds, model_of, of_width
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding import anomalies, missing_words, numpy_columns, row_ids
 from tableside.decoding.cells import to_array
 from tableside.decoding.rules import STRICT, Cells, Problems, Rules

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from tableside.contract.schema import Column
+from tableside.contracts.schema import Column
 from tableside.decoding.numpy_columns import as_cells
 from tableside.decoding.rules import Cells, Problems, Rules
 

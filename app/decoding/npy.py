@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import model_of, of_width
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import model_of, of_width
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES
 from tableside.decoding.json_tables import from_matrix, names
 from tableside.decoding.rules import Rules, malformed

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Column
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Column
 from tableside.decoding import dates
 from tableside.decoding.cells import INEXACT, MAX_EXACT_INTEGER, PathOf, float_dtype, limits, to_array
 from tableside.decoding.rules import Problems, describe

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Output
 
 
 def describe(output: Output, array: Array) -> dict[str, Any]:

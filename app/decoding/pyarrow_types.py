@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeAlias
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 
 ArrowType: TypeAlias = object
 """A pyarrow.DataType, which is only passed to the functions of pyarrow.types."""

@@ -1,4 +1,4 @@
-"""Reads cells of the id column (tableside.contract.id_column). They come back as they were sent, text or numbers."""
+"""Reads cells of the id column (tableside.contracts.id_column). They come back as they were sent, text or numbers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import cast
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import InputWithId, RowIds
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import InputWithId, RowIds
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding.cells import INT64_MAX, INT64_MIN, MAX_EXACT_INTEGER, WORDS, PathOf
 from tableside.decoding.numpy_columns import as_cells
 from tableside.decoding.rules import Cells, Problems, Rules, malformed

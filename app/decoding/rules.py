@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal, TypeAlias
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Column
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Column
 from tableside.errors import CellError, RequestRejected, TooManyRows
 
 MissingPolicy = Literal["refuse", "fill"]

@@ -14,10 +14,10 @@ from typing import Any, TypedDict, cast
 import msgspec
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import model_of, of_width
-from tableside.contract.schema import Column, Datatype, Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import model_of, of_width
+from tableside.contracts.schema import Column, Datatype, Input
+from tableside.contracts.table import Table
 from tableside.decoding import binary, content_types, row_ids
 from tableside.decoding.cells import MAX_EXACT_INTEGER, WORDS
 from tableside.decoding.inflate import CELL_BYTES, SETTING, TEXT_CELL_BYTES

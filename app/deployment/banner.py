@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.deployment import disk_fit, memory_fit, own_connection, service_manager
 from tableside.deployment.layout import PROJECT
 from tableside.errors import ContractBroken

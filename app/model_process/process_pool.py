@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, DeadlineExceeded, FailureKind, ModelNotReady
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message, WireError

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.consent_digest import PICKLE, package_of
-from tableside.contract.failure_place import FailurePlace, RaisedElsewhere
-from tableside.contract.schema import Column, Contract, Input
-from tableside.contract.table import Table
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.consent_digest import PICKLE, package_of
+from tableside.contracts.failure_place import FailurePlace, RaisedElsewhere
+from tableside.contracts.schema import Column, Contract, Input
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.child import wire
 from tableside.model_process.child.wire import Buffer, Message

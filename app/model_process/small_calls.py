@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tableside.contract.array_type import Array
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.table import Table
 from tableside.model_process.child import wire
 
 MAX_ROWS = wire.TEXT_ABOVE_ROWS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract.consent_digest import FOLDER, is_pickle, needs_consent, own_types
-from tableside.contract.schema import Contract
+from tableside.contracts.consent_digest import FOLDER, is_pickle, needs_consent, own_types
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments, private
 from tableside.model_process.process_pool import load_version

@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from tableside import __version__
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.errors import FailureKind
 from tableside.preflight.memory_need import Held
 from tableside.process.file_locks import try_lock

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tableside.contract.schema import Contract
-from tableside.contract.table import Table
+from tableside.contracts.schema import Contract
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken
 from tableside.repository import integrity, paths
 from tableside.runtimes import golden

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from tableside.contract import answers
-from tableside.contract.schema import Contract
+from tableside.contracts import answers
+from tableside.contracts.schema import Contract
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import sample_rows

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract import artifact_size, native_boosters
-from tableside.contract.consent_digest import FOLDER, PICKLE, own_types
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts import artifact_size, native_boosters
+from tableside.contracts.consent_digest import FOLDER, PICKLE, own_types
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.own_code import importer
 from tableside.own_code.importer import OwnCode

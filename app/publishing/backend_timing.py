@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 
-from tableside.contract.schema import Output
-from tableside.contract.table import Table
+from tableside.contracts.schema import Output
+from tableside.contracts.table import Table
 from tableside.publishing.effort import Effort
 from tableside.runtimes.fast.backend import FastRuntime
 from tableside.runtimes.sklearn import SklearnRuntime

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from tableside.contract import answers, tolerances
-from tableside.contract.answers import Run
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Golden, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts import answers, tolerances
+from tableside.contracts.answers import Run
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Golden, Input, Output
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.publishing.effort import FULL, Effort
 

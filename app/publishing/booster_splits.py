@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.object_graph import package_of
+from tableside.contracts.array_type import Array
+from tableside.contracts.object_graph import package_of
 
 Splits = tuple[Array, Array]
 """The column of each split, and its threshold; both of shape [splits]."""

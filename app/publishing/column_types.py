@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tableside.contract.conversion import dates_with_zone
-from tableside.contract.schema import Column
+from tableside.contracts.conversion import dates_with_zone
+from tableside.contracts.schema import Column
 from tableside.decoding import dates
 from tableside.decoding.cells import to_array
 from tableside.decoding.csv_tables import cell_of_text

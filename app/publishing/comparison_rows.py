@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.cells import limits
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected

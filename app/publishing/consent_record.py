@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from tableside.contract.consent_digest import needs_consent
-from tableside.contract.schema import Contract
+from tableside.contracts.consent_digest import needs_consent
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.repository import consent_file
 from tableside.settings import load

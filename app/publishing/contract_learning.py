@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from tableside.contract import answers, schema, wide
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.environment import environment
-from tableside.contract.schema import Artifact, Cell, Contract, Golden, Input, Output
-from tableside.contract.table import EstimatorInput
+from tableside.contracts import answers, schema, wide
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.environment import environment
+from tableside.contracts.schema import Artifact, Cell, Contract, Golden, Input, Output
+from tableside.contracts.table import EstimatorInput
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.publishing import draft_folder
 from tableside.publishing.draft_folder import Terms
 from tableside.repository import integrity, model_toml, model_toml_edits, paths, verified_files, version_record

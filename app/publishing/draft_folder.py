@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract import schema
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.publishing import artifact_files
 from tableside.repository import integrity, live_versions, paths, signatures, version_record

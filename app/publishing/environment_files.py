@@ -21,7 +21,7 @@ import msgspec
 import pandas as pd
 
 import tableside_contract
-from tableside.contract.consent_digest import PICKLE
+from tableside.contracts.consent_digest import PICKLE
 from tableside.errors import PublishFailed
 from tableside.model_process import known_environments
 from tableside.model_process.known_environments import child_environ

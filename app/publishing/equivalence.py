@@ -14,10 +14,10 @@ from typing import Literal
 import msgspec
 import pandas as pd
 
-from tableside.contract import answers
-from tableside.contract.array_type import Array
-from tableside.contract.schema import EquivalenceCheck, Input, Output, Route
-from tableside.contract.table import Table
+from tableside.contracts import answers
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import EquivalenceCheck, Input, Output, Route
+from tableside.contracts.table import Table
 from tableside.publishing import backend_timing, comparison_rows, onnx_export
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.progress import Progress, show_share, silent

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract import artifact_checks
-from tableside.contract.object_graph import objects
+from tableside.contracts import artifact_checks
+from tableside.contracts.object_graph import objects
 from tableside.errors import PublishFailed
 from tableside.own_code.importer import PREFIX
 

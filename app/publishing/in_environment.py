@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from tableside.contract.consent_digest import PICKLE, own_types
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts.consent_digest import PICKLE, own_types
+from tableside.contracts.environment import sha256
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.model_process import known_environments
 from tableside.model_process.process_pool import PrivateProcess, load_version

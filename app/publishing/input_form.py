@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.preprocessing import FunctionTransformer
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.conversion import parts
-from tableside.contract.table import EstimatorInput
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.conversion import parts
+from tableside.contracts.table import EstimatorInput
 from tableside.errors import PublishFailed
 from tableside.publishing.sample import Form
 from tableside.runtimes.sklearn import SklearnRuntime

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tableside.contract.schema import Cell, Column
-from tableside.contract.table import EstimatorInput
+from tableside.contracts.schema import Cell, Column
+from tableside.contracts.table import EstimatorInput
 from tableside.errors import PublishFailed
 from tableside_contract.readings import WORDS, Known, Missing, Reading, missing_kind, of_values
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tableside.contract.conversion import parts
-from tableside.contract.schema import Input
+from tableside.contracts.conversion import parts
+from tableside.contracts.schema import Input
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported, require
 from tableside.runtimes.onnx import NUMBERS
 

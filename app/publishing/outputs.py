@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from tableside.contract import failure_place
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Datatype, Output, plain
-from tableside.contract.table import EstimatorInput, Table
+from tableside.contracts import failure_place
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Datatype, Output, plain
+from tableside.contracts.table import EstimatorInput, Table
 from tableside.errors import PublishFailed
 from tableside.runtimes.base import DescribedRuntime
 from tableside_contract import cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.own_code.importer import OwnCode
 from tableside.publishing.trainers_answers import TrainersAnswers

@@ -16,7 +16,7 @@ import msgspec
 import pandas as pd
 
 from tableside import settings
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, PublishFailed, RequestRejected, TablesideError
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import (

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.schema import Input
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.schema import Input
 from tableside.model_process.child import sample_tables, wire
 from tableside.model_process.process_pool import PrivateProcess
 from tableside.model_process.remote_runtime import answer_of, load_request

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Column, Datatype, Input, plain
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Column, Datatype, Input, plain
 from tableside.errors import PublishFailed
 from tableside.publishing import arrow_samples, column_types, missing_cells
 from tableside_contract import cells, facts

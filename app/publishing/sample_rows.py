@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Input, plain
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Input, plain
 from tableside.publishing import missing_cells
 
 MAX_GOLDEN_ROWS = 64

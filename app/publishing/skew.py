@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.errors import PublishFailed
 from tableside_contract.artifact_versions import library_versions, sklearn_versions
 from tableside_contract.environment import same_minor

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.own_code.importer import OwnCode
 from tableside.publishing import (

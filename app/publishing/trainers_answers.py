@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Datatype, Golden, Output, plain
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Datatype, Golden, Output, plain
 from tableside.errors import PublishFailed
 from tableside.runtimes import golden
 

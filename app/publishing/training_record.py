@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import pandas as pd
 
-from tableside.contract.environment import sha256
+from tableside.contracts.environment import sha256
 from tableside.errors import PublishFailed
 from tableside.publishing.trainers_answers import TrainersAnswers
 from tableside_contract import cells

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract.schema import Column, Contract, Output
+from tableside.contracts.schema import Column, Contract, Output
 from tableside.decoding import cells, dates
 from tableside.repository.model_toml import ColumnConfig
 

@@ -20,8 +20,8 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract.consent_digest import consent_digest, is_pickle, needs_consent
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts.consent_digest import consent_digest, is_pickle, needs_consent
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process.os_user import current_user
 
@@ -29,7 +29,7 @@ from tableside.process.os_user import current_user
 class Entry(msgspec.Struct, frozen=True):
     """One line of the consent file.
 
-    sha256: the digest of the artifact and the code (tableside.contract.consent_digest). how: the command. files: what
+    sha256: the digest of the artifact and the code (tableside.contracts.consent_digest). how: the command. files: what
     the consent covers. by: the user who ran the command, `at` this time (UTC, ISO 8601), on this `host`.
     """
 

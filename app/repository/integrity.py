@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract import schema
-from tableside.contract.environment import environment, sha256
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts import schema
+from tableside.contracts.environment import environment, sha256
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
 from tableside.repository import signatures, verified_files

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken
 from tableside.repository import compatibility, integrity, model_toml, paths
 from tableside.repository.compatibility import Difference

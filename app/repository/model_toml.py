@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tableside.contract.consent_digest import PICKLE
+from tableside.contracts.consent_digest import PICKLE
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.process import plain_files
 from tableside.repository import paths, toml_problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tableside.contract.schema import Column
+from tableside.contracts.schema import Column
 from tableside.errors import ContractBroken
 from tableside.nearest_names import did_you_mean
 from tableside.repository import integrity, paths

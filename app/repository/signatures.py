@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
 from tableside.repository import signing_keys, verified_files

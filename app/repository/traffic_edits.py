@@ -12,7 +12,7 @@ from typing import Literal
 
 import tomlkit
 
-from tableside.contract import table_fit
+from tableside.contracts import table_fit
 from tableside.errors import ContractBroken
 from tableside.repository import integrity, model_toml, release_edits
 from tableside.repository.model_toml import ModelConfig

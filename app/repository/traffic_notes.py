@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tableside.errors import ContractBroken
 
 if TYPE_CHECKING:
-    from tableside.contract.schema import Contract
+    from tableside.contracts.schema import Contract
     from tableside.repository.model_toml import ModelConfig
 
 

@@ -10,8 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from tableside.contract.consent_digest import FOLDER
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts.consent_digest import FOLDER
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
 from tableside.repository.paths import version_folder

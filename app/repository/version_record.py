@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract.environment import sha256
+from tableside.contracts.environment import sha256
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
 from tableside.repository import paths

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.table import Table
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.table import Table
 from tableside_contract.facts import Facts
 
 

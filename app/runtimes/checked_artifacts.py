@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from tableside import __version__
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.errors import ContractBroken
 from tableside.process.file_locks import try_lock
 from tableside.process.plain_sockets import pause

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.lib import format as npy
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.process.private_mapping import map_private
 from tableside.runtimes.skops_records import Records, TypeKey
 

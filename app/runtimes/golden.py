@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract import answers
-from tableside.contract.answers import Run
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Contract, Golden, Output, plain
-from tableside.contract.table import Table
+from tableside.contracts import answers
+from tableside.contracts.answers import Run
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Contract, Golden, Output, plain
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import ContractBroken
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.table import Table
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.table import Table
 from tableside.process import offload
 from tableside.runtimes.base import Runtime
 

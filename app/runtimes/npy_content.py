@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib import format as npy
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 
 _HEAD = 10
 """Bytes before the header in version 1 of the format: the magic string, the version, the header's length."""

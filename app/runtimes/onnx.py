@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Input, Output
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Input, Output
+from tableside.contracts.table import Table
 from tableside.runtimes.fast.backend import FastRuntime, TableMethod
 from tableside.runtimes.fast.numerics import EstimatorRequired, LibraryMissing, Unsupported, require
 from tableside.runtimes.sklearn import SklearnRuntime

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported
 from tableside.runtimes.onnx import open_session

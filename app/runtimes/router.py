@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract import answers
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Artifact, Contract, Output, Route
-from tableside.contract.table import Table
+from tableside.contracts import answers
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Artifact, Contract, Output, Route
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.process import plain_files
 from tableside.runtimes import golden, onnx

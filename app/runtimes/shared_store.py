@@ -25,9 +25,9 @@ import orjson
 from numpy.lib import format as npy
 
 from tableside import __version__
-from tableside.contract.array_type import Array
-from tableside.contract.environment import environment, sha256
-from tableside.contract.schema import Contract
+from tableside.contracts.array_type import Array
+from tableside.contracts.environment import environment, sha256
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes import sklearn as runtime_sklearn
 from tableside.runtimes.fast import packed_trees

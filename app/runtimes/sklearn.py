@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tableside.contract import artifact_checks, artifact_size, native_boosters
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.conversion import as_array as as_array
-from tableside.contract.conversion import is_single_threaded
-from tableside.contract.conversion import parts as parts
-from tableside.contract.conversion import single_threaded as single_threaded
-from tableside.contract.table import Table
+from tableside.contracts import artifact_checks, artifact_size, native_boosters
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.conversion import as_array as as_array
+from tableside.contracts.conversion import is_single_threaded
+from tableside.contracts.conversion import parts as parts
+from tableside.contracts.conversion import single_threaded as single_threaded
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.runtimes import trusted_types
 from tableside.runtimes.checked_artifacts import Built, Entry

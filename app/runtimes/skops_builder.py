@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.skops_records import Records, TypeKey
 
 

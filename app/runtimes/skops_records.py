@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes import npy_content
 
 SCHEMA = "schema.json"

@@ -4,7 +4,7 @@ The list is reviewed by hand. An operator adds types with `repository.trusted_ty
 type is fitted state of scikit-learn, numpy or scipy that runs no code from the file when it is built; a partial calls
 only a function that is on a list itself. The node arrays of a tree can be forged so that it reads out of bounds.
 Therefore an artifact's hash is compared with its contract before the artifact is loaded, and
-`tableside.contract.artifact_checks` checks the arrays of what was loaded.
+`tableside.contracts.artifact_checks` checks the arrays of what was loaded.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from tableside.comparison.answers import is_label
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Contract, Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Contract, Output
 from tableside.runtimes.golden import tolerance_of
 from tableside.runtimes.router import allowed_difference
 from tableside.serving.log_histogram import LogHistogram

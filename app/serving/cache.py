@@ -1,7 +1,7 @@
 """The response cache: answers of one servable in one worker, limited in bytes; the least recently used go first.
 
-A key is a digest of the whole table and of the requested outputs (`tableside.contract.digest`). An answer is found only
-for the same rows in the same order, which is correct also for models whose answers depend on the other rows.
+A key is a digest of the whole table and of the requested outputs (`tableside.contracts.digest`). An answer is found
+only for the same rows in the same order, which is correct also for models whose answers depend on the other rows.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from cachetools import LRUCache
 
-from tableside.contract.array_type import Array
-from tableside.contract.digest import digest_of
-from tableside.contract.schema import Output
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.digest import digest_of
+from tableside.contracts.schema import Output
+from tableside.contracts.table import Table
 
 LARGEST_SHARE = 8
 """An answer larger than 1/8 of the limit is not kept: it would displace many small ones."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.model_process.remote_runtime import RemoteRuntime

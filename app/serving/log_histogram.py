@@ -7,7 +7,7 @@ import math
 import msgspec
 import numpy as np
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 
 _GROWTH = 1.1
 """A bucket's upper end divided by its lower end: a quantile is off by 5 % at most."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tableside.batching.queue import BatchPolicy
-from tableside.contract import id_column
-from tableside.contract.schema import Contract, Input
+from tableside.contracts import id_column
+from tableside.contracts.schema import Contract, Input
 from tableside.decoding.rules import Rules
 from tableside.repository.model_toml import ModelConfig
 from tableside.settings import Settings

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tableside.contract.consent_digest import FOLDER, PICKLE
+from tableside.contracts.consent_digest import FOLDER, PICKLE
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.environment_pools import Environments
 from tableside.preflight.results import Fingerprint, VersionFiles

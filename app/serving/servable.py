@@ -13,10 +13,10 @@ import numpy as np
 from tableside.batching.batch_metrics import BatchMetrics
 from tableside.batching.batcher import Batcher
 from tableside.batching.limits import RequestLimits
-from tableside.contract import answers, failure_place
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Contract, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts import answers, failure_place
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Contract, Input, Output
+from tableside.contracts.table import Table
 from tableside.errors import FailureKind, InferenceFailed, ModelNotReady, RequestRejected, TablesideError
 from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.preflight.results import Fingerprint

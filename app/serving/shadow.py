@@ -15,10 +15,10 @@ from functools import partial
 
 import msgspec
 
-from tableside.contract import answers, table_fit
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Contract, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts import answers, table_fit
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Contract, Input, Output
+from tableside.contracts.table import Table
 from tableside.errors import DeadlineExceeded
 from tableside.model_process.remote_runtime import RemoteRuntime
 from tableside.process.offload import Offload

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from tableside.contract.schema import Output
-from tableside.contract.table import Table
+from tableside.contracts.schema import Output
+from tableside.contracts.table import Table
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig, ShadowConfig
 from tableside.serving.catalog import Catalog

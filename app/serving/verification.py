@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Output
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Output
+from tableside.contracts.table import Table
 from tableside.errors import FailureKind
 from tableside.process.offload import Offload
 from tableside.runtimes.lazy_estimator import LazyEstimator

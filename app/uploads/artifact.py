@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.control_errors import Forbidden
 from tableside.errors import RequestRejected
 from tableside.publishing import native_files, publish, sources, training_record

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import msgspec
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.control_errors import Conflict, Forbidden
 from tableside.errors import ContractBroken, ModelNotReady, PublishFailed, RequestRejected, TablesideError, TooLarge
 from tableside.preflight.confinement import confine

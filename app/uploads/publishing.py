@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.process import worker_slots
 from tableside.publishing import draft_folder
 from tableside.repository import paths, traffic_notes

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from tableside.contract import schema
-from tableside.contract.consent_digest import is_pickle
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.consent_digest import is_pickle
+from tableside.contracts.environment import sha256
+from tableside.contracts.schema import Contract
 from tableside.control_errors import Conflict, Forbidden
 from tableside.errors import ContractBroken, FailureKind, RequestRejected
 from tableside.model_process.environment_pools import private

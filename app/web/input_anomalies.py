@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tableside.contract.table import Anomalies, Table
+from tableside.contracts.table import Anomalies, Table
 
 MOST_COLUMNS = 100
 """The most columns of a version that have a label of their own: each label takes memory for good."""

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from tableside.batching.admission import waited_too_long
 from tableside.batching.limits import RequestLimits
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Output
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Output
+from tableside.contracts.table import Table
 from tableside.errors import AnswerTooLarge, DeadlineExceeded, NotFinite
 from tableside.serving import verification
 from tableside.serving.servable import Servable

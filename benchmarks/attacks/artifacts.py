@@ -25,7 +25,7 @@ from sklearn.svm import SVC
 
 from benchmarks.attacks.rows import Limits
 from benchmarks.attacks.stage import Outcome, Stage
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.publishing.publish import publish
 from tableside.repository import integrity, paths
 

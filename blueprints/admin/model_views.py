@@ -9,7 +9,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from tableside.blueprints.admin.changes import require_published
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken
 from tableside.process import worker_slots
 from tableside.repository import integrity, model_toml

@@ -17,7 +17,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tableside.blueprints.docs.openapi.document import Described, document
-from tableside.contract.id_column import InputWithId
+from tableside.contracts.id_column import InputWithId
 from tableside.serving.catalog import EMPTY, Catalog
 from tableside.serving.servable import Servable
 from tableside.web import deadlines, path_prefix

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tableside.blueprints.predict import several_outputs
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Output
 from tableside.errors import AnswerTooLarge, RequestRejected
 from tableside.web import response
 from tableside.web.accept import Choice

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 from werkzeug.http import parse_options_header
 
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding import arrow, csv_tables
 from tableside.decoding.json_lines import from_json_lines
 from tableside.decoding.npy import from_npy

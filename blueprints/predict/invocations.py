@@ -15,9 +15,9 @@ from flask import Blueprint
 from tableside.blueprints.predict import answer_formats, body_formats, misplaced, several_outputs, tables
 from tableside.blueprints.predict.body_formats import BodyFormat
 from tableside.blueprints.predict.several_outputs import OutputQuery
-from tableside.contract.id_column import model_of
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.id_column import model_of
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding.cells import WORDS
 from tableside.decoding.json_tables import from_rows, require_rows
 from tableside.decoding.rules import Rules, malformed

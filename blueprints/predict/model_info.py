@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from flask import Blueprint, Response
 
-from tableside.contract.schema import Column, Contract, Datatype, Output
+from tableside.contracts.schema import Column, Contract, Datatype, Output
 from tableside.decoding.tensors import NUMPY, inputs, metadata
 from tableside.web import response
 from tableside.web.extensions import catalog, servable

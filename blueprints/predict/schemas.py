@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from tableside.contract.schema import Input
+from tableside.contracts.schema import Input
 from tableside.decoding.tensors import Tensor
 
 Parameters = dict[str, object]

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell, Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell, Output
 from tableside.decoding.output_tensors import rows_json
 from tableside.decoding.rules import malformed
 from tableside.errors import RequestRejected

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from tableside.contract.id_column import of_width
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.id_column import of_width
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows, name_cells, names
 from tableside.decoding.rules import Problems, Rules, malformed
 from tableside.decoding.tensors import one_column

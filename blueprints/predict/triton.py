@@ -9,7 +9,7 @@ import time
 
 from flask import Blueprint, Response
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.decoding.tensors import inputs
 from tableside.serving.servable import Servable
 from tableside.telemetry import metrics

@@ -13,8 +13,8 @@ from tableside.blueprints.predict.schemas import PredictRequest, narrow
 from tableside.blueprints.predict.several_outputs import NO_QUERY, OutputQuery
 from tableside.blueprints.predict.tables import inputs, instances
 from tableside.blueprints.predict.v2 import models
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_numbers, require_rows
 from tableside.decoding.rules import Rules
 from tableside.errors import RequestRejected

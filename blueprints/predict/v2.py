@@ -11,8 +11,8 @@ from flask import Blueprint, Response
 from tableside import __version__
 from tableside.blueprints.predict import misplaced, model_info
 from tableside.blueprints.predict.schemas import IdOnly, InferRequest, RequestedOutput
-from tableside.contract.id_column import InputWithId
-from tableside.contract.schema import Contract, Input
+from tableside.contracts.id_column import InputWithId
+from tableside.contracts.schema import Contract, Input
 from tableside.decoding import binary, content_types
 from tableside.decoding.json_tables import require_rows
 from tableside.decoding.output_tensors import describe, to_tensor

@@ -12,7 +12,7 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tableside.blueprints.admin import openapi
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.process import worker_slots
 from tableside.process.audit_log import FILE
 from tableside.repository import model_toml, paths

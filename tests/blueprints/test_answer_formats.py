@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tests.conftest import QUICK, MakeApp, cells, error_of, serve
 from tests.fakes import SumRuntime
 from tests.spellings import npy

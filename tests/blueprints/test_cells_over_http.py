@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.repository.model_toml import ColumnConfig
 from tests.conftest import QUICK, MakeApp, error_of, serve
 from tests.fakes import FailingRuntime, RecordingRuntime

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tests.conftest import QUICK, MakeApp, serve
 from tests.fakes import RecordingRuntime, numbers
 

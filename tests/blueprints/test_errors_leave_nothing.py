@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tests.conftest import MakeApp, serve
 from tests.fakes import RecordingRuntime
 from tests.spellings import npy

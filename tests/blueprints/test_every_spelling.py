@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.missing_words import WORDS
 from tests.conftest import QUICK, MakeApp, serve
 from tests.fakes import RecordingRuntime

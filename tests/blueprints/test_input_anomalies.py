@@ -7,7 +7,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.repository.model_toml import ColumnConfig
 from tableside.web.input_anomalies import MOST_COLUMNS
 from tests.conftest import QUICK, MakeApp, serve

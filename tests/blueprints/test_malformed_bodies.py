@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tests.conftest import QUICK, MakeApp, error_of, serve
 from tests.fakes import SumRuntime
 from tests.spellings import HEADER, Request, spellings

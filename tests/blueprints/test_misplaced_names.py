@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tests.conftest import QUICK, MakeApp, error_of, serve
 from tests.fakes import RecordingRuntime
 

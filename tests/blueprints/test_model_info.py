@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tableside.blueprints.predict import model_info
-from tableside.contract.schema import Column, Contract, Input, Output
+from tableside.contracts.schema import Column, Contract, Input, Output
 from tests.conftest import MakeApp, registry_of
 from tests.fakes import numbers, sum_contract
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tests.conftest import BEARER, CONTROL, QUICK, MakeApp, serve
 from tests.hostile import mutations
 from tests.spellings import INVOKE, V1, V2, Request, spellings

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from tableside.blueprints.predict import schemas
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding import json_words
 from tableside.errors import RequestRejected, TooLarge, UnsupportedBody
 from tableside.settings import Server

@@ -17,8 +17,8 @@ from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tableside.contract import id_column
-from tableside.contract.schema import Column, Input
+from tableside.contracts import id_column
+from tableside.contracts.schema import Column, Input
 from tableside.repository.model_toml import ColumnConfig
 from tests.blueprints.test_every_spelling import MATRIX, MIXED, TEXTS, WHOLE, bits, rows_of
 from tests.conftest import QUICK, MakeApp, serve

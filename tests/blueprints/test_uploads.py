@@ -23,7 +23,7 @@ import pytest
 from flask import Flask
 from skl2onnx import to_onnx
 
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.errors import TablesideError
 from tableside.process import operations
 from tableside.process.audit_log import FILE

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tableside.batching.limits import RequestLimits
-from tableside.contract import answers, tolerances
-from tableside.contract.schema import Contract
-from tableside.contract.table import Table
+from tableside.contracts import answers, tolerances
+from tableside.contracts.schema import Contract
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.process.offload import ThreadOffload

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.publishing.publish import publish
 from tests import estimator_zoo

@@ -169,14 +169,14 @@ def test_an_empty_folder_serves_after_init(installed: Installed) -> None:
 
 
 def test_the_package_offers_its_names(installed: Installed) -> None:
-    """`import tableside` has publish and Client; the application is in tableside.wsgi; nothing is called app."""
+    """`import tableside` has three names; the application is in tableside.wsgi; nothing is called app."""
     code = (
         "import importlib.util as u, tableside\n"
-        "print(tableside.publish.__name__, tableside.Client.__name__)\n"
+        "print(*(getattr(tableside, name).__name__ for name in ('publish', 'contract', 'Client')))\n"
         "import tableside.wsgi as w\n"
         "print(type(w.application).__name__, *[n for n in ('app', 'blueprints', 'wsgi') if u.find_spec(n)])\n"
     )
     printed = run(
         installed.environment / "bin" / "python", "-I", "-c", code, cwd=installed.folder, environ=installed.environ
     )
-    assert printed.splitlines() == ["publish Client", "ApplicationForAnyServer"]
+    assert printed.splitlines() == ["publish contract Client", "ApplicationForAnyServer"]

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 
 from tableside.cli import main
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.errors import ContractBroken, PublishFailed
 from tableside.preflight.checks import check_version
 from tableside.publishing import training_record

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tests import training_environments
 from tests.e2e.conftest import Stack, make_stack, published, until
 from tests.training_environments import TrainingEnvironment

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.errors import TablesideError
 from tableside.preflight.checks import check_version
 from tableside.publishing import mlflow

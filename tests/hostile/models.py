@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 
 HASH_MODULUS = 2**61 - 1
 """Python hashes each multiple of it to 0."""

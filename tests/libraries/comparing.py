@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tests.libraries.zoo import Case
 
 

@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tests.libraries import zoo
 from tests.libraries.zoo import Case
 from tests.spellings import spellings

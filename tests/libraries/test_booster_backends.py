@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from xgboost import XGBClassifier, XGBRegressor
 
-from tableside.contract.schema import Contract
-from tableside.contract.table import Table
+from tableside.contracts.schema import Contract
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.preflight.checks import check_version
 from tableside.publishing import comparison_rows, equivalence, outputs, sample_rows

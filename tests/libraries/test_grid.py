@@ -22,8 +22,8 @@ from click.testing import CliRunner, Result
 from flask import Flask
 
 from tableside.cli import main
-from tableside.contract.environment import environment
-from tableside.contract.schema import Contract
+from tableside.contracts.environment import environment
+from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.factory import create_app
 from tableside.process.offload import make_offload

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from flask import Flask
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
 from tableside.factory import create_app
 from tableside.process.offload import make_offload

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.publishing.publish import publish
 from tableside.publishing.sample_rows import rows_as_cells
 from tableside.setting_texts import LIBRARIES

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from tableside.contract import conversion
-from tableside.contract.answers import collect
-from tableside.contract.environment import PACKAGES, environment, sha256
-from tableside.contract.schema import Output
+from tableside.contracts import conversion
+from tableside.contracts.answers import collect
+from tableside.contracts.environment import PACKAGES, environment, sha256
+from tableside.contracts.schema import Output
 from tableside_contract import answers as training_answers
 from tests.fakes import SUM_OUTPUTS, SumRuntime
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.arrow import from_arrow, from_parquet
 from tableside.decoding.arrow_buffers import check_inflated
 from tableside.decoding.rules import STRICT, Rules

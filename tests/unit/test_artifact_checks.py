@@ -20,7 +20,7 @@ from sklearn.preprocessing import SplineTransformer
 from sklearn.svm import SVC, SVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
-from tableside.contract.artifact_checks import problem
+from tableside.contracts.artifact_checks import problem
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.publishing.publish import publish
 from tableside.runtimes import sklearn as runtime

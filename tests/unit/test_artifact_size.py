@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.attacks.artifacts import with_zeros
-from tableside.contract import artifact_size
+from tableside.contracts import artifact_size
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.child import artifacts
 from tableside.publishing.publish import publish

@@ -10,10 +10,10 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from tableside.contract import tolerances
-from tableside.contract.answers import Run
-from tableside.contract.schema import Column, Golden, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts import tolerances
+from tableside.contracts.answers import Run
+from tableside.contracts.schema import Column, Golden, Input, Output
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.publishing.batch_invariance import MAX_ULP, measure, widen
 from tableside.publishing.publish import publish

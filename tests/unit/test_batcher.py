@@ -22,7 +22,7 @@ from tableside.batching.batcher import BatchedResult, Batcher
 from tableside.batching.cost import CostModel
 from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import (
     ClientClosedRequest,

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tableside.batching.limits import RequestLimits
 from tableside.batching.queue import BatchPolicy
-from tableside.contract.digest import digest_of
-from tableside.contract.schema import Column, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts.digest import digest_of
+from tableside.contracts.schema import Column, Input, Output
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken, Overloaded, RequestRejected
 from tableside.repository import model_toml
 from tableside.repository.model_toml import CacheConfig

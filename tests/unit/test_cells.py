@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract.schema import Column
+from tableside.contracts.schema import Column
 from tableside.decoding.cells import to_array
 from tableside.decoding.rules import Problems, Rules
 

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from tableside.contract.environment import sha256
-from tableside.contract.table import Table
+from tableside.contracts.environment import sha256
+from tableside.contracts.table import Table
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish

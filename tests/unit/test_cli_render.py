@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tableside.cli import render, step_progress
-from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input, Route
+from tableside.contracts.schema import Column, Contract, EquivalenceCheck, Input, Route
 from tableside.publishing.progress import show_share
 from tests.fakes import sum_contract
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tableside.cli import main
 from tableside.cli.client import class_name, module
-from tableside.contract.schema import Column, Contract, Input, Output
+from tableside.contracts.schema import Column, Contract, Input, Output
 from tests.fakes import numbers, sum_contract
 
 pytestmark = pytest.mark.no_greenlets

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.cli import main
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import ContractBroken, FailureKind
 from tableside.model_process.child.loaded_versions import Versions

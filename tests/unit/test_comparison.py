@@ -21,9 +21,9 @@ from tableside.comparison.answers import Rows
 from tableside.comparison.child import ComparisonJob
 from tableside.comparison.report import Side
 from tableside.comparison.row_sources import Reading
-from tableside.contract import schema
-from tableside.contract.schema import Column, Contract, Golden, Input, Output
-from tableside.contract.table import Table
+from tableside.contracts import schema
+from tableside.contracts.schema import Column, Contract, Golden, Input, Output
+from tableside.contracts.table import Table
 from tableside.errors import RequestRejected
 from tableside.publishing.publish import publish
 from tableside.runtimes.sklearn import SklearnRuntime

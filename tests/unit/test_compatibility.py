@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tableside.contract.schema import Artifact, Column, Contract, Golden, Input, Output
+from tableside.contracts.schema import Artifact, Column, Contract, Golden, Input, Output
 from tableside.repository import compatibility
 from tableside.repository.model_toml import ColumnConfig
 

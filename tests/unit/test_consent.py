@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 
 from tableside.cli import main
 from tableside.cli.render import visible
-from tableside.contract import schema
-from tableside.contract.consent_digest import consent_digest
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.consent_digest import consent_digest
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.repository import consent_file, integrity
 from tests.own_code_models import Trained

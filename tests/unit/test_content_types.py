@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding import content_types
 from tableside.decoding.rules import STRICT
 from tableside.decoding.tensors import Tensor, from_tensors

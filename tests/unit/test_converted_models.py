@@ -15,8 +15,8 @@ import treelite.sklearn
 from sklearn.datasets import load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
-from tableside.contract import schema
-from tableside.contract.schema import Contract, Route
+from tableside.contracts import schema
+from tableside.contracts.schema import Contract, Route
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish
 from tableside.runtimes.checked_artifacts import CheckedArtifacts

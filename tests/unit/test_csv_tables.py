@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.csv_tables import Header, from_csv
 from tableside.decoding.rules import STRICT, Rules
 from tableside.errors import RequestRejected, TooLarge

@@ -13,7 +13,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tableside.cli import main
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.deployment import stack_metrics
 from tableside.factory import create_app
 from tableside.repository.model_toml import ModelConfig

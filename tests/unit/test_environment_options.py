@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main
-from tableside.contract.consent_digest import PICKLE
+from tableside.contracts.consent_digest import PICKLE
 from tableside.decoding.json_tables import from_rows
 from tableside.model_process.environment_pools import private
 from tableside.preflight.checks import check_version

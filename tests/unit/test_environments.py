@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 
 from tableside import settings as app_settings
 from tableside.cli import main
-from tableside.contract.environment import environment
+from tableside.contracts.environment import environment
 from tableside.deployment import model_programs
 from tableside.errors import ContractBroken, EnvironmentFailed, SettingsError
 from tableside.model_process import known_environments, venvs

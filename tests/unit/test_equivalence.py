@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tableside.contract.schema import Column, Input, Output
+from tableside.contracts.schema import Column, Input, Output
 from tableside.publishing import comparison_rows, equivalence
 from tableside.publishing.effort import FULL
 from tableside.runtimes.fast.backend import FastRuntime

@@ -16,8 +16,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from tableside.contract import failure_place
-from tableside.contract.schema import Column, Input
+from tableside.contracts import failure_place
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.json_tables import from_rows
 
 FRAME = pd.DataFrame({"age": np.arange(40.0), "income": np.arange(40.0) ** 2, "town": ["a", "b"] * 20})

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tableside.batching.limits import RequestLimits
-from tableside.contract.schema import Column, Input, Route
+from tableside.contracts.schema import Column, Input, Route
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import FailureKind
 from tableside.preflight.checks import check_version

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from tableside.contract.schema import Contract, Output
+from tableside.contracts.schema import Contract, Output
 from tableside.errors import ContractBroken
 from tableside.publishing.publish import publish
 from tableside.runtimes import golden

@@ -23,9 +23,9 @@ import pytest
 from click.testing import CliRunner
 
 from tableside.cli import main
-from tableside.contract import schema
-from tableside.contract.consent_digest import PICKLE, package_of
-from tableside.contract.schema import Artifact, Contract
+from tableside.contracts import schema
+from tableside.contracts.consent_digest import PICKLE, package_of
+from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight import checks
 from tableside.repository import integrity, paths

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tableside.contract import schema
-from tableside.contract.schema import Contract, Route
+from tableside.contracts import schema
+from tableside.contracts.schema import Contract, Route
 from tableside.errors import ContractBroken, FailureKind
 from tableside.repository import integrity, paths
 

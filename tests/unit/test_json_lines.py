@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.json_lines import from_json_lines
 from tableside.decoding.rules import STRICT, Rules
 from tableside.errors import RequestRejected, TooLarge, TooManyRows

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.json_tables import from_columns, from_matrix, from_numbers, from_rows, names, require_rows
 from tableside.decoding.rules import Rules
 from tableside.errors import RequestRejected

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sklearn.linear_model import LinearRegression
 
 from tableside.cli import main
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.errors import PublishFailed
 from tableside.publishing import copies
 from tableside.publishing.publish import publish

@@ -15,9 +15,9 @@ import skops.io
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.preprocessing import FunctionTransformer
 
-from tableside.contract import schema
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.environment import sha256
+from tableside.contracts.schema import Contract
 from tableside.errors import FailureKind, ModelNotFound, ModelNotReady
 from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import make_offload

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding import binary
 from tableside.decoding.csv_tables import from_csv
 from tableside.decoding.json_tables import from_columns, from_rows

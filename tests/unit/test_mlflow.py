@@ -28,8 +28,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.cli import main
-from tableside.contract.environment import environment
-from tableside.contract.schema import Contract
+from tableside.contracts.environment import environment
+from tableside.contracts.schema import Contract
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import mlflow

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.preflight.checks import check_version
 from tableside.settings import Repository
 from tests.unit.test_mlflow import DATA, EXPECTED, assert_agree, error_of_publish, published

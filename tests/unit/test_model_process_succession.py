@@ -19,7 +19,7 @@ import skops.io
 from sklearn.linear_model import LinearRegression
 
 from tableside import settings as app_settings
-from tableside.contract.environment import sha256
+from tableside.contracts.environment import sha256
 from tableside.decoding.json_tables import from_rows
 from tableside.deployment import model_programs
 from tableside.deployment.layout import MODEL_PROGRAMS

@@ -25,10 +25,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tableside.contract import failure_place
-from tableside.contract.environment import environment, sha256
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts import failure_place
+from tableside.contracts.environment import environment, sha256
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import ContractBroken, DeadlineExceeded, ModelNotReady
 from tableside.model_process.child import loaded_versions, wire

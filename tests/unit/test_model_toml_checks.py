@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tableside.contract import schema
-from tableside.contract.schema import Column, Input
+from tableside.contracts import schema
+from tableside.contracts.schema import Column, Input
 from tableside.repository import model_toml
 from tableside.repository.model_toml_checks import contradictions
 from tests.fakes import sum_contract

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_lines import from_json_lines
 from tableside.decoding.json_tables import from_rows
 from tableside.decoding.npy import from_npy

@@ -30,10 +30,10 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
 
 from tableside.cli import main
-from tableside.contract import schema
-from tableside.contract.conversion import as_array
-from tableside.contract.environment import sha256
-from tableside.contract.schema import Column, Contract, EquivalenceCheck, Input, Route
+from tableside.contracts import schema
+from tableside.contracts.conversion import as_array
+from tableside.contracts.environment import sha256
+from tableside.contracts.schema import Column, Contract, EquivalenceCheck, Input, Route
 from tableside.decoding.json_tables import from_matrix
 from tableside.errors import ContractBroken, FailureKind
 from tableside.factory import create_app

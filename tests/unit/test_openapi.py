@@ -18,7 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tableside.blueprints.docs.openapi import cell_schemas, components, requests
 from tableside.blueprints.docs.openapi.document import INVOCATIONS, Described, document
-from tableside.contract.schema import Column, Contract, Golden, Input, Output
+from tableside.contracts.schema import Column, Contract, Golden, Input, Output
 from tableside.decoding.cells import to_array
 from tableside.decoding.rules import Problems, Rules
 from tableside.web import error_replies

@@ -51,6 +51,7 @@ def test_the_public_names_are_what_they_say() -> None:
     """Every name of __all__ can be had; another one is an AttributeError, as for any module."""
     assert {name: getattr(tableside, name).__name__ for name in tableside.__all__ if name != "__version__"} == {
         "Client": "Client",
+        "contract": "contract",
         "publish": "publish",
     }
     assert set(tableside.__all__) <= set(dir(tableside))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.attacks import parquet_bombs
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.arrow import from_parquet
 from tableside.decoding.parquet_pages import MAX_PAGES, MAX_REFUSED_COLUMNS, MAX_UNKNOWN_COLUMNS, check
 from tableside.decoding.rules import Rules

@@ -20,9 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.cli import main
-from tableside.contract import schema
-from tableside.contract.consent_digest import PICKLE
-from tableside.contract.schema import Artifact
+from tableside.contracts import schema
+from tableside.contracts.consent_digest import PICKLE
+from tableside.contracts.schema import Artifact
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tableside.contract import schema
-from tableside.contract.schema import Contract
+from tableside.contracts import schema
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.child import TOO_MUCH_MEMORY
 from tableside.process import plain_files

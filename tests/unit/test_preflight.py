@@ -18,8 +18,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 
-from tableside.contract import schema
-from tableside.contract.environment import sha256
+from tableside.contracts import schema
+from tableside.contracts.environment import sha256
 from tableside.errors import FailureKind
 from tableside.preflight import runner
 from tableside.preflight.coordinator import PreflightCoordinator

@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tableside.cli import main
-from tableside.contract.consent_digest import package_of
-from tableside.contract.schema import Contract
+from tableside.contracts.consent_digest import package_of
+from tableside.contracts.schema import Contract
 from tableside.errors import ContractBroken, FailureKind, PublishFailed
 from tableside.preflight.checks import check_version
 from tableside.publishing.publish import publish

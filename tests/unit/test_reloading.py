@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.errors import FailureKind, ModelNotFound, ModelNotReady
 from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import make_offload

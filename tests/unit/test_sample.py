@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
-from tableside.contract.schema import Cell, Input
+from tableside.contracts.schema import Cell, Input
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import missing_cells, sample, sample_files, sample_rows

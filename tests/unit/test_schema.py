@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Column, Input, Output, decode, encode, plain
+from tableside.contracts.schema import Column, Input, Output, decode, encode, plain
 from tableside.decoding.rules import describe
 from tests.fakes import sum_contract
 

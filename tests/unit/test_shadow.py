@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from tableside.contract.schema import Column, Contract, Input, Output
-from tableside.contract.table import Table
-from tableside.contract.table_fit import input_differences, output_differences
+from tableside.contracts.schema import Column, Contract, Input, Output
+from tableside.contracts.table import Table
+from tableside.contracts.table_fit import input_differences, output_differences
 from tableside.process.offload import ThreadOffload
 from tableside.runtimes.base import Runtime
 from tableside.serving import answer_comparison, shadow

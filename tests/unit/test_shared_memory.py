@@ -22,9 +22,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from tableside.contract import answers
-from tableside.contract.schema import Contract
-from tableside.contract.table import Table
+from tableside.contracts import answers
+from tableside.contracts.schema import Contract
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_matrix, from_rows
 from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight import shared_entries

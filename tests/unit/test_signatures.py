@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main
-from tableside.contract.environment import sha256
+from tableside.contracts.environment import sha256
 from tableside.errors import ContractBroken, FailureKind, SettingsError
 from tableside.model_process.child import artifacts
 from tableside.model_process.environment_pools import private

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract import conversion
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts import conversion
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.model_process import connection, small_calls
 from tableside.model_process.child import wire
 from tableside.model_process.child.loaded_versions import Loaded

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tableside.blueprints.predict.schemas import InferRequest, PredictRequest
 from tableside.blueprints.predict.tables import instances
 from tableside.blueprints.predict.v1 import decode
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows, require_rows
 from tableside.decoding.rules import STRICT
 from tableside.decoding.tensors import Tensor, from_tensors

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tableside.contract.schema import Column, Input
-from tableside.contract.table import Table
+from tableside.contracts.schema import Column, Input
+from tableside.contracts.table import Table
 from tableside.decoding.json_tables import from_columns, from_rows
 from tableside.errors import RequestRejected
 from tests.fakes import numbers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract.schema import Column, Input, Output
+from tableside.contracts.schema import Column, Input, Output
 from tableside.decoding.output_tensors import rows_json, to_tensor
 from tableside.decoding.rules import Rules
 from tableside.decoding.tensors import Tensor, flatten, from_tensors, inputs, one_column

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tableside.contract.tolerances import DIFFERENT, scale, ulp_difference
+from tableside.contracts.tolerances import DIFFERENT, scale, ulp_difference
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main, release_steps
-from tableside.contract import schema
+from tableside.contracts import schema
 from tableside.repository import model_toml
 from tableside.serving import comparisons
 from tableside.serving.comparisons import FOLDER, Counts, ids

@@ -19,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from tableside.cli import main
-from tableside.contract.schema import Output
+from tableside.contracts.schema import Output
 from tableside.errors import PublishFailed
 from tableside.publishing import sources, training_record
 from tableside.publishing.publish import publish

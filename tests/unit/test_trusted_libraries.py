@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tableside import setting_texts, settings
-from tableside.contract import native_boosters, object_graph
+from tableside.contracts import native_boosters, object_graph
 from tableside.errors import ContractBroken, FailureKind, SettingsError
 from tableside.runtimes import trusted_types
 from tableside.runtimes.library_types import LIBRARIES

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import FunctionTransformer
 
-from tableside.contract.schema import decode, encode
+from tableside.contracts.schema import decode, encode
 from tableside.decoding.json_tables import from_rows
 from tableside.errors import PublishFailed
 from tableside.publishing import column_types, sample_rows

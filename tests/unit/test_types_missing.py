@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
-from tableside.contract.schema import Column, Input
+from tableside.contracts.schema import Column, Input
 from tableside.decoding.json_tables import from_rows
 from tableside.decoding.rules import Rules
 from tableside.errors import PublishFailed, RequestRejected

@@ -15,8 +15,8 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from tableside.cli import main
-from tableside.contract import schema, wide
-from tableside.contract.schema import Column, Contract, Golden, Input
+from tableside.contracts import schema, wide
+from tableside.contracts.schema import Column, Contract, Golden, Input
 from tableside.publishing import onnx_export
 from tableside.publishing.publish import publish
 from tableside.repository import integrity

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.contract import artifact_size, conversion
+from tableside.contracts import artifact_size, conversion
 from tableside.model_process import connection
 from tableside.model_process.child import wire
 from tableside.model_process.known_environments import CHILD

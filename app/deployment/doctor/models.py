@@ -6,8 +6,8 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tableside.contract.environment import environment
-from tableside.contract.schema import Contract
+from tableside.contracts.environment import environment
+from tableside.contracts.schema import Contract
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.errors import ContractBroken

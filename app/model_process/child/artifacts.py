@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import artifact_checks, artifact_size, native_boosters
+    from tableside.contracts import artifact_checks, artifact_size, native_boosters
     from tableside.own_code import importer
 else:
     import artifact_checks

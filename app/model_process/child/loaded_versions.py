@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import conversion, failure_place
+    from tableside.contracts import conversion, failure_place
     from tableside.model_process.child import sample_tables, wire
     from tableside.model_process.child.artifacts import LoadRefused, read_artifact, runs_code
     from tableside.model_process.child.report import environment, say

@@ -21,7 +21,7 @@ for _variable in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB"):
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _APP = os.path.dirname(os.path.dirname(_HERE))
-sys.path[:0] = [_HERE, os.path.join(_APP, "contract")]  # `python -I` adds no folder by itself
+sys.path[:0] = [_HERE, os.path.join(_APP, "contracts")]  # `python -I` adds no folder by itself
 
 _PR_SET_PDEATHSIG = 1
 

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tableside.contract.array_type import Array
+    from tableside.contracts.array_type import Array
 
     Spec = list[Any]
     """The place of an array in a message, as its header has it."""

@@ -10,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 
-from tableside.contract.answers import MethodAnswer
-from tableside.contract.array_type import Array
-from tableside.contract.object_graph import class_path
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.answers import MethodAnswer
+from tableside.contracts.array_type import Array
+from tableside.contracts.object_graph import class_path
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.base import Runtime
 from tableside.runtimes.fast import (
     boosters,

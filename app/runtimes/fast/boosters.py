@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.object_graph import class_path
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.object_graph import class_path
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.fast import oblivious_trees, treelite, treelite_boosters
 from tableside.runtimes.fast.columns import Codes, Source, coded_columns
 from tableside.runtimes.fast.numerics import EstimatorRequired, Method, require, squares
@@ -182,7 +182,7 @@ def _lightgbm(estimator: Any, backend: str) -> dict[str, Method]:
 
 def _catboost(estimator: Any, backend: str) -> dict[str, Method]:
     if backend == BOOSTER:
-        # `predict` of the loaded estimator uses one thread: tableside.contract.native_boosters.
+        # `predict` of the loaded estimator uses one thread: tableside.contracts.native_boosters.
         names = [name for name in ("predict", "predict_proba") if hasattr(estimator, name)]
         return {name: getattr(estimator, name) for name in names}
     require(backend == "tree_walk", "trees of CatBoost")

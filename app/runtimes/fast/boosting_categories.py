@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.fast.columns import NUMBERS, Source, numeric_columns
 from tableside.runtimes.fast.encoders import encoded_categories
 from tableside.runtimes.fast.numerics import EstimatorRequired, Step, is_exactly, require

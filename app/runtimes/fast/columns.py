@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.fast.numerics import EstimatorRequired, require
 
 Gather = Callable[[Table], Array]

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.fast.columns import NAN, Gather, cells_of, is_nan, plain_output
 from tableside.runtimes.fast.numerics import EstimatorRequired, is_exactly, require
 

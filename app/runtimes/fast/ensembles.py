@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import Unsupported, is_exactly, require
 
 ENSEMBLE, ENSEMBLE_TREELITE = "ensemble", "ensemble_treelite"

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn import linear_model as lm
 from sklearn import svm
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import Method, Unsupported, check_finite, is_exactly, pair, softmax
 
 _CLASSIFIERS = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 
 Step = Callable[[Array], Array]
 """Takes a matrix of shape [rows, columns] and returns another. It does not change its argument."""

@@ -19,7 +19,7 @@ from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTY
 from sklearn.pipeline import Pipeline
 from sklearn.tree._tree import Tree
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import Method, Unsupported, is_exactly, require
 from tableside.runtimes.fast.trees import FORESTS, TREES, as_cells, of_sums
 

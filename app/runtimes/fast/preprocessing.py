@@ -17,9 +17,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )  # fmt: skip
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Input
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Input
+from tableside.contracts.table import Table
 from tableside.runtimes.fast.columns import Gather, Source, is_nan, numeric_columns, plain_output
 from tableside.runtimes.fast.encoders import ENCODERS, encoded_categories
 from tableside.runtimes.fast.numerics import Step, Unsupported, is_exactly, require

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import EstimatorRequired, LibraryMissing, Method, Unsupported, is_exactly, require
 from tableside.runtimes.fast.trees import FORESTS, HISTOGRAM, as_cells, boosted, takes_missing
 

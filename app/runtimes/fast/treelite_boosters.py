@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import LibraryMissing, Method, Unsupported, require, to_float32
 from tableside.runtimes.fast.treelite import TREELITE, constant_trees, predictor_of
 

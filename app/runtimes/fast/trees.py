@@ -14,7 +14,7 @@ import numpy as np
 from sklearn import dummy, ensemble, tree
 from sklearn.ensemble._gradient_boosting import predict_stages
 
-from tableside.contract.array_type import Array
+from tableside.contracts.array_type import Array
 from tableside.runtimes.fast.numerics import (
     Method,
     Unsupported,

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tableside.contract.schema import Cell, Column, Contract, Output
+from tableside.contracts.schema import Cell, Column, Contract, Output
 from tableside.decoding import dates
 from tableside.decoding.cells import INT64_MAX, INT64_MIN, MAX_EXACT_INTEGER, limits
 

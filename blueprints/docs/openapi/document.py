@@ -35,7 +35,7 @@ from tableside.blueprints.docs.openapi.components import (
 )
 from tableside.blueprints.docs.openapi.requests import model_ref
 from tableside.blueprints.docs.openapi.responses import infer_example, outputs, predict_example
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.decoding.rules import STRICT, Rules
 
 _NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9_]")

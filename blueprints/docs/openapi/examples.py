@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from tableside.blueprints.docs.openapi.wide_tables import is_wide
-from tableside.contract.schema import Cell, Contract
+from tableside.contracts.schema import Cell, Contract
 
 Examples: TypeAlias = dict[str, dict[str, Any]]
 """The `examples` of a media type: an object with a `value`, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tableside.blueprints.docs.openapi import wide_tables
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
 from tableside.blueprints.docs.openapi.requests import model_ref, rows, values
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 
 
 def components(contract: Contract) -> dict[str, Schema]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tableside.blueprints.docs.openapi.cell_schemas import Schema
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 
 
 def output_query(contract: Contract) -> list[Schema]:

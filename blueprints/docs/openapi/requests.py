@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tableside.blueprints.docs.openapi import wide_tables
 from tableside.blueprints.docs.openapi.cell_schemas import Schema, bare, cell
-from tableside.contract.schema import Column, Contract
+from tableside.contracts.schema import Column, Contract
 from tableside.decoding.rules import Rules
 from tableside.decoding.tensors import ACCEPTED_DATATYPES
 

@@ -8,7 +8,7 @@ from tableside.blueprints.docs.openapi import id_columns
 from tableside.blueprints.docs.openapi.cell_schemas import MAX_LISTED, Schema, description, output_cell
 from tableside.blueprints.docs.openapi.requests import model_ref
 from tableside.blueprints.docs.openapi.wide_tables import is_wide
-from tableside.contract.schema import Cell, Contract, Output
+from tableside.contracts.schema import Cell, Contract, Output
 
 
 def components(contract: Contract, id_column: str = "") -> dict[str, Schema]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tableside.blueprints.docs.openapi.cell_schemas import MAX_LISTED, Schema, bare, listed
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.decoding.rules import Rules
 
 _MAX_KINDS = 20

@@ -11,8 +11,8 @@ from hashlib import blake2b
 import msgspec
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.table import Table
+from tableside.contracts.array_type import Array
+from tableside.contracts.table import Table
 
 DIGEST_BYTES = 32
 """The size of a digest. Among 2**64 different tables, two have equal digests with a probability of 2**-129."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Cell
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Cell
 
 DIFFERENT = float("inf")
 """The distance of arrays that differ in shape, dtype or label, or of a number from NaN: no number of units fits."""

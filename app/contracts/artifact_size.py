@@ -3,7 +3,7 @@
 skops reads the array of each node of `schema.json` into memory, also to name the types of the file. Several nodes can
 name one array, and a sparse matrix is a zip file within the zip file.
 
-This file also runs in model processes, as tableside.contract.conversion does: Python 3.8, no import of Tableside.
+This file also runs in model processes, as tableside.contracts.conversion does: Python 3.8, no import of Tableside.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from functools import cached_property
 
 import msgspec
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Column, Datatype, Input, Kind, Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Column, Datatype, Input, Kind, Output
 
 DATATYPES: dict[str, Datatype] = {"O": "BYTES", "i": "INT64", "f": "FP64"}
 """The datatype of ids in an answer, by the kind of their array."""

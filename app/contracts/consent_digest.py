@@ -6,7 +6,7 @@ the same name do not meet in one process. Consent is given to a digest of the co
 
 from __future__ import annotations
 
-from tableside.contract.schema import Contract
+from tableside.contracts.schema import Contract
 from tableside.own_code.importer import digest_of, package_name
 
 FOLDER = "code"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tableside.contract.schema import Column, Contract, Input, Output
+from tableside.contracts.schema import Column, Contract, Input, Output
 
 
 def input_differences(served: Input, candidate: Input) -> list[str]:

@@ -1,6 +1,6 @@
 """Visits the objects inside an estimator: steps, members of ensembles, fitted attributes, whatever holds them.
 
-This file also runs in model processes, as tableside.contract.conversion does: Python 3.8, no import of Tableside.
+This file also runs in model processes, as tableside.contracts.conversion does: Python 3.8, no import of Tableside.
 """
 
 from __future__ import annotations

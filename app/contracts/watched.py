@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tableside.contract.array_type import Array
-    from tableside.contract.schema import Cell, Column
+    from tableside.contracts.array_type import Array
+    from tableside.contracts.schema import Cell, Column
 
 
 class Watched:

@@ -4,7 +4,7 @@ XGBoost, LightGBM and CatBoost each have a documented format that later releases
 publish every booster in the estimator is replaced by a mark that names its file. At load it is read from there, and
 predicts with one thread. A booster must not be loaded before a worker is forked: OpenMP would hang in the worker.
 
-This file also runs in model processes, as tableside.contract.conversion does: Python 3.8, no import of Tableside.
+This file also runs in model processes, as tableside.contracts.conversion does: Python 3.8, no import of Tableside.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import object_graph
-    from tableside.contract.object_graph import class_path, package_of
+    from tableside.contracts import object_graph
+    from tableside.contracts.object_graph import class_path, package_of
 else:
     import object_graph
     from object_graph import class_path, package_of

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from tableside.contract import conversion
-from tableside.contract.array_type import Array
-from tableside.contract.id_column import RowIds
-from tableside.contract.schema import Column, Input
+from tableside.contracts import conversion
+from tableside.contracts.array_type import Array
+from tableside.contracts.id_column import RowIds
+from tableside.contracts.schema import Column, Input
 
 if TYPE_CHECKING:
     import pandas as pd

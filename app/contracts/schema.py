@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from tableside.contract import output_names, wide
-from tableside.contract.watched import Watched
+from tableside.contracts import output_names, wide
+from tableside.contracts.watched import Watched
 
 FORMAT = 1
 """The format of `contract.json` that this version of Tableside reads and writes."""
@@ -194,7 +194,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     code: the modules that the trainer published with the estimator, as files below `code/`.
     boosters: the files of boosters in the format of their own library, which `artifact` names.
     batch_invariance: how much an answer depends on the other rows of the call: not at all (`exact`), by up to
-    `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contract.tolerances), or by more, so that rows
+    `batch_tolerance_ulp` units in the last place (`ulp`, see tableside.contracts.tolerances), or by more, so that rows
     of several requests may not share a call (`none`). None means that it was not measured.
     """
 
@@ -238,7 +238,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode(contract: Contract) -> bytes:
-    """Return the contract as indented JSON, or in a short form if it has many columns (tableside.contract.wide).
+    """Return the contract as indented JSON, or in a short form if it has many columns (tableside.contracts.wide).
 
     Equal contracts give equal bytes.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tableside.contract.array_type import Array
-from tableside.contract.schema import Output
+from tableside.contracts.array_type import Array
+from tableside.contracts.schema import Output
 
 MethodAnswer = Array | list[Array]
 """What a method returns: an array of shape [rows] or [rows, width], or a list of those, one for each target."""

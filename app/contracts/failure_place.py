@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from tableside.contract.array_type import Array
-    from tableside.contract.table import Table
+    from tableside.contracts.array_type import Array
+    from tableside.contracts.table import Table
 
 _MOST_COLUMNS = 3
 _UNKNOWN_CATEGORY = re.compile(r"[Ff]ound unknown categor.* in column (\d+)", re.DOTALL)

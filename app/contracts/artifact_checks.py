@@ -5,7 +5,7 @@ neighbours and support vector machines follows the numbers in fitted arrays with
 of a tree's nodes ends the process at a row of the sender's choice. A text vectorizer with `input="filename"` opens the
 files that a request names.
 
-This file also runs in model processes, as tableside.contract.conversion does: Python 3.8, no import of Tableside.
+This file also runs in model processes, as tableside.contracts.conversion does: Python 3.8, no import of Tableside.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract.array_type import Array
-    from tableside.contract.object_graph import class_path, contents, objects
+    from tableside.contracts.array_type import Array
+    from tableside.contracts.object_graph import class_path, contents, objects
 else:
     from object_graph import class_path, contents, objects
 

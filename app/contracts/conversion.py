@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 import numpy as np
 
 if TYPE_CHECKING or __package__:
-    from tableside.contract import native_boosters, object_graph
+    from tableside.contracts import native_boosters, object_graph
 else:
     import native_boosters
     import object_graph
@@ -20,14 +20,14 @@ else:
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tableside.contract.array_type import Array
-    from tableside.contract.schema import Column
+    from tableside.contracts.array_type import Array
+    from tableside.contracts.schema import Column
 
 
 def to_matrix(columns: Sequence[Column], rows: int, arrays: Mapping[str, Array] | None, matrix: Array | None) -> Array:
     """Return the columns as one C-ordered writable array of shape [rows, columns], in the contract's order.
 
-    Either `arrays` or `matrix` holds the table, as in tableside.contract.table.Table.
+    Either `arrays` or `matrix` holds the table, as in tableside.contracts.table.Table.
     """
     if matrix is not None:
         # Some of scikit-learn's compiled code does not accept read-only memory, such as a request's body.
@@ -40,7 +40,7 @@ def to_matrix(columns: Sequence[Column], rows: int, arrays: Mapping[str, Array] 
 def to_frame(columns: Sequence[Column], arrays: Mapping[str, Array] | None, matrix: Array | None) -> pd.DataFrame:
     """Return the columns as a DataFrame with the dtypes that the estimator was trained on.
 
-    Either `arrays` or `matrix` holds the table, as in tableside.contract.table.Table.
+    Either `arrays` or `matrix` holds the table, as in tableside.contracts.table.Table.
     """
     import pandas as pd
 
