@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tableside.settings import Server
 from tableside.telemetry import access_log, logs
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.web.request_ids import REQUEST_ID, RequestIds
-from tableside.web.request_lifecycle import begin
 
 
 def counted(**more: Any) -> RequestTrace:
@@ -72,7 +70,7 @@ def test_a_request_id_needs_no_escapes(given_id: str) -> None:
     """Whatever a client sends, the id of the request has only ASCII characters that JSON does not escape."""
     ids = RequestIds()
     for environ in ({"HTTP_X_REQUEST_ID": given_id}, {}):
-        request_id = begin(environ, ids, Server()).request_id
+        request_id = ids.of(environ)
         assert request_id.isascii()
         assert json.dumps(request_id) == f'"{request_id}"'
 

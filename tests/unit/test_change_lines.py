@@ -55,7 +55,7 @@ def test_many_changes_are_cut() -> None:
 
 
 def test_a_new_instance_says_which_settings_are_new(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the old and the new value and where it comes from; the first start and one without changes say nothing."""
     monkeypatch.setenv("TABLESIDE_CONFIG", str(tmp_path / "tableside.toml"))
@@ -64,7 +64,7 @@ def test_a_new_instance_says_which_settings_are_new(
     def note(**server: object) -> str:
         settings = msgspec.convert({"server": {"run_dir": str(tmp_path), **server}}, Settings)
         setting_changes.note(settings)
-        return capsys.readouterr().out
+        return capfd.readouterr().out
 
     assert note(workers=2) == ""
     assert note(workers=2) == ""
