@@ -6,7 +6,7 @@ for a time. A success alone clears it. Three digests of one model that are quara
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -33,11 +33,10 @@ class Suspect(msgspec.Struct, frozen=True):
 
 
 class StoppedModel(msgspec.Struct, frozen=True):
-    """A model that answers 503 until `until_s`, or until another generation is served."""
+    """A model that answers 503 until `until_s`, or until a generation starts it again."""
 
     name: str
     until_s: float
-    generation: int
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -70,7 +69,7 @@ def current(ledger: Ledger, now_s: float) -> Ledger:
     """Return the ledger without what is over."""
     return Ledger(
         tuple(each for each in ledger.suspects if now_s < each.until_s)[-MAX_SUSPECTS:],
-        tuple(each for each in ledger.models if now_s < each.until_s and each.generation == ledger.generation),
+        tuple(each for each in ledger.models if now_s < each.until_s),
         ledger.generation,
     )
 
@@ -99,7 +98,7 @@ def blame(ledger: Ledger, entries: Sequence[Entry], now_s: float, keep_s: float)
             if each.is_quarantined and model_name(each.model) == name and now_s - each.since_s <= MODEL_WINDOW_S
         ]
         if len(recent) >= MODEL_DIGESTS:
-            stopped[name] = StoppedModel(name, now_s + keep_s, ledger.generation)
+            stopped[name] = StoppedModel(name, now_s + keep_s)
     return Ledger(suspects, tuple(stopped.values()), ledger.generation), blamed
 
 
@@ -109,8 +108,12 @@ def cleared(ledger: Ledger, digest: str) -> Ledger:
     return Ledger(kept, ledger.models, ledger.generation)
 
 
-def served(ledger: Ledger, generation: int) -> Ledger:
-    """Return the ledger after a worker has begun to serve this generation: a newer one starts stopped models again."""
+def served(ledger: Ledger, generation: int, starts: Collection[str] | None) -> Ledger:
+    """Return the ledger after a worker has begun to serve this generation.
+
+    starts: the stopped models that a newer generation starts again, because it is about them; None for all.
+    """
     if generation <= ledger.generation:
         return ledger
-    return Ledger(ledger.suspects, (), generation)
+    models = () if starts is None else tuple(each for each in ledger.models if each.name not in starts)
+    return Ledger(ledger.suspects, models, generation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tableside.process import deaths, process_table, settling, suspects
@@ -207,10 +207,10 @@ class WorkerHand:
         death = deaths.Death(deaths.Cause.HUNG, f"a call has not ended {HUNG_AFTER_S:g} s after its deadline")
         return Settled(self._slot, os.getpid(), death, blamed)
 
-    def serves(self, generation: int) -> None:
-        """Note that this worker serves a generation. A newer one starts stopped models again."""
+    def serves(self, generation: int, starts: Collection[str] | None) -> None:
+        """Note that this worker serves a generation. starts: the stopped models that start with it; None for all."""
         if self._file is not None and self._ledger().generation < generation:
-            self._update(lambda ledger: suspects.served(ledger, generation))
+            self._update(lambda ledger: suspects.served(ledger, generation, starts))
 
     def _ledger(self) -> Ledger:
         return suspects.parse(self._file.read_ledger()[1]) if self._file is not None else Ledger()

@@ -209,7 +209,7 @@ class Registry(Served):
 
     def _tell(self) -> None:
         self.metrics.generation.set(self.catalog.generation)
-        self.hand.serves(self.catalog.generation)
+        self.hand.serves(self.catalog.generation, self.catalog.statement.starts)
         waiting = set(self.catalog.waiting_aliases())
         for model, alias, target, serves in sorted(waiting - self._waiting, key=str):
             log.warning("alias_not_moved", model=model, alias=alias, version=target, serves=serves)
@@ -225,7 +225,7 @@ class Registry(Served):
         try:
             while True:
                 wanted = msgspec.structs.replace(
-                    self._loads.read(self.catalog.statement, refused), generation=generation
+                    self._loads.read(self.catalog.statement, refused), generation=generation, starts=None
                 )
                 if not self.is_complete:
                     self.load(wanted)

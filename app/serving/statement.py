@@ -55,6 +55,7 @@ class Statement(msgspec.Struct, frozen=True):
     """All models of a generation by name.
 
     time: when it was made, in seconds of the epoch. reason: by what. repository: the folder that it was read from.
+    starts: the models that start again if they were stopped because of their requests; None for all.
     """
 
     generation: int = 0
@@ -62,6 +63,7 @@ class Statement(msgspec.Struct, frozen=True):
     reason: str = ""
     time: float = 0.0
     repository: str = ""
+    starts: tuple[str, ...] | None = ()
 
     @property
     def refusals(self) -> dict[Key, Refusal]:

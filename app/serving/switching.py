@@ -76,9 +76,9 @@ class Switching:
         """Make the next generation of what the repository asks for, and return when every worker serves it.
 
         reason: a sentence for the statement and the log. targets: versions that must be served afterwards. Another new
-        version that a worker cannot serve is left out by all. retry: the models whose refused versions are tried again;
-        None for all. force: switch although nothing has changed. timeout_s: for all workers to prepare; None for the
-        load timeout and MARGIN_S.
+        version that a worker cannot serve is left out by all. retry: the models whose refused versions are tried again,
+        and which start again if they were stopped; None for all. force: switch although nothing has changed. timeout_s:
+        for all workers to prepare; None for the load timeout and MARGIN_S.
 
         Raises SwitchRefused with the reason of each worker, and OSError if the repository cannot be read; nothing is
         switched then. Raises ModelNotReady if the run folder cannot be written.
@@ -92,7 +92,8 @@ class Switching:
             if not force and not statement.changed(self.before, wanted):
                 serving = self._generations.words.serving(worker_slots.held(self._slots))
                 return self._outcome(self.before, (), len(serving), started_s)
-            proposed = self._propose(wanted)
+            starts = None if retry is None else tuple({*retry, *statement.changed(self.before, wanted)})
+            proposed = self._propose(msgspec.structs.replace(wanted, starts=starts))
             participants = self._generations.words.serving(worker_slots.held(self._slots))
             try:
                 new = self._new_refusals(self._answers(proposed.generation, participants, limit_s), targets)

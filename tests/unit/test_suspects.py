@@ -69,15 +69,18 @@ def test_three_digests_within_a_minute_stop_the_model() -> None:
     assert [each.name for each in quarantine(two, "c", 102.0, model="iris/2").models] == ["iris"]
 
 
-def test_a_newer_generation_starts_a_stopped_model_again() -> None:
-    """A reload ends the stop; a worker that begins to serve the same generation does not."""
-    ledger = suspects.served(Ledger(), 7)
+def test_a_newer_generation_starts_the_stopped_models_that_it_is_about() -> None:
+    """A reload starts all; a change of another model, or a worker that begins to serve the same generation, none."""
+    ledger = suspects.served(Ledger(), 7, None)
     for digest in "abc":
         ledger = quarantine(ledger, digest, 100.0)
-    assert [each.generation for each in ledger.models] == [7]
-    assert suspects.served(ledger, 7) is ledger
-    assert not suspects.served(ledger, 8).models
-    assert len(suspects.served(ledger, 8).suspects) == 3
+    assert [each.name for each in ledger.models] == ["iris"]
+    assert suspects.served(ledger, 7, None) is ledger
+    assert suspects.served(ledger, 8, ("wine",)).models == ledger.models
+    assert suspects.served(ledger, 8, ("wine",)).generation == 8
+    assert not suspects.served(ledger, 8, ("iris",)).models
+    assert not suspects.served(ledger, 8, None).models
+    assert len(suspects.served(ledger, 8, None).suspects) == 3
 
 
 def test_a_ledger_is_bounded_and_survives_damage() -> None:

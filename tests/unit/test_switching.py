@@ -163,6 +163,16 @@ def test_a_command_that_a_worker_refuses_changes_nothing(host: Host, command: Ca
     assert host.unnamed == [1, 1]
 
 
+def test_a_generation_says_which_stopped_models_start_again(host: Host) -> None:
+    """The models that it changes; all of them after a reload; none where nothing of theirs is new."""
+    host.promote(2)
+    assert host.workers[0].registry.catalog.statement.starts == ("iris",)
+    switching.switch(host.settings, "reload", retry=None, force=True)
+    assert host.workers[0].registry.catalog.statement.starts is None
+    switching.switch(host.settings, "a look", force=True)
+    assert host.workers[0].registry.catalog.statement.starts == ()
+
+
 def test_nothing_new_is_no_generation(host: Host) -> None:
     """A switch to what is served already makes none, unless it is forced."""
     before = words_of(host).current
