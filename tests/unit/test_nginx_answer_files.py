@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from tableside.access_keys import digest
+from tableside.deployment import layout
 from tableside.process.answer_files import FOLDER
+from tableside.web import large_answers, sessions
 from tableside.web.large_answers import HEADER, LOCATION
-from tests.nginx_fronts import Answer, Front, front, make_settings, run_folder
+from tests.conftest import KEY
+from tests.nginx_fronts import PREDICT, Answer, Front, front, make_settings, run_folder, serving, sums_app
 
 pytestmark = [pytest.mark.no_greenlets, pytest.mark.processes]
 CONTENT = json.dumps({"predictions": ["setosa"] * 1000}).encode()
@@ -87,3 +92,52 @@ def test_clients_cannot_ask_for_files(data: Front) -> None:
     for method in ("GET", "POST"):
         answer = ask(data, f"{LOCATION}file", method)
         assert (answer.status, answer.content, answer.said["x-started"]) == (404, b"", "files")
+
+
+IDS = {"X_Correlation_ID": "c-1", "X_Amzn_SageMaker_Custom_Attributes": "trace=7"}
+BROWSER = {"Accept": "text/html", **IDS}
+INFER = {
+    "inputs": [{"name": name, "shape": [1], "datatype": "FP64", "data": [1]} for name in "ab"],
+    "parameters": {"binary_data_output": True},
+}
+PREDICTIONS = {PREDICT: {"instances": [{"a": 1, "b": 2}]}, "/v2/models/sums/infer": INFER}
+OFTEN_DIFFERENT = {"date", "x-request-id", "content-length", "set-cookie", "connection", "server", "accept-ranges"}
+"""Headers of each answer, or of each connection. Accept-Ranges is the documentation's own."""
+DATA_ROADS = ("/v2/models/sums", "/v2", "/", "/docs", "/docs/static/init.js", "/openapi.json")
+CONTROL_ROADS = (
+    "/", "/?refresh=60", "/docs", "/docs/static/init.js", "/openapi.json", "/metrics", "/admin/static/status.css",
+    "/admin/api/models", "/admin/api/workers", "/admin/api/settings", "/admin/api/audit",
+    "/v2/models/sums",
+)  # fmt: skip
+
+
+def test_a_large_answer_has_the_headers_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind of view of both planes: policies of pages, Refresh, Vary, tags and the caller's ids."""
+    with run_folder() as run_dir:
+        settings, app = sums_app(run_dir, docs="true")
+        (run_dir / "admin.key").write_text(KEY)
+        token = sessions.begin(run_dir, "admin.key", digest(KEY), time.time())
+        port = settings.server.admin_listen.rpartition(":")[2]
+        known = {"Authorization": f"Bearer {KEY}", "Cookie": f"tableside_session_{port}={token}", **BROWSER}
+        with front(settings, serving(app), (layout.DATA, layout.ADMIN)) as (data, control):
+
+            def said(limit: int) -> dict[str, dict[str, str]]:
+                monkeypatch.setattr(large_answers, "MAX_BUFFERED_BYTES", limit)
+                answers = {
+                    path: data.ask(path, "POST", json.dumps(body).encode(), Content_Type="application/json", **IDS)
+                    for path, body in PREDICTIONS.items()
+                }
+                answers |= {f"data {road}": data.ask(road, **known) for road in DATA_ROADS}
+                answers |= {f"control {road}": control.ask(road, **known) for road in CONTROL_ROADS}
+                assert {road: one.status for road, one in answers.items() if one.status != 200} == {}
+                return {
+                    road: {name: value for name, value in one.said.items() if name not in OFTEN_DIFFERENT}
+                    for road, one in answers.items()
+                }
+
+            small, large = said(1 << 40), said(0)
+        assert large == small
+        assert small["control /?refresh=60"]["refresh"] == "60"
+        assert "content-security-policy" in small["control /"]
+        assert "inference-header-content-length" in small["/v2/models/sums/infer"]
+        assert list((run_dir / FOLDER).iterdir()), "the answers were passed on in files"
