@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tableside.deployment.layout import ADMIN, DATA
-from tableside.process import shared_record
+from tableside.process import file_holes, shared_record
 from tableside.process.shared_record import Record
 
 PLANES = {DATA: "data", ADMIN: "control"}
@@ -28,8 +28,13 @@ CODES = (
 )  # fmt: skip
 """The label of each status. 499: the client has closed the connection before there was an answer."""
 MAX_BYTES = 1 << 16
-"""A file that has been read to its end is emptied when it is larger."""
+"""A file that has been read to its end is emptied when it is larger. While nginx goes on to write, so that a look always
+finds something new, the space of what was read is given back instead, and no line is lost."""
+LIMIT_BYTES = 1 << 26
+"""A file that takes more space is emptied in any case, as where the file system cannot give back a part of it. Lines
+that nginx writes at that moment are not counted."""
 _READ_BYTES = 1 << 20
+_BLOCK_BYTES = 512
 
 
 def collect(run_dir: Path) -> None:
@@ -80,12 +85,26 @@ def _new_lines(file: Path, place: list[int]) -> tuple[Mapping[str, int], list[in
         if at == status.st_size and at > MAX_BYTES:
             os.ftruncate(fd, 0)  # nginx appends, wherever the end is
             return {}, [status.st_ino, 0]
-        lines = os.pread(fd, _READ_BYTES, at)
+        if at > MAX_BYTES:
+            with suppress(OSError):
+                file_holes.free_before(fd, at)
+        found, at = _read(fd, at, status.st_size)
+        if os.fstat(fd).st_blocks * _BLOCK_BYTES > LIMIT_BYTES:
+            os.ftruncate(fd, 0)
+            at = 0
     finally:
         os.close(fd)
-    lines = lines[: lines.rfind(b"\n") + 1]
-    words = Counter(lines.decode("ascii", errors="replace").split())
+    return found, [status.st_ino, at]
+
+
+def _read(fd: int, at: int, end: int) -> tuple[Mapping[str, int], int]:
+    """Return the counts of the whole lines between two places, and where the last one ends."""
     found: Counter[str] = Counter()
-    for word, count in words.items():
-        found[word if word in CODES else OTHER] += count
-    return found, [status.st_ino, at + len(lines)]
+    while lines := os.pread(fd, min(_READ_BYTES, end - at), at):
+        lines = lines[: lines.rfind(b"\n") + 1]
+        if not lines:  # the rest of the line is still to come
+            break
+        at += len(lines)
+        for word, count in Counter(lines.decode("ascii", errors="replace").split()).items():
+            found[word if word in CODES else OTHER] += count
+    return found, at

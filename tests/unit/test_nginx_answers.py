@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tableside.deployment import layout, nginx_answers
+from tableside.deployment.nginx_answers import MAX_BYTES
+from tableside.process import file_holes
 from tests.nginx_fronts import PROXY, Front, front, make_settings, run_folder
 from tests.waiting import wait_until
 
@@ -140,6 +142,31 @@ def test_counts_never_go_back(tmp_path: Path) -> None:
     file.rename(tmp_path / "old")
     written(tmp_path, "502\n")
     assert collected(tmp_path)["data", "502"] == 3
+
+
+@pytest.mark.parametrize("has_holes", [True, False])
+def test_a_flood_without_a_pause_takes_little_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_holes: bool
+) -> None:
+    """nginx writes between each two looks, and no line is lost. Without holes the file is emptied at its limit."""
+    monkeypatch.setattr(nginx_answers, "LIMIT_BYTES", 1 << 20)
+    if not has_holes:
+        monkeypatch.setattr(file_holes, "free_before", lambda fd, end: os.truncate(-1, 0))  # raises OSError
+    largest = count = 0
+    for _ in range(40):
+        file = written(tmp_path, "429\n" * 40_000, "50")
+        nginx_answers.collect(tmp_path)
+        largest = max(largest, file.stat().st_blocks * 512)
+        written(tmp_path, "2\n")
+        count += 1
+    assert largest < (1 << 20 if has_holes else 2 << 20)
+    found = collected(tmp_path)
+    assert found["data", "429"] == 40_000 * count
+    if has_holes:
+        assert found["data", "502"] == count
+        assert file.stat().st_size > MAX_BYTES
+        nginx_answers.collect(tmp_path)
+        assert file.stat().st_size == 0, "it is emptied when the flood pauses"
 
 
 COLLECT = """
