@@ -28,8 +28,8 @@ CODES = (
 )  # fmt: skip
 """The label of each status. 499: the client has closed the connection before there was an answer."""
 MAX_BYTES = 1 << 16
-"""A file that has been read to its end is emptied when it is larger. While nginx goes on to write, so that a look always
-finds something new, the space of what was read is given back instead, and no line is lost."""
+"""A file that has been read to its end is emptied when it is larger. While nginx goes on to write, a look always finds
+something new: then the space of what was read is given back instead, and no line is lost."""
 LIMIT_BYTES = 1 << 26
 """A file that takes more space is emptied in any case, as where the file system cannot give back a part of it. Lines
 that nginx writes at that moment are not counted."""
