@@ -67,6 +67,7 @@ class SupervisedProcesses:
         self.call_timeout_s = call_timeout_s
         self.retries = 0
         self.setbacks = 0
+        self._down_since_s: float | None = None
         at = first % len(paths)
         self._paths = [*paths[at:], *paths[:at]]
         self._idle: dict[str, list[Connection]] = {path: [] for path in paths}
@@ -112,8 +113,13 @@ class SupervisedProcesses:
                 return answer
 
     def versions_of_libraries(self, give_up_at_s: float) -> Mapping[str, str]:
-        """Return the versions of Python and of the libraries in the environment. Raises what `call` raises."""
-        answer = self.call(HELLO, (), give_up_at_s)
+        """Return the versions of Python and of the libraries in the environment. Raises what `call` raises.
+
+        While no process runs, all that wait here wait together as long as one would: the second version of a dead
+        environment does not wait once more. A load asks for the versions first.
+        """
+        waited_s = 0.0 if self._down_since_s is None else time.monotonic() - self._down_since_s
+        answer = self.call(HELLO, (), give_up_at_s - waited_s)
         found: Mapping[str, str] = answer.header["environment"]
         return found
 
@@ -164,6 +170,8 @@ class SupervisedProcesses:
             with suppress(OSError):
                 plain_sockets.connect(path).close()
                 count += 1
+        if count:
+            self._down_since_s = None
         return count
 
     def close(self) -> None:
@@ -180,7 +188,10 @@ class SupervisedProcesses:
             for path in self._paths:
                 connection = self._open(path)
                 if connection is not None:
+                    self._down_since_s = None
                     return path, connection
+            if self._down_since_s is None:
+                self._down_since_s = time.monotonic()
             if time.monotonic() + LOOK_EVERY_S >= give_up_at_s:
                 raise ModelNotReady(
                     f"no model process of the environment {self.name!r} is running; see `supervisorctl "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -57,28 +57,27 @@ class LoadQueue(Generic[Item]):
         """The versions that requests wait for, in the order in which they were asked for."""
         return tuple(key for key in tuple(self._asked) if key in self._missing)
 
-    def take(self, only_asked: bool = False) -> tuple[Key, Item] | None:
-        """Wait for the next version and return it; None when there will be no more.
+    def take(self, among: Collection[Key], only_asked: bool = False) -> tuple[Key, Item] | None:
+        """Wait for the next of these versions and return it; None when there will be no more of them.
 
         only_asked: take only versions that requests wait for.
         """
         with self._changed:
             while True:
-                key = self._next(only_asked)
+                key = self._next(among, only_asked)
                 if key is not None:
                     self._taken.add(key)
                     return key, self._offered.pop(key)
-                if self._closed and not self._offered:
+                if self._closed and not any(each in among for each in self._offered):
                     return None
                 self._changed.wait()
 
-    def _next(self, only_asked: bool) -> Key | None:
+    def _next(self, among: Collection[Key], only_asked: bool) -> Key | None:
         for key in self._asked:
-            if key in self._offered:
+            if key in self._offered and key in among:
                 return key
-        if only_asked or not self._offered:
-            return None
-        return min(self._offered, key=self._rank.__getitem__)
+        offered = () if only_asked else (each for each in self._offered if each in among)
+        return min(offered, key=self._rank.__getitem__, default=None)
 
     def done(self, key: Key) -> None:
         """Report that a version that was taken is loaded, or refused."""
@@ -88,11 +87,11 @@ class LoadQueue(Generic[Item]):
             self._changed.notify_all()
 
     def finish(self) -> list[Key]:
-        """Wait until all versions that were taken are done. Returns those that were never offered.
+        """Wait until all versions that were offered are done. Returns those that were never offered.
 
         Call `done` for them when they have been given up, so that requests for them stop waiting.
         """
         with self._changed:
-            while self._taken:
+            while self._taken or self._offered:
                 self._changed.wait()
             return list(self._missing)

@@ -8,16 +8,19 @@ from functools import partial
 from tableside.errors import FailureKind
 from tableside.preflight.results import PreflightResult, PreflightResults, VersionFiles
 from tableside.process.offload import Offload
-from tableside.serving.load_queue import LoadQueue
+from tableside.serving.load_queue import Key, LoadQueue
 from tableside.serving.loader import CHANGED, Loader
 from tableside.serving.scan import PendingVersion, refused
 from tableside.serving.servable import Servable
 
 Adopt = Callable[[PendingVersion, Servable], None]
 Job = tuple[PendingVersion, PreflightResult]
-THREADS = 3
-"""The native threads that a reload uses: for the versions in their order, for those that requests ask for, and for the
-files of preflight results. Loads hold the interpreter's lock, so that more threads would not be faster."""
+MOST_ENVIRONMENTS = 8
+"""How many environments load at the same time. Such a load waits for a model process and holds no lock meanwhile."""
+THREADS = 3 + MOST_ENVIRONMENTS
+"""The native threads that a reload may use: for the versions in their order, for those that requests ask for, for the
+files of preflight results, and for environments. Loads in this process hold the interpreter's lock, so that more
+threads would not be faster."""
 _PASSED = PreflightResult(FailureKind.NONE)
 _CHANGED = PreflightResult(FailureKind.OTHER, CHANGED)
 
@@ -51,15 +54,30 @@ class Reload:
             self._queue.close()
         else:
             self._offload.spawn(partial(self._feed, rounds))
-        if len(self._pending) > 1:
-            self._offload.spawn(partial(self._load_all, only_asked=True))
-        self._load_all()
+        own, *others = self._groups()
+        for group in others:
+            self._offload.spawn(partial(self._load_all, group))
+        if len(own) > 1:
+            self._offload.spawn(partial(self._load_all, own, only_asked=True))
+        self._load_all(own)
         for key in self._queue.finish():
             reason = f"no preflight could run: {type(self._problem).__name__}: {self._problem}; reload again"
             self._adopt(self._pending[key], refused(self._pending[key], reason))
             self._queue.done(key)
         if self._problem is not None:
             raise self._problem
+
+    def _groups(self) -> list[set[Key]]:
+        """Divide the versions: those of this process first, then those of each environment.
+
+        An environment whose processes do not run holds up its own versions only, each for `repository.load_timeout_s`.
+        """
+        names = sorted({each.environment for each in self._pending.values()} - {""})
+        place = {name: 1 + number % MOST_ENVIRONMENTS for number, name in enumerate(names)}
+        groups: list[set[Key]] = [set() for _ in range(1 + min(len(names), MOST_ENVIRONMENTS))]
+        for key, pending in self._pending.items():
+            groups[place.get(pending.environment, 0)].add(key)
+        return groups
 
     def _feed(self, rounds: Iterator[PreflightResults]) -> None:
         missing = {pending.files: pending for pending in self._pending.values()}
@@ -75,8 +93,8 @@ class Reload:
         finally:
             self._queue.close()
 
-    def _load_all(self, only_asked: bool = False) -> None:
-        while (taken := self._queue.take(only_asked)) is not None:
+    def _load_all(self, group: set[Key], only_asked: bool = False) -> None:
+        while (taken := self._queue.take(group, only_asked)) is not None:
             key, (pending, result) = taken
             try:
                 self._adopt(pending, self._offload.call(partial(self._loader.load, pending, result)))

@@ -19,7 +19,7 @@ def offered(*keys: tuple[str, int]) -> LoadQueue[str]:
 def order(queue: LoadQueue[str]) -> str:
     queue.close()
     found = ""
-    while (taken := queue.take()) is not None:
+    while (taken := queue.take(KEYS)) is not None:
         found += taken[1]
         queue.done(taken[0])
     return found
@@ -48,7 +48,7 @@ def test_the_end_of_a_version_is_reported() -> None:
     queue = offered()
     ended = queue.ask(KEYS[1])
     assert ended is not None
-    assert queue.take() == (KEYS[1], "B")
+    assert queue.take(KEYS) == (KEYS[1], "B")
     assert not ended.is_set()
     queue.done(KEYS[1])
     assert ended.is_set()
@@ -61,11 +61,11 @@ def test_a_second_taker_takes_only_what_was_asked_for() -> None:
     queue, found = offered(), []
 
     def take_asked() -> None:
-        while (taken := queue.take(only_asked=True)) is not None:
+        while (taken := queue.take(KEYS, only_asked=True)) is not None:
             found.append(taken[1])
             queue.done(taken[0])
 
-    assert queue.take() == (KEYS[0], "A")
+    assert queue.take(KEYS) == (KEYS[0], "A")
     second = threading.Thread(target=take_asked)
     second.start()
     ended = queue.ask(KEYS[2])
@@ -84,7 +84,7 @@ def test_finish_waits_for_what_was_taken_and_names_the_rest() -> None:
     queue.close()
     ended = queue.ask(KEYS[3])
     assert ended is not None
-    assert queue.take() is not None
+    assert queue.take(KEYS) is not None
     left: list[tuple[str, int]] = []
     finishing = threading.Thread(target=lambda: left.extend(queue.finish()))
     finishing.start()
@@ -94,7 +94,7 @@ def test_finish_waits_for_what_was_taken_and_names_the_rest() -> None:
     assert not ended.is_set()
     queue.done(KEYS[3])
     assert ended.is_set()
-    assert queue.take() is None
+    assert queue.take(KEYS) is None
 
 
 def test_work_is_paced_and_its_last_change_is_never_lost() -> None:

@@ -393,6 +393,20 @@ def test_without_a_process_the_error_names_the_environment() -> None:
     assert processes.running() == 0
 
 
+def test_versions_of_a_dead_environment_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits as long as a load may take; the next ones look once. A process that answered ends that."""
+    pauses: list[float] = []
+    monkeypatch.setattr("tableside.process.plain_sockets.pause", lambda pause_s: pauses.append(time.sleep(pause_s)))  # type: ignore[func-returns-value]
+    processes = SupervisedProcesses("old", ["/tmp/none-there.sock"], 0, 1.0)
+    counts = []
+    for _ in range(3):
+        with pytest.raises(ModelNotReady, match="no model process of the environment 'old' is running"):
+            processes.versions_of_libraries(time.monotonic() + 0.3)
+        counts.append(len(pauses))
+    assert counts[0] > 0
+    assert counts == [counts[0]] * 3
+
+
 SLOW_ROWS = 500_000
 
 

@@ -23,12 +23,13 @@ from tableside.serving import registry as registry_module
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import Loader
 from tableside.serving.registry import Registry
-from tableside.serving.reloading import THREADS
+from tableside.serving.reloading import THREADS, Reload
 from tableside.serving.scan import PendingVersion
 from tableside.serving.servable import Servable
 from tableside.serving.worker_status import status_of
 from tableside.settings import load
 from tableside.telemetry import metrics
+from tests.waiting import wait_until
 
 
 def copy(root: Path, name: str, version: int = 1) -> Path:
@@ -275,3 +276,30 @@ def test_a_replaced_version_leaves_memory(small_repository: Path) -> None:
         assert gc.get_freeze_count() <= excluded  # only the first load excludes
     finally:
         gc.unfreeze()
+
+
+def test_an_environment_that_does_not_answer_holds_up_its_own_versions_only() -> None:
+    """Versions of this process, and those of another environment, are loaded meanwhile, also if requests ask for it."""
+    names = {"a": "dead", "b": "dead", "c": "alive", "d": "", "e": ""}
+    pending = [PendingVersion(VersionFiles(name, 1, ()), None, True, place) for name, place in names.items()]
+    answers, adopted = threading.Event(), []
+
+    class Waiting(Loader):
+        def load(self, pending: PendingVersion, *_: object) -> Servable:
+            assert pending.environment != "dead" or answers.wait(60)
+            return Servable(*pending.key)
+
+    offload = make_offload(THREADS)
+    reload = Reload(
+        tuple(pending), Waiting(Path(), load().repository), offload, lambda each, fresh: adopted.append(fresh.name)
+    )
+    reload.ask(("a", 1))
+    running = threading.Thread(target=reload.run, args=(None,))
+    running.start()
+    try:
+        assert wait_until(lambda: len(adopted) == 3, 30), adopted
+        assert sorted(adopted) == ["c", "d", "e"]
+    finally:
+        answers.set()
+        running.join(60)
+    assert sorted(adopted) == ["a", "b", "c", "d", "e"]
