@@ -81,7 +81,16 @@ class AuditLog:
 
 
 def _encoded(line: Line) -> bytes:
-    return json.dumps(line).encode() + b"\n"
+    return json.dumps(_with_valid_text(line)).encode() + b"\n"
+
+
+def _with_valid_text(line: Line) -> Line:
+    """Return the line with a question mark for each byte of a name that is no UTF-8: no reader could encode it again.
+
+    Python keeps such a byte of a command's argument as a lone surrogate.
+    """
+    valid: Line = json.loads(json.dumps(line, ensure_ascii=False).encode(errors="replace"))
+    return valid
 
 
 def _append(path: Path, content: bytes, left_bytes: int, max_bytes: int) -> None:
@@ -171,7 +180,7 @@ def _newest(path: Path, most: int) -> list[Line]:
 
 
 def _lines(file: Path, most: int) -> list[Line]:
-    """Return the newest lines of one file. A line that was cut off is left out."""
+    """Return the newest lines of one file. A line that was cut off, or is no object, is left out."""
     with file.open("rb") as opened:
         at = opened.seek(0, os.SEEK_END)
         content = b""
@@ -183,7 +192,9 @@ def _lines(file: Path, most: int) -> list[Line]:
     found: list[Line] = []
     for line in content.splitlines()[-most:]:
         with suppress(ValueError):
-            found.append(json.loads(line))
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(_with_valid_text(value))
     return found
 
 

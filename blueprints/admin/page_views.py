@@ -194,7 +194,8 @@ def _html(template: str, status: int = 200, **values: object) -> Response:
         template, base=_base(), version=__version__, has_docs=settings().server.docs,
         needs_keys=settings().needs_keys, **values,
     )  # fmt: skip
-    response = Response(text, status, HEADERS, content_type="text/html; charset=utf-8")
+    content = text.encode(errors="replace")  # a name from a file or a command may have bytes that are no UTF-8
+    response = Response(content, status, HEADERS, content_type="text/html; charset=utf-8")
     response.vary.update(("Accept", "Cookie"))
     return response
 

@@ -414,6 +414,25 @@ def test_names_and_reasons_are_escaped(own: Flask, own_signed_in: FlaskClient, t
     assert evil not in show(own_signed_in, f"/?q={evil}&page={evil}&refresh={evil}&show={evil}").text
 
 
+def test_a_name_that_is_no_utf8_is_shown(own: Flask, own_signed_in: FlaskClient, tmp_path: Path) -> None:
+    """`tableside keys revoke $'ann\\xe9'` writes such a line of the audit log; a line that is no object is left out."""
+    line = {"event": "keys revoke", "name": "ann\udce9", "who": "ops", "state": "begun"}
+    with (tmp_path / "run" / AUDIT_FILE).open("a") as file:
+        file.write(f"[]\n{json.dumps(line)}\n")
+    answer = show(own_signed_in)
+    assert (answer.status_code, "ann?" in answer.text) == (200, True)
+    listed = own.test_client().get("/admin/api/audit", headers=BEARER, environ_overrides=CONTROL)
+    assert listed.json["lines"][-1]["name"] == "ann?"
+
+
+def test_text_that_is_no_utf8_does_not_end_the_page(app: Flask) -> None:
+    """Whatever it comes from."""
+    with app.test_request_context("/", environ_overrides=CONTROL):
+        content = page_views._html("admin/sign_in.html", problem="\udce9", form_token="", not_ready=[], is_open=True)
+    assert content.status_code == 200
+    assert "?" in content.get_data(as_text=True)
+
+
 def test_a_problem_is_shown_with_its_reason_and_help(make_app: MakeApp, small_repository: Path) -> None:
     """In words, and the filter finds it."""
     (small_repository / "iris" / "2").mkdir()

@@ -40,6 +40,19 @@ def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
     assert [line["event"] for line in log.newest(9)] == ["a", "b"]
 
 
+def test_each_line_that_is_read_is_an_object_that_can_be_encoded(tmp_path: Path) -> None:
+    """Also those of an earlier release, with a byte of a command's argument that is no UTF-8."""
+    log = AuditLog(tmp_path)
+    log.begin({"event": "keys revoke", "name": "ann\udce9", "who": "zoë"})
+    lone = b'{"event": "earlier", "name": "ann\\udce9"}\n'
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'[1]\n"text"\nnull\n\xff\n' + lone)
+    found = log.newest(9)
+    assert [(line["event"], line["name"]) for line in found] == [("keys revoke", "ann?"), ("earlier", "ann?")]
+    assert found[0]["who"] == "zoë"
+    assert b"udce9" not in (tmp_path / FILE).read_bytes().removesuffix(lone)
+
+
 def test_an_end_that_cannot_be_written_is_kept(tmp_path: Path) -> None:
     """It comes before the next line, once, in the order of the ends."""
     log = AuditLog(tmp_path)
