@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from tableside.cli.monitoring import files as monitoring_files
 from tableside.errors import StackError
 
 SETTINGS, CONTROL, IGNORED, MODELS = "tableside.toml", "supervisord.conf", ".gitignore", "models"
@@ -49,13 +49,13 @@ prompt=tableside
 @click.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--no-example", is_flag=True, help="Publish no example model.")
-@click.option("--monitoring", is_flag=True, help="Also write Prometheus' rules and alerts, and Grafana's dashboard.")
+@click.option("--monitoring", is_flag=True, help="Also write files for Prometheus and Grafana, and runbooks.")
 def init(folder: Path, no_example: bool, monitoring: bool) -> None:
     """Make a folder for a server: settings, a model repository and an example model.
 
     Files that exist already stay as they are. Start the server in the folder with `tableside run`.
     """
-    files = {**FILES, **(dict(_monitoring()) if monitoring else {})}
+    files = {**FILES, **(dict(monitoring_files()) if monitoring else {})}
     try:
         written = _write_files(folder, files)
     except OSError as problem:
@@ -69,18 +69,6 @@ def init(folder: Path, no_example: bool, monitoring: bool) -> None:
     click.echo(f"\nStart the server:\n  {go}tableside run")
     if not _has_models(root):
         click.echo("Publish a model:\n  tableside publish NAME MODEL.joblib --sample ROWS.csv")
-
-
-def _monitoring() -> Iterator[tuple[str, str]]:
-    """Yield the files of the folder `monitoring` and their texts. The scrape asks the control plane of this host."""
-    from tableside.deployment.layout import MONITORING
-
-    for source in MONITORING:
-        for path in sorted(each for each in source.rglob("*") if each.is_file()):
-            text = path.read_text(encoding="utf-8")
-            if path.name == "prometheus.yml":
-                text = text.replace('targets: ["tableside:8081"]', 'targets: ["127.0.0.1:8081"]')
-            yield f"monitoring/{source.name}/{path.relative_to(source)}", text
 
 
 def _write_files(folder: Path, files: dict[str, str]) -> set[str]:

@@ -28,8 +28,10 @@ _STACK = Path(str(files("tableside"))) / "stack"
 PROJECT = (_STACK / SUPERVISORD_CONF).resolve().parent
 """The folder in which the programs of the stack run. It has supervisord.conf, gunicorn.conf.py and wsgi.py."""
 TEMPLATE = _STACK / "nginx.conf.j2"
-MONITORING = (_STACK / "prometheus", _STACK / "grafana")
-"""Folders with Prometheus' configuration, rules and alerts, and with Grafana's dashboard."""
+PROMETHEUS, RUNBOOKS = _STACK / "prometheus", _STACK / "runbooks"
+"""Folders with Prometheus' configuration, rules and alerts, and with a page for each alert."""
+DASHBOARD = _STACK / "grafana" / "dashboard.json"
+"""Grafana's dashboard."""
 MAX_RUN_DIR_BYTES = 80
 """Longest path of a run folder. A unix socket's path has at most 107 bytes (unix(7)), and supervisor appends
 `/supervisor.sock.` and a pid.

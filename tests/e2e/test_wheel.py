@@ -25,7 +25,7 @@ from tests.e2e.conftest import PROJECT, Stack, free_port, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SOURCES = (
-    "app", "blueprints", "client", "deploy", "requirements", "src", "training", "LICENSE", "README.md",
+    "app", "blueprints", "client", "deploy", "docs", "requirements", "src", "training", "LICENSE", "README.md",
     "gunicorn.conf.py", "pyproject.toml", "supervisord.conf", "wsgi.py",
 )  # fmt: skip
 
@@ -68,6 +68,8 @@ def test_the_wheel_has_every_file_of_the_code_and_takes_no_name_of_others(wheel:
         text = file.read(next(name for name in names if name.endswith("METADATA"))).decode()
         for name in ("supervisord.conf", "gunicorn.conf.py", "wsgi.py"):
             assert file.read(f"tableside/stack/{name}") == (PROJECT / name).read_bytes()
+    runbooks = {f"tableside/stack/runbooks/{path.name}" for path in (PROJECT / "docs" / "runbooks").iterdir()}
+    assert runbooks < names
     packages = {"tableside", "tableside_client", "tableside_contract"}
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == packages
     code = [path for path in (PROJECT / "app").rglob("*") if path.is_file() and "__pycache__" not in path.parts]

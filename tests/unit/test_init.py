@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from tableside import settings
 from tableside.cli import main
 from tableside.cli.init import FILES
-from tableside.deployment.layout import MONITORING
+from tableside.deployment.layout import PROMETHEUS
 from tableside.repository import paths
 
 
@@ -57,13 +60,36 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert f"tableside: cannot write {tmp_path / 'models'}: " in done.output
 
 
-def test_monitoring_is_written_on_request(tmp_path: Path) -> None:
-    """The files are those of deploy/, and the scrape asks this host: no host is called tableside."""
-    done = CliRunner().invoke(main, ["init", str(tmp_path), "--no-example", "--monitoring"])
+@pytest.fixture(scope="module")
+def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `--monitoring` writes."""
+    folder = tmp_path_factory.mktemp("init")
+    done = CliRunner().invoke(main, ["init", str(folder), "--no-example", "--monitoring"])
     assert done.exit_code == 0, done.output
-    for source in MONITORING:
-        for path in (each for each in source.rglob("*") if each.is_file()):
-            written = (tmp_path / "monitoring" / source.name / path.relative_to(source)).read_text()
-            same = written.replace("127.0.0.1:8081", "tableside:8081") if path.name == "prometheus.yml" else written
-            assert same == path.read_text()
-    assert 'targets: ["127.0.0.1:8081"]' in (tmp_path / "monitoring" / "prometheus" / "prometheus.yml").read_text()
+    return folder / "monitoring"
+
+
+def test_the_scrape_asks_this_host_and_prometheus_takes_the_files(monitoring: Path) -> None:
+    """No host is called tableside, and nothing is said of the compose file. The rules are those of deploy/."""
+    scrape = (monitoring / "prometheus" / "prometheus.yml").read_text()
+    assert 'targets: ["127.0.0.1:8081"]' in scrape
+    assert "compose" not in scrape
+    subprocess.run(["promtool", "check", "config", "prometheus.yml"], cwd=monitoring / "prometheus", check=True)
+    for path in (monitoring / "prometheus" / "rules").iterdir():
+        expected = yaml.safe_load((PROMETHEUS / "rules" / path.name).read_text().replace("docs/runbooks", "runbooks"))
+        assert yaml.safe_load(path.read_text()) == expected
+
+
+def test_what_is_named_in_the_monitoring_folder_is_there(monitoring: Path) -> None:
+    """Each alert and panel names a runbook in the folder, no link is dead, and no path is that of a checkout."""
+    names = {str(path.relative_to(monitoring)) for path in monitoring.rglob("*") if path.is_file()}
+    assert not [name for name in names if "provisioning" in name]
+    texts = {name: (monitoring / name).read_text() for name in names}
+    named = re.findall(r'(?:runbook_url: |"url": ")(runbooks/[\w./-]+)', "\n".join(texts.values()))
+    named = [name for name in named if name != "runbooks/"]
+    assert len(named) > 50
+    assert set(named) <= names
+    for name, text in texts.items():
+        assert not re.search(r"deploy/|docs/runbooks|compose", text), name
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if name.endswith(".md") else ():
+            assert "://" in target or (monitoring / name).parent.joinpath(target).exists(), (name, target)
