@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tableside.telemetry.metric_reader import MetricReader
 
 NO_MODEL = "-"
-"""Label of a request that named no model of the repository."""
+"""Label of a prediction that was refused before a version of the repository had taken it."""
 
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -70,8 +70,8 @@ class Metrics:
             buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.request_seconds = Histogram(
-            "tableside_request_seconds", "Seconds from the request's first line to its answer.", BY_MODEL,
-            buckets=STAGE_BUCKETS_S, registry=registry,
+            "tableside_request_seconds", "Seconds from the moment at which nginx had read the request to its answer.",
+            BY_MODEL, buckets=STAGE_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.rows = Counter("tableside_rows", "Rows that were predicted.", BY_MODEL, registry=registry)
         self.not_finite = Counter(

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from tableside.telemetry import access_log, logs
-from tableside.telemetry.metrics import Metrics
-from tableside.telemetry.request_trace import RequestTrace
+from tableside.telemetry.metrics import NO_MODEL, Metrics
+from tableside.telemetry.request_trace import NO_PROTOCOL, RequestTrace
 from tableside.telemetry.sampling import Sampling
 
 PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/health", "/metrics"))
@@ -55,7 +55,7 @@ class VersionMetrics:
                 rows += trace.rows
             if trace.anomalies:
                 anomalies.update(trace.anomalies)
-            if trace.watch is not None:
+            if trace.watch is not None and trace.counted:
                 trace.watch.answered(trace, request.status, request.seconds)
         for code, count in codes.items():
             self._requests[code].inc(count)
@@ -186,11 +186,11 @@ class RequestMetrics:
             in_flight.set_gauge()
         by_version: defaultdict[tuple[str, str], list[Answered]] = defaultdict(list)
         for request in answered:
-            if request.trace.counted:
+            if request.trace.protocol != NO_PROTOCOL:
                 by_version[request.trace.model, request.trace.version].append(request)
         for version, requests in by_version.items():
             self._version_metrics(*version).add(requests)
-            if self._activity is not None:
+            if self._activity is not None and version[0] != NO_MODEL:
                 self._activity.setdefault(version[0], Activity()).add(requests)
         for request in answered:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"

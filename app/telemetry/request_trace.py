@@ -11,6 +11,8 @@ import msgspec
 
 from tableside.telemetry.metrics import NO_MODEL
 
+NO_PROTOCOL = "-"
+"""Protocol of a request that is no prediction."""
 NO_ANOMALIES: Mapping[tuple[str, str], int] = MappingProxyType({})
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
@@ -28,6 +30,7 @@ class RequestTrace(msgspec.Struct):
     started_s: when nginx received the request, or the worker if there is no nginx.
     waited_s: seconds between nginx and the worker.
     deadline_at_s: the moment by which the request must be answered.
+    protocol: of a prediction; the metrics count predictions only, under NO_MODEL before a version has taken them.
     counted: whether model and version are known, so that they may be labels of metrics.
     stages: seconds spent in each stage, by the stage's name.
     anomalies: the number of input anomalies, by the metric's labels column and kind.
@@ -44,7 +47,7 @@ class RequestTrace(msgspec.Struct):
     deadline_at_s: float = math.inf
     model: str = NO_MODEL
     version: str = NO_MODEL
-    protocol: str = "-"
+    protocol: str = NO_PROTOCOL
     rows: int = 0
     counted: bool = False
     stages: dict[str, float] = msgspec.field(default_factory=dict)

@@ -58,6 +58,7 @@ class _DecodedRequest(PredictionRequest, frozen=True):
 
 def infer(context: RequestContext, name: str | None = None) -> Reply:
     """Predict. The model is the one in the path, in a header or in the settings, or else the only one that there is."""
+    context.trace.protocol = "invocations"
     servable = context.servable(name or _requested_model(context))
     body, body_format, query, choice = (
         context.body(),

@@ -63,6 +63,7 @@ def _version_status(servable: Servable) -> dict[str, object]:
 
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
     """Predict for rows (`instances`) or columns (`inputs`). The query, or `signature_name`, may name outputs."""
+    context.trace.protocol = "v1"
     servable = context.servable(name, version)
     body, query = context.body(), several_outputs.read_query(context)
     choice = accept.choose(context.header("HTTP_ACCEPT"), answer_formats.OFFERED)

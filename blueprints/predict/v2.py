@@ -90,6 +90,7 @@ def _describe(model: Model, contract: Contract, columns: Input) -> dict[str, obj
 
 def infer(context: RequestContext, name: str, version: str | None = None) -> Reply:
     """Predict for one tensor per column, or for one numeric matrix; answer the requested outputs or the default one."""
+    context.trace.protocol = "v2"
     misplaced.refuse_query(context)
     servable = context.servable(name, version)
     body, json_length = context.body(), context.environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")

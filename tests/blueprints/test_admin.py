@@ -71,7 +71,9 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
     client = make_app().test_client()
     for body in ({"instances": [[1, 2, 3, 4]] * 3}, {"instances": [["x"]]}):
         client.post("/v1/models/iris:predict", json=body)
-    client.post("/v1/models/invented:predict", json={})
+    for path in ("/v1/models/invented:predict", "/v2/models/iris/versions/9/infer", "/models/invented/invocations"):
+        client.post(path, json={})
+    client.get("/v2/models/invented")
     response = ask(client, "GET", "/metrics")
     assert response.content_type.startswith("text/plain")
     text = response.get_data(as_text=True)
@@ -80,6 +82,9 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
     assert 'tableside_rows_total{model="iris",version="1"} 3.0' in text
     assert 'tableside_model_state{model="iris",state="READY",version="1"} 1.0' in text
     assert 'tableside_requests_in_flight{model="iris"} 0.0' in text
+    for protocol in ("v1", "v2", "invocations"):
+        assert f'tableside_requests_total{{code="404",model="-",protocol="{protocol}",version="-"}} 1.0' in text
+    assert text.count('tableside_requests_total{code="404"') == 3
     assert "invented" not in text
 
 

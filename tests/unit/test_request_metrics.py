@@ -28,6 +28,13 @@ class Turn:
             work()
 
 
+class Unwanted:
+    """Compares the versions of a model, and must not be told of this request."""
+
+    def answered(self, trace: RequestTrace, status: int, seconds: float) -> None:
+        raise AssertionError("the request was not of a version")
+
+
 def served(rows: int = 1, **stages: float) -> RequestTrace:
     return RequestTrace("id", 0.0, model="wine", version="2", protocol="v1", rows=rows, counted=True, stages=stages)
 
@@ -78,14 +85,28 @@ def test_a_failed_request_counts_under_its_status_and_adds_no_rows() -> None:
     assert samples(made)['tableside_rows_total{model="wine",version="2"}'] == 0.0
 
 
-def test_a_request_that_named_no_model_is_logged_and_not_counted(capfd: pytest.CaptureFixture[str]) -> None:
-    """A name that a client made up never becomes a label."""
+def test_a_prediction_that_no_version_took_is_counted_without_its_name(capfd: pytest.CaptureFixture[str]) -> None:
+    """A name that a client made up never becomes a label; nor is the request among the activity of a model."""
     logs.configure("json")
     made = metrics.make()
-    RequestMetrics(made, None).record(RequestTrace("id-9", 0.0), "POST", "/v1/models/invented:predict", 404, 0.001)
-    assert not [line for line in samples(made) if "invented" in line or "tableside_requests_total" in line]
+    counting = RequestMetrics(made, None)
+    assert counting.take_activity() == {}
+    trace = RequestTrace("id-9", 0.0, protocol="v1", watch=Unwanted())
+    counting.record(trace, "POST", "/v1/models/invented:predict", 404, 0.001)
+    found = samples(made)
+    assert found['tableside_requests_total{code="404",model="-",protocol="v1",version="-"}'] == 1.0
+    assert found['tableside_request_seconds_count{model="-",version="-"}'] == 1.0
+    assert not [line for line in found if "invented" in line]
+    assert counting.take_activity() == {}
     line = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (line["status"], line["request_id"], line["path"]) == (404, "id-9", "/v1/models/invented:predict")
+
+
+def test_other_requests_are_not_counted() -> None:
+    """Probes, metadata and the admin API are no predictions."""
+    made = metrics.make()
+    RequestMetrics(made, None).record(RequestTrace("id-9", 0.0), "GET", "/v2/models/invented", 404, 0.001)
+    assert not [line for line in samples(made) if "tableside_requests_total" in line]
 
 
 def test_lines_keep_the_order_of_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
