@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from tableside.errors import SettingsError
+from tableside.install_hints import install_hint
 from tableside.setting_types import Positive, ResourceAttribute, Url
 
-INSTALL = "pip install -r requirements/tracing.txt, or pip install 'tableside[tracing]'"
 _MODULES = ("opentelemetry.trace", "opentelemetry.proto", "google.protobuf")
 
 
@@ -22,7 +22,7 @@ class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: Annotated[Url, Meta(max_length=2000)] = ""
     """Base URL of a receiver of OTLP over HTTP, such as `http://127.0.0.1:4318`; empty: no traces."""
     sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.01
-    """Share of the requests without a `traceparent` header that are traced. A valid header decides for its request."""
+    """Share of the requests without a valid `traceparent` header that are traced. A valid one decides itself."""
     service_name: Annotated[str, Meta(min_length=1, max_length=255)] = "tableside"
     """The resource attribute `service.name` of all spans."""
     resource_attributes: tuple[ResourceAttribute, ...] = ()
@@ -52,5 +52,6 @@ def check(tracing: Tracing) -> None:
         )
     if any(find_spec(module.partition(".")[0]) is None or find_spec(module) is None for module in _MODULES):
         raise SettingsError(
-            f"tracing.endpoint is set, but the packages for traces are not installed. {INSTALL}; or remove the setting"
+            "tracing.endpoint is set, but the packages for traces are not installed. Remove the setting, or install "
+            f"them: {install_hint('tracing')}"
         )

@@ -28,7 +28,7 @@ else:
 MARK = "tableside_booster"
 """Key of the dict that stands for a booster in the skops file; its value is the name of the booster's file."""
 FILE = re.compile(r"^booster-[0-9]{1,6}\.(ubj|txt|cbm)\Z")
-INSTALL = "pip install -r requirements/libraries.txt"
+INSTALL = "install the wheel with its extra `libraries`, or in a checkout: pip install -r requirements/libraries.txt"
 PACKAGES = ("xgboost", "lightgbm", "catboost", "imblearn", "feature_engine", "skrub", "polars")
 """Import names of the packages in requirements/libraries.txt."""
 

@@ -18,6 +18,7 @@ from tableside.contracts import answers
 from tableside.contracts.array_type import Array
 from tableside.contracts.schema import EquivalenceCheck, Input, Output, Route
 from tableside.contracts.table import Table
+from tableside.install_hints import install_hint
 from tableside.publishing import backend_timing, comparison_rows, onnx_export
 from tableside.publishing.effort import FULL, Effort
 from tableside.publishing.progress import Progress, show_share, silent
@@ -37,7 +38,6 @@ RANGES = ((8, 1), (256, 32), (0, 1000))
 """(up to so many rows, the size of SIZES whose timing decides for them); 0 means any number of rows."""
 MIN_SPEED_UP = 1.1
 """A backend is used when it is at least this many times as fast as the estimator."""
-INSTALL = "pip install -r requirements/onnx.txt"
 
 Outcome = Literal["used", "equal", "slower", "differs", "unsupported"]
 _USED_WHEN_SHARED: tuple[Outcome, str] = ("equal", "used where workers share the artifact")
@@ -161,7 +161,7 @@ def _convert(
 
 
 def _unsupported(backend: str, reason: Unsupported) -> EquivalenceCheck:
-    text = f"needs the library {reason}: {INSTALL}" if isinstance(reason, LibraryMissing) else str(reason)
+    text = f"needs the library {reason}: {install_hint('onnx')}" if isinstance(reason, LibraryMissing) else str(reason)
     return EquivalenceCheck(backend, "unsupported", text)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from tableside.errors import ContractBroken, PublishFailed
+from tableside.install_hints import install_hint
 from tableside.runtimes import onnx_model
 
-_INSTALL = "Install it: pip install -r requirements/libraries.txt"
 CATBOOST_CLASSIFIERS = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll")
 
 
@@ -41,7 +41,8 @@ def read(path: Path, sample: pd.DataFrame) -> object:
         return _READERS[path.suffix.lower()](path, sample)
     except ModuleNotFoundError as absent:
         raise PublishFailed(
-            f"{path.name} needs the package {absent.name}, which is not installed here. {_INSTALL}"
+            f"{path.name} needs the package {absent.name}, which is not installed here. Install it: "
+            f"{install_hint('libraries')}"
         ) from absent
     except (ContractBroken, PublishFailed) as problem:
         raise PublishFailed(f"{path.name}: {problem}") from problem

@@ -15,6 +15,7 @@ from tableside.contracts import schema
 from tableside.contracts.environment import environment, sha256
 from tableside.contracts.schema import Artifact, Contract
 from tableside.errors import ContractBroken, FailureKind
+from tableside.install_hints import install_hint
 from tableside.process import plain_files
 from tableside.repository import signatures, verified_files
 from tableside.repository.paths import CHECKSUMS, CONTRACT, GRAPH, version_folder
@@ -195,7 +196,7 @@ def missing_libraries(contract: Contract) -> str:
         return ""
     return (
         f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: a slower backend answers "
-        "instead. To use the fast one: pip install -r requirements/onnx.txt"
+        f"instead. To use the fast one: {install_hint('onnx')}"
     )
 
 

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from tableside.contracts.array_type import Array
 from tableside.errors import ContractBroken, FailureKind
+from tableside.install_hints import install_hint
 from tableside.runtimes.fast.numerics import LibraryMissing, Unsupported
 from tableside.runtimes.onnx import open_session
 
@@ -53,8 +54,7 @@ class OnnxEstimator(BaseEstimator):  # type: ignore[misc]
                 self._session = open_session(self.graph)
             except LibraryMissing as absent:
                 raise ContractBroken(
-                    "this version is an ONNX graph, and onnxruntime is not installed here: pip install -r "
-                    "requirements/onnx.txt",
+                    f"this version is an ONNX graph, and onnxruntime is not installed here: {install_hint('onnx')}",
                     FailureKind.ENVIRONMENT,
                 ) from absent
             except Unsupported as refused:

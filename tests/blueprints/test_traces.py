@@ -189,6 +189,6 @@ def test_settings_that_cannot_be(settings: dict[str, str], said: str) -> None:
 def test_the_packages_are_named_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint without the packages ends the start with the line to type."""
     monkeypatch.setattr("tableside.tracing_settings.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"pip install -r requirements/tracing.txt"):
+    with pytest.raises(SettingsError, match=r"\.whl\[tracing\]', or .* -r requirements/tracing.txt"):
         load({"TABLESIDE__TRACING__ENDPOINT": "http://127.0.0.1:4318"})
     assert load({}).tracing.endpoint == ""

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tableside.contracts.schema import Column, Input, Output
+from tableside.install_hints import install_hint
 from tableside.publishing import comparison_rows, equivalence
 from tableside.publishing.effort import FULL
 from tableside.runtimes.fast.backend import FastRuntime
@@ -64,7 +65,7 @@ def test_every_backend_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     report = check(monkeypatch, lambda estimator, rows: estimator.predict(rows))
     assert [each.backend for each in report.equivalence_checks] == list(equivalence.ALL_BACKENDS)
     assert check_of(report, "tree_walk").reason == "not in this test"
-    assert check_of(report, "onnx").reason == "needs the library skl2onnx: pip install -r requirements/onnx.txt"
+    assert check_of(report, "onnx").reason == f"needs the library skl2onnx: {install_hint('onnx')}"
 
 
 @pytest.mark.parametrize(

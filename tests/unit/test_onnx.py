@@ -37,6 +37,7 @@ from tableside.contracts.schema import Column, Contract, EquivalenceCheck, Input
 from tableside.decoding.json_tables import from_matrix
 from tableside.errors import ContractBroken, FailureKind
 from tableside.factory import create_app
+from tableside.install_hints import install_hint
 from tableside.preflight.checks import check_version
 from tableside.process.offload import make_offload
 from tableside.publishing import onnx_export
@@ -305,7 +306,7 @@ def test_without_the_libraries_publish_says_how_to_get_them(library: str, tmp_pa
     without(library)
     estimator, rows = support()
     contract = publish("m", estimator, rows, repository=tmp_path, tolerance=SOFT)
-    assert check_of(contract).reason == f"needs the library {library}: pip install -r requirements/onnx.txt"
+    assert check_of(contract).reason == f"needs the library {library}: {install_hint('onnx')}"
     assert contract.routes == ()
     shown = CliRunner().invoke(main, ["show", "m", "--repository", str(tmp_path)])
     assert f"needs the library {library}" in " ".join(shown.output.split())
