@@ -16,6 +16,9 @@ locked="install --quiet --disable-pip-version-check --no-cache-dir --require-has
 .venv/bin/python -m pip $locked -r requirements/installer.txt
 # shellcheck disable=SC2086
 .venv/bin/python -m pip $locked -r requirements/base.txt
+# The packages for traces (docs/guide/trace.md) are small, and a start with tracing.endpoint needs them.
+# shellcheck disable=SC2086
+.venv/bin/python -m pip $locked -r requirements/tracing.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --no-build-isolation -e .
 # Those who run the code cannot write into its folders, so it is compiled now.
 .venv/bin/python -m compileall -q app blueprints training client wsgi.py gunicorn.conf.py
