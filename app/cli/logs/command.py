@@ -27,13 +27,19 @@ READ_BACK_BYTES = 8 << 20
 @click.command()
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Run folder of the stack. Default: server.run_dir.")
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines as they are written.")
-@click.option("-n", "--lines", "count", type=click.IntRange(0), help="Number of older lines to print: the newest ones.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0), help="How many older lines. Default: 50; with a time: all."
+)
 @click.option("--since", callback=reading_of.moment(), help="From this time on: 10m, 14:30, 2026-11-27T02:00.")
 @click.option("--until", callback=reading_of.moment(), help="Lines before this time.")
 @click.option("--level", type=click.Choice(list(LEVELS)), help="Lines of this level and above.")
-@click.option("--status", multiple=True, callback=reading_of.statuses, help="Requests with this: 429, 5xx, 400-499.")
+@click.option(
+    "--status", multiple=True, callback=reading_of.statuses, help="Requests with this status: 429, 5xx, 400-499."
+)
 @click.option("--model", multiple=True, callback=reading_of.models, help="Lines about this model: wine, wine/3.")
-@click.option("--source", multiple=True, callback=reading_of.sources, help="Lines of this log: web, nginx, audit.")
+@click.option(
+    "--source", multiple=True, callback=reading_of.sources, help="Lines of this log: web, nginx, supervisord, audit."
+)
 @click.option("--slower", callback=reading_of.span, help="Requests that took at least so long: 100ms, 2s.")
 @click.option("--request-id", help="Print only lines that contain this request id.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines unchanged.")

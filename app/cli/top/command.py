@@ -26,13 +26,15 @@ SORT_NAMES = ("rate", "errors", "p99", "queue", "model")
     "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds between two looks."
 )
 @click.option("--sort", type=click.Choice(SORT_NAMES), default="rate", show_default=True, help="Order of the models.")
-@click.option("--once", is_flag=True, help="Print one frame after one interval. So without a terminal.")
+@click.option(
+    "--once", is_flag=True, help="Print one frame after one interval. This is the default where output is no terminal."
+)
 @remote_options
 @json_option
 def top(interval: float, sort: str, once: bool, to: str | None, key_file: Path | None, as_json: bool) -> None:
     """Show what the stack does now: requests, errors, latency and queue of each model, and each worker.
 
-    Keys: q ends it, s sorts by the next column, up and down scroll.
+    Keys: q ends it, s sorts by the next column, up, down, page up and page down scroll, g goes to the first model.
     """
     if to:
         fixed = remote.of_url(to, key_file, ANSWER_TIMEOUT_S)
