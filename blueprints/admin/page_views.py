@@ -16,7 +16,8 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tableside import __version__
 from tableside.access_keys import Scope, digest
-from tableside.blueprints.admin import page_content
+from tableside.blueprints.admin import page_content, page_cookies
+from tableside.blueprints.admin.page_cookies import FORM, SESSION
 from tableside.blueprints.admin.page_query import PageQuery
 from tableside.disk_errors import DiskFull
 from tableside.errors import Overloaded, TablesideError, Unauthorized, WrongScope
@@ -61,7 +62,7 @@ def page() -> Response:
         return _sign_in_page()
     query = PageQuery.of(request.args)
     content = page_content.collect(query, extensions(), time.time())
-    token = request.cookies.get(_cookie_name(), "")
+    token = page_cookies.get(SESSION)
     response = _html(
         "admin/status.html", content=content, query=query, session=session, form_token=sessions.form_token(token)
     )
@@ -95,7 +96,7 @@ def sign_in() -> WerkzeugResponse:
     """Begin a session with a key of the scope admin, and redirect to the page."""
     request.max_content_length = MAX_FORM_BYTES
     form = request.form
-    if not sessions.is_form_token(form.get("form_token", ""), request.cookies.get(_cookie_name("form"), "")):
+    if not sessions.is_form_token(form.get("form_token", ""), page_cookies.get(FORM)):
         return _sign_in_page("The form is too old, or the browser keeps no cookies. Try again.", 403)
     token = form.get("key", "").strip()
     try:
@@ -110,8 +111,8 @@ def sign_in() -> WerkzeugResponse:
     except DiskFull as problem:
         return _sign_in_page(f"{str(problem).capitalize()}.", 507)
     response = _to_page()
-    _set_cookie(response, _cookie_name(), begun, sessions.LIFE_S)
-    response.delete_cookie(_cookie_name("form"), secure=_is_secure(), httponly=True, samesite="Strict")
+    page_cookies.put(response, SESSION, begun, sessions.LIFE_S)
+    page_cookies.remove(response, FORM)
     return response
 
 
@@ -126,7 +127,7 @@ def _begin(run_dir: Path, name: str, sha256: str, now_s: float) -> str:
 def sign_out() -> WerkzeugResponse:
     """End the session, for every worker, and redirect to the form."""
     request.max_content_length = MAX_FORM_BYTES
-    token, session = request.cookies.get(_cookie_name(), ""), _session()
+    token, session = page_cookies.get(SESSION), _session()
     if session is not None:
         if not sessions.is_form_token(request.form.get("form_token", ""), token):
             return _sign_in_page("The form is too old. You are still signed in: open the page again.", 403)
@@ -135,13 +136,13 @@ def sign_out() -> WerkzeugResponse:
         with audit.recorded("sign_out"):
             pass
     response = _to_page()
-    response.delete_cookie(_cookie_name(), secure=_is_secure(), httponly=True, samesite="Strict")
+    page_cookies.remove(response, SESSION)
     return response
 
 
 def _session() -> Session | None:
     """Return the session of this request, if its key still opens the admin routes."""
-    token = request.cookies.get(_cookie_name(), "")
+    token = page_cookies.get(SESSION)
     if not token:
         return None
     found = run_native(partial(sessions.find, settings().run_dir, token, time.time()))
@@ -180,12 +181,12 @@ def _refused(problem: TablesideError) -> Response:
 
 def _sign_in_page(problem: str = "", status: int = 200) -> Response:
     """The page for those who are not signed in. It names no model."""
-    secret = request.cookies.get(_cookie_name("form"), "") or secrets.token_urlsafe(32)
+    secret = page_cookies.get(FORM) or secrets.token_urlsafe(32)
     response = _html(
         "admin/sign_in.html", status, problem=problem, form_token=sessions.form_token(secret),
         not_ready=registry().not_ready(), is_open=bool(extensions().guard.admin_keys()),
     )  # fmt: skip
-    _set_cookie(response, _cookie_name("form"), secret, sessions.LIFE_S)
+    page_cookies.put(response, FORM, secret, sessions.LIFE_S)
     return response
 
 
@@ -210,17 +211,3 @@ def _base() -> str:
     """The path of the root, for links. It is relative where no proxy has a prefix that is known here."""
     prefix = path_prefix.of(request.environ, settings().server)
     return f"{prefix}/" if prefix else "../" * (request.path.count("/") - 1)
-
-
-def _is_secure() -> bool:
-    return bool(settings().server.tls_certificate)
-
-
-def _cookie_name(kind: str = "session") -> str:
-    """The name of a cookie. Cookies know no ports, so that the name has it: stacks of one host keep theirs apart."""
-    port = settings().server.admin_listen.rpartition(":")[2]
-    return f"{'__Host-' if _is_secure() else ''}tableside_{kind}_{port}"
-
-
-def _set_cookie(response: WerkzeugResponse, name: str, value: str, life_s: int) -> None:
-    response.set_cookie(name, value, max_age=life_s, path="/", secure=_is_secure(), httponly=True, samesite="Strict")

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 
 from tableside.access_keys import KeysFile, Scope
-from tableside.blueprints.admin import page_content, page_views
+from tableside.blueprints.admin import page_content, page_cookies, page_views
 from tableside.blueprints.admin.page_models import HELP
 from tableside.errors import FailureKind
 from tableside.process.audit_log import FILE as AUDIT_FILE
@@ -24,7 +25,6 @@ from tests.conftest import BEARER, CONTROL, KEY, MakeApp
 
 PROJECT = Path(__file__).resolve().parents[2]
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-SESSION = "tableside_session_8081"
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_a_wrong_key_is_refused_and_logged_without_it(
     refused = sign_in(client, key)
     assert refused.status_code == 401
     assert 'role="alert"' in refused.text
-    assert SESSION not in "".join(refused.headers.getlist("Set-Cookie"))
+    assert "tableside_session" not in "".join(refused.headers.getlist("Set-Cookie"))
     assert not (tmp_path / "run" / sessions.FOLDER).exists()
     logged = capfd.readouterr().out
     assert "sign_in_refused" in logged
@@ -217,7 +217,7 @@ def test_the_cookie_has_no_key_and_its_flags(app: Flask) -> None:
     """HttpOnly, SameSite=Strict, a short life; without TLS not Secure, so that browsers keep it."""
     client = app.test_client()
     made = sign_in(client).headers.getlist("Set-Cookie")
-    session = next(each for each in made if each.startswith(f"{SESSION}="))
+    session = next(each for each in made if each.startswith("tableside_session_"))
     assert KEY not in "".join(made)
     assert {"HttpOnly", "SameSite=Strict", "Path=/", f"Max-Age={sessions.LIFE_S}"} <= set(session.split("; "))
     assert "Secure" not in session
@@ -225,7 +225,7 @@ def test_the_cookie_has_no_key_and_its_flags(app: Flask) -> None:
 
 def test_under_tls_the_cookies_are_secure(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """The prefix __Host- keeps other hosts and other paths from setting one of this name."""
-    monkeypatch.setattr(page_views, "_is_secure", lambda: True)
+    monkeypatch.setattr(page_cookies, "is_secure", lambda of: True)
     client = app.test_client()
     given = show(client).headers.getlist("Set-Cookie") + sign_in(client).headers.getlist("Set-Cookie")
     for each in given:
@@ -237,12 +237,17 @@ def test_under_tls_the_cookies_are_secure(app: Flask, monkeypatch: pytest.Monkey
 def test_every_worker_knows_the_session(make_app: MakeApp, own_signed_in: FlaskClient) -> None:
     """One that starts later, too."""
     other = make_app().test_client()
-    other.set_cookie(SESSION, cookie_of(own_signed_in))
+    other.set_cookie(session_cookie(other), cookie_of(own_signed_in))
     assert "Signed in" in show(other).text
 
 
-def cookie_of(client: FlaskClient, name: str = SESSION) -> str:
-    found = client.get_cookie(name)
+def session_cookie(client: FlaskClient) -> str:
+    """Its name on the server of this browser."""
+    return page_cookies.name(page_cookies.SESSION, client.application.extensions["tableside"].settings)
+
+
+def cookie_of(client: FlaskClient) -> str:
+    found = client.get_cookie(session_cookie(client))
     assert found is not None
     return found.value
 
@@ -252,7 +257,7 @@ def test_a_changed_cookie_is_no_session(signed_in: FlaskClient, change: str) -> 
     """Whatever it is changed to; the page asks for a key."""
     token = cookie_of(signed_in)
     changed = {"cut": token[:-1], "other": "x" * len(token), "long": token * 10, "path": "../../admin.key"}[change]
-    signed_in.set_cookie(SESSION, changed)
+    signed_in.set_cookie(session_cookie(signed_in), changed)
     shown = show(signed_in)
     assert (shown.status_code, "Signed in" in shown.text) == (200, False)
 
@@ -278,10 +283,10 @@ def test_sign_out_ends_the_session_everywhere(own_signed_in: FlaskClient, own: F
     form = {"form_token": form_token(show(own_signed_in).text)}
     done = own_signed_in.post("/admin/sign-out", data=form, headers=BROWSER, environ_overrides=CONTROL)
     assert (done.status_code, done.headers["Location"]) == (303, "../")
-    assert own_signed_in.get_cookie(SESSION) is None
+    assert own_signed_in.get_cookie(session_cookie(own_signed_in)) is None
     assert list((tmp_path / "run" / sessions.FOLDER).iterdir()) == []
     other = own.test_client()
-    other.set_cookie(SESSION, copied)
+    other.set_cookie(session_cookie(other), copied)
     assert "Signed in" not in show(other).text
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / AUDIT_FILE).read_text().splitlines()]
     assert events == ["sign_in", "sign_in", "sign_out", "sign_out"]
@@ -362,6 +367,24 @@ def test_the_page_below_a_prefix(make_app: MakeApp) -> None:
     assert (done.status_code, done.headers["Location"]) == (303, "/ml/")
     assert "Signed in" in show(client, "/ml/").text
     assert show(client, "/ml/admin/").headers["Location"] == "/ml/"
+    assert "Signed in" in show(client, "/ml").text
+    assert all("Path=/ml" in each.split("; ") for each in done.headers.getlist("Set-Cookie"))
+    form = {"form_token": form_token(show(client, "/ml/").text)}
+    client.post("/ml/admin/sign-out", data=form, headers=BROWSER, environ_overrides=CONTROL)
+    assert client.get_cookie(session_cookie(client), path="/ml") is None
+
+
+def test_servers_under_one_host_name_keep_their_cookies_apart(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tunnels to port 8081 of two machines, or one proxy before both: signing in to one must not end the other's."""
+    settings = make_app().extensions["tableside"].settings
+    one = page_cookies.name(page_cookies.SESSION, settings)
+    assert one == page_cookies.name(page_cookies.SESSION, settings), "every worker knows the name"
+    moved = replace(settings, server=replace(settings.server, run_dir=str(tmp_path / "other")))
+    monkeypatch.setattr(page_cookies.socket, "gethostname", lambda: "another-machine")
+    names = {one, page_cookies.name(page_cookies.SESSION, settings), page_cookies.name(page_cookies.SESSION, moved)}
+    assert len(names) == 3
 
 
 @pytest.mark.parametrize(("path", "place"), [("/admin", "./"), ("/admin/", "../")])

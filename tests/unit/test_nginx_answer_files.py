@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from tableside.access_keys import digest
+from tableside.blueprints.admin import page_cookies
 from tableside.deployment import layout
 from tableside.process.answer_files import FOLDER
 from tableside.web import large_answers, sessions
@@ -117,8 +118,8 @@ def test_a_large_answer_has_the_headers_of_a_small_one(monkeypatch: pytest.Monke
         settings, app = sums_app(run_dir, docs="true")
         (run_dir / "admin.key").write_text(KEY)
         token = sessions.begin(run_dir, "admin.key", digest(KEY), time.time())
-        port = settings.server.admin_listen.rpartition(":")[2]
-        known = {"Authorization": f"Bearer {KEY}", "Cookie": f"tableside_session_{port}={token}", **BROWSER}
+        cookie = page_cookies.name(page_cookies.SESSION, settings)
+        known = {"Authorization": f"Bearer {KEY}", "Cookie": f"{cookie}={token}", **BROWSER}
         with front(settings, serving(app), (layout.DATA, layout.ADMIN)) as (data, control):
 
             def said(limit: int) -> dict[str, dict[str, str]]:
