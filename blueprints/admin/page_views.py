@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tableside import __version__
@@ -43,11 +44,13 @@ HEADERS = {
 }
 MAX_FORM_BYTES = 4096
 ATTEMPTS = 4
-"""How many attempts to sign in a worker checks at once. Others wait for them."""
+"""How many wrong keys a worker keeps waiting at once. Further ones are told to come later."""
 WRONG_KEY_S = 1.0
 """How long an attempt with a wrong key takes."""
-WAIT_S = 10.0
-"""How long an attempt waits for others at most."""
+NOT_ENDED = (
+    "This browser is signed out, but the server could not remove the session's file from run/sessions. "
+    "Whoever has copied the cookie can use it until the session ends."
+)
 _attempts = threading.BoundedSemaphore(ATTEMPTS)
 log = logs.get_logger("status_page")
 
@@ -110,6 +113,8 @@ def sign_in() -> WerkzeugResponse:
             begun = run_native(partial(_begin, settings().run_dir, name, digest(token), now_s))
     except DiskFull as problem:
         return _sign_in_page(f"{str(problem).capitalize()}.", 507)
+    if earlier := page_cookies.get(SESSION):
+        _end(earlier)
     response = _to_page()
     page_cookies.put(response, SESSION, begun, sessions.LIFE_S)
     page_cookies.remove(response, FORM)
@@ -125,50 +130,82 @@ def _begin(run_dir: Path, name: str, sha256: str, now_s: float) -> str:
 
 @blueprint.post("/sign-out")
 def sign_out() -> WerkzeugResponse:
-    """End the session, for every worker, and redirect to the form."""
+    """End the session, for every worker, and redirect to the form.
+
+    The session ends also while its key does not count, because the key may count again later.
+    """
     request.max_content_length = MAX_FORM_BYTES
-    token, session = page_cookies.get(SESSION), _session()
-    if session is not None:
-        if not sessions.is_form_token(request.form.get("form_token", ""), token):
-            return _sign_in_page("The form is too old. You are still signed in: open the page again.", 403)
-        request.environ[KEY_NAME] = session.key
-        run_native(partial(sessions.end, settings().run_dir, token))
-        with audit.recorded("sign_out"):
-            pass
+    token = page_cookies.get(SESSION)
+    found = _find(token)
     response = _to_page()
+    if sessions.is_form_token(request.form.get("form_token", ""), token):
+        if not _end(token):
+            response = _sign_in_page(NOT_ENDED, 500)
+        elif found is not None:
+            _record_end(found)
+    elif found is not None:
+        return _sign_in_page("The form is too old. You are still signed in: open the page again.", 403)
     page_cookies.remove(response, SESSION)
     return response
 
 
+def _end(token: str) -> bool:
+    """End a session. Return whether it could be ended."""
+    try:
+        run_native(partial(sessions.end, settings().run_dir, token))
+    except OSError as problem:
+        log.error("session_not_ended", reason=f"{type(problem).__name__}: {problem.strerror}")
+        return False
+    return True
+
+
+def _record_end(session: Session) -> None:
+    """Record that somebody has signed out. Without room for the line they have signed out all the same."""
+    request.environ[KEY_NAME] = session.key
+    try:
+        with audit.recorded("sign_out"):
+            pass
+    except DiskFull as problem:
+        log.error("sign_out_not_recorded", reason=str(problem))
+
+
+@blueprint.errorhandler(RequestEntityTooLarge)
+def too_large(problem: RequestEntityTooLarge) -> Response:
+    """The form again: what was sent is no form of the page, and server.max_body_bytes is another limit."""
+    return _sign_in_page(f"The form is larger than {MAX_FORM_BYTES} bytes. This is no key of this server.", 413)
+
+
 def _session() -> Session | None:
     """Return the session of this request, if its key still opens the admin routes."""
-    token = page_cookies.get(SESSION)
-    if not token:
-        return None
-    found = run_native(partial(sessions.find, settings().run_dir, token, time.time()))
+    found = _find(page_cookies.get(SESSION))
     return found if found is not None and found.sha256 in extensions().guard.admin_keys() else None
+
+
+def _find(token: str) -> Session | None:
+    return run_native(partial(sessions.find, settings().run_dir, token, time.time())) if token else None
 
 
 def _checked(token: str) -> str:
     """Return the name of an admin key. Raises Unauthorized or WrongScope, late, or Overloaded.
 
-    A few attempts are checked at once and each wrong one takes a while, so that keys cannot be tried quickly.
+    Only wrong keys wait, so that nobody who sends many of them keeps operators from signing in.
     """
-    if not _attempts.acquire(timeout=WAIT_S):
-        raise Overloaded("others try to sign in at this moment")
     try:
         return extensions().guard.key_name(token, Scope.ADMIN)
-    except (Unauthorized, WrongScope):
-        time.sleep(WRONG_KEY_S)
+    except (Unauthorized, WrongScope) as problem:
+        if not _attempts.acquire(blocking=False):
+            raise Overloaded("others try to sign in at this moment") from problem
+        try:
+            time.sleep(WRONG_KEY_S)
+        finally:
+            _attempts.release()
         raise
-    finally:
-        _attempts.release()
 
 
 def _refused(problem: TablesideError) -> Response:
     log.warning("sign_in_refused", reason=problem.problem if isinstance(problem, Unauthorized) else str(problem))
     if isinstance(problem, Overloaded):
-        response = _sign_in_page("Too many attempts to sign in at once. Try again in some seconds.", 429)
+        response = _sign_in_page("Wrong key, and too many wrong keys at once. Try again in some seconds.", 429)
         response.headers["Retry-After"] = "10"
         return response
     if isinstance(problem, WrongScope):
