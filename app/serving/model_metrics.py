@@ -7,6 +7,7 @@ import time
 from tableside.batching.queue import DropReason
 from tableside.model_process.environment_pools import Environments
 from tableside.model_process.process_pool import SupervisedProcesses
+from tableside.runtimes.router import RoutedRuntime
 from tableside.serving.lifecycle import State
 from tableside.serving.servable import Servable
 from tableside.telemetry.metrics import Metrics
@@ -54,10 +55,23 @@ class PrometheusCacheMetrics:
         self._bytes.inc(more_bytes)
 
 
+def count_from_zero(metrics: Metrics, servable: Servable) -> None:
+    """Show 0 for what has not happened to a version, where an alert asks for an increase.
+
+    A counter that begins at its first count shows no increase, so that a first burst of failures would not be seen.
+    """
+    labels = (servable.name, str(servable.version))
+    metrics.not_finite.labels(*labels)
+    metrics.quarantined.labels(*labels)
+    if isinstance(servable.runtime, RoutedRuntime):
+        metrics.verifications.labels(*labels, "differed")
+
+
 def count_load(metrics: Metrics, loaded: Servable) -> None:
     """Count a version that was loaded, or that has a problem, in `tableside_model_loads_total`."""
-    result = "loaded" if loaded.state is State.READY else "refused"
-    metrics.model_loads.labels(loaded.name, str(loaded.version), result).inc()
+    is_loaded = loaded.state is State.READY
+    for result, more in (("loaded", int(is_loaded)), ("refused", int(not is_loaded))):
+        metrics.model_loads.labels(loaded.name, str(loaded.version), result).inc(more)
 
 
 class ProcessMetrics:

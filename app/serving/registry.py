@@ -26,6 +26,7 @@ from tableside.serving.model_metrics import (
     ProcessMetrics,
     PrometheusBatchMetrics,
     PrometheusCacheMetrics,
+    count_from_zero,
     count_load,
 )
 from tableside.serving.policy import make_policy
@@ -247,6 +248,7 @@ class Registry(Served):
         if config is not None:
             servable.adopt(make_policy(config, servable.contract, self._settings))
         servable.count(PrometheusBatchMetrics(self.metrics, servable.name, servable.version))
+        count_from_zero(self.metrics, servable)
         servable.renew_cache(partial(PrometheusCacheMetrics, self.metrics, servable.name, servable.version))
 
     def on_change(self, acknowledge: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ deadline of its last request."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _LOG_EVERY_S = 60.0
 
-QUEUE_FULL, UNREACHABLE, REFUSED, REJECTED, STOPPED, FAILED = (
+QUEUE_FULL, UNREACHABLE, REFUSED, REJECTED, STOPPED, FAILED = DROP_REASONS = (
     "queue_full", "unreachable", "refused", "rejected", "stopped", "failed",
 )  # fmt: skip
 """Why spans are dropped: the queue was full; the receiver was away or busy for RETRY_S; it answered another status; it

@@ -11,7 +11,6 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tableside.telemetry.otlp_receiver import Receiver, read_headers
 from tableside.telemetry.request_metrics import PROBE_PATHS, Answered, RequestMetrics
 from tableside.telemetry.request_trace import RequestTrace
 from tableside.telemetry.sampled_trace import SampledTrace
-from tableside.telemetry.span_exporter import END_S, SpanExporter
+from tableside.telemetry.span_exporter import DROP_REASONS, END_S, SpanExporter
 from tableside.telemetry.trace_context import Sampler
 
 RouteOf = Callable[[str, str], str]
@@ -139,7 +138,7 @@ def resource(settings: Settings, slot: str) -> Mapping[str, str | int]:
 class _Counts:
     def __init__(self, metrics: Metrics) -> None:
         self.sent = metrics.spans_sent.inc
-        self._dropped = partial(metrics.spans_dropped.labels)
+        self._dropped = {reason: metrics.spans_dropped.labels(reason) for reason in DROP_REASONS}
 
     def dropped(self, reason: str, spans: int) -> None:
-        self._dropped(reason).inc(spans)
+        self._dropped[reason].inc(spans)

@@ -88,6 +88,15 @@ def test_metrics_count_what_was_served(make_app: MakeApp) -> None:
     assert "invented" not in text
 
 
+def test_counters_of_alerts_begin_at_0(make_app: MakeApp) -> None:
+    """They are there before anything has happened: a counter that begins at its first count shows no increase."""
+    text = ask(make_app().test_client(), "GET", "/metrics").get_data(as_text=True)
+    for name in ("not_finite", "quarantined_requests"):
+        assert f'tableside_{name}_total{{model="iris",version="1"}} 0.0' in text
+    assert 'tableside_dropped_total{model="iris",reason="refused",version="1"} 0.0' in text
+    assert 'tableside_model_loads_total{model="iris",result="refused",version="1"} 0.0' in text
+
+
 def test_a_reload_reaches_every_worker(worker: Flask, small_repository: Path) -> None:
     """Reload answers 200 when every worker serves the new generation; the new model answers from then on."""
     client = worker.test_client()

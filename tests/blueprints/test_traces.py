@@ -15,6 +15,7 @@ from flask import Flask
 from tableside.errors import SettingsError
 from tableside.settings import load
 from tableside.telemetry import logs
+from tableside.telemetry.span_exporter import DROP_REASONS
 from tableside.web.extensions import EXTENSION_KEY
 from tests.conftest import CONTROL, KEY, MakeApp, registry_of
 from tests.span_receiver import Received, SpanReceiver, receiving
@@ -142,6 +143,13 @@ def test_a_failure_to_make_spans_costs_no_answer(app: Flask, spans: Spans) -> No
     assert spans() == []
     text = app.test_client().get("/metrics", environ_overrides=CONTROL, headers={"Authorization": f"Bearer {KEY}"}).text
     assert 'tableside_spans_dropped_total{reason="failed"} 1.0' in text
+
+
+def test_counts_of_dropped_spans_begin_at_0(app: Flask) -> None:
+    """An alert asks for their increase, by reason."""
+    text = app.test_client().get("/metrics", environ_overrides=CONTROL, headers={"Authorization": f"Bearer {KEY}"}).text
+    for reason in DROP_REASONS:
+        assert f'tableside_spans_dropped_total{{reason="{reason}"}} 0.0' in text
 
 
 def test_spans_are_counted(app: Flask, spans: Spans) -> None:
