@@ -45,17 +45,17 @@ class Authority:
         """The certificate that clients trust."""
         return self._folder / "root.pem"
 
-    def pair(self, name: str) -> Pair:
+    def pair(self, name: str, days: int = 2) -> Pair:
         """A new leaf for 127.0.0.1 and localhost, with its intermediate and key."""
-        self._sign(name, "middle", "leaf")
+        self._sign(name, "middle", "leaf", days)
         chain = self._folder / f"{name}.chain.pem"
         chain.write_bytes(b"".join((self._folder / f"{each}.pem").read_bytes() for each in (name, "middle")))
         return Pair(chain, self._folder / f"{name}.key")
 
-    def _sign(self, name: str, by: str, kind: str) -> None:
+    def _sign(self, name: str, by: str, kind: str, days: int = 2) -> None:
         self._request(name)
         self._openssl(
-            "x509", "-req", "-in", f"{name}.pem", "-out", f"{name}.pem", "-days", "2", "-CA", f"{by}.pem",
+            "x509", "-req", "-in", f"{name}.pem", "-out", f"{name}.pem", "-days", str(days), "-CA", f"{by}.pem",
             "-CAkey", f"{by}.key", "-CAcreateserial", "-extfile", "openssl.cnf", "-extensions", kind,
         )  # fmt: skip
 

@@ -22,7 +22,8 @@ from tableside import machine
 from tableside.deployment import nginx_answers, stack_processes
 from tableside.deployment.nginx_guard import open_files
 from tableside.deployment.stack_processes import Role
-from tableside.process import worker_lives, worker_slots
+from tableside.deployment.tls import PEM
+from tableside.process import drained, worker_lives, worker_slots
 from tableside.settings import Settings
 
 COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -34,6 +35,7 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "tableside_workers_wanted": ("Workers that an instance is to have.", ()),
     "tableside_workers_ready": ("Workers that have loaded every model that they are to serve.", ()),
+    "tableside_drained": ("Whether an operator has taken the host out of the traffic: 1 or 0.", ()),
     "tableside_processes": ("Processes of the stack, by program.", ("program",)),
     "tableside_process_memory_bytes": ("Resident memory of the processes of a program.", ("program",)),
     "tableside_process_open_files": ("Open files of the program's process that has most.", ("program",)),
@@ -91,6 +93,7 @@ class StackMetrics(Collector):
         statuses = worker_slots.statuses(self._run_dir / "worker_slots")
         processes = stack_processes.find(self._run_dir)
         yield from self._workers(statuses)
+        yield Sample("tableside_drained", (), drained.is_drained(self._run_dir))
         for (plane, code), answers in nginx_answers.counts(self._run_dir).items():
             yield Sample("tableside_nginx_answers", (plane, code), answers)
         for program, taken in _usage(processes, {status.get("pid") for status in statuses}).items():
@@ -164,12 +167,16 @@ def _started_s(supervisors: Iterable[stack_processes.StackProcess]) -> float:
 
 
 def certificate_expires_s(settings: Settings) -> float:
-    """Return when the first certificate of the file expires, in seconds since 1970; 0 without one or without TLS."""
+    """Return when the certificate that nginx uses expires, or its first intermediate, in seconds since 1970.
+
+    That is the copy in the run folder, which stays when the files of the settings do not fit together. Without a copy
+    it is the file of the settings. 0 without either or without TLS.
+    """
     if not settings.server.tls_certificate:
         return 0.0
     from cryptography.x509 import load_pem_x509_certificates  # not needed without TLS
 
-    with suppress(OSError, ValueError):
-        content = Path(settings.server.tls_certificate).read_bytes()
-        return min(each.not_valid_after_utc.timestamp() for each in load_pem_x509_certificates(content))
+    for path in (settings.run_dir / PEM, Path(settings.server.tls_certificate)):
+        with suppress(OSError, ValueError):
+            return min(each.not_valid_after_utc.timestamp() for each in load_pem_x509_certificates(path.read_bytes()))
     return 0.0

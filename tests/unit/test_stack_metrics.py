@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tableside.deployment import nginx_answers, stack_metrics
+from tableside.deployment import nginx_answers, stack_metrics, tls
 from tableside.deployment.layout import ADMIN
-from tableside.process import worker_lives, worker_slots
+from tableside.errors import StackError
+from tableside.process import drained, worker_lives, worker_slots
 from tableside.process.instance_names import RUN_DIR
 from tableside.settings import Settings
 from tests.certificates import Authority
@@ -54,6 +55,7 @@ def test_processes_are_counted_by_program(run_dir: Path) -> None:
     assert found['processes{program="sockets"}'] == 1
     assert found['processes{program="worker"}'] == 1, "this one"
     assert found['processes{program="gunicorn"}'] == 0
+    assert found['processes{program="supervisord"}'] == 0, "an alert asks for it"
     assert found['process_memory_bytes{program="sockets"}'] > 1e6
     assert 3 <= found['process_open_files{program="sockets"}'] < 100
     ended = samples(make_settings(run_dir))
@@ -101,7 +103,7 @@ def test_disks_are_those_of_the_folders(run_dir: Path) -> None:
 
 
 def test_the_certificate_that_expires_first_is_shown(run_dir: Path) -> None:
-    """Of the leaf and the intermediates in the file. Without TLS, or without the file, there is no sample."""
+    """Of the leaf and the intermediates in the file. Without TLS, or without any file, there is no sample."""
     pair = Authority(run_dir / "authority").pair("server")
     settings = make_settings(run_dir, tls_certificate=str(pair.certificate), tls_key=str(pair.key))
     shown_s = samples(settings)["certificate_expiry_timestamp_seconds"]
@@ -109,3 +111,28 @@ def test_the_certificate_that_expires_first_is_shown(run_dir: Path) -> None:
     pair.certificate.unlink()
     assert "certificate_expiry_timestamp_seconds" not in samples(settings)
     assert "certificate_expiry_timestamp_seconds" not in samples(make_settings(run_dir))
+
+
+def test_the_certificate_is_the_one_that_nginx_uses(run_dir: Path) -> None:
+    """A renewed certificate that does not fit its key is not taken: the copy that nginx reads stays, and is shown."""
+    authority = Authority(run_dir / "authority")
+    used, renewed = authority.pair("used", days=1), authority.pair("renewed", days=2)
+    settings = make_settings(run_dir, tls_certificate=str(used.certificate), tls_key=str(used.key))
+    tls.install(settings)
+    shutil.copyfile(renewed.certificate, used.certificate)
+    with pytest.raises(StackError, match="does not belong"):
+        tls.install(settings)
+    assert abs(samples(settings)["certificate_expiry_timestamp_seconds"] - time.time() - 86400) < 600
+    shutil.copyfile(renewed.key, used.key)
+    tls.install(settings)
+    assert abs(samples(settings)["certificate_expiry_timestamp_seconds"] - time.time() - 2 * 86400) < 600
+
+
+def test_a_drained_host_is_shown(run_dir: Path) -> None:
+    """1 from the drain to the resume."""
+    settings = make_settings(run_dir)
+    assert samples(settings)["drained"] == 0
+    drained.drain(run_dir)
+    assert samples(settings)["drained"] == 1
+    drained.resume(run_dir)
+    assert samples(settings)["drained"] == 0
