@@ -22,6 +22,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
 
+from benchmarks.free_ports import free_port
 from tableside.publishing.publish import publish
 from tests.certificates import Authority
 from tests.e2e import moody_model
@@ -42,6 +43,8 @@ GOOD = [
 ]
 DRIFTED = rows(80.0, 20, shop="east")
 """A shop that training has not seen, and numbers above its range."""
+TRACED = f"00-{'a' * 32}-{'b' * 16}-01"
+"""The header `traceparent` of a request that is to be traced."""
 
 
 class Clients:
@@ -97,11 +100,15 @@ def golden(stack: Stack, model: str) -> dict[str, Any]:
 
 
 def cause_bad_answers(stack: Stack, bad: Clients) -> None:
-    """Errors, infinity, input that has drifted, and a canary that burns."""
+    """Errors, infinity, input that has drifted, a canary whose requests fail, and traces that nobody takes.
+
+    Their spans are dropped after 30 s, while the next things happen.
+    """
     done = stack.cli("traffic", "moody", "--canary", "2", "--percent", "50")
     assert done.returncode == 0, done.stderr
     bad.keep([("moody", DRIFTED), ("moody", rows(RAISES)), ("moody", rows(NOT_FINITE))])
     bad.keep([("moody", rows(RAISES_IN_2))], clients=2)
+    bad.keep(GOOD[:1], traceparent=TRACED)
 
 
 def cause_bad_versions(stack: Stack, bad: Clients) -> None:
@@ -138,7 +145,7 @@ CAUSED: dict[Callable[[Stack, Clients], None], set[str]] = {
     cause_bad_versions: {"TablesideLoadsRefused", "TablesideModelProcessesDown", "TablesideVersionNotServed"},
     cause_overload: {
         "TablesideClientsGiveUp", "TablesideLatencyBudgetBurnsFast", "TablesideModelOverloaded",
-        "TablesideRequestsRefused",
+        "TablesideRequestsRefused", "TablesideSpansDropped",
     },
     cause_deaths: {
         "TablesideRequestsQuarantined", "TablesideWorkerDied", "TablesideWorkersKeepDying",
@@ -169,6 +176,7 @@ def stack(
         TABLESIDE__SERVER__REQUIRE_KEYS="true", TABLESIDE__SERVER__REQUEST_TIMEOUT_S="4",
         TABLESIDE__SERVER__MAX_CONNECTIONS_PER_CLIENT="16", TABLESIDE__SERVER__QUARANTINE_S="120",
         TABLESIDE__PREDICT__VERIFY_ONE_IN="1", TABLESIDE__ENVIRONMENTS__OWN__PYTHON=sys.executable,
+        TABLESIDE__TRACING__ENDPOINT=f"http://127.0.0.1:{free_port()}", TABLESIDE__TRACING__SAMPLE_RATIO="0",
     )  # fmt: skip
     made.environ["TABLESIDE__SERVER__KEYS_FILE"] = str(made.folder / "keys.json")
     made.environ["TABLESIDE_CONFIG"] = str(made.folder / "tableside.toml")

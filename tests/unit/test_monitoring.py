@@ -156,6 +156,15 @@ def test_the_alerts_fire_when_they_should(file: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", file)
 
 
+def test_counters_are_new_only_on_a_host_that_was_scraped() -> None:
+    """`up` is 0 while scrapes fail, and 0 would do for `and`: old counters would look new after such a gap."""
+    asked = [
+        line for line in (RULES / "alerts.yml").read_text().splitlines() if "up offset" in line and "#" not in line
+    ]
+    assert len(asked) == 4
+    assert all(line.endswith("up offset 15m == 1") for line in asked)
+
+
 def all_queries() -> list[str]:
     variables = [each["query"]["query"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
     assert all(each.startswith("label_values(") for each in variables)
@@ -180,6 +189,16 @@ def test_the_dashboard_selects_the_host_in_every_query() -> None:
         assert set(re.findall(r"\$\{?(\w+)", expr)) <= known | {"__rate_interval"}, expr
         for metric, selector in re.findall(r"((?:\w+:)?tableside_[\w:]+)(\{[^}]*\})?", expr):
             assert "$instance" in selector, (metric, expr)
+
+
+def test_a_panel_without_requests_says_so() -> None:
+    """A ratio of rates and a quantile are NaN on an idle server: the filter leaves them out, so that `noValue` shows."""
+    idle = re.compile(r"ratio_rate|per_row_|histogram_quantile| / .*rate\(")
+    found = [panel for panel in PANELS if any(idle.search(each["expr"]) for each in panel["targets"])]
+    assert len(found) > 10
+    for panel in found:
+        assert all(each["expr"].endswith(" >= 0") for each in panel["targets"]), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
 
 
 def test_recorded_names_in_the_dashboard_and_alerts_exist() -> None:
