@@ -30,7 +30,7 @@ its configuration, and check it there:
 
     promtool check config prometheus.yml
 
-If you scrape under another job than `tableside`, replace `job="tableside"` in `rules/alerts.yml`.
+Keep the name of the job, `tableside`: two alerts, and every panel and variable of the dashboard, select it.
 
 ## The address of the runbooks
 

@@ -192,7 +192,7 @@ def test_the_dashboard_selects_the_host_in_every_query() -> None:
 
 
 def test_a_panel_without_requests_says_so() -> None:
-    """A ratio of rates and a quantile are NaN on an idle server: the filter leaves them out, so that `noValue` shows."""
+    """Ratios of rates and quantiles are NaN on an idle server: the filter leaves them out, and `noValue` shows."""
     idle = re.compile(r"ratio_rate|per_row_|histogram_quantile| / .*rate\(")
     found = [panel for panel in PANELS if any(idle.search(each["expr"]) for each in panel["targets"])]
     assert len(found) > 10
