@@ -149,6 +149,25 @@ def test_promtool_takes_the_rules_and_the_configuration(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_the_scrape_of_pods_is_a_job_of_the_name_that_the_dashboard_selects(tmp_path: Path) -> None:
+    """The job of containers.md is valid, and keeps the pods of deploy/kubernetes by their label and port."""
+    [text] = re.findall(
+        r"^```yaml\n(scrape_configs:.+?)^```", (PROJECT / "docs/guide/containers.md").read_text(), re.M | re.S
+    )
+    [job] = yaml.safe_load(text)["scrape_configs"]
+    assert [each["role"] for each in job.pop("kubernetes_sd_configs")] == [
+        "pod"
+    ]  # Debian's Prometheus does not know it
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    promtool("check", "config", file)
+    assert job["job_name"] == "tableside"
+    pod = yaml.safe_load((DEPLOY / "kubernetes/deployment.yaml").read_text())["spec"]["template"]
+    name, port = job["relabel_configs"][0]["regex"].split(";")
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == name
+    assert int(port) in [each["containerPort"] for each in pod["spec"]["containers"][0]["ports"]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(TESTS.glob("*.yml")), ids=lambda file: file.stem)
 def test_the_alerts_fire_when_they_should(file: Path) -> None:
