@@ -79,6 +79,7 @@ class SpanExporter:
         self._max_requests = max_requests
         self._gather_s, self._retry_s = gather_s, retry_s
         self._pid = 0
+        self._is_registered = False
         self._dropped: Counter[str] = Counter()
         self._log_at_s = 0.0
         self._begin()
@@ -95,12 +96,18 @@ class SpanExporter:
             self._pid = os.getpid()
             self._begin()
         if self._thread is None and not self._stop.is_set():
-            atexit.register(self.stop, END_S)  # for servers without a hook at the end of a worker
+            self._stop_at_exit()
             thread = self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no thread left: the next request tries again
                 self._thread = None
+
+    def _stop_at_exit(self) -> None:
+        """Register `stop` once, for servers without a hook at the end of a worker. A forked process inherits it."""
+        if not self._is_registered:
+            self._is_registered = True
+            atexit.register(self.stop, END_S)
 
     def add(self, request: TracedRequest) -> None:
         """Queue the spans of one request. Never waits, and never raises."""

@@ -216,6 +216,24 @@ def test_drops_are_logged_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.no_greenlets
+def test_a_host_without_threads_registers_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each traced request tries to start the thread again, and takes no memory for it."""
+    registered: list[object] = []
+    monkeypatch.setattr(span_exporter.atexit, "register", lambda *given: registered.append(given))
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(span_exporter.threading.Thread, "start", refuse)
+        exporter = SpanExporter(FakeReceiver(TAKEN), encode, Counted(), 100)
+        for _ in range(3):
+            exporter.start()
+    exporter.start()
+    exporter.stop(1)
+    assert len(registered) == 1
+
+
 def test_a_forked_process_sends_its_own_spans(receiver: SpanReceiver) -> None:
     """It has a thread and a queue of its own, and sends nothing that its parent sends."""
     with exporting(Receiver(receiver.url, None, 5), gather_s=0.3) as (exporter, counts):
