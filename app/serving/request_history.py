@@ -120,6 +120,7 @@ class Recorder:
         threading.Thread(target=self._run, name="history", daemon=True).start()
 
     def _run(self) -> None:
+        run_native(self._remove_drafts)
         while True:
             now_s = time.time()
             time.sleep(SAMPLE_S - now_s % SAMPLE_S)  # all workers at the same moment, so that their samples add up
@@ -127,6 +128,12 @@ class Recorder:
                 self.sample(now_s)
             except Exception as problem:  # noqa: BLE001 - the next sample may succeed, and somebody has to take
                 log.error("history_failed", reason=f"{type(problem).__name__}: {problem}")
+
+    def _remove_drafts(self) -> None:
+        """Remove what workers of this slot left that were killed while they wrote."""
+        for draft in self._folder.glob(f"{self._slot}.*.tmp"):
+            with suppress(OSError):
+                draft.unlink()
 
     def sample(self, began_s: float) -> None:
         """Write what was answered since the last call, as the sample to which `began_s` (since 1970) belongs.

@@ -18,6 +18,8 @@ from tableside.telemetry.sampling import Sampling
 
 PROBE_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", "/ping", "/health", "/metrics"))
 """Paths that monitoring requests every few seconds. Their successful answers are logged at level debug."""
+MAX_SECONDS_KEPT = 100_000
+"""Times of requests that wait for `take_activity`, of all models together: 800 kB."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -119,19 +121,24 @@ class Answered(NamedTuple):
 
 @dataclass
 class Activity:
-    """The requests of one model since the last `take_activity`. errors: those answered with 5xx. seconds: of each."""
+    """The requests of one model since the last `take_activity`.
+
+    errors: those answered with 5xx. seconds: how long each took; the first ones if there were too many.
+    """
 
     requests: int = 0
     errors: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
 
-    def add(self, requests: Sequence[Answered]) -> None:
-        """Count answered requests."""
+    def add(self, requests: Sequence[Answered], most_seconds: int) -> int:
+        """Count answered requests, and keep at most so many of their times. Return how many were kept."""
         self.requests += len(requests)
         for request in requests:
-            self.seconds.append(request.seconds)
             if request.status >= 500:
                 self.errors += 1
+        kept = requests[:most_seconds]
+        self.seconds.extend([request.seconds for request in kept])
+        return len(kept)
 
 
 class RequestMetrics:
@@ -153,6 +160,7 @@ class RequestMetrics:
         self._sampling = Sampling(log_one_in)
         self._counts: dict[tuple[str, str], VersionMetrics] = {}
         self._activity: dict[str, Activity] | None = None
+        self._room_for_seconds = MAX_SECONDS_KEPT
         self._in_flight: dict[str, InFlight] = {}
         self._entered_or_left: set[InFlight] = set()
         self._lines = logs.LineBuffer(log_later)
@@ -191,7 +199,8 @@ class RequestMetrics:
         for version, requests in by_version.items():
             self._version_metrics(*version).add(requests)
             if self._activity is not None and version[0] != NO_MODEL:
-                self._activity.setdefault(version[0], Activity()).add(requests)
+                activity = self._activity.setdefault(version[0], Activity())
+                self._room_for_seconds -= activity.add(requests, self._room_for_seconds)
         for request in answered:
             level = "debug" if request.status == 200 and request.path in PROBE_PATHS else "info"
             if self._lines.is_enabled(level) and self._is_sampled(request):
@@ -202,8 +211,10 @@ class RequestMetrics:
     def take_activity(self) -> dict[str, Activity]:
         """Return what each model has answered since the last call; nothing at the first one, which begins to count.
 
-        Whoever has called it once has to go on: the time of each request takes memory until it is taken.
+        Whoever has called it once has to go on. While the disk keeps it from doing so, the times of MAX_SECONDS_KEPT
+        requests are kept, and further ones are counted without.
         """
+        self._room_for_seconds = MAX_SECONDS_KEPT
         taken, self._activity = self._activity or {}, {}
         return taken
 

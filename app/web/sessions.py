@@ -24,6 +24,8 @@ LIFE_S = 8 * 3600
 MOST = 100
 """Sessions of one host. The earliest one ends when another is begun."""
 _TOKEN_BYTES = 32
+_DRAFT_S = 60
+"""A file that is being written is younger."""
 _MAX_TOKEN_CHARACTERS = 64
 
 
@@ -79,7 +81,11 @@ def _file(run_dir: Path, token: str) -> Path:
 
 
 def _make_room(folder: Path, now_s: float) -> None:
-    """Remove the sessions that have ended, and the earliest ones beyond MOST - 1."""
+    """Remove the sessions that have ended, the earliest ones beyond MOST - 1, and drafts of killed workers."""
+    for draft in folder.glob("*.new"):
+        with suppress(OSError):
+            if draft.stat().st_mtime < now_s - _DRAFT_S:
+                draft.unlink()
     found: list[tuple[float, Path]] = []
     for path in folder.glob("*.json"):
         with suppress(OSError):

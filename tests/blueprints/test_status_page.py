@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -475,6 +476,15 @@ def test_sessions_are_bounded(tmp_path: Path) -> None:
     found = [sessions.find(tmp_path, token, now_s) for token in tokens]
     assert found[-sessions.MOST // 2 :].count(None) == 0
     assert len(list((tmp_path / sessions.FOLDER).iterdir())) == sessions.MOST
+    folder = tmp_path / sessions.FOLDER
+    old, young = folder / "a.json.4711.new", folder / "b.json.4712.new"
+    for draft, began_s in ((old, now_s - 3600), (young, now_s)):
+        draft.touch()
+        os.utime(draft, (began_s, began_s))
+    sessions.begin(tmp_path, "k", "h", now_s)
+    assert (old.exists(), young.exists()) == (False, True), (
+        "a worker that was killed left the first, one writes the other"
+    )
     later_s = now_s + sessions.LIFE_S + 60
     sessions.begin(tmp_path, "k", "h", later_s)
     assert len(list((tmp_path / sessions.FOLDER).iterdir())) == 1

@@ -10,9 +10,10 @@ import pytest
 
 from tableside.serving import request_history
 from tableside.serving.request_history import FILES, FOLDER, SAMPLE_S, SAMPLES, Count, Recorder, read
-from tableside.telemetry import metrics
+from tableside.telemetry import metrics, request_metrics
 from tableside.telemetry.request_metrics import Activity, RequestMetrics
 from tableside.telemetry.request_trace import RequestTrace
+from tests.waiting import wait_until
 
 NOW_S = 1_800_000_000.0
 """A moment at which a minute begins."""
@@ -146,6 +147,32 @@ def test_the_application_counts_from_the_first_call_on() -> None:
         answer(status)
     assert counting.take_activity() == {"wine": Activity(4, 2, array("d", [0.02] * 4))}
     assert counting.take_activity() == {}
+
+
+def test_times_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a write to the disk hangs: further requests are counted, and there is room again afterwards."""
+    monkeypatch.setattr(request_metrics, "MAX_SECONDS_KEPT", 5)
+    counting = RequestMetrics(metrics.make(), None)
+    counting.take_activity()
+    for _ in range(2):
+        for model in ("wine", "iris") * 4:
+            trace = RequestTrace("id", 0.0, model=model, version="2", protocol="v1", rows=1, counted=True, stages={})
+            counting.record(trace, "POST", f"/v1/models/{model}:predict", 200, 0.02)
+        found = counting.take_activity()
+        assert sum(len(each.seconds) for each in found.values()) == 5
+        assert sum(each.requests for each in found.values()) == 8
+
+
+def test_drafts_of_a_worker_that_was_killed_are_removed(tmp_path: Path) -> None:
+    """Those of the own slot, when the next worker starts; other slots have workers that write."""
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    own, other = folder / "1.3.4711.tmp", folder / "11.3.4711.tmp"
+    for draft in (own, other):
+        draft.touch()
+    Recorder(tmp_path, 1, Answers()).start()
+    assert wait_until(lambda: not own.exists())
+    assert other.exists()
 
 
 def test_the_thread_survives_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
