@@ -203,11 +203,11 @@ def _checked(token: str) -> str:
 
 
 def _refused(problem: TablesideError) -> Response:
-    log.warning("sign_in_refused", reason=problem.problem if isinstance(problem, Unauthorized) else str(problem))
-    if isinstance(problem, Overloaded):
+    if isinstance(problem, Overloaded):  # the access log has it: a flood must not write a second line for each
         response = _sign_in_page("Wrong key, and too many wrong keys at once. Try again in some seconds.", 429)
         response.headers["Retry-After"] = "10"
         return response
+    log.warning("sign_in_refused", reason=problem.problem if isinstance(problem, Unauthorized) else str(problem))
     if isinstance(problem, WrongScope):
         return _sign_in_page(f"This key has the scope {problem.scope}. The page needs one with the scope admin.", 403)
     expired = isinstance(problem, Unauthorized) and problem.problem == "expired"

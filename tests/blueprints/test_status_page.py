@@ -189,7 +189,7 @@ def test_an_expired_key_is_refused(own: Flask, keys: KeysFile) -> None:
     assert (refused.status_code, "This key has expired." in refused.text) == (401, True)
 
 
-def test_many_wrong_keys_keep_no_operator_out(app: Flask) -> None:
+def test_many_wrong_keys_keep_no_operator_out(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
     """While a worker keeps as many of them waiting as it does, the next one is told so, and the right key signs in."""
     for _ in range(page_views.ATTEMPTS):
         page_views._attempts.acquire()
@@ -199,6 +199,7 @@ def test_many_wrong_keys_keep_no_operator_out(app: Flask) -> None:
         page_views._attempts.release()
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
     assert begun.status_code == 303
+    assert "sign_in_refused" not in capfd.readouterr().out, "a flood writes no line but that of the access log"
 
 
 @pytest.mark.parametrize("key", ["wrong", KEY])
