@@ -31,6 +31,7 @@ from tableside.runtimes.fast.trees import as_cells
 from tableside.runtimes.router import RoutedRuntime, allowed_difference, build_router, difference
 from tableside.runtimes.sklearn import SklearnRuntime
 from tableside.serving import verification
+from tableside.serving.model_metrics import count_from_zero
 from tableside.serving.policy import Policy
 from tableside.serving.servable import Servable
 from tableside.settings import Repository
@@ -234,6 +235,15 @@ def _contract(schema: Input, original: SklearnRuntime, frame: Any) -> Any:
 
     found, _ = outputs.find(original, frame.to_numpy()[:50])
     return msgspec.structs.replace(sum_contract(schema, name="m"), outputs=found)
+
+
+def test_the_count_of_differences_begins_at_0() -> None:
+    """It is there before the first difference, for a version with a fast backend: an alert asks for its increase."""
+    one, _, _ = servable(None)
+    counters = metrics.make()
+    count_from_zero(counters, one)
+    labels = {"model": "m", "version": "1", "result": "differed"}
+    assert counters.registry.get_sample_value("tableside_verifications_total", labels) == 0.0
 
 
 @pytest.mark.parametrize("wrong", [False, True])
