@@ -38,7 +38,7 @@ STATES = {
     "tableside_model_state": "workers", "tableside_model_problem": "workers", "tableside_workers_wanted": "workers",
     "tableside_workers_ready": "workers", "tableside_generation": "a number", "tableside_build_info": "always 1",
     "tableside_release_ready": "0 or 1", "tableside_release_failing": "0 or 1",
-    "tableside_open_files_limit": "open files",
+    "tableside_open_files_limit": "open files", "tableside_drained": "0 or 1",
 }  # fmt: skip
 """Gauges whose name says a state and not a unit, with what their value is."""
 OLD_UNITS = re.compile(r"_(ms|us|ns|millis\w*|micros\w*|minutes|hours|kb|mb|gb|percent|pct|share)(_|$)")

@@ -111,9 +111,9 @@ def test_a_probe_that_the_client_gives_up_is_counted(fronts: list[Front]) -> Non
     """Successful probes are in no log, but nginx's own answers to them are counted."""
     data = fronts[0]
     before = collected(data.run_dir).get(("data", "499"), 0)
+    asked = Worker.begun.count("live")
     with data.connect(PROXY) as client:
         client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
-        asked = Worker.begun.count("live")
         assert wait_until(lambda: Worker.begun.count("live") > asked)
     assert wait_until(lambda: collected(data.run_dir).get(("data", "499"), 0) == before + 1)
 
