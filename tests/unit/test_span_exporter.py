@@ -234,6 +234,7 @@ def test_a_host_without_threads_registers_one_end(monkeypatch: pytest.MonkeyPatc
     assert len(registered) == 1
 
 
+@pytest.mark.no_greenlets  # a forked process would also have the greenlets of the receiver, and answer itself
 def test_a_forked_process_sends_its_own_spans(receiver: SpanReceiver) -> None:
     """It has a thread and a queue of its own, and sends nothing that its parent sends."""
     with exporting(Receiver(receiver.url, None, 5), gather_s=0.3) as (exporter, counts):
