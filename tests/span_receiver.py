@@ -95,9 +95,9 @@ def values(attributes: Sequence[Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def receiving(port: int = 0) -> Iterator[SpanReceiver]:
-    """Receive on a port of 127.0.0.1 until the end of the context; 0: on a free one."""
-    receiver = SpanReceiver()
+def receiving(port: int = 0, receiver: SpanReceiver | None = None) -> Iterator[SpanReceiver]:
+    """Receive on a port of 127.0.0.1 until the end of the context; 0: on a free one. receiver: the one that goes on."""
+    receiver = receiver or SpanReceiver()
     connected: list[socket.socket] = []
 
     class Handler(BaseHTTPRequestHandler):
