@@ -33,6 +33,14 @@ def write(path: Path, content: bytes, check: Callable[[Path], None] | None = Non
             draft.unlink()
 
 
+def give_to_owner(fd: int, folder: Path) -> None:
+    """Let a file that root writes belong to the owner of the folder, who has to read or write it too."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with suppress(OSError):
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
 def problem(found: os.stat_result, path: Path) -> str:
     """Return why others than this user may have read or changed a file, and what to type; empty if they may not."""
     if found.st_mode & 0o077:

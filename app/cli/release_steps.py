@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tableside.repository.release_edits import Change
 
 Made = TypeVar("Made")
+LOG = "commands.log"
+"""The log of the stack that has what commands on its host have changed."""
 
 
 class Place(NamedTuple):
@@ -130,13 +132,16 @@ def make(
     """
     if place.unfollowed:
         return written(edit), 0
+    from tableside.deployment import log_rotation
     from tableside.serving import changes
     from tableside.telemetry import logs
 
     stack = find_stack(place.settings)
     repository = msgspec.structs.replace(place.settings.repository, path=stack.repository)
     settings = msgspec.structs.replace(place.settings, repository=repository)
-    logs.append_to(settings.run_dir / "log" / "web.log", settings.log.format, settings.log.level)
+    file = settings.run_dir / "log" / LOG
+    log_rotation.rotate(file, settings.log.max_bytes, settings.log.keep_files)
+    logs.append_to(file, settings.log.format, settings.log.level)
     try:
         if not workers_of(stack):
             raise StackError("no worker of the stack answers yet; `tableside workers` shows when one does")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from tableside import private_files
 from tableside.errors import ContractBroken, ModelNotReady
 from tableside.process.file_locks import is_locked, try_lock
 from tableside.process.generation_words import GenerationWords
@@ -115,7 +116,7 @@ class Generations:
         spare = self.folder / _SPARE
         fd = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _give_to_owner(fd, self.folder)
+            private_files.give_to_owner(fd, self.folder)  # the workers, which run as that user, read it
             offset = 0
             while offset < len(content):
                 offset += os.pwrite(fd, content[offset:], offset)
@@ -131,18 +132,10 @@ class Generations:
         with suppress(OSError):
             fd = os.open(self.folder / _SPARE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _give_to_owner(fd, self.folder)
+                private_files.give_to_owner(fd, self.folder)  # the workers, which run as that user, read it
                 os.posix_fallocate(fd, 0, max(size_bytes, _SPARE_BYTES))
             finally:
                 os.close(fd)
-
-
-def _give_to_owner(fd: int, folder: Path) -> None:
-    """Let a file that root writes belong to the owner of the folder: the workers, which run as that user, read it."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        with suppress(OSError):
-            os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def newest(folder: Path) -> int:

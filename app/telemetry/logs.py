@@ -22,6 +22,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from tableside import private_files
 from tableside.telemetry.line_writer import LineWriter
 
 CallLater = Callable[[Callable[[], None]], None]
@@ -169,8 +170,11 @@ def configure(style: Format = "auto", level: str = "info", fallback: Path | None
     root.setLevel(max(number, logging.INFO))
 
 
-class _FileOfOthers:
-    """A log file that another program writes and renames, so it is opened for each line. It is not created."""
+class _SharedFile:
+    """A log file that several processes append to and may rename, so it is opened for each line.
+
+    Its owner is that of the folder: root's commands write it as well as those of the user of the stack.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -178,8 +182,9 @@ class _FileOfOthers:
     def write(self, line: str | bytes) -> int:
         """Append a line if that is possible."""
         with suppress(OSError):
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                private_files.give_to_owner(fd, self._path.parent)
                 os.write(fd, line.encode() if isinstance(line, str) else line)
             finally:
                 os.close(fd)
@@ -190,11 +195,12 @@ class _FileOfOthers:
 
 
 def append_to(path: Path, style: Format, level: str) -> None:
-    """Let this process, a command, write its lines into the log of the stack, and none to standard output.
+    """Let this process, a command, append its lines to a log of the stack, and write none to standard output.
 
+    path: not a file that supervisord writes. It does so at an offset of its own, over what others have appended.
     style, level: as for `configure`; `auto` is JSON, as in a stack. Raises KeyError for an unknown level.
     """
-    file = _FileOfOthers(path)
+    file = _SharedFile(path)
     written: Format = "text" if style == "text" else "json"
     factory: Callable[..., WrappedLogger] = (
         structlog.PrintLoggerFactory(file=file)  # type: ignore[arg-type]

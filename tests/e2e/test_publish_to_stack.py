@@ -157,7 +157,7 @@ def test_each_command_is_one_generation(stack: Stack) -> None:
         assert "(2 workers)" in done.stdout
         took[" ".join(words)] = generation(stack) - before
     assert set(took.values()) == {1}, took
-    lines = [json.loads(line) for line in (stack.run_dir / "log" / "web.log").read_text().splitlines() if "{" in line]
+    lines = [json.loads(line) for line in (stack.run_dir / "log" / "commands.log").read_text().splitlines()]
     reasons = [line["reason"] for line in lines if line.get("event") == "generation_switched"]
     assert "steps@default = 2, by a command" in reasons
 

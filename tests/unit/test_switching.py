@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -133,9 +134,8 @@ def command(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 def test_a_command_makes_one_generation(host: Host, command: Callable[..., Result]) -> None:
     """A command on the host switches as the admin API does. Its line is in the log of the stack, not in its output."""
-    log = host.settings.run_dir / "log" / "web.log"
+    log = host.settings.run_dir / "log" / "commands.log"
     log.parent.mkdir(exist_ok=True)
-    log.touch()
     before = words_of(host).current
     done = command("promote", "iris/2")
     assert done.exit_code == 0, done.output
@@ -147,6 +147,7 @@ def test_a_command_makes_one_generation(host: Host, command: Callable[..., Resul
     assert host.unnamed == [2, 2]
     line = msgspec.json.decode(log.read_bytes())
     assert (line["event"], line["reason"]) == ("generation_switched", "iris@default = 2, by a command")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert Generations.open(host.settings.run_dir).current().repository == str(host.root)
 
 

@@ -38,7 +38,10 @@ READ_BACK_BYTES = 8 << 20
 )
 @click.option("--model", multiple=True, callback=reading_of.models, help="Lines about this model: wine, wine/3.")
 @click.option(
-    "--source", multiple=True, callback=reading_of.sources, help="Lines of this log: web, nginx, supervisord, audit."
+    "--source",
+    multiple=True,
+    callback=reading_of.sources,
+    help="Lines of this log: web, nginx, supervisord, commands, audit.",
 )
 @click.option("--slower", callback=reading_of.span, help="Requests that took at least so long: 100ms, 2s.")
 @click.option("--request-id", help="Print only lines that contain this request id.")
