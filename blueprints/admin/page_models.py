@@ -99,7 +99,8 @@ def summaries(catalog: Catalog, workers: Iterable[Mapping[str, object]]) -> list
 
 
 def _is_bad(status: VersionStatus) -> bool:
-    return status.failure_kind is not FailureKind.NONE or status.state is State.UNAVAILABLE
+    """Whether something is wrong. A version that is not to be served, or not yet, has a reason but no failure kind."""
+    return status.failure_kind is not FailureKind.NONE
 
 
 def rows_of(found: Iterable[Summary], run_dir: Path, history: History) -> list[ModelRow]:

@@ -539,6 +539,17 @@ def test_a_problem_is_shown_with_its_reason_and_help(make_app: MakeApp, small_re
     assert "UNAVAILABLE" in text
 
 
+def test_what_an_operator_has_turned_off_is_no_problem(make_app: MakeApp, small_repository: Path) -> None:
+    """It has a note with the reason; `list`, `top` and the start call it no problem either."""
+    (small_repository / "iris" / "model.toml").write_text("enabled = false\n")
+    client = make_app().test_client()
+    sign_in(client)
+    text = show(client).text
+    assert "Note, version 1:</b> unloaded: enabled is false in model.toml." in text
+    assert "a problem" not in text
+    assert "Problem" not in text
+
+
 def test_every_class_of_problem_has_a_page_that_exists() -> None:
     """The documentation that the page names is there."""
     assert HELP.keys() == set(FailureKind) - {FailureKind.NONE}

@@ -127,10 +127,12 @@ def test_problems_and_what_is_tried_have_lines() -> None:
     iris = {
         "name": "iris", "aliases": {"default": 1}, "traffic": {"2": "canary 5 %: 200 more requests are needed"},
         "versions": [READY, {"version": 2, "state": "READY"},
-                     {"version": 3, "state": "UNAVAILABLE", "reason": "the checksum\x1b[2J differs " * 20}],
+                     {"version": 3, "state": "UNAVAILABLE", "reason": "the checksum\x1b[2J differs " * 20,
+                      "failure_kind": "damaged"}],
     }  # fmt: skip
     off = {"version": 1, "state": "UNAVAILABLE", "reason": "unloaded: enabled is false in model.toml"}
-    view = between("here", before, sample(metrics, 1.0, [iris, {"name": "wine", "versions": [off]}]))
+    retired = {"version": 2, "state": "UNAVAILABLE", "reason": "not served: `versions` in model.toml leaves it out"}
+    view = between("here", before, sample(metrics, 1.0, [iris, {"name": "wine", "versions": [off, retired]}]))
     lines = drawn(view, 80)
     text = "\n".join(lines)
     assert re.search(r"^iris  +100 +0 +5\.0 ", text, re.MULTILINE)
@@ -141,6 +143,7 @@ def test_problems_and_what_is_tried_have_lines() -> None:
     assert "3 is UNAVAILABLE: the checksum\\x1b[2J" in text
     assert "wine" in text
     assert "unloaded" not in text  # the operator has turned it off
+    assert "leaves it out" not in text  # and has retired this one
     assert [each.has_problem for each in view.models] == [True, False]
 
 

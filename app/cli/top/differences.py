@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tableside.cli.top.counting import Counts
 from tableside.cli.top.samples import Host, Model, Sample, Version, Worker
 from tableside.cli.top.view import ModelView, Numbers, StackView, VersionView, WorkerView
-from tableside.serving.lifecycle import UNLOADED, State
 from tableside.telemetry import metric_changes
 
 SORT_KEYS: Mapping[str, Callable[[ModelView], tuple[float, ...]]] = {
@@ -78,13 +77,8 @@ def _version(number: str, found: Version | None, model: Model, numbers: Numbers)
         return VersionView(number, numbers)
     return VersionView(
         number, numbers, found.state, found.reason, [a for a, v in sorted(model.aliases.items()) if v == found.version],
-        model.traffic.get(number, ""), _has_problem(found),
+        model.traffic.get(number, ""), bool(found.failure_kind),
     )  # fmt: skip
-
-
-def _has_problem(version: Version) -> bool:
-    """Whether the version is not served although it should be, or is served with a warning."""
-    return bool(version.failure_kind) or (version.state == State.UNAVAILABLE and version.reason != UNLOADED)
 
 
 def _worker(now: Worker, earlier: Iterable[Worker], seconds: float) -> WorkerView:
