@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from tableside import private_files
 from tableside.errors import SettingsError
 from tableside.setting_origins import Shown, effective
 from tableside.settings import Settings
@@ -29,10 +29,7 @@ def note(settings: Settings) -> None:
     if before and (changes := differences(before, now)):
         log.info("settings_changed", reason="a new instance was started", changes=", ".join(changes))
     with suppress(OSError):
-        temporary = path.with_suffix(".tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(now))
-        temporary.replace(path)
+        private_files.write(path, msgspec.json.encode(now))
 
 
 def differences(before: list[Shown], now: list[Shown]) -> list[str]:

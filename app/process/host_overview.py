@@ -26,7 +26,7 @@ def host(run_dir: Path) -> dict[str, object]:
         "processor_s": all_s,
         "memory_bytes": memory or None,
         "memory_free_bytes": free or None,
-        "stack_age_s": _stack_age_s(run_dir),
+        "stack_age_s": stack_age_s(run_dir),
         "drained": drained.is_drained(run_dir),
     }
 
@@ -45,8 +45,8 @@ def _processor_seconds() -> tuple[float | None, float | None]:
     return round((sum(ticks) - idle) / per_second, 2), round(sum(ticks) / per_second, 2)
 
 
-def _stack_age_s(run_dir: Path) -> float | None:
-    """Seconds since supervisord was started; None if it does not run."""
+def stack_age_s(run_dir: Path) -> float | None:
+    """Return the seconds since supervisord was started; None if it does not run."""
     with suppress(OSError, ValueError):
         started = process_table.started(int((run_dir / PID_FILE).read_text()))
         up_s = float(Path("/proc/uptime").read_text().split()[0])

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tableside import __version__
+from tableside import __version__, durations
 from tableside.blueprints.admin import page_audit, page_words
 from tableside.blueprints.admin.page_audit import Change
 from tableside.blueprints.admin.page_models import ModelRow, rows_of, summaries
 from tableside.blueprints.admin.page_query import PageQuery
 from tableside.blueprints.admin.plot import Plot, plot
-from tableside.process import drained, worker_overview, worker_slots
+from tableside.process import drained, host_overview, worker_overview, worker_slots
 from tableside.process.hand_file import Pulse
 from tableside.process.offload import run_native
 from tableside.serving import request_history
@@ -27,7 +27,6 @@ MODELS_ON_PAGE = 50
 CHANGES = 10
 AUDIT_LINES = 200
 """Lines of the audit log that are looked at: each change has two, and each sign-in too, which is no change."""
-_PID_FILE = "supervisord.pid"
 Status = Mapping[str, object]
 
 
@@ -83,7 +82,7 @@ def collect(query: PageQuery, parts: Extensions, now_s: float) -> Content:
     workers = _workers(statuses, parts.hand.pulses(), now_s)
     state, kind, why = _state(workers, settings.server.workers, problems, run_dir, registry.not_ready())
     return Content(
-        state, kind, why, _facts(statuses, workers, settings.server.workers, run_dir, now_s, history),
+        state, kind, why, _facts(statuses, workers, settings.server.workers, run_dir, history),
         plot(history.rates(), "Requests per second, all models", request_history.SAMPLE_S, width=720, height=96),
         run_native(partial(rows_of, shown, run_dir, history)), len(chosen), len(found), problems, page, pages, workers,
         page_audit.changes(parts.audit_log.newest(AUDIT_LINES))[:CHANGES],
@@ -110,19 +109,16 @@ def _state(
 
 
 def _facts(
-    statuses: Sequence[Status], workers: Sequence[WorkerRow], wanted: int, run_dir: Path, now_s: float, history: History
+    statuses: Sequence[Status], workers: Sequence[WorkerRow], wanted: int, run_dir: Path, history: History
 ) -> list[tuple[str, str]]:
     ready = sum(1 for each in workers if each.kind == "good")
     versions = sorted({str(status["version"]) for status in statuses if "version" in status}) or [__version__]
     lately = history.total(None, page_words.LATELY_SAMPLES)
     since = history.total(None)
-    try:
-        running = page_words.duration(now_s - (run_dir / _PID_FILE).stat().st_mtime)
-    except OSError:
-        running = "not known"
+    age_s = host_overview.stack_age_s(run_dir)
     return [
         ("Workers ready", f"{ready} of {wanted}"),
-        ("Running for", running),
+        ("Running for", durations.in_words(age_s) if age_s is not None else "not known"),
         ("Generation", str(_generation(run_dir, statuses))),
         ("Version", ", ".join(versions)),
         ("Requests, last minute", page_words.rate(lately.requests, page_words.LATELY_SAMPLES)),
@@ -154,7 +150,7 @@ def _worker(row: Status) -> WorkerRow:
     memory, age, lag = row.get("pss_bytes"), row.get("age_s"), row.get("hub_lag_s")
     return WorkerRow(
         str(row.get("worker_slot", "")), str(row.get("pid", "")), state, kind, str(row.get("generation") or "none"),
-        page_words.duration(age) if isinstance(age, float) else "not known",
+        durations.in_words(age) if isinstance(age, float) else "not known",
         page_words.memory(memory) if isinstance(memory, int) else "not known",
         str(row["in_flight"]) if row.get("in_flight") is not None else "not known",
         f"{lag * 1000:.0f} ms" if isinstance(lag, float) else "not known",

@@ -19,7 +19,7 @@ from tableside import __version__
 from tableside.access_keys import Scope, digest
 from tableside.blueprints.admin import page_content, page_cookies
 from tableside.blueprints.admin.page_cookies import FORM, SESSION
-from tableside.blueprints.admin.page_query import PageQuery
+from tableside.blueprints.admin.page_query import REFRESH_S, PageQuery
 from tableside.disk_errors import DiskFull
 from tableside.errors import Overloaded, TablesideError, Unauthorized, WrongScope
 from tableside.process.offload import run_native
@@ -67,8 +67,9 @@ def page() -> Response:
     content = page_content.collect(query, extensions(), time.time())
     token = page_cookies.get(SESSION)
     response = _html(
-        "admin/status.html", content=content, query=query, session=session, form_token=sessions.form_token(token)
-    )
+        "admin/status.html", content=content, query=query, choices=REFRESH_S, session=session,
+        form_token=sessions.form_token(token),
+    )  # fmt: skip
     if query.refresh_s:
         response.headers["Refresh"] = str(query.refresh_s)
     return response

@@ -42,19 +42,6 @@ def milliseconds(seconds: float | None) -> str:
     return f"{number(seconds)} s" if seconds >= 10 else f"{number(seconds * 1000)} ms"
 
 
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units, such as `3 h 20 min`."""
-    left = max(0, int(seconds))
-    words: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or words:
-            words.append(f"{count} {unit}")
-        if len(words) == 2:
-            break
-    return " ".join(words) or "0 s"
-
-
 def memory(count: int) -> str:
     """Return a number of bytes in MB of 1024 * 1024 bytes."""
     return f"{count / (1 << 20):.0f} MB"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tableside import durations
 from tableside.blueprints.admin import page_words
 from tableside.blueprints.admin.page_audit import changes
 from tableside.blueprints.admin.page_query import PageQuery
@@ -30,7 +31,7 @@ def test_numbers(value: float, text: str) -> None:
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     """The two largest units."""
-    assert page_words.duration(seconds) == text
+    assert durations.in_words(seconds) == text
 
 
 def test_other_words() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tableside import durations
+
 UNKNOWN = "-"
 _BARS = "▁▂▃▄▅▆▇█"
 _SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
-_DURATIONS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def number(value: float | None) -> str:
@@ -20,20 +21,21 @@ def number(value: float | None) -> str:
 
 def rate(per_s: float | None) -> str:
     """Return a rate: `0`, `0.5`, `12.3`, `431`. A rate that is not 0 is never shown as 0."""
-    if per_s is None:
-        return UNKNOWN
-    if 0 < per_s < 0.05:
-        return "<0.1"
-    return f"{per_s:.0f}" if per_s == 0 or per_s >= 99.95 else f"{per_s:.1f}"
+    return _not_zero(per_s, 99.95)
 
 
 def percent(share: float | None) -> str:
     """Return a share as a percentage: `0`, `0.2`, `12`. One that is not 0 is never shown as 0."""
-    if share is None:
+    return _not_zero(None if share is None else share * 100, 9.95)
+
+
+def _not_zero(value: float | None, whole_from: float) -> str:
+    """Return a number with one decimal, and with none from `whole_from` on. Only 0 itself is shown as `0`."""
+    if value is None:
         return UNKNOWN
-    if 0 < share < 0.0005:
+    if 0 < value < 0.05:
         return "<0.1"
-    return f"{share * 100:.0f}" if share == 0 or share >= 0.0995 else f"{share * 100:.1f}"
+    return f"{value:.0f}" if value == 0 or value >= whole_from else f"{value:.1f}"
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -58,13 +60,7 @@ def size(count: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return a time in the two largest units: `3 d 4 h`, `12 min 5 s`, `42 s`."""
-    if seconds is None:
-        return UNKNOWN
-    whole_s = int(seconds)
-    for large, large_unit, small, small_unit in _DURATIONS:
-        if whole_s >= large:
-            return f"{whole_s // large} {large_unit} {whole_s % large // small} {small_unit}"
-    return f"{whole_s} s"
+    return UNKNOWN if seconds is None else durations.in_words(seconds)
 
 
 def clock(seconds: float | None) -> str:
