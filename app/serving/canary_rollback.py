@@ -1,4 +1,4 @@
-"""Ends a canary that burns: it is taken out of model.toml, the workers follow, and the audit log says why.
+"""Ends a canary that fails too often: it is taken out of model.toml, the workers follow, and the audit log says why.
 
 Exactly one worker of a host does it, under a lock. The alias `default` has not moved, so its version answers all
 requests again.
@@ -22,7 +22,7 @@ from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig
 from tableside.serving import comparisons
 from tableside.serving.comparisons import FOLDER, ids
-from tableside.serving.judgement import burns
+from tableside.serving.judgement import fails_too_often
 from tableside.settings import Settings
 from tableside.telemetry import logs
 
@@ -40,7 +40,7 @@ class RolledBack(msgspec.Struct, frozen=True):
     reason: str
 
 
-def roll_back_if_it_burns(settings: Settings, name: str, config: ModelConfig) -> bool:
+def roll_back_if_it_fails(settings: Settings, name: str, config: ModelConfig) -> bool:
     """Take a canary out of model.toml if its errors say so. Return whether this worker did.
 
     Nothing is done without a line in the audit log. An error is logged, and another look follows with the next failure.
@@ -49,7 +49,7 @@ def roll_back_if_it_burns(settings: Settings, name: str, config: ModelConfig) ->
     if canary is None or wanted is None:
         return False
     folder = settings.run_dir / FOLDER
-    why = burns(config.rules, comparisons.merged(folder, [wanted])[wanted])
+    why = fails_too_often(config.rules, comparisons.merged(folder, [wanted])[wanted])
     lock = try_lock(folder / "rollback.lock") if why else None
     if lock is None:
         return False

@@ -19,10 +19,10 @@ LATENCY_FLOOR_S = 0.002
 """A 99 % quantile that is higher by less than this never fails: for a call of 50 us the ratio is noise."""
 MIN_LATENCIES = 100
 """A 99 % quantile of fewer requests is not judged."""
-BURN_REQUESTS = 50
+LEAST_REQUESTS = 50
 """A canary is not rolled back before it has answered so many requests."""
-BURN_RATIO = 2.0
-"""A canary that fails as often as the others, times this, is not what burns."""
+TIMES_USUAL = 2.0
+"""A canary that fails as often as the others, times this, does not fail too often."""
 CHANCE = 0.001
 """A rate is certainly over its limit if chance alone gives so many events no more often than this. Workers look every
 second, so it is small.
@@ -124,16 +124,16 @@ def p99_ratio(candidate: Side, others: Side) -> float | None:
     return mine / theirs if theirs else math.inf
 
 
-def burns(rules: RulesConfig, counts: Counts) -> str:
+def fails_too_often(rules: RulesConfig, counts: Counts) -> str:
     """Return with figures that a canary fails clearly more often than it may, and than the others; or an empty text.
 
     It must be certain, so that a few errors at the start end no canary.
     """
     candidate, others = counts.candidate, counts.others
-    if candidate.requests < BURN_REQUESTS:
+    if candidate.requests < LEAST_REQUESTS:
         return ""
     usual = others.errors / others.requests if others.requests else 0.0
-    if not is_certainly_over(candidate.errors, candidate.requests, max(rules.errors, BURN_RATIO * usual)):
+    if not is_certainly_over(candidate.errors, candidate.requests, max(rules.errors, TIMES_USUAL * usual)):
         return ""
     return (
         f"errors {_percent(candidate.errors / candidate.requests)} of {candidate.requests} requests (limit "

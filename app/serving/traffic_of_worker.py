@@ -36,7 +36,7 @@ class WorkerTraffic:
         self._counts: dict[ComparisonId, Counts] = {}
         self._former: dict[ComparisonId, Counts] = {}
         self._judged: set[tuple[str, int]] = set()
-        self._burnt: dict[str, int] = {}
+        self._errors_seen: dict[str, int] = {}
         self._is_changed = False
         self._next_judgement_s = 0.0
         self._stop = threading.Event()
@@ -110,24 +110,24 @@ class WorkerTraffic:
         comparisons.write(self._folder, self._slot, self._counts.values())
 
     def act(self) -> None:
-        """Roll back canaries that burn, and judge every JUDGE_EVERY_S."""
+        """Roll back canaries that fail too often, and judge every JUDGE_EVERY_S."""
         for name, traffic in list(self._models.items()):
             if self._has_failed_since(name, traffic.config):
-                self._roll_back_if_it_burns(name, traffic.config)
+                self._roll_back_if_it_fails(name, traffic.config)
         now_s = time.monotonic()
         if now_s >= self._next_judgement_s and (self._models or self._judged):
             self._next_judgement_s = now_s + JUDGE_EVERY_S
             self.judge()
 
-    def _roll_back_if_it_burns(self, name: str, config: ModelConfig) -> None:
-        if canary_rollback.roll_back_if_it_burns(self._settings, name, config) and config.canary is not None:
+    def _roll_back_if_it_fails(self, name: str, config: ModelConfig) -> None:
+        if canary_rollback.roll_back_if_it_fails(self._settings, name, config) and config.canary is not None:
             self._metrics.canary_rollbacks.labels(name, str(config.canary.version)).inc()
 
     def _has_failed_since(self, name: str, config: ModelConfig) -> bool:
         """Whether the canary has failed in this worker since the last look."""
         wanted = ids(name, config).get("canary")
         errors = self._counts[wanted].candidate.errors if wanted in self._counts and wanted is not None else 0
-        before, self._burnt[name] = self._burnt.get(name, 0), errors
+        before, self._errors_seen[name] = self._errors_seen.get(name, 0), errors
         return errors > before
 
     def judge(self) -> None:

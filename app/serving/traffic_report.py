@@ -55,8 +55,8 @@ class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TrafficReport(msgspec.Struct, frozen=True):
-    """The traffic of one model. default: what answers the other requests. rolled_back: the last canary that burnt, if
-    no other has begun since.
+    """The traffic of one model. default: what answers the other requests. rolled_back: the last canary that
+    failed too often, if no other has begun since.
     """
 
     name: str

@@ -138,7 +138,7 @@ def ask(app: Flask, requests: int) -> list[int]:
     return [client.post("/v2/models/iris/infer", json=V2).status_code for _ in range(requests)]
 
 
-def test_a_canary_that_burns_ends_itself(make_tried: MakeTried, small_repository: Path, tmp_path: Path) -> None:
+def test_a_failing_canary_ends_itself(make_tried: MakeTried, small_repository: Path, tmp_path: Path) -> None:
     """Its own requests fail, the others do not; one edit takes it out, with the figures in log, audit log and list."""
     app = make_tried("# Ours.\n[canary]\nversion = 2\npercent = 50\n")
     registry = registry_of(app)

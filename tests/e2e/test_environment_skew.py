@@ -322,7 +322,7 @@ def test_a_good_candidate_is_promoted_and_a_bad_one_is_not(skew_stack: Stack) ->
     assert listed(stack)["iris", bad]["traffic"].startswith("shadow 100 %: failing: flips ")
 
 
-def test_a_canary_that_burns_is_taken_out(skew_stack: Stack) -> None:
+def test_a_canary_that_fails_too_often_is_taken_out(skew_stack: Stack) -> None:
     """Half of the callers get errors until one worker ends the canary, for all workers; the others never notice."""
     stack, root = skew_stack, models(skew_stack)
     for _ in range(2):

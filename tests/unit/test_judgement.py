@@ -9,7 +9,7 @@ import pytest
 from tableside.repository.model_toml import ModelConfig
 from tableside.repository.traffic_config import CanaryConfig, RulesConfig, ShadowConfig
 from tableside.serving.comparisons import ComparisonId, Counts
-from tableside.serving.judgement import Outcome, burns, is_certainly_over, judge, judge_all, p99_ratio
+from tableside.serving.judgement import Outcome, fails_too_often, is_certainly_over, judge, judge_all, p99_ratio
 
 RULES = RulesConfig(rows=1000)
 
@@ -103,18 +103,18 @@ def test_two_trials_of_one_version_are_one_judgement() -> None:
         (canary(50, 2), False),  # 4 %, which may be 1 %
         (canary(60, 60), True),
         (canary(1000, 30), True),
-        (canary(1000, 30, others=10_000, others_errors=250), False),  # the others fail as often: something else burns
+        (canary(1000, 30, others=10_000, others_errors=250), False),  # the others fail as often: something else fails
         (canary(1000, 300, others=10_000, others_errors=250), True),
     ],
 )
-def test_a_canary_burns_if_it_fails_clearly_more_than_it_may(counts: Counts, does: bool) -> None:
+def test_a_canary_fails_too_often_if_it_fails_clearly_more_than_it_may(counts: Counts, does: bool) -> None:
     """Enough requests, certainly over the limit, and twice as often as the others."""
-    assert bool(burns(RULES, counts)) is does
+    assert bool(fails_too_often(RULES, counts)) is does
 
 
-def test_the_figures_of_a_burning_canary_are_given() -> None:
+def test_the_figures_of_a_failing_canary_are_given() -> None:
     """The audit log and `list` show them."""
-    assert burns(RULES, canary(100, 40, others=900, others_errors=9)) == (
+    assert fails_too_often(RULES, canary(100, 40, others=900, others_errors=9)) == (
         "errors 40 % of 100 requests (limit 1 %; the others 1 % of 900)"
     )
 
