@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -81,26 +82,28 @@ class Remote:
             data, sent["Content-Type"] = msgspec.json.encode(content), "application/json"
         if body is not None:
             sent = {"Content-Type": "application/x-tar", **sent, "Content-Length": str(size)}
-        connection = self._connect()
-        try:
-            connection.request(method, url, data, sent)  # type: ignore[arg-type]
-            return _answer(connection.getresponse())
-        except BrokenPipeError:  # it has refused the body before it had read all of it
-            return self._early(connection)
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
-            raise StackError(f"no answer from {self.name}: {problem}. {self._hint}") from problem
-        finally:
-            connection.close()
+        with self._connected() as connection:
+            try:
+                connection.request(method, url, data, sent)  # type: ignore[arg-type]
+                return _answer(connection.getresponse())
+            except BrokenPipeError:  # it has refused the body before it had read all of it
+                return self._early(connection)
 
     def get_text(self, path: str) -> str:
         """Return the text that the control plane answers to GET of a path, such as `metrics`. Raises StackError."""
-        connection = self._connect()
-        try:
+        with self._connected() as connection:
             connection.request("GET", f"{self._prefix}/{path}", headers={"Authorization": f"Bearer {self._key}"})
             response = connection.getresponse()
             if response.status >= 400:
                 _answer(response).or_raise()
             return response.read().decode(errors="replace")
+
+    @contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        """Open a connection, and close it at the end. What goes wrong with it is raised as StackError."""
+        connection = self._connect()
+        try:
+            yield connection
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as problem:
             raise StackError(f"no answer from {self.name}: {problem}. {self._hint}") from problem
         finally:
