@@ -6,8 +6,12 @@ An ordinary user makes the namespace with a user namespace around it (`unshare -
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+_PROJECT = Path(__file__).resolve().parents[1]
 
 _MOUNT = (
     'for each in $TABLESIDE_TEST_MOUNTS; do mount -t tmpfs -o "size=${each#*=}" tmpfs "${each%%=*}"; done; exec "$@"'
@@ -22,6 +26,13 @@ def on_small_disks(command: list[str], sizes: Mapping[Path, str]) -> list[str]:
     mounts = " ".join(f"{folder}={size}" for folder, size in sizes.items())
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["env", f"TABLESIDE_TEST_MOUNTS={mounts}", "unshare", "--mount", *user, "sh", "-ec", _MOUNT, "sh", *command]
+
+
+def run_on_small_disk(code: str, folder: Path, size: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code, which gets the folder as its argument, with the folder as an empty file system of this size."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(_PROJECT)]))}
+    command = on_small_disks([sys.executable, "-c", code, str(folder)], {folder: size})
+    return subprocess.run(command, cwd=_PROJECT, env=environ, timeout=120, capture_output=True, text=True, check=False)
 
 
 def seen_by(pid: int, path: Path) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from tableside.process import answer_files
 from tableside.process.answer_files import DRAFTS, FOLDER, AnswerFiles
 from tableside.process.open_watch import OpenWatch
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 
 def names(run_dir: Path) -> set[str]:
@@ -117,7 +115,6 @@ print(len((run_dir / FOLDER / files.put(b"z" * 600_000)).read_bytes()))
 
 def test_open_answers_count_and_give_their_space_back(tmp_path: Path) -> None:
     """A disk of 1 MB has room for one answer at a time: the next is refused, without a rest, until it was read."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "1m")
     full = ["No space left on device", "[0, 0]"]
     assert done.stdout.splitlines() == [*full, *full, "600000", "600000"], done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tableside.process.audit_log import FILE, AuditLog
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 
 def events(run_dir: Path) -> list[object]:
@@ -102,8 +102,7 @@ print((run_dir / FILE).read_text().endswith('{"event": "y"}\\n'))
 
 def test_on_a_full_disk_changes_go_on_or_are_refused(tmp_path: Path) -> None:
     """The reserve holds dozens of changes. Then none begins, and each that had begun has its end in the file."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "256k"})
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "256k")
     assert done.stdout.splitlines() == ["No space left on device", "True True", "True"], done.stderr
 
 

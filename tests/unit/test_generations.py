@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from tableside.serving import generations, switching
 from tableside.serving.generations import FOLDER, KEEP, Generations
 from tableside.serving.statement import ModelStatement, Statement
 from tests.conftest import MakeSettings
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 ROOT = Path(__file__).parents[2]
 WANTED = Statement(0, {"iris": ModelStatement("[aliases]\nchampion = 1\n", (1,), {"champion": 1})}, "test", 1.0)
@@ -145,9 +143,7 @@ print(made.current().generation, Generations.open(folder).words.current)
 @pytest.mark.processes
 def test_a_full_disk_stops_no_switch(tmp_path: Path) -> None:
     """The words and the next statement have their space before the disk is full."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "512k"})
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
-    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    ended = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "512k")
     assert (ended.returncode, ended.stdout) == (0, "2 2\n"), ended.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tableside.telemetry import metrics
 from tableside.telemetry.metric_entries import kind_of
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 ROOT = Path(__file__).parents[2]
 IMPORTS = """
@@ -114,9 +114,7 @@ assert metrics.use_worker_slot(1, folder)
 @pytest.mark.processes
 def test_a_full_disk_ends_no_worker(tmp_path: Path) -> None:
     """Metrics of new labels stay in memory when their file cannot grow; those of known labels are still counted."""
-    command = on_small_disks([sys.executable, "-c", IMPORTS + ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
-    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    ended = run_on_small_disk(IMPORTS + ON_A_FULL_DISK, tmp_path, "1m")
     assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["True False"]), ended.stderr
     assert "metrics_in_memory" in ended.stdout
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tableside import private_files
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 pytestmark = pytest.mark.no_greenlets
 
@@ -84,8 +82,7 @@ print(len(launch.make_key(folder).read_text()))
 
 def test_a_full_disk_leaves_no_half_key(tmp_path: Path) -> None:
     """The keys of before stay. An admin key that cannot be written is made at the next start, and is never empty."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "64k"})
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "64k")
     assert done.stdout.splitlines() == [
         f"server.keys_file ({tmp_path / 'keys.json'}) cannot be written: No space left on device",
         "['first']",

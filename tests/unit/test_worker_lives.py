@@ -11,7 +11,7 @@ import pytest
 
 from tableside.process import shared_record, worker_lives
 from tableside.process.worker_lives import Cause
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 ROOT = Path(__file__).parents[2]
 NOW_S = 1000.0
@@ -161,7 +161,5 @@ assert (run_dir / worker_lives.FILE).stat().st_size == 0
 @pytest.mark.processes
 def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
     """A file that was made before has its space. One that cannot be made counts nothing, and ends no worker."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
-    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    ended = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "1m")
     assert ended.returncode == 0, ended.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tableside.process import worker_slots
-from tests.small_disks import on_small_disks
+from tests.small_disks import run_on_small_disk
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -133,9 +133,7 @@ slot.release()
 @pytest.mark.processes
 def test_a_disk_that_cannot_be_written_stops_no_worker(tmp_path: Path) -> None:
     """On a full disk a status is written over in place; slots of before are taken on a read-only file system too."""
-    command = on_small_disks([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], {tmp_path: "64k"})
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
-    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    ended = run_on_small_disk(ON_A_FULL_DISK, tmp_path, "64k")
     assert (ended.returncode, ended.stdout) == (0, "no further slot: No such file or directory\n"), ended.stderr
 
 
@@ -159,9 +157,7 @@ assert worker_slots.statuses(folder)[1]["models"] == status["models"], "what is 
 @pytest.mark.processes
 def test_reserved_slots_can_be_taken_on_a_full_disk(tmp_path: Path) -> None:
     """Each has room for the status of a worker with hundreds of versions."""
-    command = on_small_disks([sys.executable, "-c", RESERVED_BEFORE_A_FULL_DISK, str(tmp_path)], {tmp_path: "1m"})
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))}
-    ended = subprocess.run(command, cwd=ROOT, env=environ, timeout=60, capture_output=True, text=True, check=False)
+    ended = run_on_small_disk(RESERVED_BEFORE_A_FULL_DISK, tmp_path, "1m")
     assert ended.returncode == 0, ended.stderr
 
 
