@@ -16,7 +16,6 @@ from tableside.serving.statement import ModelStatement, Statement
 from tests.conftest import MakeSettings
 from tests.small_disks import run_on_small_disk
 
-ROOT = Path(__file__).parents[2]
 WANTED = Statement(0, {"iris": ModelStatement("[aliases]\nchampion = 1\n", (1,), {"champion": 1})}, "test", 1.0)
 
 

@@ -13,7 +13,6 @@ from tableside.process import shared_record, worker_lives
 from tableside.process.worker_lives import Cause
 from tests.small_disks import run_on_small_disk
 
-ROOT = Path(__file__).parents[2]
 NOW_S = 1000.0
 GONE = 2**22 + 1
 """A pid that no process has: it is above the kernel's limit."""
