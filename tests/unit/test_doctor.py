@@ -30,6 +30,7 @@ from tableside.deployment.doctor.set_up import SetUp
 from tableside.errors import FailureKind
 from tableside.process import drained, operations
 from tableside.process.generation_words import GenerationWords
+from tableside.repository import integrity
 from tableside.serving.generations import Generations
 from tableside.serving.statement import ModelStatement, Refusal, Statement
 from tableside.settings import Environment
@@ -514,6 +515,15 @@ def test_the_shipped_set_up_has_no_mistake(shipped: SetUp) -> None:
     assert shipped.gunicorn_problem == ""
     assert shipped.gunicorn["worker_class_str"] == "tableside.server.worker.TablesideWorker"
     assert set(shipped.programs) == {"sockets", "web", "nginx"}
+
+
+def test_models_that_lack_the_same_library_are_one_finding(shipped: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first start without the optional libraries has one line for it, and not one for each model."""
+    monkeypatch.setattr(integrity, "find_spec", lambda library: None)
+    (found,) = (each for each in diagnosis.examine(shipped) if each.about == "libraries")
+    assert found.level is Level.WARNING
+    assert found.title == "other libraries than at publish: breast-cancer/1, diabetes/1"
+    assert found.figures.startswith("treelite is not installed")
 
 
 def test_gunicorns_own_variable_counts(shipped: SetUp, tmp_path: Path) -> None:

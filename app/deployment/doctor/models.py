@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tableside.contracts.environment import environment
@@ -40,6 +40,7 @@ def check(set_up: SetUp) -> Iterator[Finding]:
         return
     libraries = LibrariesByName(set_up.settings)
     differing: dict[str, list[str]] = {}
+    warned: dict[str, list[str]] = {}
     for name in paths.models(root):
         try:
             config = model_toml.read(root, name)
@@ -54,16 +55,27 @@ def check(set_up: SetUp) -> Iterator[Finding]:
                 Level.WARNING, MODELS, f"model.toml of {name} contradicts the repository", line,
                 "that part of it has no effect", f"Correct {root / name / paths.MODEL_TOML}",
             )  # fmt: skip
-        yield from _versions(set_up, name, config, libraries, differing)
+        yield from _versions(set_up, name, config, libraries, differing, warned)
+    for warning, versions in sorted(warned.items()):
+        yield Finding(
+            Level.WARNING, LIBRARIES, f"other libraries than at publish: {_some(versions)}", warning,
+            "what is named is served, but slower, or by libraries that it was not trained with",
+            "Install what is missing, or publish again here",
+        )  # fmt: skip
     for difference, versions in sorted(differing.items()):
         yield Finding(
             Level.NOTE, LIBRARIES, f"{len(versions)} versions were published with another library",
-            f"{difference}: {', '.join(versions[:5])}{', ...' * (len(versions) > 5)}",
+            f"{difference}: {_some(versions)}",
             "their golden rows are compared at each load, so that a version which answers differently is not served",
             "Publish them again here, or serve them in their own environment",
         )  # fmt: skip
     yield from _refused(set_up)
     yield from _served(set_up)
+
+
+def _some(versions: Sequence[str]) -> str:
+    """Return the first versions of a list in words."""
+    return f"{', '.join(versions[:5])}{', ...' * (len(versions) > 5)}"
 
 
 def _python(set_up: SetUp) -> Iterator[Finding]:
@@ -82,9 +94,13 @@ def _python(set_up: SetUp) -> Iterator[Finding]:
 
 
 def _versions(
-    set_up: SetUp, name: str, config: ModelConfig, libraries: LibrariesByName, differing: dict[str, list[str]]
-) -> Iterator[Finding]:
-    """Yield the versions that are to be served and were made elsewhere. differing: other libraries are added to it."""
+    set_up: SetUp, name: str, config: ModelConfig, libraries: LibrariesByName, differing: dict[str, list[str]],
+    warned: dict[str, list[str]],
+) -> Iterator[Finding]:  # fmt: skip
+    """Yield the versions that cannot be served.
+
+    differing, warned: get the versions that were made with other libraries, by what differs and by the warning of it.
+    """
     settings = set_up.settings
     root = settings.repository_path
     for number in config.wanted(paths.versions(root, name)) if config.enabled else ():
@@ -100,10 +116,7 @@ def _versions(
             )  # fmt: skip
             continue
         if warning:
-            yield Finding(
-                Level.WARNING, LIBRARIES, f"{key} runs with other libraries than it was trained with", warning,
-                "it is served, but slower or by libraries that it was not trained with", "Do what the message says",
-            )  # fmt: skip
+            warned.setdefault(warning, []).append(key)
         for difference in _differences(contract, here or environment()):
             differing.setdefault(difference, []).append(key)
 
