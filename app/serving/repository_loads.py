@@ -16,9 +16,10 @@ from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import State
 from tableside.serving.loader import find_servable, loader_of, refusal_of, with_servable
 from tableside.serving.reloading import Adopt, Reload
-from tableside.serving.scan import PendingVersion, Scan, scan, still_serving
+from tableside.serving.scan import PendingVersion, Scan, scan
 from tableside.serving.servable import Servable
 from tableside.serving.statement import Key, Refusal, Statement
+from tableside.serving.worker_refusals import still_serving
 from tableside.settings import Settings
 
 

@@ -18,6 +18,7 @@ from tableside.serving.catalog import Catalog, Model
 from tableside.serving.lifecycle import UNLOADED, State
 from tableside.serving.servable import Servable
 from tableside.serving.statement import Key, ModelStatement, Refusal, Statement
+from tableside.serving.worker_refusals import still_serving
 from tableside.settings import Repository
 
 
@@ -127,11 +128,6 @@ def _is_same_file(was: Model | None, before: Catalog, entry: ModelStatement, nam
 
 def _of(refusal: Refusal) -> tuple[str, FailureKind]:
     return refusal.reason, refusal.kind
-
-
-def still_serving(reason: str) -> str:
-    """Return the problem of a version that is served as it was loaded before its files changed."""
-    return f"the files changed and no longer load ({reason}); still serving what was loaded before"
 
 
 def versions_to_load(

@@ -20,10 +20,9 @@ from tableside.process.offload import run_native
 from tableside.serving import desired, generations, statement, statement_changes
 from tableside.serving.generations import Generations
 from tableside.serving.lifecycle import State
-from tableside.serving.scan import still_serving
 from tableside.serving.statement import Key, Refusal, Statement
 from tableside.serving.version_status import read_statuses
-from tableside.serving.worker_refusals import WorkerRefusals, refusals_file
+from tableside.serving.worker_refusals import WorkerRefusals, refusals_file, still_serving
 from tableside.settings import Settings
 from tableside.switch_errors import SwitchRefused, WorkerReason
 from tableside.telemetry import logs

@@ -78,6 +78,7 @@ def test_slow_bodies_take_no_place(stack: Stack) -> None:
 
 def test_a_client_is_limited_apart_from_the_others(stack: Stack) -> None:
     """A client with as many open requests as it may have gets 429. Others, and its own health probes, are answered."""
+    assert until(lambda: is_idle(stack)), "nginx has seen the end of the connections of other tests"
     with ExitStack() as opened:
         slow_bodies(opened, stack.data, PER_CLIENT, "127.0.0.2")
         assert until(lambda: refused(stack, "127.0.0.2"))
@@ -89,9 +90,18 @@ def test_a_client_is_limited_apart_from_the_others(stack: Stack) -> None:
     assert until(lambda: not refused(stack, "127.0.0.2")), "the places of closed connections are free again"
 
 
+def status_sockets(stack: Stack) -> list[Path]:
+    return list((stack.run_dir / "tmp").glob("nginx-*.sock"))
+
+
 def busy(stack: Stack) -> int:
-    """How many connections of nginx have a request."""
-    return sum(busy_connections(path) or 0 for path in (stack.run_dir / "tmp").glob("nginx-*.sock"))
+    """How many connections of nginx have a request, the questions for that included: one for each socket."""
+    return sum(busy_connections(path) or 0 for path in status_sockets(stack))
+
+
+def is_idle(stack: Stack) -> bool:
+    """Whether no connection has a request, but for the questions."""
+    return busy(stack) <= len(status_sockets(stack))
 
 
 class AllPlaces:

@@ -154,7 +154,7 @@ def test_killed_socket_holder_fails_no_request(stack: Stack, trained: Trained) -
 
 
 def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: Trained) -> None:
-    """A SIGKILL of a worker loses no count: the sum of the counters equals the answers that clients saw."""
+    """A SIGKILL of a worker loses no counts, but for the answers that it had just given (decision 0008)."""
 
     def total() -> float:
         _, text, _ = stack.call("/metrics", admin=True)
@@ -167,8 +167,9 @@ def test_metrics_count_every_request_through_the_deaths(stack: Stack, trained: T
         stack, trained, lambda: os.kill(victim, signal.SIGKILL),
         lambda: victim not in workers(stack) and len(workers(stack)) == 2,
     )  # fmt: skip
-    # A request whose worker was killed after counting and before answering counts once more on its retry.
-    assert 0 <= total() - before - traffic.answered <= 4
+    # Each client may lose one: the worker counts at the next turn of its event loop. A request whose worker was killed
+    # after counting and before answering counts once more on its retry.
+    assert -traffic.clients <= total() - before - traffic.answered <= 4
 
 
 def test_scrapes_go_on_through_restarts_and_deaths(
@@ -397,10 +398,11 @@ def test_a_flipped_link_is_an_upgrade(released: Stack, trained: Trained) -> None
     released.ctl("signal", "HUP", "web")
     log = released.run_dir / "log" / "web.log"
     assert until(lambda: "it does not serve breast-cancer/1 (scikit-learn was" in log.read_text(), REPLACED_S)
-    assert set(workers(released)) == old
+    assert until(lambda: set(workers(released)) == old), "the new ones are listed until they have ended"
     flip(released, without_a_minor(make_release(released.project.with_name("none")), everywhere=True))
     done = released.cli("restart")
-    assert (done.returncode, set(workers(released))) == (1, old), done.stderr
+    assert done.returncode == 1, done.stderr
+    assert until(lambda: set(workers(released)) == old), done.stderr
     assert "it does not serve breast-cancer/1 (scikit-learn was" in done.stderr
     flip(released, make_release(released.project.with_name("two")))
     under_traffic(released, trained, lambda: released.cli("restart").check_returncode())
@@ -451,7 +453,7 @@ def test_a_release_that_cannot_serve_everything_is_refused(released: Stack, tmp_
     def refused(folder: Path, status: int) -> str:
         done = released.cli("restart", "--release", str(folder))
         assert done.returncode == status, done.stdout + done.stderr
-        assert (set(workers(released)), releases_of(released)) == (old, now)
+        assert until(lambda: (set(workers(released)), releases_of(released)) == (old, now)), "as before"
         return done.stderr
 
     assert "it is no release of Tableside" in refused(tmp_path, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,10 @@ def test_a_damaged_file_is_made_again_for_new_workers(stack: Stack, forest: Any)
     content[len(content) // 2] ^= 1
     path.unlink()
     path.write_bytes(content)
-    was = path.stat().st_ino
-    stack.restart()
-    path = shared_entry(stack) / "records.npy"
-    assert path.read_bytes() != bytes(content)
-    assert path.stat().st_ino != was
+    with path.open("rb") as damaged:  # as long as it is open, no other file gets its number
+        stack.restart()
+        path = shared_entry(stack) / "records.npy"
+        assert path.read_bytes() != bytes(content)
+        assert path.stat().st_ino != os.fstat(damaged.fileno()).st_ino
     expected = fitted.predict_proba(table[:50]).ravel().tolist()
     assert ask(stack, table[:50])[1]["outputs"][0]["data"] == expected

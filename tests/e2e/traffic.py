@@ -26,7 +26,7 @@ class Traffic:
     body: Any
     expected: Any
     clients: int = 8
-    pause_s: float = 0.01
+    pause_s: float = 0.04
     more: list[tuple[str, Any, Any]] = field(default_factory=list)
     answered: int = 0
     failures: list[str] = field(default_factory=list)

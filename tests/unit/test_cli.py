@@ -234,6 +234,14 @@ def test_what_reads_contracts_only_imports_no_library_of_models(repository: Path
     assert {"tableside.cli"} == imported & {"tableside.cli", "sklearn", "pandas", "scipy"}
 
 
+@pytest.mark.processes
+def test_what_changes_a_running_stack_imports_no_library_of_models() -> None:
+    """The commands that switch workers wait for these, and load nothing themselves."""
+    code = "import sys; from tableside.serving import changes; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in ("'sklearn'", "'pandas'", "'scipy'", "'onnxruntime'") if name in done.stdout]
+
+
 def test_config_shows_the_settings_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """`config` prints the settings in force as TOML or JSON; an unknown setting is named."""
     monkeypatch.setenv("TABLESIDE__SERVER__WORKERS", "7")
