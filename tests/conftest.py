@@ -51,7 +51,7 @@ _QUIET = {
     "deadline": None, "suppress_health_check": list(HealthCheck), "database": None,
     "derandomize": "CI" in os.environ,  # in CI the inputs are the same each time, elsewhere they are new
 }  # fmt: skip
-hypothesis_settings.register_profile("default-run", max_examples=60, **_QUIET)
+hypothesis_settings.register_profile("default-run", max_examples=40, **_QUIET)
 hypothesis_settings.register_profile("few", max_examples=8, **_QUIET)
 hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default-run"))
 

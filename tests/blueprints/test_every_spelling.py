@@ -113,7 +113,7 @@ def _differing(got: Any, first: Any) -> Any:
     return [(name, got.get(name), first[name]) for name in first if got.get(name) != first[name]] or "column order"
 
 
-BOUNDED = settings(max_examples=60)
+BOUNDED = settings(max_examples=30)
 
 
 @pytest.mark.parametrize("name", ["mixed", "matrix", "whole", "single", "texts"])

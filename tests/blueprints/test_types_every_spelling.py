@@ -85,7 +85,9 @@ def sample_of(model: TypedModel, ending: str, folder: Path) -> pd.DataFrame:
     return sample_files.read(path, model.estimator, types=types)[0]
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "frame"])
+@pytest.mark.parametrize(
+    "ending", ["frame", pytest.param("csv", marks=pytest.mark.slow), pytest.param("parquet", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", list(makers()))
 def test_every_spelling_is_answered_as_in_memory(name: str, ending: str, make_app: MakeApp, tmp_path: Path) -> None:
     """From CSV, Parquet or a DataFrame, and in every spelling, the answers are those of the trainer's own rows."""
