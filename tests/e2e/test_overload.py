@@ -179,6 +179,7 @@ def test_late_and_abandoned_requests_never_reach_the_estimator(stack: Stack, slo
     rows = sample.sample(count, replace=True, random_state=1).values.tolist()
     abandoned = metric(stack, "tableside_dropped_total", reason="abandoned")
     predicted = metric(stack, "tableside_batch_rows_sum", model="slow")
+    assert until(lambda: metric(stack, "tableside_requests_in_flight", model="slow") == 0), "nothing of other tests"
     before = arrived(stack)
     long = request("/v1/models/slow:predict", {"instances": rows})
     thread = busy(stack, long, 8, 0.1)  # enough that each worker has some
@@ -186,7 +187,7 @@ def test_late_and_abandoned_requests_never_reach_the_estimator(stack: Stack, slo
     hung_up = [socket.create_connection(("127.0.0.1", stack.data)) for _ in range(4)]
     for connection in hung_up:
         connection.sendall(short)
-    assert until(lambda: arrived(stack) - before >= 8 + len(hung_up))
+    assert until(lambda: arrived(stack) - before >= 8 + len(hung_up)), arrived(stack) - before
     for connection in hung_up:
         connection.close()
     thread.join(60)
