@@ -1,8 +1,8 @@
 """Run CPU work in a native thread, so that the event loop of the caller keeps answering requests.
 
 Where gevent has patched the process, `threading` makes greenlets, which all run on one native thread; native threads
-come from `gevent.threadpool`. Work that runs in them must use neither metrics nor logs: their locks are gevent's, and
-work only between greenlets.
+come from `gevent.threadpool`. Work that runs in them must use neither metrics nor logs, nor any other lock that several
+threads share and that was made after gevent's patch: such locks work only between greenlets.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class GeventOffload:
     def __init__(self, threads: int) -> None:
         from gevent.threadpool import ThreadPool
 
+        import_under_native_locks()
         self.threads = threads
         self._pool: _GeventPool = ThreadPool(threads)
 
@@ -194,6 +195,22 @@ def native_lock() -> AbstractContextManager[bool]:
 
     lock: AbstractContextManager[bool] = monkey.get_original("_thread", "allocate_lock")()
     return lock
+
+
+def import_under_native_locks() -> None:
+    """Let imports take native locks from now on, although gevent has patched `_thread`.
+
+    The interpreter makes a lock with `_thread.allocate_lock` for each module that it imports. If that is a lock of
+    gevent's kind, a native thread that waits for a module which another thread imports may never be woken
+    (https://github.com/gevent/gevent/issues/1744): its load or prediction would not end. gevent puts its own back each
+    time it patches, so call this afterwards. A greenlet that waits for such a lock holds up the event loop until the
+    import in the other thread has ended. No module of a worker may let other greenlets run while it is imported.
+    """
+    import _thread
+
+    from gevent import monkey
+
+    _thread.allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 def is_patched() -> bool:

@@ -132,9 +132,9 @@ def cause_deaths(stack: Stack, bad: Clients) -> None:
     for pid in workers(stack):
         os.kill(pid, signal.SIGKILL)
     for number in range(3):
-        assert until(lambda: len(workers(stack)) == 2, 150), stack.logs()
+        assert until(lambda: len(workers(stack)) == 2, 60), stack.logs()
         assert bad.send("moody", rows(CRASHES + number)) in (502, 503)
-    assert until(lambda: len(workers(stack)) == 2, 150), stack.logs()
+    assert until(lambda: len(workers(stack)) == 2, 60), stack.logs()
     bad.keep([("moody", rows(CRASHES))])  # refused, without a worker
 
 
