@@ -211,6 +211,7 @@ class Registry(Served):
     def _tell(self) -> None:
         self.metrics.generation.set(self.catalog.generation)
         self.hand.serves(self.catalog.generation, self.catalog.statement.starts)
+        self._quarantine.update(self.catalog)  # models that this generation starts again are READY in the status below
         waiting = set(self.catalog.waiting_aliases())
         for model, alias, target, serves in sorted(waiting - self._waiting, key=str):
             log.warning("alias_not_moved", model=model, alias=alias, version=target, serves=serves)

@@ -187,6 +187,8 @@ def test_three_requests_stop_their_model_until_a_reload(killers: Stack) -> None:
     assert until(lambda: "ended two workers" in killers.cli("list", "--json").stdout, 30), killers.logs()
     metrics = killers.call("/metrics", admin=True)[1]
     assert 'tableside_quarantined_requests_total{model="faulty",version="1"}' in metrics
-    assert killers.cli("reload").returncode == 0
+    reload = killers.cli("reload")
+    assert reload.returncode == 0, reload
+    assert "stopped" not in reload.stdout
     assert until(lambda: send(killers, "faulty", 1.0)[0] == 200, 60)
     assert until(lambda: killers.call("/v2/models/faulty/ready")[0] == 200, 30)
