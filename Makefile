@@ -82,20 +82,21 @@ unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
 unit-libraries: programs $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
 	$(BIN)/python -m pytest tests/libraries -n 2
 
-# Under gevent threads, locks, sockets and processes are others. Files that name none of them are not run again.
+# Under gevent threads, locks, sockets and processes are others. Files that name none of them are not run again for that.
 WITH_THREADS = $(shell grep -lE 'gevent|greenlet|thread|[Oo]ffload|concurrent|[Ll]ock|Event|[Rr]egistry|[Bb]atch|worker|make_app|metrics|logs|socket|subprocess' tests/unit/test_*.py)
 
-unit-gevent: $(VENV)/.dev ## run unit tests in a process patched by gevent, like a worker
-	TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent $(WITH_THREADS) -m "not processes and not no_greenlets and not slow" -p no:xdist
-
-# BLAS rounds differently on another processor. These targets show that no test depends on the last bits of a result: each
-# test is run with one other kernel, those of what is kept from one processor to another with the most distant one.
-# Files that name no model and no estimator compute nothing with BLAS, so they are not run again.
+# BLAS rounds differently on another processor. The three targets below show that no test depends on the last bits of a
+# result: each test of a model is run with one other kernel, those of what is kept from one processor to another with the
+# most distant one. Files that name no model and no estimator compute nothing with BLAS, so they are not run again for that.
 WITH_MODELS = $(shell grep -lE 'sklearn|estimator_zoo|publish|golden|learned|own_code|typed_models|misbehaving|small_repository|make_app|contract_of' tests/unit/test_*.py)
 WITH_GOLDEN = $(shell grep -lE 'golden|toleran|every_blas' tests/unit/test_*.py)
+OTHERS_WITH_MODELS = $(filter-out $(WITH_GOLDEN),$(WITH_MODELS))
 
-unit-haswell: $(VENV)/.dev ## run the unit tests with models, without golden answers, with the BLAS kernels for Intel Haswell
-	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(filter-out $(WITH_GOLDEN),$(WITH_MODELS)) -n 2 -m "not processes and not slow"
+unit-gevent: $(VENV)/.dev ## run unit tests in a process patched by gevent, like a worker, with the BLAS kernels for Intel Haswell
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m tests.under_gevent $(sort $(WITH_THREADS) $(OTHERS_WITH_MODELS)) -m "not processes and not no_greenlets and not slow" -p no:xdist
+
+unit-haswell: $(VENV)/.dev ## run the tests of models that `unit-gevent` leaves out with the same BLAS kernels, without gevent
+	OPENBLAS_CORETYPE=Haswell TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(OTHERS_WITH_MODELS) -n 2 -m "no_greenlets and not processes and not slow"
 
 unit-nehalem: $(VENV)/.dev ## run the unit tests of golden answers with the BLAS kernels for Intel Nehalem
 	OPENBLAS_CORETYPE=Nehalem TABLESIDE_HYPOTHESIS=few $(BIN)/python -m pytest $(WITH_GOLDEN) -n 2 -m "not processes and (not slow or every_blas)"

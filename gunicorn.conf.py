@@ -31,14 +31,15 @@ def _import_all():
     would traverse them, which takes 70 ms in which a worker answers no request, and would copy the memory that the
     workers share.
     """
-    for library in LIBRARIES:
-        with suppress(ImportError):
-            importlib.import_module(library)
-    for library in OPTIONAL_LIBRARIES:
-        with suppress(ImportError, OSError):  # an OSError if its shared library cannot be loaded
-            importlib.import_module(library)
-    for module in OWN_MODULES:
-        importlib.import_module(module)
+    with importlib.import_module("tableside.process.long_lived").few_collections():
+        for library in LIBRARIES:
+            with suppress(ImportError):
+                importlib.import_module(library)
+        for library in OPTIONAL_LIBRARIES:
+            with suppress(ImportError, OSError):  # an OSError if its shared library cannot be loaded
+                importlib.import_module(library)
+        for module in OWN_MODULES:
+            importlib.import_module(module)
     gc.collect()
     gc.freeze()
 

@@ -36,6 +36,7 @@ from tableside.cli.logs import command as logs_command
 from tableside.cli.remote import remote_options
 from tableside.cli.top import command as top_command
 from tableside.errors import TablesideError
+from tableside.process.long_lived import few_collections
 from tableside.settings import load
 
 
@@ -45,7 +46,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the chosen command. Return what it returns, which click ignores."""
         try:
-            return super().invoke(ctx)
+            with few_collections():  # most commands end soon after their imports
+                return super().invoke(ctx)
         except TablesideError as problem:
             click.echo(f"tableside: {' '.join(str(problem).splitlines())}", err=True)
             ctx.exit(2)

@@ -22,6 +22,7 @@ from tableside.errors import ContractBroken, FailureKind
 from tableside.preflight.confinement import confine
 from tableside.preflight.memory_need import Budget, Held, held_now
 from tableside.preflight.results import measured
+from tableside.process.long_lived import few_collections
 from tableside.runtimes.malloc_trim import release_free_memory
 from tableside.settings import Environment, Repository
 
@@ -77,9 +78,10 @@ def main() -> None:
     confine()
     from tableside.runtimes.sklearn import warm_up
 
-    warm_up()
+    with few_collections():
+        warm_up()
+        check, budget = _checker(job), _budget(job)
     _sweep(job)
-    check, budget = _checker(job), _budget(job)
     _write(messages, Message())
     signal.setitimer(signal.ITIMER_REAL, 0)
     for line in versions:

@@ -15,9 +15,10 @@ import pytest
 
 from tableside.contracts.schema import Contract
 from tableside.errors import PublishFailed
+from tableside.publishing import effort
 from tableside.publishing.publish import publish
 from tests import estimator_zoo
-from tests.conftest import cells
+from tests.conftest import cells, publishing_with
 from tests.e2e.conftest import Stack
 
 HEADER = "Inference-Header-Content-Length"
@@ -27,11 +28,14 @@ Served = dict[str, tuple[estimator_zoo.Case, Contract]]
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Served, dict[str, str]]:
-    """Publish every case. Return the repository, the published cases, and the reason for each that publish rejected."""
+    """Publish every case. Return the repository, the published cases, and the reason for each that publish rejected.
+
+    Speeds are measured shortly and no graph is converted: tests/unit/test_onnx.py and test_fast_backends.py do that.
+    """
     root = tmp_path_factory.mktemp("zoo")
     served: Served = {}
     refused: dict[str, str] = {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), publishing_with(effort.QUICK._replace(timing_s=0.005)):
         warnings.simplefilter("ignore")
         cases = [*estimator_zoo.plain_cases(), *((case.name, case) for case in estimator_zoo.composed_cases())]
         for name, case in cases:

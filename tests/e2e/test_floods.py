@@ -81,7 +81,12 @@ def test_a_client_is_limited_apart_from_the_others(stack: Stack) -> None:
     assert until(lambda: is_idle(stack)), "nginx has seen the end of the connections of other tests"
     with ExitStack() as opened:
         slow_bodies(opened, stack.data, PER_CLIENT, "127.0.0.2")
-        assert until(lambda: refused(stack, "127.0.0.2"))
+
+        def has_as_many_as_it_may() -> bool:
+            """A slow body that nginx has refused, because it still counted those of another test, is sent again."""
+            return refused(stack, "127.0.0.2") or not slow_bodies(opened, stack.data, 1, "127.0.0.2")
+
+        assert until(has_as_many_as_it_may)
         status, answer = ask(stack.data, client="127.0.0.2")
         assert (status, "server.max_connections_per_client" in answer) == (429, True)
         assert ask(stack.data, "/v2/health/ready", None, "127.0.0.2")[0] == 200
@@ -100,8 +105,9 @@ def busy(stack: Stack) -> int:
 
 
 def is_idle(stack: Stack) -> bool:
-    """Whether no connection has a request, but for the questions."""
-    return busy(stack) <= len(status_sockets(stack))
+    """Whether no connection has a request, but for the questions. False if nginx does not answer one of them."""
+    found = [busy_connections(path) for path in status_sockets(stack)]
+    return all(each is not None and each <= 1 for each in found)
 
 
 class AllPlaces:
