@@ -77,7 +77,7 @@ unit: $(VENV)/.dev ## run the unit and blueprint tests, under 3 minutes
 	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m "not slow"
 
 unit-slow: $(VENV)/.dev ## the unit tests that take many seconds each
-	$(BIN)/python -m pytest tests/unit tests/blueprints -n 3 -m slow
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 3 -m "slow and not fuzz"
 
 unit-libraries: programs $(VENV)/.libraries ## the tests of XGBoost, LightGBM, CatBoost and other libraries, which it installs
 	$(BIN)/python -m pytest tests/libraries -n 2
@@ -115,7 +115,7 @@ test-clients: programs $(VENV)/.dev ## real clients and generated ones in locked
 	$(BIN)/python -m pytest tests/clients -n 0
 
 e2e: programs $(VENV)/.dev ## run the end-to-end tests against the real stack
-	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder -m "not soak"
 
 test-host: ## what needs a whole host: control groups, process 1, systemd, install.sh, the image, a new Debian (root, debootstrap)
 	bash tests/host/limits.sh
@@ -135,8 +135,9 @@ bench-quick: $(VENV)/.base ## compare one model without serving products, about 
 	$(BIN)/python -m benchmarks.compare --peers tableside,tableside-nginx,bare-tableside,bare-gevent,bare-pywsgi,flask,fastapi --models logistic --rounds 2 --name quick
 
 ROUNDS ?= 3
-soak: $(VENV)/.base ## restart, kill and upgrade a stack of 200 models beside a steady client: ROUNDS=3, about 40 minutes
+soak: $(VENV)/.dev ## restart, kill and upgrade a stack of 200 models beside a steady client: ROUNDS=3, about 40 minutes
 	@sh deploy/need.sh nginx:nginx-light
+	$(BIN)/python -m pytest tests/e2e -m soak
 	$(BIN)/python -m benchmarks.soak --rounds $(ROUNDS)
 
 dist: $(VENV)/.dev ## build the wheel and the source distribution into dist/
@@ -166,6 +167,7 @@ audit: $(VENV)/.dev ## ask the OSV database for known weaknesses of the locked p
 FUZZ_SECONDS ?= 600
 SEED ?= 0
 fuzz: $(VENV)/.dev ## send generated and mutated bodies and files for FUZZ_SECONDS=600
+	$(BIN)/python -m pytest tests/unit tests/blueprints -n 2 -m fuzz
 	$(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ_SECONDS) --seed $(SEED)
 
 clean: ## remove the environment, the run folder and caches, but no models

@@ -58,6 +58,8 @@ hypothesis_settings.load_profile(os.environ.get("TABLESIDE_HYPOTHESIS", "default
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes many seconds; `make unit` leaves it to `make unit-slow`")
+    config.addinivalue_line("markers", "fuzz: sends many generated inputs; only `make fuzz` runs it")
+    config.addinivalue_line("markers", "soak: a soak of a minute; only `make soak` runs it")
     config.addinivalue_line("markers", "every_blas: slow, and yet run with another kernel of BLAS")
     config.addinivalue_line(
         "markers", "no_greenlets: the code under test does not depend on the kind of thread; not repeated under gevent"

@@ -15,6 +15,7 @@ from tests.fuzzing import run
 # Values near the largest float64 overflow inside scikit-learn. In a worker such a warning is no error either.
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.fuzz,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
     pytest.mark.timeout(240),

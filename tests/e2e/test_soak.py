@@ -1,6 +1,7 @@
 """A short soak: what happens to a stack fails no request of a constant stream, and makes none wait.
 
-`make soak` measures the same events with 200 models and a large forest, and draws the latency around each of them.
+`make soak` begins with it, then measures the same events with 200 models and a large forest, and draws the latency
+around each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.soak.models import Target
 from benchmarks.soak.run import Plan, soak
 from benchmarks.soak.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(900)]
 SILENCE_S = 1.0
 """The longest time in which the stack may answer nothing at all."""
 EVENTS = ("restart", "recycle", "kill-master")
