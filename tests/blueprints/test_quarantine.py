@@ -111,9 +111,7 @@ def test_three_requests_stop_the_model_until_a_reload(recorded: Flask, deaths: D
     registry.reload(1)
     assert client.post(PATH, data=body(7)).status_code == 503
     registry.reload(2)
-    assert (
-        servable.failure_kind is FailureKind.NONE
-    )  # `tableside reload` reads this state as soon as the generation is served
+    assert servable.failure_kind is FailureKind.NONE, "`tableside reload` reads it when the generation is served"
     assert not registry._quarantine.update(registry.catalog)
     assert client.post(PATH, data=body(7)).status_code == 200
     assert client.get("/v2/models/iris/ready").status_code == 200
