@@ -26,9 +26,9 @@ from tableside.decoding.pyarrow_types import ArrowType, Field, RecordBatch, Sche
 from tableside.decoding.rules import Cells, Problems, Rules
 from tableside.errors import RequestRejected, TooLarge
 
+# pyarrow imports its part for pandas at the first such call, under a lock that all threads share. With gevent a native
+# thread may wait for that lock for ever. So the call is made here, before there are threads.
 pa.array([""], from_pandas=True)
-"""pyarrow imports its part for pandas at the first such call, under a lock that all threads share. With gevent a native
-thread may wait for that lock for ever. So the call is made here, before there are threads."""
 
 _DAMAGE_ERRORS = (
     pa.ArrowException, OSError, struct.error, IndexError, OverflowError, MemoryError, UnicodeDecodeError

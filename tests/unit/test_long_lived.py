@@ -9,8 +9,8 @@ import pytest
 from tableside.process.long_lived import few_collections
 
 
-def test_imports_start_no_full_collection() -> None:
-    """A hundred thousand objects, which an import of scikit-learn makes, start none; 700 would do so otherwise."""
+def test_imports_start_no_collection() -> None:
+    """A hundred thousand new objects start no collection; otherwise 2000 do."""
     before = [generation["collections"] for generation in gc.get_stats()]
     with few_collections():
         kept = [[] for _ in range(100_000)]  # type: ignore[var-annotated]
@@ -20,7 +20,7 @@ def test_imports_start_no_full_collection() -> None:
 
 
 def test_an_error_ends_it_too() -> None:
-    """What counts as usual comes back after a command that failed."""
+    """Python's own number is set again after an error, too."""
     before = gc.get_threshold()
     with pytest.raises(ImportError), few_collections():
         assert gc.get_threshold() != before
