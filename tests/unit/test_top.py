@@ -68,6 +68,15 @@ def test_rates_are_those_between_two_looks() -> None:
     assert (view.total.requests, view.total.requests_per_s, view.seconds) == (20, 5.0, 4.0)
 
 
+def test_a_rate_is_the_requests_by_the_seconds_of_the_document() -> None:
+    """Also between looks that are a part of a second apart: a program that divides gets the printed rate."""
+    metrics = Metrics(CollectorRegistry())
+    before = sample(metrics, 0.0)
+    answer(metrics, 120)
+    view = between("here", before, sample(metrics, 0.1673299))
+    assert view.total.requests_per_s == 120 / view.seconds == 120 / 0.1673299
+
+
 def test_the_first_look_has_no_rates() -> None:
     """They are unknown and not 0; what is in hand now is known."""
     metrics = Metrics(CollectorRegistry())

@@ -32,7 +32,7 @@ def between(server: str, before: Sample | None, after: Sample) -> StackView:
     return StackView(
         server=server,
         time=after.time.isoformat(timespec="seconds"),
-        seconds=round(counts.seconds, 3),
+        seconds=counts.seconds,
         generation=after.models.generation,
         workers_ready=sum(each.ready for each in workers),
         workers_wanted=_wanted(after.workers.workers),
