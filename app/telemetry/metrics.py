@@ -53,7 +53,7 @@ class Metrics:
         self.recent_totals: tuple[float, Totals] = (-math.inf, {})
         """When `totals` was last called, in seconds of the monotonic clock, and what it returned."""
         self.reader: MetricReader | None = None
-        """What reads the files of all workers; made by the first scrape."""
+        """What reads the files of all workers. gunicorn's master makes it, or else the first scrape."""
         self.reading = threading.Lock()
         """Held while `reader` is used. The caller takes it in the event loop's thread, never in a native one."""
         self._add_request_metrics(registry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,24 +25,12 @@ def totals(parts: Extensions) -> Totals:
     return _read(parts, metrics.totals)
 
 
-def read_ahead(parts: Extensions) -> None:
-    """Begin to find where each value is in the metric files, and return at once.
-
-    Without this, the first scrape that a new worker answers would take ten times as long as others.
-    """
-
-    def read() -> None:
-        with suppress(OSError):  # a scrape will say so
-            totals(parts)
-
-    parts.codec_offload.spawn(read)
-
-
 def _read(parts: Extensions, read: Callable[[Metrics, Path | None, Iterable[int]], T]) -> T:
     """Read the files of all workers in a native thread, one reading after the other.
 
-    A reading takes some 20 ms with 100 models and 8 workers, the first of a process 200 ms. A process that keeps its
-    metrics in memory reads them on the event loop, because native threads must not touch their locks.
+    A reading takes some 20 ms with 100 models and 8 workers. The first of all takes 200 ms: gunicorn's master does it
+    before it forks a worker. A process that keeps its metrics in memory reads them on the event loop, because native
+    threads must not touch their locks.
     """
     made, folder = parts.metrics, metrics.folder()
     if folder is None:

@@ -12,9 +12,6 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from structlog.testing import capture_logs
 
 from tableside.process import worker_slots
-from tableside.web import host_metrics
-from tableside.web.extensions import EXTENSION_KEY, Extensions
-from tests.waiting import wait_until
 
 CONTROL = {"tableside.plane": "control"}
 SAMPLE = 'tableside_rows_total{model="iris",version="1"}'
@@ -66,13 +63,3 @@ def test_a_damaged_file_is_logged_once(make_app: Callable[..., Flask], folder: P
         assert scrape(app) == scrape(app) == {SAMPLE: 3}
     (line,) = [line for line in lines if line["event"] == "metrics_left_out"]
     assert line["file"] == str(folder / "counter_1.db")
-
-
-def test_a_worker_reads_the_files_ahead(make_app: Callable[..., Flask], folder: Path) -> None:
-    """The first scrape of a new worker finds the places of all values known."""
-    app = make_app(load=False)
-    write(folder, 0, 3)
-    parts: Extensions = app.extensions[EXTENSION_KEY]
-    host_metrics.read_ahead(parts)
-    assert wait_until(lambda: parts.metrics.reader is not None and len(parts.metrics.reader) == 1)
-    assert scrape(app) == {SAMPLE: 3}

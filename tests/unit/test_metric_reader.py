@@ -15,11 +15,12 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.utils import floatToGoString
 
-from tableside.telemetry import metrics
+from tableside.telemetry import metric_entries, metric_reader, metrics
 from tableside.telemetry.metric_reader import MetricReader
 
 GAUGE_MODES = ("sum", "livesum", "min", "livemin", "max", "livemax", "mostrecent", "livemostrecent")
 BUCKETS = (0.0001, 0.5, 1.0, 2.5, 30.0, 16384.0, 1e9, float("inf"))
+HELP = "Help \\ with\nlines."
 Entry = tuple[str, str, str, dict[str, str], float, float]
 """File without the writer, metric, sample, labels, value, seconds at which it was set."""
 
@@ -57,7 +58,7 @@ def histograms() -> st.SearchStrategy[list[Entry]]:
     return st.builds(entries, labels, any_number, st.lists(st.integers(0, 2**40), min_size=8, max_size=8))
 
 
-def write(folder: Path, writer: object, written: Iterable[Entry], help_text: str = "Help \\ with\nlines.") -> None:
+def write(folder: Path, writer: object, written: Iterable[Entry], help_text: str = HELP) -> None:
     """Write entries into the files of a writer, with prometheus-client."""
     files: dict[str, MmapedDict] = {}
     for kind, metric, sample, found, value, at_s in written:
@@ -227,6 +228,34 @@ def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
     reader = MetricReader(tmp_path / "missing")
     assert reader.render([0]) == b""
     assert [problem.file for problem in reader.take_problems()] == [tmp_path / "missing"]
+
+
+def test_a_scrape_decodes_only_what_is_new_since_the_files_were_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gunicorn's master reads ahead, and a worker that it forks afterwards scrapes with a copy of its reader."""
+    write(tmp_path, 0, [rows(2), rows(3, "wine")])
+    write(tmp_path, 1, [rows(4)])
+    reader = MetricReader(tmp_path)
+    reader.read_ahead([0, 1])
+    decoded: list[bytes] = []
+
+    def seen(content: metric_entries.Content, start: int) -> metric_entries.Entries:
+        found = metric_entries.entries(content, start)
+        decoded.extend(found.keys)
+        return found
+
+    monkeypatch.setattr(metric_reader, "entries", seen)
+    write(tmp_path, 1, [rows(5, "wine")])
+    assert iris(reader) == {'rows_total{model="iris"}': 6, 'rows_total{model="wine"}': 8}
+    assert decoded == [mmap_key("rows", "rows_total", ["model"], ["wine"], HELP).encode()]
+
+
+def test_nothing_is_read_ahead_before_the_first_worker(tmp_path: Path) -> None:
+    """It makes the folder: until then a missing one is no problem."""
+    reader = MetricReader(tmp_path / "metrics")
+    reader.read_ahead([])
+    assert reader.take_problems() == []
 
 
 def test_a_sample_of_two_texts_has_one_line(tmp_path: Path) -> None:
