@@ -16,3 +16,10 @@ def in_words(seconds: float) -> str:
         if len(words) == 2:
             break
     return " ".join(words) or "0 s"
+
+
+def as_clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds, `0:12:05`, or as days if it is longer than four of them."""
+    minutes, whole_s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole_s:02}" if hours < 100 else f"{hours // 24} d"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tableside import durations, sizes
 from tableside.cli import remote, remote_commands, render
 from tableside.cli.options import json_option
 from tableside.cli.reload import find_stack
@@ -34,7 +35,7 @@ def workers(to: str | None, key_file: Path | None, as_json: bool) -> None:
         return
     rows = [
         (
-            each.get("pid"), each.get("instance"), _duration(each.get("age_s")), _size(each.get("pss_bytes")),
+            each.get("pid"), each.get("instance"), _age(each.get("age_s")), _size(each.get("pss_bytes")),
             _known(each.get("in_flight")), _known(each.get("hub_lag_s"), " s"), each.get("generation"),
             "yes" if each.get("ready") else "no", each.get("failure") or "",
         )
@@ -144,15 +145,11 @@ def _known(value: object, unit: str = "") -> str:
 
 
 def _size(value: object) -> str:
-    return render.size(value) if isinstance(value, int) else "-"
+    return sizes.in_words(value) if isinstance(value, int) else "-"
 
 
-def _duration(value: object) -> str:
-    if not isinstance(value, (int, float)):
-        return "-"
-    minutes, seconds = divmod(int(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+def _age(value: object) -> str:
+    return durations.as_clock(value) if isinstance(value, (int, float)) else "-"
 
 
 def _change_in_words(line: Mapping[str, object]) -> str:

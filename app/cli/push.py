@@ -11,6 +11,7 @@ from typing import IO
 
 import click
 
+from tableside import sizes
 from tableside.cli import models, remote, render, step_progress
 from tableside.cli.options import breaking_option, json_option, repository_option
 from tableside.cli.remote import Content, part, remote_options, wait_for_end
@@ -68,7 +69,7 @@ def push(
         packed.seek(0)
         digest = hashlib.file_digest(packed, "sha256").hexdigest() if size else ""
         packed.seek(0)
-        step(f"sending {render.size(size)} to {server.name}")
+        step(f"sending {sizes.in_words(size)} to {server.name}")
         answer = server.ask(
             "POST", f"models/{part(name)}/versions", {**query, "sha256": digest},
             body=_Counted(packed, size, step), size=size,
@@ -120,7 +121,9 @@ def _print(done: Content, where: str) -> None:
     outputs = done.get("outputs")
     listed = ", ".join(map(str, outputs)) if isinstance(outputs, list) else ""
     click.echo(f"  {done.get('estimator')}: {done.get('columns')} columns, {listed}")
-    click.echo(f"  {done.get('golden_rows')} golden rows, artifact {render.size(int(str(done.get('size_bytes', 0))))}")
+    click.echo(
+        f"  {done.get('golden_rows')} golden rows, artifact {sizes.in_words(int(str(done.get('size_bytes', 0))))}"
+    )
     notes = done.get("notes")
     for note in notes if isinstance(notes, list) else []:
         click.echo(f"note: {note}")

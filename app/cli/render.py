@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import orjson
 
+from tableside import sizes
 from tableside.contracts.consent_digest import is_pickle
 from tableside.contracts.schema import Column, Contract, EquivalenceCheck
 from tableside.repository.consent_file import Entry
@@ -37,13 +38,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for row in rows:
         grid.add_row(*(str(cell) for cell in row))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(grid)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as text in B, kB or MB, with factors of 1024."""
-    return (
-        f"{count} B" if count < 1024 else f"{count / 1024:.1f} kB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MB"
-    )
 
 
 def summary(contract: Contract, aliases: Sequence[str]) -> Row:
@@ -84,7 +78,7 @@ def published(contract: Contract, root: Path, notes: Sequence[str] = (), served_
         if check.outcome == "used":
             click.echo(f"  fast backend {check.backend} answers calls of {row_range(contract, check)}")
             click.echo(f"    equal on {check.rows} compared rows{_speed_up_in_words(check)}")
-    click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {size(contract.size_bytes)}")
+    click.echo(f"  {len(contract.golden.rows)} golden rows, artifact {sizes.in_words(contract.size_bytes)}")
     if contract.code:
         click.echo(f"  own code: {', '.join(file.file for file in contract.code)}")
     for note in notes:
@@ -136,8 +130,8 @@ def versions(rows: Sequence[Row], root: Path) -> None:
     cells: list[tuple[object, ...]] = [
         (
             row["name"], row["version"], _aliases(row), row.get("kind", "-"), row.get("estimator", "-"),
-            row.get("artifact", "-"), size(int(str(row.get("size_bytes", 0)))), str(row.get("created_at", "-"))[:16],
-            row["problem"],
+            row.get("artifact", "-"), sizes.in_words(int(str(row.get("size_bytes", 0)))),
+            str(row.get("created_at", "-"))[:16], row["problem"],
         )
         for row in rows
     ]  # fmt: skip
@@ -205,13 +199,10 @@ def contract(found: Contract, here: Sequence[str] = (), signed: str = "") -> Non
     table(("output", "type", "shape", "classes"), outputs)
     if found.equivalence_checks:
         table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
-    click.echo(f"artifact     {found.artifact.file}, {size(found.artifact.size_bytes)}, sha256 {found.artifact.sha256}")
-    for booster in found.boosters:
-        click.echo(f"booster      {booster.file}, {size(booster.size_bytes)}, sha256 {booster.sha256}")
-    if found.graph is not None:
-        click.echo(f"graph        {found.graph.file}, {size(found.graph.size_bytes)}, sha256 {found.graph.sha256}")
-    for file in found.code:
-        click.echo(f"own code     {file.file}, {size(file.size_bytes)}, sha256 {file.sha256}")
+    kept = [("artifact", found.artifact), *(("booster", booster) for booster in found.boosters)]
+    kept += [("graph", found.graph)] if found.graph is not None else []
+    for what, file in [*kept, *(("own code", file) for file in found.code)]:
+        click.echo(f"{what:12} {file.file}, {sizes.in_words(file.size_bytes)}, sha256 {file.sha256}")
     if is_pickle(found):
         click.echo("             a PICKLE: only the model's own process loads it, with consent")
     origin = "the trainer's answers" if found.golden.origin == "trainer" else "answered by publish"
@@ -284,7 +275,7 @@ def consent_question(found: Contract, digest: str, code: Mapping[str, bytes]) ->
     click.echo(f"{found.name}/{found.version}  {found.estimator}  published {found.created_at}")
     table(
         ("file", "size", "sha256"),
-        [(f.file, size(f.size_bytes), f.sha256) for f in (found.artifact, *found.boosters, *found.code)],
+        [(f.file, sizes.in_words(f.size_bytes), f.sha256) for f in (found.artifact, *found.boosters, *found.code)],
     )
     if is_pickle(found):
         click.echo("The artifact is a pickle: reading it runs code that nobody can read in it. Ask who made it.")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tableside import __version__, durations
+from tableside import __version__, durations, sizes
 from tableside.blueprints.admin import page_audit, page_words
 from tableside.blueprints.admin.page_audit import Change
 from tableside.blueprints.admin.page_models import ModelRow, rows_of, summaries
@@ -151,7 +151,7 @@ def _worker(row: Status) -> WorkerRow:
     return WorkerRow(
         str(row.get("worker_slot", "")), str(row.get("pid", "")), state, kind, str(row.get("generation") or "none"),
         durations.in_words(age) if isinstance(age, float) else "not known",
-        page_words.memory(memory) if isinstance(memory, int) else "not known",
+        sizes.in_words(memory) if isinstance(memory, int) else "not known",
         str(row["in_flight"]) if row.get("in_flight") is not None else "not known",
         f"{lag * 1000:.0f} ms" if isinstance(lag, float) else "not known",
         str(row.get("failure") or ""),

@@ -40,8 +40,3 @@ def milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return NONE
     return f"{number(seconds)} s" if seconds >= 10 else f"{number(seconds * 1000)} ms"
-
-
-def memory(count: int) -> str:
-    """Return a number of bytes in MB of 1024 * 1024 bytes."""
-    return f"{count / (1 << 20):.0f} MB"

@@ -28,15 +28,6 @@ def contract_with(*checks: EquivalenceCheck, routes: tuple[Route, ...] = (), **m
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 kB"), (1536, "1.5 kB"), (1 << 20, "1.0 MB"), (5 << 30, "5120.0 MB")],
-)
-def test_sizes_change_unit_at_powers_of_1024(count: int, expected: str) -> None:
-    """A size is shown in B below 1024, in kB below 1024 * 1024, and in MB above."""
-    assert render.size(count) == expected
-
-
-@pytest.mark.parametrize(
     ("routes", "expected"),
     [
         ((Route("linear"),), "any number of rows"),

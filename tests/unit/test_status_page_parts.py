@@ -40,7 +40,6 @@ def test_other_words() -> None:
     assert (page_words.milliseconds(0.0123), page_words.milliseconds(12.0)) == ("12 ms", "12 s")
     assert (page_words.share(1, 400), page_words.share(3, 4)) == ("0.25 %", "75 %")
     assert page_words.rate(30, 6) == "0.5/s"
-    assert page_words.memory(150 << 20) == "150 MB"
 
 
 def test_a_plot_has_its_highest_rate_at_the_top() -> None:

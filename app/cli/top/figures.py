@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tableside import durations
+from tableside import durations, sizes
 
 UNKNOWN = "-"
 _BARS = "▁▂▃▄▅▆▇█"
-_SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 def number(value: float | None) -> str:
@@ -49,13 +48,8 @@ def whole(value: int | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Return a number of bytes with factors of 1024: `812 MB`, `3.1 GB`."""
-    if not count:
-        return UNKNOWN
-    for factor, unit in _SIZES:
-        if count >= factor:
-            return f"{count / factor:.{1 if count < 10 * factor else 0}f} {unit}"
-    return f"{count:.0f} B"
+    """Return a number of bytes: `812 MB`, `3.1 GB`."""
+    return sizes.in_words(count) if count else UNKNOWN
 
 
 def duration(seconds: float | None) -> str:
@@ -65,11 +59,7 @@ def duration(seconds: float | None) -> str:
 
 def clock(seconds: float | None) -> str:
     """Return a time as hours, minutes and seconds, `0:12:05`, or as days if it is longer than four of them."""
-    if seconds is None:
-        return UNKNOWN
-    minutes, whole_s = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{whole_s:02}" if hours < 100 else f"{hours // 24} d"
+    return UNKNOWN if seconds is None else durations.as_clock(seconds)
 
 
 def bars(values: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tableside import sizes
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.deployment.layout import CONTROL_SOCKET, WEB_SOCKET
@@ -84,7 +85,7 @@ def _old_files(set_up: SetUp) -> Iterator[Finding]:
         size = sum(_size(file) for file in found)
         yield Finding(
             Level.WARNING, ABOUT, "files of killed processes or of another release are left",
-            f"{len(found)} files, {size / 1e6:.1f} MB, older than a day, such as {found[0]}",
+            f"{len(found)} files, {sizes.in_words(size)}, older than a day, such as {found[0]}",
             "they take room on the disk that the stack needs", f"Remove them, in {found[0].parent} and its like",
         )  # fmt: skip
 
@@ -97,7 +98,7 @@ def _drafts(set_up: SetUp) -> Iterator[Finding]:
         size = sum(_size(file) for draft in found for file in _files(draft))
         yield Finding(
             Level.NOTE, ABOUT, "publishes and uploads that were killed have left drafts",
-            f"{len(found)} folders, {size / 1e6:.1f} MB, such as {found[0]}",
+            f"{len(found)} folders, {sizes.in_words(size)}, such as {found[0]}",
             "they take room; the next publish of the model removes them", f"Run: rm -r {root}/*/.publishing-*",
         )  # fmt: skip
 
