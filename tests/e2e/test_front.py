@@ -57,6 +57,12 @@ def inodes(stack: Stack) -> dict[str, int]:
         close(descriptors.values())
 
 
+def data_workers(stack: Stack) -> list[StackProcess]:
+    """The workers of the data plane's nginx."""
+    (master,) = (each for each in found(stack, Role.NGINX_MASTER) if b"nginx-control.conf" not in each.words[0])
+    return [each for each in found(stack, Role.NGINX_WORKER) if each.parent == master.pid]
+
+
 def survive(
     stack: Stack, trained: dict[str, Any], event: Callable[[], object], is_over: Callable[[], bool], ends: int = 1
 ) -> Traffic:
@@ -67,7 +73,7 @@ def survive(
     estimator, sample = trained["iris"]
     rows = sample.iloc[:3]
     body, expected = {"instances": rows.values.tolist()}, {"predictions": estimator.predict(rows).tolist()}
-    sockets, processes = inodes(stack), max(1, len(found(stack, Role.NGINX_WORKER)) // PLANES)
+    sockets, processes = inodes(stack), len(data_workers(stack))
     with Traffic(stack.data, "/v1/models/iris:predict", body, expected, clients=2 * KEPT) as traffic:
         traffic.wait_for_more(50)
         event()
@@ -110,12 +116,6 @@ def test_a_killed_keeper_is_replaced_with_its_nginx(front: Stack, trained: dict[
     old = found(front, *NGINX)
     (keeper,) = found(front, Role.NGINX_KEEPER)
     survive(front, trained, lambda: os.kill(keeper.pid, signal.SIGKILL), replaced(front, old))
-
-
-def data_workers(stack: Stack) -> list[StackProcess]:
-    """The workers of the data plane's nginx."""
-    (master,) = (each for each in found(stack, Role.NGINX_MASTER) if b"nginx-control.conf" not in each.words[0])
-    return [each for each in found(stack, Role.NGINX_WORKER) if each.parent == master.pid]
 
 
 def test_a_killed_nginx_worker_loses_only_its_own_connections(front: Stack, trained: dict[str, Any]) -> None:
