@@ -1,33 +1,22 @@
 #!/bin/bash
 # The two commands on a machine where nothing was installed by hand: a new Debian root with Python and make.
 #
-# Usage: tests/host/fresh_machine.sh [ROOT_FOLDER]
-# Needs root, debootstrap and a network. Builds a Debian root in ROOT_FOLDER (default: a new temporary folder), clones the
-# project's last commit to a folder with a space in its name, and there runs, with an empty HOME and no package cache:
-#   1. as root: make run, a prediction, make stop     2. as an ordinary user without nginx: the same, served by gunicorn
-#   3. as that user: make test, which must say in one line what to install     4. as root: make test
-#   5. as an ordinary user, now that root has installed the programs: make test
+# Usage: tests/host/fresh_machine.sh
+# Needs root, debootstrap and a network. Clones the project's last commit to a folder with a space in its name, and there runs,
+# with an empty HOME and no package cache:
+#   1. as an ordinary user without nginx: make run, a prediction by gunicorn, make stop
+#   2. as that user: make test, which must say in one line what to install     3. as root: the same as 1., with nginx
+#   4. as root: make test     5. as an ordinary user, now that root has installed the programs: make test
 # Prints the seconds of each part. TEST=0 leaves out the last two parts.
 set -eu
-project=$(cd "$(dirname "$0")/../.." && pwd)
-missing=$(for word in debootstrap git; do command -v "$word" >/dev/null || echo "$word"; done)
-[ "$(id -u)" = 0 ] || { echo "not run: fresh machine: it needs root (debootstrap, chroot)"; exit 0; }
-[ -z "$missing" ] || { echo "not run: fresh machine: install" $missing; exit 0; }
-root=${1:-$(mktemp -d)}
-suite=${SUITE:-bookworm}
-
-if [ ! -e "$root/usr/bin/make" ]; then
-    echo "== building a Debian root in $root"
-    debootstrap --variant=minbase --include=python3,make,git,ca-certificates "$suite" "$root" >"$root-debootstrap.log" 2>&1
-fi
-cp /etc/resolv.conf "$root/etc/resolv.conf"
-for folder in proc sys dev dev/pts dev/shm; do
-    mountpoint -q "$root/$folder" || mount --bind "/$folder" "$root/$folder"
-done
-trap 'for folder in dev/shm dev/pts dev sys proc; do umount "$root/$folder" || umount -l "$root/$folder"; done' EXIT
-if [ -n "${PIP_CERT:-}" ]; then
-    cp "$PIP_CERT" "$root/etc/ssl/certs/ca-certificates.crt"
-fi
+cd "$(dirname "$0")/../.."
+project=$PWD
+. tests/host/clean_root.sh
+command -v git >/dev/null || { echo "not run: fresh machine: install git"; exit 0; }
+clean_root "fresh machine"
+chroot "$root" sh -c "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 make git ca-certificates >/dev/null"
+# Not the variable PIP_CERT: a fresh machine has none.
+[ -z "${PIP_CERT:-}" ] || cp "$PIP_CERT" "$root/etc/ssl/certs/ca-certificates.crt"
 
 # as USER COMMAND: in the clone, with an empty HOME and nothing of this shell's environment.
 as() {
@@ -62,7 +51,7 @@ predicts() {
 
 chroot "$root" sh -c 'id guest >/dev/null 2>&1 || useradd --create-home guest'
 # The Python packages that Debian keeps apart; an ordinary user cannot install them.
-chroot "$root" sh -c "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null"
+chroot "$root" sh -c "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null"
 clone guest
 predicts guest
 echo "== make test as guest, without nginx and chromium"
