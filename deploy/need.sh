@@ -19,7 +19,11 @@ is_there() {
 
 packages=""
 for pair in "$@"; do
-    is_there "${pair%%:*}" || packages="$packages ${pair##*:}"
+    is_there "${pair%%:*}" && continue
+    case "$packages " in
+    *" ${pair##*:} "*) ;; # named already: it has several of the programs
+    *) packages="$packages ${pair##*:}" ;;
+    esac
 done
 [ -n "$packages" ] || exit 0
 
