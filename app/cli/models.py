@@ -133,7 +133,7 @@ def show(model: str, curl: bool, repository: Path | None, as_json: bool) -> None
 
         environment = model_toml.environment_of(name, model_toml.read(root, name), settings.repository)
         libraries = LibrariesByName(settings).find(environment)
-        missing = integrity.missing_libraries(contract) if libraries is None else ""
+        missing = integrity.missing_in_words(contract) if libraries is None else ""
         tried = traffic_report.report(settings.run_dir, name, model_toml.read(root, name)).of_version(number)
         if tried:
             click.echo(f"traffic: {tried}")

@@ -144,7 +144,7 @@ def _part(line: str) -> str:
 def check_environment(
     contract: Contract, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
 ) -> str:  # fmt: skip
-    """Return a warning about libraries that differ from publish or are missing; empty when there is none.
+    """Return a warning about libraries that differ from publish; empty when none does.
 
     here: the versions of the environment that runs the version; by default those of this process. Raises ContractBroken
     with FailureKind.ENVIRONMENT when a version differs, unless `policy` is `warn` and the golden answers, which every
@@ -153,9 +153,18 @@ def check_environment(
     differences = "; ".join(environment_differences(contract, here))
     if differences and (policy == "refuse" or contract.golden.origin != "trainer"):
         raise ContractBroken(f"{differences}. {_ways_out(contract)}", FailureKind.ENVIRONMENT)
-    warning = f"{differences}. Served because repository.environment_skew is 'warn'" if differences else ""
-    missing = missing_libraries(contract) if here is None else ""
-    return "; ".join(filter(None, (warning, missing)))
+    return f"{differences}. Served because repository.environment_skew is 'warn'" if differences else ""
+
+
+def environment_warnings(
+    contract: Contract, policy: Literal["refuse", "warn"], here: Mapping[str, str] | None = None
+) -> str:  # fmt: skip
+    """Return what `check_environment` returns, and which libraries of fast backends are missing; empty for nothing.
+
+    Raises what `check_environment` raises.
+    """
+    warning = check_environment(contract, policy, here)
+    return "; ".join(filter(None, (warning, missing_in_words(contract) if here is None else "")))
 
 
 def _ways_out(contract: Contract) -> str:
@@ -185,13 +194,18 @@ def explained(
     return ContractBroken(f"{refused}. {'; '.join(others)}. {_ways_out(contract)}", FailureKind.ENVIRONMENT)
 
 
-def missing_libraries(contract: Contract) -> str:
-    """Return a warning that names the missing libraries of the version's fast backends; empty when none is missing.
+def missing_libraries(contract: Contract) -> list[str]:
+    """Return the libraries of the version's fast backends that are not installed here, in the order of the alphabet.
 
     Such a version is served all the same, by its fallback backends.
     """
     wanted = {LIBRARIES[route.backend] for route in contract.routes if route.backend in LIBRARIES}
-    missing = [library for library in sorted(wanted) if find_spec(library) is None]
+    return [library for library in sorted(wanted) if find_spec(library) is None]
+
+
+def missing_in_words(contract: Contract) -> str:
+    """Return a warning that names what `missing_libraries` returns, and says how to install it; empty for nothing."""
+    missing = missing_libraries(contract)
     if not missing:
         return ""
     return (
@@ -212,7 +226,7 @@ def check_unloaded(
     contract = read_contract(root, name, number, trusted_keys)
     check_artifact(root, contract)
     check_checksums(root, contract)
-    return check_environment(contract, policy, here)
+    return environment_warnings(contract, policy, here)
 
 
 def environment_differences(contract: Contract, here: Mapping[str, str] | None = None) -> list[str]:

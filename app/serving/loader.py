@@ -157,7 +157,7 @@ class Loader:
         """What differs from publish where the version runs; empty if nothing does."""
         if isinstance(runtime, RemoteRuntime):
             return runtime.warning
-        warning = integrity.check_environment(contract, self._policy.environment_skew)
+        warning = integrity.environment_warnings(contract, self._policy.environment_skew)
         return warning or _unused_backends(contract, runtime)
 
 

@@ -220,10 +220,11 @@ def test_missing_libraries_of_fast_backends_are_a_warning(root: Path, monkeypatc
     routes = (Route("onnx", 8), Route("treelite", 256), Route("onnx", order="F"), Route("linear"))
     contract = msgspec.structs.replace(contract, routes=routes)
     monkeypatch.setattr(integrity, "find_spec", lambda library: None)
-    both = integrity.check_environment(contract, "refuse")
+    both = integrity.environment_warnings(contract, "refuse")
     assert both.startswith("onnxruntime and treelite are not installed: ")
     assert both.endswith("-r requirements/onnx.txt")
     monkeypatch.setattr(integrity, "find_spec", lambda library: None if library == "treelite" else object())
-    assert integrity.missing_libraries(contract).startswith("treelite is not installed: ")
+    assert integrity.missing_libraries(contract) == ["treelite"]
+    assert integrity.missing_in_words(contract).startswith("treelite is not installed: ")
     monkeypatch.setattr(integrity, "find_spec", lambda library: object())
-    assert integrity.missing_libraries(contract) == ""
+    assert integrity.missing_in_words(contract) == ""

@@ -11,6 +11,7 @@ from tableside.contracts.schema import Contract
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.errors import ContractBroken
+from tableside.install_hints import install_hint
 from tableside.model_process.known_environments import LibrariesByName
 from tableside.process.generation_words import GenerationWords
 from tableside.repository import consent_file, integrity, model_toml, model_toml_checks, paths, version_record
@@ -41,6 +42,7 @@ def check(set_up: SetUp) -> Iterator[Finding]:
     libraries = LibrariesByName(set_up.settings)
     differing: dict[str, list[str]] = {}
     warned: dict[str, list[str]] = {}
+    slower: dict[str, list[str]] = {}
     for name in paths.models(root):
         try:
             config = model_toml.read(root, name)
@@ -55,12 +57,17 @@ def check(set_up: SetUp) -> Iterator[Finding]:
                 Level.WARNING, MODELS, f"model.toml of {name} contradicts the repository", line,
                 "that part of it has no effect", f"Correct {root / name / paths.MODEL_TOML}",
             )  # fmt: skip
-        yield from _versions(set_up, name, config, libraries, differing, warned)
+        yield from _versions(set_up, name, config, libraries, differing, warned, slower)
     for warning, versions in sorted(warned.items()):
         yield Finding(
             Level.WARNING, LIBRARIES, f"other libraries than at publish: {_some(versions)}", warning,
-            "what is named is served, but slower, or by libraries that it was not trained with",
-            "Install what is missing, or publish again here",
+            "they are served by libraries that they were not trained with", "Publish again here",
+        )  # fmt: skip
+    for library, versions in sorted(slower.items()):
+        yield Finding(
+            Level.NOTE, LIBRARIES, f"slower backends compute some versions: {_some(versions)}",
+            f"{library} is not installed", "their predictions take longer",
+            f"Run: {install_hint('onnx')}. Then run `tableside restart`",
         )  # fmt: skip
     for difference, versions in sorted(differing.items()):
         yield Finding(
@@ -95,11 +102,12 @@ def _python(set_up: SetUp) -> Iterator[Finding]:
 
 def _versions(
     set_up: SetUp, name: str, config: ModelConfig, libraries: LibrariesByName, differing: dict[str, list[str]],
-    warned: dict[str, list[str]],
+    warned: dict[str, list[str]], slower: dict[str, list[str]],
 ) -> Iterator[Finding]:  # fmt: skip
     """Yield the versions that cannot be served.
 
     differing, warned: get the versions that were made with other libraries, by what differs and by the warning of it.
+    slower: gets those whose fast backends lack a library, by its name.
     """
     settings = set_up.settings
     root = settings.repository_path
@@ -117,6 +125,8 @@ def _versions(
             continue
         if warning:
             warned.setdefault(warning, []).append(key)
+        for library in integrity.missing_libraries(contract) if here is None else ():
+            slower.setdefault(library, []).append(key)
         for difference in _differences(contract, here or environment()):
             differing.setdefault(difference, []).append(key)
 
