@@ -35,5 +35,8 @@ def _field(file: str, name: str) -> str:
 
 def _first_line(command: list[str]) -> str:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    except FileNotFoundError:  # the soak and the attacks need no wrk
+        return "not installed"
     return (done.stdout + done.stderr).strip().splitlines()[0]

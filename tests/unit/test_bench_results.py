@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import machine, report
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.results import Spread, ratios, summarise
 
@@ -36,6 +37,12 @@ def test_a_spread_is_median_least_and_most() -> None:
     assert Spread.of([3, 1, 2]) == Spread(2, 1, 3)
     assert str(Spread.of([1234.4, 1000.2, 2000])) == "1,234 (1,000 to 2,000)"
     assert str(Spread.of([0.512])) == "0.51"
+
+
+def test_a_machine_is_described_without_wrk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soak and the attacks do not use it, and describe the machine all the same."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.describe()["wrk"] == "not installed"
 
 
 def test_rounds_with_faults_do_not_count() -> None:
