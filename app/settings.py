@@ -190,12 +190,17 @@ def read_file(environ: Mapping[str, str], config: Path | None) -> dict[str, obje
     """Return the content of the settings file, for `load`; empty if there is none. Raises SettingsError."""
     requested = str(config) if config else environ.get(CONFIG_VARIABLE)
     path = Path(environ.get(FOLDER_VARIABLE, ""), requested or "tableside.toml")
-    if not path.exists():
-        if requested:
-            raise SettingsError(f"{path}: this settings file does not exist. Create it, or unset {CONFIG_VARIABLE}")
-        return {}
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        if requested:
+            message = f"{path}: this settings file does not exist. Create it, or unset {CONFIG_VARIABLE}"
+            raise SettingsError(message) from problem
+        return {}
+    except PermissionError as problem:
+        raise SettingsError(
+            f"{path}: this user may not read the settings file. Run the command as its owner, or with sudo"
+        ) from problem
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise SettingsError(f"{path}: {problem}") from problem
     check_file(content, list_settings(Settings))

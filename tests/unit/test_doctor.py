@@ -472,7 +472,7 @@ SEEDED: dict[str, tuple[Callable[[SetUp], SetUp], Level, str, str, str]] = {
         lambda found: replace(does(lambda each: drained.drain(run(each)))(found), supervisord=1), N, "workers",
         "drained", "tableside resume",
     ),
-    "settings changed since": (other_nginx, W, "settings", "9000", "tableside restart"),
+    "settings changed since": (other_nginx, W, "settings", "9000", "signal HUP nginx"),
     "a setting is refused": (
         gunicorn_has(refused=["setting 'certfile' is refused: no TLS."]), E, "settings", "certfile", "gunicorn.conf.py"
     ),

@@ -187,6 +187,18 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load({"TABLESIDE_CONFIG": str(tmp_path / "elsewhere")})
 
 
+def test_a_file_of_another_user_says_who_may_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an installed host its folder is closed to ordinary users, who get one line and no traceback."""
+
+    def refuse(path: Path, **how: str) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    path = tmp_path / "tableside.toml"
+    with pytest.raises(SettingsError, match=r"tableside\.toml: this user may not read .* with sudo$"):
+        load(environ={}, config=path)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """A folder in place of the file, and a file that is not UTF-8, are refused by name."""
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")

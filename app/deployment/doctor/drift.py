@@ -9,6 +9,7 @@ from tableside.deployment import nginx
 from tableside.deployment.doctor import nginx_conf
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
+from tableside.deployment.layout import supervisorctl
 
 ABOUT = "settings"
 _MOST, _SHOWN = 3, 80
@@ -47,5 +48,6 @@ def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
         Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these",
         f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone",
         "what was changed is not in force: tableside.toml, a variable of the environment, or the file itself",
-        "Run `tableside restart`, with the variables with which the stack was started",
+        f"Run `tableside restart`, then: {supervisorctl(set_up.settings.run_dir, 'signal', 'HUP', 'nginx')}. Addresses "
+        "and times need `tableside stop` and a new start, with the variables with which the stack was started",
     )  # fmt: skip
