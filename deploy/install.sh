@@ -112,8 +112,11 @@ activate() {
 }
 [ "$previous" = "$release" ] || activate "$release"
 
-is_running() { [ -z "$dry" ] && "$command" workers >/dev/null 2>&1; }
-if [ -n "$start" ] && is_running && [ "$previous" != "$release" ]; then
+# The process itself is asked, and no command: a release may refuse the settings.
+is_running() {
+    pid=$(cat "$state/run/supervisord.pid" 2>/dev/null) && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q supervisord
+}
+if [ -z "$dry" ] && [ -n "$start" ] && is_running && [ "$previous" != "$release" ]; then
     say "replacing the workers"
     if ! "$command" restart; then
         [ -z "$previous" ] || activate "$previous"

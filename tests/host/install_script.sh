@@ -55,6 +55,15 @@ if within "${here[*]} sh /checkout/deploy/install.sh" >"$root/out" 2>&1; then fa
 [ "$(predict)" = '{"predictions":["setosa"]}' ] || fail "prediction after a refused upgrade"
 echo "== a broken release was refused after $((SECONDS - began)) s"
 
+sed -i '$d' "$root/checkout/app/serving/registry.py"
+cp -p "$root/etc/tableside/tableside.toml" "$root/settings"
+printf '\n[server.unknown]\nto_this_release = 1\n' >>"$root/etc/tableside/tableside.toml"
+if within "${here[*]} sh /checkout/deploy/install.sh" >"$root/out" 2>&1; then fail "a release that refuses the settings was installed"; fi
+[ "$(readlink "$root/opt/tableside/current")" = "$new" ] || fail "a release that refuses the settings is in force"
+[ "$(predict)" = '{"predictions":["setosa"]}' ] || fail "prediction after refused settings"
+cp -p "$root/settings" "$root/etc/tableside/tableside.toml"
+echo "== a release that refuses the settings was refused after $((SECONDS - began)) s"
+
 within "${here[*]} tableside reload >/dev/null && apt-get install -y -qq logrotate >/dev/null 2>&1 && \
     install -m 0644 /checkout/deploy/logrotate/tableside /etc/logrotate.d/tableside && logrotate -f /etc/logrotate.d/tableside" || fail "logrotate failed"
 lines=$(within "${here[*]} tableside audit --limit 100" | wc -l)
@@ -63,4 +72,4 @@ ls "$root"/var/lib/tableside/run/log/audit.log.2* >/dev/null || fail "logrotate 
 
 within "${here[*]} tableside stop"
 wait
-echo "install.sh: dry run, installation, repetition, upgrade, refused upgrade, logrotate: $((SECONDS - began)) s"
+echo "install.sh: dry run, installation, repetition, upgrade, refused upgrades, logrotate: $((SECONDS - began)) s"
