@@ -49,7 +49,9 @@ class _File:
 
     def add(self, places: Numbers, rows: Numbers, merges: NDArray[np.int8]) -> None:
         """Keep the places of more values, with their rows. merges: those of all rows."""
-        of_entries = np.where(rows == UNUSED, np.int8(Merge.COUNTED), merges[rows])
+        is_used = rows != UNUSED
+        places, rows = places[is_used], rows[is_used]
+        of_entries = merges[rows]
         for merge in set(of_entries.tolist()) - {Merge.COUNTED}:
             chosen = of_entries == merge
             old_places, old_rows = self.parts.get(merge, (_NONE, _NONE))

@@ -195,6 +195,17 @@ def test_a_damaged_file_fails_no_scrape(tmp_path: Path, at: int, content: bytes,
     assert reader.take_problems() == []
 
 
+def test_a_folder_with_only_damaged_keys_is_empty(tmp_path: Path) -> None:
+    """It is the first file that the reader sees, so that there are no lines yet."""
+    write(tmp_path, 0, [rows(2)])
+    with (tmp_path / "counter_0.db").open("r+b") as file:
+        file.seek(12)
+        file.write(b'["x"')
+    reader = MetricReader(tmp_path)
+    assert iris(reader) == {}
+    assert len(reader.take_problems()) == 1
+
+
 def test_entries_before_the_damage_are_kept(tmp_path: Path) -> None:
     """Counters that are still readable don't go back: neither in a reader that knew them, nor in a new one."""
     write(tmp_path, 0, [rows(2), rows(3, "wine")])
