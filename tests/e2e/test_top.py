@@ -178,9 +178,8 @@ def test_a_terminal_is_drawn_on_and_given_back(stack: Stack) -> None:
         assert OTHER_SCREEN in top.text
         assert "iris/" in top.text
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", top.text), "NO_COLOR"
-        top.press(b"s")
+        top.press(b"s\x1b[B")
         assert top.shows("sort by errors")
-        top.press(b"\x1b[B")
         assert top.shows("models 2 to")
         top.resize(60, 12)
         top.press(b"")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
 
-from tableside.cli.top import command, figures
+from tableside.cli import remote
+from tableside.cli.top import command, figures, looking, terminal
 from tableside.cli.top.differences import SORT_KEYS, between, ordered
 from tableside.cli.top.samples import FAMILIES, Models, Sample, Workers
 from tableside.cli.top.screen import Frame
@@ -195,6 +197,33 @@ def test_a_frame_has_the_size_of_the_terminal(width: int, height: int) -> None:
     assert "no answer" in "\n".join(narrow)
 
 
+def test_samples_that_nobody_takes_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that takes no output stops the reader; then only the newest sample waits for it."""
+    taken: list[str] = []
+    is_over, go_on = threading.Event(), threading.Event()
+
+    def take(_: object) -> str:
+        if len(taken) == 50:
+            is_over.set()
+            go_on.wait()  # the thread ends with the process
+        taken.append(f"sample {len(taken)}")
+        return taken[-1]
+
+    monkeypatch.setattr(looking.samples, "take", take)
+    looker = looking.Looker(lambda: cast("remote.Remote", None), 0.001)
+    looker.start()
+    assert is_over.wait(60)
+    assert cast("str", looker.newest()) == "sample 49"
+    assert looker.newest() is None
+
+
+def test_keys_that_come_together_are_all_read() -> None:
+    """A key that is held, and keys that are typed while a frame is drawn."""
+    assert terminal.split_keys(b"sq\x1b[B\x1b[B\x1b[5~\x1bOA j") == [
+        b"s", b"q", b"\x1b[B", b"\x1b[B", b"\x1b[5~", b"\x1bOA", b" ", b"j",
+    ]  # fmt: skip
+
+
 def test_a_tall_list_is_scrolled() -> None:
     """A terminal shows as many models as fit, and which these are; without a terminal all are printed."""
     view = hundred(problem=True)
@@ -207,6 +236,9 @@ def test_a_tall_list_is_scrolled() -> None:
     assert "-089/1" not in text
     assert f"models 91 to {90 + frame.shown[0]} of 100" in text
     assert "... 30 workers in all" in text
+    frame.view = msgspec.structs.replace(view, models=view.models[:10])
+    Console(file=(out := io.StringIO()), width=80, height=24).print(frame.draw(), end="")
+    assert "models 10 to 10 of 10" in out.getvalue(), "the others have gone"
     every = "\n".join(drawn(view, 80, sort="model"))
     assert all(f"-{number:03}/1" in every for number in range(100))
     assert "q quit" not in every

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from contextlib import suppress
+from queue import Empty, Queue
 
 from tableside.cli.remote import Remote
 from tableside.cli.top import samples
@@ -17,11 +18,15 @@ Server = Callable[[], Remote]
 
 
 class Looker:
-    """Takes a sample every so many seconds. After `start`, `newest` returns what came."""
+    """Takes a sample every so many seconds. After `start`, `newest` returns what came last.
+
+    Only the last one is kept: a terminal that takes no output, after Ctrl-S or over a connection that hangs, stops the
+    thread that reads them.
+    """
 
     def __init__(self, server: Server, interval_s: float) -> None:
         self._server, self._interval_s = server, interval_s
-        self._found: SimpleQueue[Sample | StackError] = SimpleQueue()
+        self._found: Queue[Sample | StackError] = Queue(maxsize=1)
         self._thread = threading.Thread(target=self._look, name="looker", daemon=True)
 
     def start(self) -> None:
@@ -29,18 +34,23 @@ class Looker:
         self._thread.start()
 
     def newest(self) -> Sample | StackError | None:
-        """Return the next sample, or why there is none; None if nothing has come since the last call."""
+        """Return the newest sample, or why there is none; None if nothing has come since the last call."""
         try:
             return self._found.get_nowait()
         except Empty:
             return None
 
+    def _keep(self, found: Sample | StackError) -> None:
+        with suppress(Empty):
+            self._found.get_nowait()  # nobody has taken it
+        self._found.put(found)  # only this thread puts
+
     def _look(self) -> None:
         due_s = time.monotonic()
         while True:
             try:
-                self._found.put(samples.take(self._server()))
+                self._keep(samples.take(self._server()))
             except StackError as problem:
-                self._found.put(problem)
+                self._keep(problem)
             due_s = max(due_s + self._interval_s, time.monotonic())
             time.sleep(max(0.0, due_s - time.monotonic()))

@@ -107,7 +107,7 @@ class Frame:
     def _models(self, view: StackView, room: int | None) -> list[Text]:
         table = rows.Rows(self.width)
         models = ordered(view.models, self.sort)
-        first = min(self.first, max(0, len(models) - 1))
+        self.first = first = min(self.first, max(0, len(models) - 1))
         lines = [table.heading("MODEL", rows.MODEL_HEADINGS, model_lines.SORTED[self.sort])]
         lines.append(model_lines.total(view.total, table))
         shown = 0

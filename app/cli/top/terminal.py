@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
 import termios
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +24,16 @@ KEYS = {
     b"g": "home",
 }  # fmt: skip
 """What terminals send for a key, and what it does."""
+_KEY = re.compile(rb"\x1b(?:\[[0-9;]*[A-Za-z~]|O.)|.", re.DOTALL)
+"""One key in what terminals send. A key that is held, or typed while a frame is drawn, comes together with others."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _READ_BYTES = 64
+
+
+def split_keys(typed: bytes) -> list[bytes]:
+    """Return what each key has sent."""
+    found: list[bytes] = _KEY.findall(typed)
+    return found
 
 
 class Stopped(Exception):
@@ -38,6 +48,7 @@ class Screen:
         self._live = Live(console=console, screen=True, auto_refresh=False)
         self._keys = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
         self._give_back: Callable[[], None] = lambda: None
+        self._waiting: deque[bytes] = deque()
 
     def __enter__(self) -> Screen:
         self._start()
@@ -77,9 +88,18 @@ class Screen:
         if self._keys is None:
             select.select([], [], [], seconds)
             return ""
+        if key := self._next_key():
+            return key
         if not select.select([self._keys], [], [], seconds)[0]:
             return ""
-        return KEYS.get(os.read(self._keys, _READ_BYTES), "")
+        self._waiting += split_keys(os.read(self._keys, _READ_BYTES))
+        return self._next_key()
+
+    def _next_key(self) -> str:
+        while self._waiting:
+            if does := KEYS.get(self._waiting.popleft()):
+                return does
+        return ""
 
     def suspend(self) -> None:
         """Give the terminal back and stop this process, as Ctrl-Z asks. Take the terminal again when it goes on."""
@@ -88,6 +108,7 @@ class Screen:
         os.kill(os.getpid(), signal.SIGTSTP)  # goes on here after SIGCONT
         signal.signal(signal.SIGTSTP, before)
         self._start()
+        self._live.refresh()
 
 
 @contextmanager
