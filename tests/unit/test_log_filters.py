@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tableside.cli import main
-from tableside.cli.logs import files, filters
+from tableside.cli.logs import command, files, filters
 from tableside.cli.logs.files import LogFile
 from tableside.cli.logs.filters import Filters
 from tableside.cli.logs.following import Follower
@@ -151,18 +152,23 @@ def test_times_that_people_write() -> None:
     assert read(context, parameter, None) is None
 
 
-def test_nothing_matches(folder: Path) -> None:
-    """The message says how many lines were looked at, from when on, and how to look further."""
+def test_nothing_matches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how many lines were looked at, from when on, and how to look further if there are more."""
     done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent), "--status", "418"])
     assert (done.exit_code, done.stdout) == (0, "")
     assert "0 of 11 lines match; the first line is of 2026-11-27T12:00:00Z" in done.stderr
+    assert "--since reads further back" not in done.stderr, "every line was read"
+    monkeypatch.setattr(command, "READ_BACK_BYTES", 300)
+    done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent), "--status", "418"])
     assert "--since reads further back" in done.stderr
     done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent), "--since", "2030-01-01"])
     assert "there are no lines of this time" in done.stderr
 
 
-def test_older_files_are_read_for_a_time(folder: Path) -> None:
-    """`--since` reads renamed files back to that time, `web.log.2` before `web.log.1`; without a time none is read."""
+def test_older_files_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--since` reads renamed files back to that time, `web.log.2` before `web.log.1`. Without a time so many bytes of
+    each log are read, also if its file has just been begun.
+    """
     (folder / "web.log.1").write_text(line("y", -200, status=200))
     (folder / "web.log.2").write_text(line("x", -300, status=200))
     (folder / "web.log.3").write_text(line("w", -99999, status=200))
@@ -177,7 +183,57 @@ def test_older_files_are_read_for_a_time(folder: Path) -> None:
     assert events("--since", "2026-11-27T11:54", "--until", "2026-11-27T12:00:01") == ["x", "z", "y", "a"]
     assert events("--since", "2026-11-27T11:54", "-n", "3", "--until", "2026-11-27T12:00") == ["x", "z", "y"]
     assert events("--until", "2026-11-27T11:00") == ["w"]
-    assert "y" not in events("--status", "200")
+    assert events("--status", "200", "-n", "4") == ["w", "x", "y", "a"]
+    (folder / "web.log").write_text(line("a", 0, status=200))
+    monkeypatch.setattr(command, "READ_BACK_BYTES", len(line("a", 0, status=200)) * 2 + 10)
+    assert events("--source", "web") == ["y", "a"]
+
+
+def test_a_printed_table_with_dates_is_no_line_of_that_time(folder: Path) -> None:
+    """A model that prints a series by its dates hides no line: supervisord, nginx and workers write a level."""
+    series = "2013-01-01 00:00:00  0.469\n2033-01-01 00:00:00.5\t[1.5, 2]\n"
+    many = "".join(line(f"e{number}", number / 10, status=200, filler="x" * 60) for number in range(8000))
+    (folder / "web.log").write_text(many[: len(many) // 2] + series + many[len(many) // 2 :].partition("\n")[2])
+    assert (folder / "web.log").stat().st_size > 4 * files.BLOCK_BYTES
+    with (folder / "web.log").open("a") as stream:
+        stream.write('{"time":1712011200000,"level":null,"event":"printed by a model"}\n')
+        stream.write('{"time":"2026-11-27T12:00:00Z","level":null}\n')
+
+    def count(*words: str) -> int:
+        done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent), "--status", "200", *words])
+        assert done.exception is None
+        return done.stdout.count("access: e")
+
+    assert 7990 < count("--since", "2026-11-27T11:00") < 8000
+    assert count("--since", "2026-11-27T11:00", "--until", "2026-11-27T20:00") == count("--since", "2026-11-27T11:00")
+    done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent), "-n", "3"])
+    assert (done.exception, done.exit_code) == (None, 0)
+
+
+def test_text_lines_of_workers_have_their_level_and_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`log.format = "text"`, read where the local time is another one; supervisord's lines have the local time."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        of_worker = head_of(b"2026-11-27T12:00:00.935405Z [error    ] bad_thing  source=tableside\n")
+        of_supervisord = head_of(b"2026-11-27 07:00:00,087 WARN exited: web (exit status 1)\n")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert of_worker is not None and of_supervisord is not None
+    assert (of_worker.at_s, of_worker.level) == (NOON.timestamp() + 0.935, logging.ERROR)
+    assert (of_supervisord.at_s, of_supervisord.level) == (NOON.timestamp() + 0.087, logging.WARNING)
+
+
+def test_a_path_of_a_client_hides_no_line(folder: Path) -> None:
+    """nginx writes a path as it was sent, also bytes that are no UTF-8; `--json` is JSON whatever is in it."""
+    with (folder / "nginx-access.log").open("ab") as stream:
+        for path, status in ((b"/v2/\xff", 500), (b"/v2/\x7f\xc2\x84", 504)):
+            stream.write(b'{"time":"2026-11-27T12:00:05Z","source":"nginx","path":"%b","status":%d}\n' % (path, status))
+    run = ["logs", "--run-dir", str(folder.parent), "--source", "nginx", "--json", "--status"]
+    found = [json.loads(each) for each in CliRunner().invoke(main, [*run, "5xx"]).stdout.splitlines()]
+    assert [(each["path"], each["status"]) for each in found][1:] == [("/v2/\ufffd", 500), ("/v2/\x7f\x84", 504)]
+    assert "\x7f" not in CliRunner().invoke(main, [*run, "504"]).stdout
 
 
 @pytest.fixture

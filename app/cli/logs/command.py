@@ -45,7 +45,7 @@ READ_BACK_BYTES = 8 << 20
 )
 @click.option("--slower", callback=reading_of.span, help="Requests that took at least so long: 100ms, 2s.")
 @click.option("--request-id", help="Print only lines that contain this request id.")
-@click.option("--json", "as_json", is_flag=True, help="Print the lines unchanged.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are in the files.")
 def logs(
     run_dir: Path | None, follow: bool, count: int | None, since: float | None, until: float | None, level: str | None,
     status: tuple[reading_of.Range, ...], model: tuple[reading_of.Wanted, ...], source: frozenset[str],
@@ -61,7 +61,7 @@ def logs(
         status, model, LEVELS[level] if level else 0, source, since, until, slower, (request_id or "").encode()
     )
     has_time = since is not None or until is not None
-    opened = [open_all(path, stem, older=has_time) for stem, path in logs_of(folder).items()]
+    opened = [open_all(path, stem, older=True) for stem, path in logs_of(folder).items()]
     opened = [files for files in opened if files]
     if not opened:
         click.echo(f"tableside: no log files in {folder}: start the stack, or pass --run-dir", err=True)
@@ -69,6 +69,9 @@ def logs(
     count = LINES if count is None and not has_time else count
     _print(opened, filters, count, None if has_time else READ_BACK_BYTES, as_json)
     if follow:
+        for files in opened:
+            for older in files[1:]:
+                older.close()
         sys.stdout.flush()
         for line in following.follow(folder, {files[0].path: files[0] for files in opened}, filters):
             write(line, as_json)
@@ -90,10 +93,14 @@ def _print(
         write(line, as_json)
         printed += 1
     if not printed:
-        click.echo(f"tableside: {_nothing(seen, most_bytes)}", err=True)
+        is_partly_read = most_bytes is not None and any(
+            sum(each.end for each in files) > most_bytes for files in opened
+        )
+        click.echo(f"tableside: {_nothing(seen, most_bytes if is_partly_read else None)}", err=True)
 
 
 def _nothing(seen: Seen, most_bytes: int | None) -> str:
+    """Say why nothing is printed. most_bytes: how much of each log was read, if there is more; else None."""
     if not seen.lines:
         return "there are no lines of this time"
     text = f"0 of {seen.lines} lines match"

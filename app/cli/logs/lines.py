@@ -15,9 +15,13 @@ _FIRST = ("time", "level", "source", "event")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, line separators, and marks that change the direction of text."""
 _PLAIN = re.compile(r'[^"=]*')
-_TEXT_TIME = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[,.](\d{3}))?")
-"""The time at the start of a line of supervisord or nginx. It is the local one."""
-_TEXT_LEVEL = re.compile(r"\s+(?:\[([a-z]+)\]|([A-Z]{4}) )")
+_TEXT_HEAD = re.compile(
+    r"(\d{4})[-/](\d\d)[-/](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[,.](\d{3})\d*)?(Z?)\s+(?:\[([a-z]+)\s*\]|([A-Z]{4}) )"
+)
+"""Time and level at the start of a line of supervisord or nginx, whose time is the local one, and of a worker with
+`log.format = "text"`, whose time is UTC and ends in Z. A line that a model prints may begin with a date, but has no
+level.
+"""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR,
           "critical": logging.CRITICAL}  # fmt: skip
 """The levels of `--level`, by their names."""
@@ -50,30 +54,37 @@ def head_of(line: bytes) -> Head | None:
         event = parsed(line)
         at_s = _seconds(event.get("time")) if event is not None else None
         return None if at_s is None else Head(at_s, event, _level(str(event.get("level", "info")) if event else ""))
-    text = line[:100].decode(errors="replace")
-    found = _TEXT_TIME.match(text)
+    found = _TEXT_HEAD.match(line[:100].decode(errors="replace"))
     if found is None:
         return None
+    year, month, day, hour, minute, second = (int(each) for each in found.groups()[:6])
     try:
-        at_s = datetime(*(int(each) for each in found.groups(0)[:6])).timestamp() + int(found[7] or 0) / 1000  # type: ignore[arg-type]
+        at = datetime(year, month, day, hour, minute, second, tzinfo=UTC if found[8] else None)
     except ValueError:
         return None
-    level = _TEXT_LEVEL.match(text, found.end())
-    return Head(at_s, None, _level((level[1] or level[2]) if level else "info"))
+    return Head(at.timestamp() + int(found[7] or 0) / 1000, None, _level(found[9] or found[10]))
 
 
 def parsed(line: str | bytes) -> dict[str, object] | None:
-    """Return the fields of a JSON line; None for another one."""
+    """Return the fields of a JSON line; None for another one.
+
+    Bytes that are no UTF-8 become U+FFFD: nginx writes paths as clients have sent them.
+    """
     try:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return None
+        if not isinstance(line, bytes):
+            return None
+        text = line.decode(errors="replace")
+        return parsed(text) if "\ufffd" in text else None
     return event if isinstance(event, dict) else None
 
 
 def _seconds(time: object) -> float | None:
+    if not isinstance(time, str):
+        return None
     try:
-        found = datetime.fromisoformat(str(time))
+        found = datetime.fromisoformat(time)
     except ValueError:
         return None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
@@ -95,7 +106,7 @@ def render(line: str) -> str:
     if event is None:
         return escape(line)
     rest = " ".join(f"{key}={_value(value)}" for key, value in event.items() if key not in (*_FIRST, "exception"))
-    text = f"{_shown(event.get('time', '')):23} {event.get('level', 'info'):7} "
+    text = f"{_shown(event.get('time', '')):23} {str(event.get('level') or 'info'):7} "
     text = escape(text + f"{event.get('source', '-')}: {event.get('event', '')} {rest}".rstrip())
     if "exception" not in event:
         return text
@@ -115,6 +126,11 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def _escape_json(text: str) -> str:
+    """As `escape`, by escapes that JSON has, so that the line stays the same JSON."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _value(value: object) -> str:
     """A field's value: in quotes if it could be read as more than one field."""
     text = str(value)
@@ -122,6 +138,6 @@ def _value(value: object) -> str:
 
 
 def write(line: bytes, as_json: bool) -> None:
-    """Print a line: as text, or as it is in the file."""
+    """Print a line: as text, or as it is in the file, but with control characters escaped."""
     text = line.decode(errors="replace")
-    click.echo(escape(text) if as_json else render(text))
+    click.echo(_escape_json(text) if as_json else render(text))

@@ -49,7 +49,7 @@ def newest(
     """Return the newest lines that match, at most `count`, ordered by their time.
 
     logs: the files of each log, the newest first; each is read backwards, until `count` lines have matched.
-    most_bytes: how much of each file is read at most; None: as much as there is since the time of the filters.
+    most_bytes: how much of each log is read at most; None: as much as there is since the time of the filters.
     """
     found: list[tuple[float, bytes]] = []
     for files in logs:
@@ -71,6 +71,8 @@ def newest(
 
 def _backwards(files: Sequence[LogFile], most_bytes: int | None) -> Iterator[Entry]:
     for file in files:
+        if most_bytes is not None and most_bytes <= 0:
+            return
         pending: list[bytes] = []
         for line in file.backwards(most_bytes):
             pending.append(line)
@@ -80,6 +82,8 @@ def _backwards(files: Sequence[LogFile], most_bytes: int | None) -> Iterator[Ent
                 pending = []
         if pending:
             yield Entry(NO_HEAD, pending[::-1])
+        if most_bytes is not None:
+            most_bytes -= file.end
 
 
 def every(logs: Iterable[Sequence[LogFile]], filters: Filters, seen: Seen) -> Iterator[bytes]:
