@@ -41,7 +41,7 @@ from tableside.settings import load
 
 
 class _Group(click.Group):
-    """A command group that reports a TablesideError as one line on stderr, with exit code 2."""
+    """A command group that reports a TablesideError, and a file of another user, as one line with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the chosen command. Return what it returns, which click ignores."""
@@ -50,6 +50,14 @@ class _Group(click.Group):
                 return super().invoke(ctx)
         except TablesideError as problem:
             click.echo(f"tableside: {' '.join(str(problem).splitlines())}", err=True)
+            ctx.exit(2)
+        except PermissionError as problem:
+            if problem.filename is None:
+                raise
+            click.echo(
+                f"tableside: {problem.filename}: this user may not use it. Run the command as its owner, or with sudo",
+                err=True,
+            )
             ctx.exit(2)
 
 

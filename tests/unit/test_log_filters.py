@@ -165,6 +165,18 @@ def test_nothing_matches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there are no lines of this time" in done.stderr
 
 
+def test_a_folder_of_another_user_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So for every command: an operator forgets sudo on an installed host."""
+
+    def refuse(path: Path) -> dict[str, Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(command, "logs_of", refuse)
+    done = CliRunner().invoke(main, ["logs", "--run-dir", str(folder.parent)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"tableside: {folder}: this user may not use it. Run the command as its owner, or with sudo\n"
+
+
 def test_older_files_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--since` reads renamed files back to that time, `web.log.2` before `web.log.1`. Without a time so many bytes of
     each log are read, also if its file has just been begun.
