@@ -112,9 +112,11 @@ activate() {
 }
 [ "$previous" = "$release" ] || activate "$release"
 
-# The process itself is asked, and no command: a release may refuse the settings.
+# First supervisord's process is looked for: the command fails if the new release refuses the settings. Without
+# supervisord, when it was killed, the workers may still serve.
 is_running() {
-    pid=$(cat "$state/run/supervisord.pid" 2>/dev/null) && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q supervisord
+    pid=$(cat "$state/run/supervisord.pid" 2>/dev/null) &&
+        tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q supervisord || "$command" workers >/dev/null 2>&1
 }
 if [ -z "$dry" ] && [ -n "$start" ] && is_running && [ "$previous" != "$release" ]; then
     say "replacing the workers"
