@@ -199,10 +199,11 @@ def contract(found: Contract, here: Sequence[str] = (), signed: str = "") -> Non
     table(("output", "type", "shape", "classes"), outputs)
     if found.equivalence_checks:
         table(_CHECK_HEADINGS, [_check_cells(found, check) for check in found.equivalence_checks])
-    kept = [("artifact", found.artifact), *(("booster", booster) for booster in found.boosters)]
-    kept += [("graph", found.graph)] if found.graph is not None else []
-    for what, file in [*kept, *(("own code", file) for file in found.code)]:
-        click.echo(f"{what:12} {file.file}, {sizes.in_words(file.size_bytes)}, sha256 {file.sha256}")
+    graphs = [found.graph] if found.graph is not None else []
+    kept = (("artifact", [found.artifact]), ("booster", found.boosters), ("graph", graphs), ("own code", found.code))
+    for what, files in kept:
+        for file in files:
+            click.echo(f"{what:12} {file.file}, {sizes.in_words(file.size_bytes)}, sha256 {file.sha256}")
     if is_pickle(found):
         click.echo("             a PICKLE: only the model's own process loads it, with consent")
     origin = "the trainer's answers" if found.golden.origin == "trainer" else "answered by publish"
