@@ -45,7 +45,8 @@ def shorter(text: str, alerts: Collection[str], five_minutes: str = WINDOWS["5m"
 class Prometheus:
     """The server, from `start` to `stop`. It scrapes one stack every second, with the configuration of deploy/."""
 
-    def __init__(self, folder: Path, target: str, key: str, authority: Path) -> None:
+    def __init__(self, folder: Path, target: str, key: str, authority: Path | None = None) -> None:
+        """authority: the certificate that signs the target's; without one the target is scraped over plain HTTP."""
         self._folder, self._port = folder, free_port()
         (folder / "rules").mkdir(parents=True)
         (folder / "key").write_text(key)
@@ -54,7 +55,8 @@ class Prometheus:
         [job] = config["scrape_configs"]
         job["static_configs"] = [{"targets": [target]}]
         job["authorization"] = {"credentials_file": str(folder / "key")}
-        job |= {"scheme": "https", "tls_config": {"ca_file": str(authority)}}
+        if authority is not None:
+            job |= {"scheme": "https", "tls_config": {"ca_file": str(authority)}}
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.use_rules(lambda text: text)
         self._process: subprocess.Popen[bytes] | None = None
