@@ -44,8 +44,8 @@ def call_elsewhere(stack: Stack, *words: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=600)
 
 
-def answers(stack: Stack) -> Any:
-    path = "/v1/models/m:predict?output=predict,predict_proba&classes=true"
+def answers(stack: Stack, model: str = "m") -> Any:
+    path = f"/v1/models/{model}:predict?output=predict,predict_proba&classes=true"
     status, content, _ = stack.call(path, {"instances": FRAME.iloc[[0, 39]].to_numpy().tolist()})
     assert status == 200, content
     return content
@@ -67,24 +67,28 @@ def test_publish_waits_until_every_worker_serves_it(stack: Stack, words: list[st
 
 def test_what_is_not_served_is_a_failure(stack: Stack, words: list[str]) -> None:
     """A version that the stack does not serve makes `publish --reload` exit with 1 and the reason."""
-    config = stack.folder / "models" / "m" / "model.toml"
+    publish = ["publish", "off", *words[2:], "--reload"]
+    assert stack.cli(*publish).returncode == 0
+    config = stack.folder / "models" / "off" / "model.toml"
     config.write_text("enabled = false\n")
-    done = stack.cli(*words, "--reload")
+    done = stack.cli(*publish)
     assert done.returncode == 1
-    assert "m/2 is published, but: m/2 is UNAVAILABLE in the running stack: unloaded: enabled is false" in done.stderr
-    assert "published m/2 in" in done.stdout
+    assert "off/2 is published, but: off/2 is UNAVAILABLE in the running stack: unloaded: enabled is false" in (
+        done.stderr
+    )
+    assert "published off/2 in" in done.stdout
     assert "next:" not in done.stdout, "another reload would not help"
     config.write_text("[aliases]\nchampion = 9\n")
     done = stack.cli("reload")
     assert done.returncode == 1
-    assert "m: alias 'champion' in model.toml points at version 9, which does not exist" in done.stderr
+    assert "off: alias 'champion' in model.toml points at version 9, which does not exist" in done.stderr
     config.unlink()
     done = stack.cli("reload")
     assert (done.returncode, done.stderr) == (0, "")
-    answers(stack)
+    answers(stack, "off")
 
 
-def served(stack: Stack, path: str = "/v2/models/m/infer") -> str:
+def served(stack: Stack, path: str = "/v2/models/released/infer") -> str:
     """The version that eight connections are answered by: it must be one, whichever worker answers."""
     data = FRAME.iloc[:1].to_numpy().tolist()
     body = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP64", "data": data}]}
@@ -97,16 +101,17 @@ def served(stack: Stack, path: str = "/v2/models/m/infer") -> str:
     return found.pop()
 
 
-def test_a_release_is_one_command_each(stack: Stack) -> None:
+def test_a_release_is_one_command_each(stack: Stack, words: list[str]) -> None:
     """Publish, try by number, promote, roll back, retire, delete: each returns when all workers do as it says."""
-    config = stack.folder / "models" / "m" / "model.toml"
-    assert stack.cli("promote", "m/1").returncode == 0
-    done = stack.cli("copy", "m/1", "m", "--json")
+    config = stack.folder / "models" / "released" / "model.toml"
+    assert stack.cli("publish", "released", *words[2:], "--reload").returncode == 0
+    assert stack.cli("promote", "released/1").returncode == 0
+    done = stack.cli("copy", "released/1", "released", "--json")
     assert done.returncode == 0, done.stderr
     [new] = json.loads(done.stdout)["versions"]
     assert served(stack) == "1", "a version that is published beside `default` takes no traffic"
-    assert served(stack, f"/v2/models/m/versions/{new}/infer") == str(new)
-    done = stack.cli("promote", f"m/{new}")
+    assert served(stack, f"/v2/models/released/versions/{new}/infer") == str(new)
+    done = stack.cli("promote", f"released/{new}")
     assert done.returncode == 0, done.stderr
     assert "(2 workers)" in done.stdout
     assert served(stack) == str(new)
@@ -114,24 +119,24 @@ def test_a_release_is_one_command_each(stack: Stack) -> None:
     config.write_text(promoted.replace("default = ", "default= 'one' #", 1))
     done = stack.cli("reload")
     assert done.returncode == 1
-    assert "m/model.toml: line 2: Expected `int`, got `str` - at `$.aliases.default`" in done.stderr
+    assert "released/model.toml: line 2: Expected `int`, got `str` - at `$.aliases.default`" in done.stderr
     assert served(stack) == str(new)
     config.write_text(promoted)
-    done = stack.cli("rollback", "m", "--json")
+    done = stack.cli("rollback", "released", "--json")
     assert (done.returncode, json.loads(done.stdout)["workers"]) == (0, 2), done.stderr
     assert served(stack) == "1"
     rolled_back = config.read_text()
-    damaged = stack.folder / "models" / "m" / str(new) / "model.skops"
+    damaged = stack.folder / "models" / "released" / str(new) / "model.skops"
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    done = stack.cli("promote", f"m/{new}")
+    done = stack.cli("promote", f"released/{new}")
     assert done.returncode == 1
-    assert f"tableside: not changed: m/{new} cannot be served; nothing has changed: worker " in done.stderr
+    assert f"tableside: not changed: released/{new} cannot be served; nothing has changed: worker " in done.stderr
     assert config.read_text() == rolled_back
     assert served(stack) == "1"
-    done = stack.cli("delete", f"m/{new}", "--yes")
+    done = stack.cli("delete", f"released/{new}", "--yes")
     assert done.returncode == 0, done.stderr
-    assert stack.call(f"/v2/models/m/versions/{new}/ready")[0] == 404
+    assert stack.call(f"/v2/models/released/versions/{new}/ready")[0] == 404
 
 
 def generation(stack: Stack) -> int:
