@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,13 +11,15 @@ import msgspec
 
 from tableside.cli import former_environment
 from tableside.cli.release_check import MODULE, Report
-from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
+from tableside.deployment import instances, keeper_socket, nginx, releases, running_stack, socket_holder
+from tableside.deployment.doctor import drift
 from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_socket import Request
 from tableside.deployment.layout import supervisorctl
 from tableside.deployment.releases import Release
-from tableside.errors import StackError
+from tableside.errors import StackError, TablesideError
 from tableside.process import worker_slots
+from tableside.server import head_limits
 from tableside.settings import Settings, load
 
 HOLDER_TIMEOUT_S = 2.0
@@ -49,6 +52,26 @@ def restart(folder: Path | None) -> None:
             click.echo(f"tableside: {update.text}. What served before goes on serving; see log/web.log", err=True)
             raise SystemExit(1)
         click.echo(update.text, err=not update.done)
+    _note_nginx(newest.environ)
+
+
+def _note_nginx(environ: Mapping[str, str]) -> None:
+    """Print a note if nginx, which a restart leaves alone, would get other settings now. environ: that of the stack."""
+    if not head_limits.is_behind_nginx(environ):
+        return
+    try:
+        settings = load(environ)
+        files = {plane: settings.run_dir / name for plane, name in nginx.CONF.items()}
+        changes = (drift.nginx_changes(settings, plane, file.read_text("utf-8")) for plane, file in files.items())
+        change = next(filter(None, changes), "")
+    except (OSError, ValueError, TablesideError):  # `tableside doctor` names what is wrong
+        return
+    if change:
+        click.echo(
+            f"note: nginx still runs with earlier settings ({change}). To make it read the new ones: "
+            f"`{supervisorctl(settings.run_dir, 'signal', 'HUP', 'nginx')}`",
+            err=True,
+        )
 
 
 def _check_holders(settings: Settings) -> None:

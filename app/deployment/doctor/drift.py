@@ -1,4 +1,4 @@
-"""What runs against what the settings say now: changes that wait for a restart, and settings that gunicorn refuses."""
+"""What runs against what the settings say now: changes that are not in force, and settings that gunicorn refuses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tableside.deployment.doctor import nginx_conf
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
 from tableside.deployment.layout import supervisorctl
+from tableside.settings import Settings
 
 ABOUT = "settings"
 _MOST, _SHOWN = 3, 80
@@ -33,20 +34,29 @@ def check(set_up: SetUp) -> Iterator[Finding]:
         yield from _nginx(set_up, plane, text)
 
 
-def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
-    pid_file = nginx_conf.value(nginx_conf.parse(text), "pid")
-    wanted = nginx.render(set_up.settings, plane, pid_file)
+def nginx_changes(settings: Settings, plane: str, text: str) -> str:
+    """Say which lines nginx's configuration would get if it were written now; empty if it would stay the same.
+
+    text: the configuration that the nginx of this plane has read. Raises ValueError if it is no nginx configuration.
+    """
+    wanted = nginx.render(settings, plane, nginx_conf.value(nginx_conf.parse(text), "pid"))
     if text == wanted:
-        return
+        return ""
     changed = [
         line[2:].strip()
         for line in difflib.ndiff(text.splitlines(), wanted.splitlines())
         if line.startswith("+ ") and line[2:].strip() and not line[2:].strip().startswith("#")
     ]
     shown = "`, `".join(each[:_SHOWN] for each in changed[:_MOST])
+    return f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone"
+
+
+def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
+    changes = nginx_changes(set_up.settings, plane, text)
+    if not changes:
+        return
     yield Finding(
-        Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these",
-        f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone",
+        Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these", changes,
         "what was changed is not in force: tableside.toml, a variable of the environment, or the file itself",
         f"Run `tableside restart`, then: {supervisorctl(set_up.settings.run_dir, 'signal', 'HUP', 'nginx')}. Addresses "
         "and times need `tableside stop` and a new start, with the variables with which the stack was started",
