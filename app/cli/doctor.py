@@ -15,11 +15,17 @@ from tableside.settings import load
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Report what does not fit together in the set-up: settings, nginx, gunicorn, supervisor, kernel, files, models."""
+    """Report what does not fit together in the set-up: settings, nginx, gunicorn, supervisor, kernel, files, models.
+
+    If the stack runs, its own variables count in place of those of this shell.
+    """
+    from tableside.deployment import instances
     from tableside.deployment.doctor.diagnosis import diagnose
     from tableside.deployment.doctor.finding import Level
 
-    found = diagnose(load())
+    settings = load()
+    running = next(reversed(instances.find(settings.run_dir).values()), None)
+    found = diagnose(running.next_settings() if running else settings)
     counts = {level: sum(each.level is level for each in found) for level in Level}
     if as_json:
         findings = [msgspec.to_builtins(each) for each in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -52,15 +51,15 @@ def restart(folder: Path | None) -> None:
             click.echo(f"tableside: {update.text}. What served before goes on serving; see log/web.log", err=True)
             raise SystemExit(1)
         click.echo(update.text, err=not update.done)
-    _note_nginx(newest.environ)
+    _note_nginx(newest)
 
 
-def _note_nginx(environ: Mapping[str, str]) -> None:
-    """Print a note if nginx, which a restart leaves alone, would get other settings now. environ: that of the stack."""
-    if not head_limits.is_behind_nginx(environ):
+def _note_nginx(replaced: Instance) -> None:
+    """Print a note if nginx, which a restart leaves alone, would get other settings now."""
+    if not head_limits.is_behind_nginx(replaced.environ):
         return
     try:
-        settings = load(environ)
+        settings = replaced.next_settings()
         files = {plane: settings.run_dir / name for plane, name in nginx.CONF.items()}
         changes = (drift.nginx_changes(settings, plane, file.read_text("utf-8")) for plane, file in files.items())
         change = next(filter(None, changes), "")

@@ -17,6 +17,8 @@ from tableside.deployment.releases import Release
 from tableside.process import process_table
 from tableside.process.instance_names import INSTANCE_ID, RUN_DIR
 from tableside.process.process_table import Found, Process
+from tableside.setting_variables import FOLDER_VARIABLE
+from tableside.settings import Settings, load
 
 SUPERVISOR = "TABLESIDE_SUPERVISOR"
 """The variable that names the supervisord under which an instance was started: its pid and start time."""
@@ -54,6 +56,14 @@ class Instance:
         if self.release is None or not self.folder or os.path.realpath(self.release.project) == self.folder:
             return None
         return self.release
+
+    def next_settings(self) -> Settings:
+        """Return the settings of an instance that would replace this one now. Raises SettingsError.
+
+        The variables are those of this one, which a shell need not have; the settings file is read as it is now.
+        """
+        folder = {FOLDER_VARIABLE: self.release.project} if self.release else {}
+        return load({**folder, **self.environ})
 
     def terminate(self) -> None:
         """Make it drain: SIGTERM to the master, which passes it on, or to each worker if the master has died."""

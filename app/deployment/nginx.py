@@ -6,6 +6,7 @@ import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
@@ -38,13 +39,33 @@ COMPRESSED = (
 _SPARE_FILES = 64
 
 
-def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE) -> str:
-    """Return the configuration of the nginx of a plane, DATA or ADMIN. pid_file: path in the run folder.
+class Host(NamedTuple):
+    """What the configuration takes from the process that writes it.
 
-    During a restart two nginx run, and each removes its pid file at its end, so that they need different ones.
+    open_files: that one nginx process may open. processes: of the data plane. is_root: whether nginx starts as root.
     """
+
+    open_files: int
+    processes: int
+    is_root: bool
+
+
+def host() -> Host:
+    """Return what this process gives nginx."""
+    return Host(machine.open_files(), processes(), os.geteuid() == 0)
+
+
+def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE, from_host: Host | None = None) -> str:
+    """Return the configuration of the nginx of a plane, DATA or ADMIN.
+
+    pid_file: path in the run folder. During a restart two nginx run, and each removes its pid file at its end, so that
+    they need different ones. from_host: by default what this process gives nginx.
+    """
+    from_host = from_host or host()
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - not HTML
-    connections = max_connections() if plane == DATA else min(max_connections(), CONTROL_CONNECTIONS)
+    connections = max_connections(from_host.open_files)
+    if plane == ADMIN:
+        connections = min(connections, CONTROL_CONNECTIONS)
     listen = {
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in addresses(settings).items()
@@ -70,10 +91,10 @@ def render(settings: Settings, plane: str = DATA, pid_file: str = CHECK_PID_FILE
         kept=IDLE_CONNECTIONS,
         probes=PROBES_PER_CLIENT,
         places=places(min(settings.server.max_requests_in_flight, connections // 4)),
-        files=machine.open_files(),
+        files=from_host.open_files,
         connections=connections,
-        is_root=os.geteuid() == 0,
-        processes=processes() if plane == DATA else 1,
+        is_root=from_host.is_root,
+        processes=from_host.processes if plane == DATA else 1,
     )
 
 
@@ -82,9 +103,11 @@ def status_socket(pid_file: str) -> str:
     return str(Path(pid_file).with_suffix(".sock"))
 
 
-def max_connections() -> int:
-    """Return how many connections one nginx process may have. Other files are for logs, sockets and large bodies."""
-    files = machine.open_files()
+def max_connections(files: int) -> int:
+    """Return how many connections one nginx process may have that may open so many files.
+
+    Other files are for logs, sockets and large bodies.
+    """
     return files - max(_SPARE_FILES, files // 8)
 
 

@@ -26,6 +26,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from tableside import machine
 from tableside.deployment import exposure, nginx_answers, supervision, tls
 from tableside.deployment import nginx as configuration
 from tableside.deployment.end_of_service import EndOfService
@@ -67,7 +68,7 @@ class NginxKeeper:
         self._certificate = tls.stamp(settings)
         self._nginx_guard = NginxGuard(
             settings.run_dir / "log", settings.log.max_bytes, settings.log.keep_files,
-            configuration.max_connections(), configuration.processes(),
+            configuration.max_connections(machine.open_files()), configuration.processes(),
             partial(busy_connections, settings.run_dir / configuration.status_socket(self._pid_files[DATA])),
         )  # fmt: skip
 

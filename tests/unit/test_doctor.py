@@ -503,6 +503,16 @@ def test_nothing_is_found_where_nothing_is_wrong(sound: SetUp) -> None:
     assert diagnosis.examine(sound) == []  # a stack that ends in order leaves it
 
 
+def test_another_shell_changes_no_setting(sound: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor of a shell with other limits and another user does not say that nginx has other settings."""
+    running = replace(sound, supervisord=1)
+    for name, value in (("open_files", 4096), ("processors", 1)):
+        monkeypatch.setattr(machine, name, lambda *_, value=value: value)
+    monkeypatch.setattr(os, "geteuid", lambda: 1 if os.getuid() == 0 else 0)
+    assert nginx.render(sound.settings) != sound.nginx[layout.DATA]
+    assert [each for each in diagnosis.examine(running) if each.about == "settings"] == []
+
+
 HOST = ("room", "open files", "listen queues", "processors", "clock")
 """Areas in which the machine that runs the tests may lack something; what is found there would be true."""
 

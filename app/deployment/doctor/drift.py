@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tableside.deployment import nginx
 from tableside.deployment.doctor import nginx_conf
@@ -38,8 +38,10 @@ def nginx_changes(settings: Settings, plane: str, text: str) -> str:
     """Say which lines nginx's configuration would get if it were written now; empty if it would stay the same.
 
     text: the configuration that the nginx of this plane has read. Raises ValueError if it is no nginx configuration.
+    Files, processors and user are not compared: those of this process, such as a shell, can be other than the stack's.
     """
-    wanted = nginx.render(settings, plane, nginx_conf.value(nginx_conf.parse(text), "pid"))
+    conf = nginx_conf.parse(text)
+    wanted = nginx.render(settings, plane, nginx_conf.value(conf, "pid"), _host(conf))
     if text == wanted:
         return ""
     changed = [
@@ -49,6 +51,17 @@ def nginx_changes(settings: Settings, plane: str, text: str) -> str:
     ]
     shown = "`, `".join(each[:_SHOWN] for each in changed[:_MOST])
     return f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone"
+
+
+def _host(conf: Sequence[nginx_conf.Directive]) -> nginx.Host:
+    """What the process that wrote this configuration gave nginx."""
+    files, processes = (nginx_conf.value(conf, name) for name in ("worker_rlimit_nofile", "worker_processes"))
+    own = nginx.host()
+    return nginx.Host(
+        open_files=int(files) if files.isdecimal() else own.open_files,
+        processes=int(processes) if processes.isdecimal() else own.processes,
+        is_root=bool(nginx_conf.value(conf, "user")),
+    )
 
 
 def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
