@@ -87,9 +87,9 @@ def stop() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @remote_options
 def config(as_json: bool, to: str | None, key_file: Path | None) -> None:
-    """Print the settings in force: defaults, tableside.toml and environment variables combined.
+    """Print the settings that a start from this shell would have: defaults, tableside.toml and variables combined.
 
-    With --to, those of a server, each with its origin.
+    With --to, those in force on a server, each with its origin.
     """
     if to:
         host_commands.show_settings(to, key_file, as_json)
