@@ -10,8 +10,7 @@ import msgspec
 
 from tableside.cli import former_environment
 from tableside.cli.release_check import MODULE, Report
-from tableside.deployment import instances, keeper_socket, nginx, releases, running_stack, socket_holder
-from tableside.deployment.doctor import drift
+from tableside.deployment import instances, keeper_socket, releases, running_stack, socket_holder
 from tableside.deployment.instances import Instance
 from tableside.deployment.keeper_socket import Request
 from tableside.deployment.layout import supervisorctl
@@ -56,6 +55,9 @@ def restart(folder: Path | None) -> None:
 
 def _note_nginx(replaced: Instance) -> None:
     """Print a note if nginx, which a restart leaves alone, would get other settings now."""
+    from tableside.deployment import nginx
+    from tableside.deployment.doctor import drift
+
     if not head_limits.is_behind_nginx(replaced.environ):
         return
     try:
