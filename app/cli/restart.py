@@ -67,7 +67,7 @@ def _note_nginx(replaced: Instance) -> None:
         change = next(filter(None, changes), "")
     except (OSError, ValueError, TablesideError):  # `tableside doctor` names what is wrong
         return
-    if change:
+    if change and drift.is_of_this_release(settings.run_dir):
         click.echo(
             f"note: nginx still runs with earlier settings ({change}). To make it read the new ones: "
             f"`{supervisorctl(settings.run_dir, 'signal', 'HUP', 'nginx')}`",

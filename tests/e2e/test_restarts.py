@@ -404,11 +404,22 @@ def test_a_flipped_link_is_an_upgrade(released: Stack, trained: Trained) -> None
     assert done.returncode == 1, done.stderr
     assert until(lambda: set(workers(released)) == old), done.stderr
     assert "it does not serve breast-cancer/1 (scikit-learn was" in done.stderr
-    flip(released, make_release(released.project.with_name("two")))
-    under_traffic(released, trained, lambda: released.cli("restart").check_returncode())
+    two = make_release(released.project.with_name("two"))
+    template = two / "deploy" / "nginx" / "nginx.conf.j2"
+    template.write_text(template.read_text().replace("send_timeout 15s;", "send_timeout 16s;"))
+    flip(released, two)
+    said: list[str] = []
+    under_traffic(released, trained, lambda: said.append(released.cli("restart").stderr))
     assert releases_of(released) == {"current=two"}
+    assert "nginx" not in said[0], "nginx goes on as the old release has started it"
     under_traffic(released, trained, lambda: released.ctl("restart", "web:*"))
     assert releases_of(released) == {"current=two"}
+    doctor = released.cli("doctor").stdout
+    assert "NOTE    settings: nginx (data) runs as another release has started it" in doctor, doctor
+    assert "restart 'nginx:*'" in doctor
+    released.ctl("restart", "nginx:*")
+    assert until(lambda: "nginx (data)" not in (found := released.cli("doctor")).stdout and found.returncode == 0)
+    assert "send_timeout 16s;" in (released.run_dir / "nginx.conf").read_text()
 
 
 def test_a_release_in_another_folder_is_an_upgrade(released: Stack, trained: Trained) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tableside.deployment import nginx
 from tableside.deployment.doctor import nginx_conf
 from tableside.deployment.doctor.finding import Finding, Level
 from tableside.deployment.doctor.set_up import SetUp
-from tableside.deployment.layout import supervisorctl
+from tableside.deployment.layout import PROJECT, supervisorctl
+from tableside.deployment.stack_processes import Role, find
 from tableside.settings import Settings
 
 ABOUT = "settings"
@@ -53,6 +56,12 @@ def nginx_changes(settings: Settings, plane: str, text: str) -> str:
     return f"{len(changed)} lines would change, such as `{shown}`" if changed else "lines are gone"
 
 
+def is_of_this_release(run_dir: Path) -> bool:
+    """Whether this release has started nginx. An upgrade leaves nginx as the release before has started it."""
+    keepers = find(run_dir, Role.NGINX_KEEPER)
+    return all(os.path.realpath(f"/proc/{each.pid}/cwd") == str(PROJECT) for each in keepers)
+
+
 def _host(conf: Sequence[nginx_conf.Directive]) -> nginx.Host:
     """What the process that wrote this configuration gave nginx."""
     files, processes = (nginx_conf.value(conf, name) for name in ("worker_rlimit_nofile", "worker_processes"))
@@ -68,9 +77,18 @@ def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
     changes = nginx_changes(set_up.settings, plane, text)
     if not changes:
         return
+    run_dir = set_up.settings.run_dir
+    if not is_of_this_release(run_dir):
+        yield Finding(
+            Level.NOTE, ABOUT, f"nginx ({plane}) runs as another release has started it", changes,
+            "what this release has changed in nginx's configuration is not in force",
+            "If the stack was started through a link to the release, run: "
+            f"{supervisorctl(run_dir, 'restart', 'nginx:*')}. Otherwise it needs `tableside stop` and a new start",
+        )  # fmt: skip
+        return
     yield Finding(
         Level.WARNING, ABOUT, f"nginx ({plane}) runs with other settings than these", changes,
         "what was changed is not in force: tableside.toml, a variable of the environment, or the file itself",
-        f"Run `tableside restart`, then: {supervisorctl(set_up.settings.run_dir, 'signal', 'HUP', 'nginx')}. Addresses "
+        f"Run `tableside restart`, then: {supervisorctl(run_dir, 'signal', 'HUP', 'nginx')}. Addresses "
         "and times need `tableside stop` and a new start, with the variables with which the stack was started",
     )  # fmt: skip
