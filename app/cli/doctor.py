@@ -23,9 +23,7 @@ def doctor(as_json: bool) -> None:
     from tableside.deployment.doctor.diagnosis import diagnose
     from tableside.deployment.doctor.finding import Level
 
-    settings = load()
-    running = next(reversed(instances.find(settings.run_dir).values()), None)
-    found = diagnose(running.next_settings() if running else settings)
+    found = diagnose(instances.settings_of_stack(load()))
     counts = {level: sum(each.level is level for each in found) for level in Level}
     if as_json:
         findings = [msgspec.to_builtins(each) for each in found]

@@ -28,11 +28,11 @@ def create(name: str, requirements: Path, python: str | None) -> None:
 
     A running stack starts its model processes at once.
     """
-    from tableside.deployment import model_programs
+    from tableside.deployment import instances, model_programs
     from tableside.deployment.running_stack import supervisor_pid
     from tableside.model_process import venvs
 
-    settings = load()
+    settings = instances.settings_of_stack(load())
     with step_progress.progress() as step:
         made = venvs.create(settings, name, requirements, python or venvs.default_python(), step)
     if supervisor_pid(settings.run_dir):
@@ -45,9 +45,10 @@ def create(name: str, requirements: Path, python: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def list_environments(as_json: bool) -> None:
     """List the environments that models may name, with their versions of Python and scikit-learn."""
+    from tableside.deployment import instances
     from tableside.model_process import known_environments
 
-    settings = load()
+    settings = instances.settings_of_stack(load())
     rows: list[render.Row] = []
     for name, environment in known_environments.known(settings).items():
         row: render.Row = {
@@ -70,9 +71,10 @@ def list_environments(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def check(name: str, as_json: bool) -> None:
     """Start a model process in the environment NAME and print what is installed there."""
+    from tableside.deployment import instances
     from tableside.model_process import venvs
 
-    found = venvs.check(load(), name)
+    found = venvs.check(instances.settings_of_stack(load()), name)
     if as_json:
         render.as_json(found)
     else:

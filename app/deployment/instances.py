@@ -98,6 +98,15 @@ def find(run_dir: Path) -> dict[str, Instance]:
     return {name: _instance(name, groups[name]) for name in sorted(groups)}
 
 
+def settings_of_stack(settings: Settings) -> Settings:
+    """Return the settings of the stack that runs in the run folder of these, with its variables; these if none runs.
+
+    Raises SettingsError.
+    """
+    newest = next(reversed(find(settings.run_dir).values()), None)
+    return newest.next_settings() if newest else settings
+
+
 def _instance(name: str, group: Iterable[Found]) -> Instance:
     members = list(group)
     # gunicorn is started in a session of its own, which its master leads and its workers inherit.

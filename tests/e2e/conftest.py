@@ -121,6 +121,12 @@ class Stack:
         command = [str(BIN / "tableside"), *words]
         return subprocess.run(command, cwd=PROJECT, env=self.environ, capture_output=True, text=True, timeout=600)
 
+    def call_elsewhere(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in another folder, in a shell that knows the run folder of the stack and no other setting."""
+        environ = {name: value for name, value in self.environ.items() if not name.startswith("TABLESIDE")}
+        environ["TABLESIDE__SERVER__RUN_DIR"] = str(self.run_dir)
+        return subprocess.run(command, cwd=self.run_dir, env=environ, capture_output=True, text=True, timeout=600)
+
     def restart(self) -> None:
         """Replace the workers, and wait until the new ones serve."""
         done = self.cli("restart")

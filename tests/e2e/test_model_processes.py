@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tests.e2e import media_types
-from tests.e2e.conftest import Stack, until
+from tests.e2e.conftest import BIN, Stack, until
 from tests.e2e.traffic import Traffic
 from tests.model_environments import RELEASE, old_python, train
 
@@ -70,6 +71,24 @@ def test_a_model_runs_in_supervised_processes(stack: Stack) -> None:
     assert until(lambda: is_up(stack), 120)
     assert stack.cli("verify", "iris").returncode == 0
     assert "own" in stack.cli("env", "list").stdout
+
+
+UPDATE = """
+from tableside.deployment import instances, model_programs
+from tableside.settings import load
+model_programs.update(instances.settings_of_stack(load()))
+"""
+"""What `tableside env create` does when the environment is made."""
+
+
+def test_another_shell_leaves_the_model_processes_alone(stack: Stack) -> None:
+    """`tableside env` in a shell that does not know the stack's variables sees its environments and ends none."""
+    before = [pid_of(stack, process) for process in PROCESSES]
+    listed = json.loads(stack.call_elsewhere(str(BIN / "tableside"), "env", "list", "--json").stdout)
+    assert ("own", len(PROCESSES)) in [(each["name"], each["processes"]) for each in listed]
+    done = stack.call_elsewhere(sys.executable, "-c", UPDATE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [pid_of(stack, process) for process in PROCESSES] == before
 
 
 def test_lines_arrays_and_csv(stack: Stack, trained: dict[str, Any]) -> None:

@@ -36,14 +36,6 @@ def words(stack: Stack) -> list[str]:
     return ["publish", "m", str(stack.folder / "m.joblib"), "--sample", str(stack.folder / "rows.csv"), "--quick"]
 
 
-def call_elsewhere(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that knows only the run folder of the stack, not its other settings."""
-    known = ("TABLESIDE__REPOSITORY__PATH", "TABLESIDE__SERVER__LISTEN", "TABLESIDE__SERVER__ADMIN_LISTEN")
-    environ = {name: value for name, value in stack.environ.items() if name not in known}
-    command = [str(BIN / "tableside"), *words]
-    return subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=600)
-
-
 def answers(stack: Stack, model: str = "m") -> Any:
     path = f"/v1/models/{model}:predict?output=predict,predict_proba&classes=true"
     status, content, _ = stack.call(path, {"instances": FRAME.iloc[[0, 39]].to_numpy().tolist()})
@@ -53,7 +45,7 @@ def answers(stack: Stack, model: str = "m") -> Any:
 
 def test_publish_waits_until_every_worker_serves_it(stack: Stack, words: list[str]) -> None:
     """When `publish --reload` ends, every worker answers. The run folder alone tells the repository and the address."""
-    done = call_elsewhere(stack, *words, "--reload")
+    done = stack.call_elsewhere(str(BIN / "tableside"), *words, "--reload")
     assert done.returncode == 0, done.stderr
     assert f"note: using {stack.folder / 'models'}, which the running stack serves" in done.stderr
     assert "served by 2 workers" in done.stdout
@@ -61,7 +53,7 @@ def test_publish_waits_until_every_worker_serves_it(stack: Stack, words: list[st
         content = answers(stack)
         assert content["classes"] == {"predict_proba": ["high", "low"]}
         assert [row["predict"] for row in content["predictions"]] == ["low", "high"]
-    curl = call_elsewhere(stack, "show", "m", "--curl").stdout
+    curl = stack.call_elsewhere(str(BIN / "tableside"), "show", "m", "--curl").stdout
     assert curl.startswith(f"curl -s http://127.0.0.1:{stack.data}/v1/models/m:predict ")
 
 

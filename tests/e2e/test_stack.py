@@ -19,7 +19,7 @@ import pytest
 
 from tableside.deployment.stack_processes import Role, find
 from tests.e2e import media_types
-from tests.e2e.conftest import BIN, PROJECT, Stack, until
+from tests.e2e.conftest import BIN, Stack, until
 from tests.e2e.load_loops import kept_loop, request
 
 pytestmark = pytest.mark.e2e
@@ -97,15 +97,8 @@ def test_the_doctor_finds_no_mistake_in_a_running_stack(stack: Stack) -> None:
 
     A shell elsewhere, which knows the run folder alone and may open fewer files, gets the same.
     """
-    elsewhere = {name: value for name, value in stack.environ.items() if not name.startswith("TABLESIDE__")}
-    elsewhere["TABLESIDE__SERVER__RUN_DIR"] = str(stack.run_dir)
     shell = ["sh", "-c", 'ulimit -n 2048 && exec "$0" "$@"', str(BIN / "tableside")]
-    for words, folder, environ in (
-        ([str(BIN / "tableside")], PROJECT, stack.environ),
-        (shell, stack.folder, elsewhere),
-    ):
-        command = [*words, "doctor", "--json"]
-        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
+    for done in (stack.cli("doctor", "--json"), stack.call_elsewhere(*shell, "doctor", "--json")):
         content = json.loads(done.stdout)
         assert (done.returncode, content["errors"]) == (0, 0), content
         assert [each for each in content["findings"] if each["about"] in ("settings", "timeouts", "keep-alive")] == []
