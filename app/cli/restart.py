@@ -36,7 +36,7 @@ def restart(folder: Path | None) -> None:
     The exit code is 1 if they do not come up; the earlier ones go on serving then.
     """
     settings = load()
-    newest = next(reversed(instances.find(settings.run_dir).values()), None)
+    newest = instances.newest(instances.find(settings.run_dir))
     if newest is None:
         if running_stack.find(settings) is not None:
             _check_holders(settings)

@@ -17,6 +17,7 @@ from tableside.deployment.layout import ADMIN, DATA
 from tableside.deployment.socket_holder import close, fetch
 from tableside.deployment.stack_processes import Role, find, has_socket, wait_until
 from tableside.process import lame_duck
+from tableside.server.head_limits import is_behind_nginx
 from tableside.settings import Settings
 
 _CLOSE_TIMEOUT_S = 3.0
@@ -83,7 +84,7 @@ def end_without_nginx(settings: Settings, terminate: Callable[[], None]) -> None
 
     terminate: tells gunicorn to end, and returns at once.
     """
-    if os.environ.get("TABLESIDE_NGINX") == "true":
+    if is_behind_nginx():
         return
     try:
         descriptors = fetch(settings.run_dir, timeout_s=0)

@@ -13,6 +13,7 @@ from tableside.deployment import model_programs, setting_changes
 from tableside.deployment.layout import PROJECT
 from tableside.deployment.socket_holder import fetch, for_gunicorn, pass_on
 from tableside.preflight.results import PREFLIGHT_FOLDER, forget_failures
+from tableside.server.head_limits import is_behind_nginx
 from tableside.settings import load
 from tableside.telemetry import logs
 
@@ -32,7 +33,7 @@ def main() -> None:
         settings.run_dir / PREFLIGHT_FOLDER
     )  # versions that crashed or hung are tried again after a restart
     model_programs.update(settings)  # environments may have been added since supervisord was started
-    descriptors = for_gunicorn(fetch(settings.run_dir), os.environ.get("TABLESIDE_NGINX") == "true")
+    descriptors = for_gunicorn(fetch(settings.run_dir), is_behind_nginx())
     pass_on(descriptors, _FIRST_LISTEN_FD)
     os.environ.update(LISTEN_FDS=str(len(descriptors)), LISTEN_PID=str(os.getpid()))
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONF)]

@@ -114,7 +114,7 @@ class Keeper:
         """Go on with an instance that runs, unless it is to be replaced: after a restart, under another supervisord."""
         self._found = instances.find(self._run_dir)
         named = self._found.get(os.environ.pop(ADOPT, ""))
-        newest = next(reversed(self._found.values()), None)
+        newest = instances.newest(self._found)
         is_ours = newest is not None and newest.supervisor == self._supervisor and not is_restart
         adopted = named or (newest if is_ours else None)
         if adopted is not None and adopted.master is not None:

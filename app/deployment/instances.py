@@ -98,13 +98,18 @@ def find(run_dir: Path) -> dict[str, Instance]:
     return {name: _instance(name, groups[name]) for name in sorted(groups)}
 
 
+def newest(found: dict[str, Instance]) -> Instance | None:
+    """Return the one that was started last of what `find` has found; None if there is none."""
+    return next(reversed(found.values()), None)
+
+
 def settings_of_stack(settings: Settings) -> Settings:
     """Return the settings of the stack that runs in the run folder of these, with its variables; these if none runs.
 
     Raises SettingsError.
     """
-    newest = next(reversed(find(settings.run_dir).values()), None)
-    return newest.next_settings() if newest else settings
+    running = newest(find(settings.run_dir))
+    return running.next_settings() if running else settings
 
 
 def _instance(name: str, group: Iterable[Found]) -> Instance:

@@ -31,6 +31,7 @@ from tableside.errors import StackError
 from tableside.process import drained, lame_duck, worker_slots
 from tableside.process.audit_log import AuditLog
 from tableside.repository import version_record
+from tableside.server.head_limits import is_behind_nginx
 from tableside.serving import generations, switching
 from tableside.settings import Settings
 
@@ -45,7 +46,7 @@ def run(settings: Settings) -> int:
     a needed program is missing, or the run folder already has a running stack.
     """
     environ = environment(settings, os.environ)
-    exposure.check(settings, behind_nginx=environ["TABLESIDE_NGINX"] == "true")
+    exposure.check(settings, behind_nginx=is_behind_nginx(environ))
     try:
         left = prepare(settings)
     except OSError as problem:
@@ -53,7 +54,7 @@ def run(settings: Settings) -> int:
         raise StackError(
             f"server.run_dir: cannot write {place}: {problem.strerror}. Make room, or set another folder"
         ) from problem
-    nginx = find_nginx(os.environ) if environ["TABLESIDE_NGINX"] == "true" else None
+    nginx = find_nginx(os.environ) if is_behind_nginx(environ) else None
     if nginx:
         tls.install(settings)
         for plane in CONF:

@@ -81,7 +81,7 @@ def _nginx(set_up: SetUp, plane: str, text: str) -> Iterator[Finding]:
     if not is_of_this_release(run_dir):
         yield Finding(
             Level.NOTE, ABOUT, f"nginx ({plane}) runs as another release has started it", changes,
-            "what this release has changed in nginx's configuration is not in force",
+            "what this release, or a change of the settings, changes in nginx's configuration is not in force",
             "If the stack was started through a link to the release, run: "
             f"{supervisorctl(run_dir, 'restart', 'nginx:*')}. Otherwise it needs `tableside stop` and a new start",
         )  # fmt: skip

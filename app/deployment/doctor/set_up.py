@@ -24,6 +24,7 @@ from tableside.deployment.doctor.programs import Programs
 from tableside.deployment.gunicorn import CONF
 from tableside.deployment.layout import MODEL_PROGRAMS, PROJECT_VARIABLE, SUPERVISORD_CONF
 from tableside.process import worker_slots
+from tableside.server.head_limits import is_behind_nginx
 from tableside.settings import Settings
 
 _CHILD_TIMEOUT_S = 60.0
@@ -74,8 +75,9 @@ def gather(settings: Settings, environ: Mapping[str, str] | None = None) -> SetU
     wanted = layout.environment(settings, os.environ if environ is None else environ)
     found = instances.find(run_dir)
     supervisord = running_stack.supervisor_pid(run_dir)
-    running = list(found.values())[-1].environ if found else wanted
-    texts, files = _nginx(settings, running.get("TABLESIDE_NGINX") == "true", bool(supervisord or found))
+    newest = instances.newest(found)
+    running = newest.environ if newest else wanted
+    texts, files = _nginx(settings, is_behind_nginx(running), bool(supervisord or found))
     gunicorn, problem = read_gunicorn(running)
     project = Path(wanted[PROJECT_VARIABLE])
     in_force = programs.of_supervisord(run_dir) if supervisord else {}
